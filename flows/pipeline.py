@@ -1,0 +1,143 @@
+"""The pipeline as a Prefect flow: the data version, then one task for each stage of dvc.yaml.
+
+DVC alone decides what is cached; Prefect sees, records, retries. A task's state is named `Ran` or `Cached`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from metaloom.config import PARAMS, load_settings
+from metaloom.errors import MetaloomError
+from metaloom.locking import BusyError, project_lock
+from metaloom.progress import say
+from metaloom.summary import StageRun, as_markdown, as_text, summarise
+from metaloom.versioning import Outcome, find_root, is_current, overriding, record_success, stage_names
+from metaloom.versioning import version_dataset as make_version
+from metaloom.versioning.child import run_stage
+
+RETRY_SECONDS = [2, 10]
+
+
+def _busy(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Trying again helps against a lock, a locked database or an unreachable remote, not against bad input."""
+    return isinstance(state.result(raise_on_failure=False), BusyError)
+
+
+RETRIED: dict[str, Any] = {
+    "retries": len(RETRY_SECONDS),
+    "retry_delay_seconds": RETRY_SECONDS,
+    "retry_condition_fn": _busy,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+
+
+@task(name="version_dataset", task_run_name="version_dataset", **RETRIED)
+def version_dataset(root: str, locked: bool) -> State[Any]:
+    """data/ is there and data.dvc names it."""
+    try:
+        version = make_version(root, locked=locked)
+    except BusyError:
+        raise
+    except MetaloomError as error:
+        return Failed(message=str(error))
+    if version.changed:
+        say(version.message)
+    name = "Ran" if version.changed else "Cached"
+    return Completed(name=name, message=version.message, data=version)
+
+
+@task(**RETRIED)
+def stage(root: str, name: str) -> State[Any]:
+    """One stage of dvc.yaml, run if DVC finds it out of date."""
+    try:
+        if is_current(root, name):
+            return Completed(name="Cached", message=f"{name} is up to date")
+        say(name)
+        outcome = run_stage(root, name, *_listeners())
+    except BusyError:
+        raise
+    except MetaloomError as error:
+        return Failed(message=str(error))
+    if outcome is Outcome.RAN:
+        return Completed(name="Ran", message=f"{name} ran")
+    return Completed(name="Cached", message=f"{name} was restored from DVC's run cache")
+
+
+def _listeners() -> Any:
+    """Take a stage's lines into the run's logs and to the terminal; its `error:` line comes at the end, once."""
+    logger = get_run_logger()
+
+    def out(line: str) -> None:
+        logger.info(line)
+        say(f"  {line}")
+
+    def err(line: str) -> None:
+        logger.warning(line)
+        if not line.startswith("error: "):
+            print(line, file=sys.stderr, flush=True)
+
+    return out, err
+
+
+@flow(name="pipeline", persist_result=False, validate_parameters=False)
+def pipeline(
+    root: str = ".",
+    locked: bool = False,
+    wait: int | float = 0,
+    overrides: dict[str, Any] | None = None,
+) -> State[Any]:
+    """Bring everything up to date.
+
+    Args:
+        root: the project's root, or a folder in it.
+        locked: refuse to make a new version of data/.
+        wait: seconds to wait for another run in the same project.
+        overrides: dotted settings and their values, for this run only.
+    """
+    started = time.monotonic()
+    try:
+        project = str(find_root(root))
+        with overriding(overrides or {}), project_lock(project, wait):
+            load_settings(Path(project, PARAMS))
+            state = _run(project, locked, started)
+            if state.is_completed() and not overrides:
+                record_success(project)
+            return state
+    except MetaloomError as error:
+        get_run_logger().error(str(error))
+        return Failed(message=str(error))
+
+
+def _run(root: str, locked: bool, started: float) -> State[Any]:
+    data = version_dataset(root, locked, return_state=True)
+    if not data.is_completed():
+        return Failed(message=reason(data))
+    done: list[StageRun] = []
+    for name in stage_names(root):
+        began = time.monotonic()
+        named = stage.with_options(name=name, task_run_name=name)
+        state = named(root, name, return_state=True)
+        if not state.is_completed():
+            return Failed(message=reason(state))
+        done.append(StageRun(name, state.name or "Ran", time.monotonic() - began))
+    summary = summarise(root, str(data.message), done, time.monotonic() - started)
+    get_run_logger().info(as_text(summary))
+    create_markdown_artifact(key="pipeline-summary", markdown=as_markdown(summary))
+    return Completed(message="all stages are up to date", data=summary)
+
+
+def reason(state: State[Any]) -> str:
+    """What a task or flow failed of: our message as it is, whether it was returned or raised."""
+    error = state.result(raise_on_failure=False)
+    return str(error) if isinstance(error, MetaloomError) else str(state.message)

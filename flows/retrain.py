@@ -1,0 +1,57 @@
+"""Retraining on a schedule: the pipeline when data/ has changed since the last success, else nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.states import Completed, Failed
+
+from flows.pipeline import pipeline, reason
+from metaloom.errors import MetaloomError
+from metaloom.versioning import find_root, unchanged_since_success
+
+
+@flow(name="retrain", persist_result=False, validate_parameters=False)
+def retrain(root: str = ".", stale_minutes: float = 60, wait: float = 600) -> State[Any]:
+    """Run the pipeline if data/ has changed since it last succeeded; otherwise end as `Skipped`.
+
+    Args:
+        root: the project's root, or a folder in it.
+        stale_minutes: a scheduled run that starts later than this (nothing was serving it) is skipped: after
+            a downtime one run is enough, and the next one on the schedule is that.
+        wait: seconds to wait for another run in the same project.
+    """
+    late = _minutes_late()
+    if late > stale_minutes:
+        return _skipped(
+            f"scheduled {late:.0f} minutes ago, more than {stale_minutes:g}: left to the next one"
+        )
+    try:
+        project = find_root(root)
+        if version := unchanged_since_success(project):
+            return _skipped(f"data/ is still version {version[:8]}, of the last success")
+    except MetaloomError as error:
+        get_run_logger().error(str(error))
+        return Failed(message=str(error))
+    state = pipeline(str(project), wait=wait, return_state=True)
+    if state.is_completed():
+        return Completed(message=state.message)
+    return Failed(message=reason(state))
+
+
+def _skipped(message: str) -> State[Any]:
+    get_run_logger().info("skipped: %s", message)
+    return Completed(name="Skipped", message=message)
+
+
+def _minutes_late() -> float:
+    """How long ago the schedule wanted this run to start; 0 for one that was asked for by hand."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is None or not run.auto_scheduled or run.expected_start_time is None:
+        return 0.0
+    return (datetime.now(UTC) - run.expected_start_time).total_seconds() / 60

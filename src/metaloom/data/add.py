@@ -1,0 +1,105 @@
+"""Take a folder or an archive into data/, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaloom.config import PrepareSettings
+from metaloom.data.archives import SUFFIXES, archive_stem
+from metaloom.data.quality import check_quality, judge
+from metaloom.data.scan import scan
+from metaloom.data.sources import list_sources
+from metaloom.errors import MetaloomError
+from metaloom.io import atomic_dir
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What `path` will be in data/: checked, not yet copied."""
+
+    path: Path
+    name: str  # of the folder or archive in data/
+    domains: list[str]
+    report: dict[str, Any]  # as quality.json
+
+
+def inspect_addition(
+    path: Path, data: Path, name: str | None, settings: PrepareSettings, overwrite: bool
+) -> Addition:
+    """Decode all of a folder or an archive as `prepare` would do it in data/.
+
+    Args:
+        name: what to call it in data/; None: as it is called now.
+        overwrite: data/ may hold something of that name.
+
+    Raises:
+        MetaloomError: it is absent, no such thing, unsafe, lies in data/, its name is taken, or too
+            much of it is bad.
+    """
+    if not path.exists():
+        raise MetaloomError(f"{path} not found: give a folder or an archive ({', '.join(SUFFIXES)})")
+    if not path.is_dir() and archive_stem(path.name) is None:
+        raise MetaloomError(f"{path} is neither a folder nor an archive ({', '.join(SUFFIXES)})")
+    source, target = path.resolve(), data.resolve()
+    if source == target or target in source.parents or source in target.parents:
+        raise MetaloomError(f"{path} and {data} lie in one another: copy it elsewhere first")
+    name = _checked_name(path, name)
+    if (data / name).exists() and not overwrite:
+        raise MetaloomError(f"{data / name} exists: add --replace to replace it, or choose another --name")
+    listing = list_sources(path, prefix=name)
+    quality = judge(scan(listing, settings.image_size, settings.channels), settings.min_examples)
+    check_quality(quality.report, settings, str(path))
+    domains = sorted({listing.items[index].domain for index in quality.used})
+    return Addition(path, name, domains, quality.report)
+
+
+def _checked_name(path: Path, name: str | None) -> str:
+    name = path.resolve().name if name is None else name
+    if not name or name != Path(name).name or name.startswith("."):
+        raise MetaloomError(f"--name {name!r}: give one name, without slashes and without a dot at the front")
+    if path.is_dir():
+        if archive_stem(name) is not None:
+            raise MetaloomError(
+                f"--name {name}: {path} is a folder, so its name cannot end like an archive's"
+            )
+        return name
+    suffix = next(suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if _ends(path, suffix))
+    return name if name.lower().endswith(suffix) else name + suffix
+
+
+def _ends(path: Path, suffix: str) -> bool:
+    return path.name.lower().endswith(suffix)
+
+
+def install_addition(addition: Addition, data: Path, staging: Path, only: bool) -> None:
+    """Copy into data/ as it is.
+
+    Args:
+        staging: a folder on the same disk, outside data/, that may be removed at any time.
+        only: everything else goes out of data/.
+    """
+    if only:
+        with atomic_dir(data) as folder:
+            _copy(addition.path, folder / addition.name)
+        return
+    target, old = data / addition.name, staging / "old"
+    with atomic_dir(staging) as folder:
+        _copy(addition.path, folder / "new")
+    data.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.rename(old)
+    (staging / "new").rename(target)
+    shutil.rmtree(staging)
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copyfile(source, target)
+    except (OSError, shutil.Error) as error:
+        raise MetaloomError(f"{source} could not be copied: {error}") from None

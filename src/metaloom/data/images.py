@@ -1,0 +1,89 @@
+"""Bytes of an image file → uint8 pixels."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import PurePosixPath
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from metaloom.errors import MetaloomError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+MAX_PIXELS = 64 * 2**20
+
+# what Pillow's decoders raise on damaged files; found by flipping bytes (tests/data/test_images.py)
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+
+def is_image_name(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def decode(content: bytes, channels: int) -> UInt8[np.ndarray, "height width channel"]:
+    """Pixels of a PNG, JPEG, BMP or WebP file, upright and on white paper.
+
+    Transparency is composited on white, 16 bits a channel are scaled to 8, an EXIF orientation is applied, of
+    an animation the first frame is taken.
+
+    Args:
+        content: the file's bytes.
+        channels: 1 for grey (ITU-R 601 luma), 3 for colour.
+
+    Raises:
+        MetaloomError: this is no such image, it is damaged, or it has more than 64 megapixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                _check_size(*image.size)
+                pixels = np.asarray(_flattened(image).convert("RGB" if channels == 3 else "L"))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise MetaloomError(f"has more than {MAX_PIXELS // 2**20} megapixels: scale it down") from None
+    except Image.UnidentifiedImageError:
+        raise MetaloomError("is no PNG, JPEG, BMP or WebP image") from None
+    except _DAMAGED as error:
+        raise MetaloomError(f"is damaged: {_reason(error)}") from None
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise MetaloomError(
+            f"has {width}x{height} pixels, more than {MAX_PIXELS // 2**20} megapixels: scale it down"
+        )
+
+
+def _flattened(image: Image.Image) -> Image.Image:
+    """Upright, 8 bits a channel, without transparency."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        wide = np.asarray(image).clip(0, 65535).astype(np.uint32)
+        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    if "transparency" not in image.info and image.mode not in ("LA", "PA", "RGBA", "La", "RGBa"):
+        return image
+    paper = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

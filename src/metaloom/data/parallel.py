@@ -1,0 +1,70 @@
+"""Work for all cores, with a bounded number of pieces under way."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
+from multiprocessing import get_context
+from typing import TypeVar
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from metaloom.errors import MetaloomError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_MAX_WORKERS = 16
+
+
+def n_workers() -> int:
+    """Cores that this process may use, up to 16."""
+    try:
+        return min(_MAX_WORKERS, len(os.sched_getaffinity(0)))
+    except AttributeError:  # macOS, Windows
+        return min(_MAX_WORKERS, os.cpu_count() or 1)
+
+
+def parallel_map(function: Callable[[T], R], pieces: Iterable[T], workers: int | None = None) -> Iterator[R]:
+    """`map(function, pieces)` in order on all cores; `pieces` is drawn only a few ahead of the results.
+
+    Processes are spawned, not forked: the caller may have threads (Prefect does).
+
+    Raises:
+        MetaloomError: a worker process was killed.
+    """
+    workers = workers or n_workers()
+    rest = iter(pieces)
+    first = list(islice(rest, 2))
+    pieces = chain(first, rest)
+    if workers == 1 or len(first) < 2:  # not worth a process
+        yield from map(function, pieces)
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_worker)
+    pending: deque[Future[R]] = deque()
+    try:
+        for piece in pieces:
+            pending.append(pool.submit(function, piece))
+            if len(pending) > 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except BrokenProcessPool:
+        raise MetaloomError("a worker process was killed, perhaps for want of memory: try again") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    """One BLAS thread a process: more would only fight over the cores.
+
+    And glibc gives freed memory back to the system (and faults it in again, for a fifth of the time of
+    drawing the glyphs) until a large block has been freed once: so one is.
+    """
+    threadpool_limits(1)
+    np.empty(16 * 2**20, np.uint8)

@@ -1,0 +1,107 @@
+"""Which images are used, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from metaloom.config import PrepareSettings
+from metaloom.data.scan import Scan
+from metaloom.errors import MetaloomError
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The report that becomes quality.json, and the indices of the items that are used."""
+
+    report: dict[str, Any]
+    used: list[int]
+
+
+def judge(scan: Scan, min_examples: int) -> Quality:
+    """Sort out unreadable files, exact duplicates, pictures in two classes and classes that are too small.
+
+    Of duplicates within a class the first stays; a picture that lies in two classes contradicts itself and is
+    dropped everywhere. A class counts as small by the images that are left after that.
+    """
+    items = scan.listing.items
+    unreadable = [
+        {"source": item.source, "reason": reason}
+        for item, reason in zip(items, scan.reasons, strict=True)
+        if reason
+    ]
+    keep, duplicate, conflict = _unique(scan)
+    usable = Counter(items[index].class_name for index in keep)
+    classes = sorted({item.class_name for item in items})
+    small = [{"class": name, "images": usable[name]} for name in classes if usable[name] < min_examples]
+    used = [index for index in keep if usable[items[index].class_name] >= min_examples]
+    bad = len(unreadable) + len(duplicate) + sum(len(group["sources"]) for group in conflict)
+    report = {
+        "images": len(items),
+        "used": len(used),
+        "classes": len(classes) - len(small),
+        "domains": len({items[index].domain for index in used}),
+        "bad_share": round(bad / len(items), 6),
+        "problems": {
+            "unreadable": unreadable,
+            "duplicate": duplicate,
+            "conflict": conflict,
+            "small_class": small,
+            "empty_class": scan.listing.empty,
+            "ignored": scan.listing.ignored,
+        },
+    }
+    return Quality(report, used)
+
+
+def _unique(scan: Scan) -> tuple[list[int], list[dict[str, str]], list[dict[str, list[str]]]]:
+    items = scan.listing.items
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for index, pixels in enumerate(scan.pixels):
+        if not scan.reasons[index]:
+            groups[pixels].append(index)
+    keep, duplicate, conflict = [], [], []
+    for group in groups.values():
+        first, *rest = group
+        if len({items[index].class_name for index in group}) > 1:
+            conflict.append({"sources": [items[index].source for index in group]})
+            continue
+        keep.append(first)
+        duplicate += [{"source": items[index].source, "of": items[first].source} for index in rest]
+    duplicate.sort(key=lambda each: each["source"])
+    conflict.sort(key=lambda each: each["sources"])
+    return sorted(keep), duplicate, conflict
+
+
+def check_quality(report: dict[str, Any], settings: PrepareSettings, where: str) -> None:
+    """Stop when too much of the data is bad, or nothing is left.
+
+    Raises:
+        MetaloomError: it names the first few files and what to do about them.
+    """
+    if report["bad_share"] > settings.max_bad_share:
+        raise MetaloomError(
+            f"{where}: {report['bad_share']:.1%} of {report['images']} images are unusable, more than "
+            f"prepare.max_bad_share ({settings.max_bad_share:.1%}): {_first_bad(report['problems'])}. "
+            "Mend or remove them (`metaloom data check` lists all), or raise prepare.max_bad_share"
+        )
+    if not report["used"]:
+        raise MetaloomError(
+            f"{where}: no class has {settings.min_examples} usable images: add images, or lower "
+            "prepare.min_examples in params.yaml"
+        )
+
+
+def _first_bad(problems: dict[str, Any]) -> str:
+    lines = [f"{each['source']} {each['reason']}" for each in problems["unreadable"][:_SHOWN]]
+    lines += [
+        f"{each['source']} is the same picture as {each['of']}" for each in problems["duplicate"][:_SHOWN]
+    ]
+    lines += [
+        f"{' and '.join(each['sources'][:2])} are one picture in two classes"
+        for each in problems["conflict"][:_SHOWN]
+    ]
+    return "; ".join(lines)

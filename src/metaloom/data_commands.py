@@ -1,0 +1,140 @@
+"""`metaloom data add` and `metaloom data check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaloom.errors import MetaloomError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+DATA = Path("data")
+_SHOWN = 10
+
+app = typer.Typer(help="Add data, and see what is wrong with it.", no_args_is_help=True)
+
+
+@app.command()
+def add(
+    path: Annotated[Path, typer.Argument(help="A folder, or a .zip, .tar, .tar.gz or .tgz archive.")],
+    name: Annotated[str | None, typer.Option(help="What to call it in data/.")] = None,
+    replace: Annotated[bool, typer.Option(help="Replace what has this name in data/.")] = False,
+    only: Annotated[bool, typer.Option(help="Take everything else out of data/.")] = False,
+) -> None:
+    """Check a folder or archive of images, copy it into data/ as it is, and make a new data version.
+
+    Pictures lie in domain/class/; in a folder or archive with nothing but class folders its own name is the
+    domain. What is in data/ stays, the embedded glyphs too (as further domains), unless --only says
+    otherwise. Versions that were replaced stay in DVC's cache.
+    """
+    from metaloom.config import load_settings
+    from metaloom.data.add import inspect_addition, install_addition
+    from metaloom.locking import STATE, project_lock
+    from metaloom.progress import say
+    from metaloom.versioning import version_data
+
+    root = Path.cwd()
+    settings = load_settings().prepare
+    with project_lock(root):
+        _refuse_absent_version(only)
+        addition = inspect_addition(path, DATA, name, settings, overwrite=replace or only)
+        if (replace or only) and DATA.is_dir() and any(DATA.iterdir()):
+            version_data(root)  # what goes out of data/ stays in the cache
+        install_addition(addition, DATA, Path(STATE) / "adding", only)
+        version = version_data(root)
+    report = addition.report
+    say(
+        f"added {DATA / addition.name}: {report['used']} images of {report['classes']} classes in "
+        f"{report['domains']} domains ({_first(addition.domains)})"
+    )
+    _say_problems(report)
+    others = sorted(entry.name for entry in DATA.iterdir() if entry.name != addition.name)
+    if others:
+        say(f"beside it in {DATA}/: {_first(others)} (--only would have taken them out)")
+    say(version.message)
+
+
+@app.command()
+def check() -> None:
+    """Print what `prepare` would use of data/ and what is wrong with the rest; writes nothing.
+
+    Exits with 1 when more is unusable than prepare.max_bad_share.
+    """
+    from rich.console import Console
+
+    from metaloom.config import load_settings
+    from metaloom.data.quality import judge
+    from metaloom.data.scan import scan
+    from metaloom.data.sources import list_sources
+
+    settings = load_settings().prepare
+    scanned = scan(list_sources(DATA), settings.image_size, settings.channels)
+    report = judge(scanned, settings.min_examples).report
+    over = report["bad_share"] > settings.max_bad_share
+    console = Console(highlight=False)
+    console.print(_table(report))
+    verdict = "over" if over else "within"
+    console.print(
+        f"{report['bad_share']:.1%} of the images are unusable, {verdict} prepare.max_bad_share "
+        f"({settings.max_bad_share:.1%})"
+    )
+    if over or not report["used"]:
+        raise typer.Exit(1)
+
+
+def _refuse_absent_version(only: bool) -> None:
+    if Path("data.dvc").exists() and not DATA.exists() and not only:
+        raise MetaloomError(
+            "data.dvc names a version, but data/ is not here: fetch it first (`metaloom run` or `dvc pull`), "
+            "or add --only to start anew"
+        )
+
+
+def _say_problems(report: dict[str, Any]) -> None:
+    from metaloom.progress import say
+
+    counts = [f"{len(found)} {kind.replace('_', ' ')}" for kind, found in report["problems"].items() if found]
+    if counts:
+        say(f"left out: {', '.join(counts)} (`metaloom data check` lists them)")
+
+
+def _table(report: dict[str, Any]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"{DATA}/", show_header=True)
+    table.add_column("")
+    table.add_column("count", justify="right")
+    table.add_column("which", overflow="fold")
+    for kind in ("images", "used", "classes", "domains"):
+        table.add_row(kind, f"{report[kind]:,}", "")
+    table.add_section()
+    for kind, found in report["problems"].items():
+        lines = [_describe(each) for each in found[:_SHOWN]]
+        if len(found) > _SHOWN:
+            lines.append(f"and {len(found) - _SHOWN} more")
+        table.add_row(kind.replace("_", " "), f"{len(found):,}", escape("\n".join(lines)))
+    return table
+
+
+def _describe(problem: str | dict[str, Any]) -> str:
+    match problem:
+        case {"source": source, "reason": reason}:
+            return f"{source} {reason}"
+        case {"source": source, "of": of}:
+            return f"{source} = {of}"
+        case {"sources": sources}:
+            return " = ".join(sources)
+        case {"class": name, "images": images}:
+            return f"{name}: {images} usable"
+        case _:
+            return str(problem)
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

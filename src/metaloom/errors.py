@@ -1,0 +1,13 @@
+"""The one exception that a user is meant to see."""
+
+
+class MetaloomError(Exception):
+    """Something the user can mend: the message says what was wrong, where, and what to do.
+
+    The command line prints it as one line without a traceback and exits with code 2.
+    """
+
+
+ERROR_FILE = (
+    "METALOOM_ERROR_FILE"  # where a stage leaves its message when a flow runs it, which prints it once
+)

@@ -1,0 +1,1 @@
+"""Figures over fixed episodes, and how sure one can be of them."""

@@ -1,0 +1,133 @@
+"""MODEL_CARD.md, from what the run measured and from nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+NOT_KNOWN = "not known"
+
+
+def model_card(metadata: dict[str, Any], labels: list[str]) -> str:
+    """The card of one bundle as Markdown.
+
+    Args:
+        metadata: what metadata.json holds.
+        labels: class names in the order of the outputs.
+    """
+    sections = (_headline, _accuracy, _meta_accuracy, _use, _limits, _provenance)
+    return "\n\n".join([*(section(metadata) for section in sections), _labels(labels)]) + "\n"
+
+
+def _headline(metadata: dict[str, Any]) -> str:
+    task = metadata["task"]
+    return (
+        f"# {task['name']}: a classifier of {task['n_way']} classes\n\n"
+        f"Learned from {task['support_examples']} labelled examples by a {metadata['method']} meta-learner "
+        f"({metadata['learner']['network']['name']}), and stored as one ONNX file that takes raw pixels."
+    )
+
+
+def _accuracy(metadata: dict[str, Any]) -> str:
+    title = "## How good is this model?\n\n"
+    measured = metadata["metrics"]["task"]
+    if measured is None:
+        return title + (
+            "Not measured: there was no example that the model had not learned from. Ask it about labelled "
+            "examples of your own before you rely on it."
+        )
+    if measured["kind"] == "held_out":
+        how = f"measured on {measured['examples']} held-out examples of these classes, none learned from"
+    else:
+        how = (
+            f"estimated by {measured['folds']}-fold cross-validation on its {measured['examples']} support "
+            "examples; the models that were asked had learned from fewer examples than this one"
+        )
+    text = (
+        f"**{measured['accuracy']:.1%}** of its answers are right (95% interval {measured['low95']:.1%} to "
+        f"{measured['high95']:.1%}), {how}. Guessing would give {1 / metadata['task']['n_way']:.1%}."
+    )
+    if metadata["task"]["meta_trained_on_it"]:
+        text += " The meta-learner was trained on these very classes: on new ones it does worse."
+    return title + text
+
+
+def _meta_accuracy(metadata: dict[str, Any]) -> str:
+    evaluation = metadata["metrics"].get("evaluation") or {}
+    validation = metadata["metrics"]["validation"]
+    rows = [_row("test", setting, scores) for setting, scores in evaluation.items()]
+    rows.append(_row("validation", validation["setting"], validation))
+    head = ["| classes | setting | accuracy | NLL (nats) | episodes |", "|---|---|---|---|---|"]
+    return "\n".join(["## How good is its meta-learner on new tasks?", "", *head, *rows])
+
+
+def _row(classes: str, setting: str, scores: dict[str, Any]) -> str:
+    accuracy = f"{scores['accuracy']:.1%} ± {scores['ci95']:.1%}"
+    return f"| {classes} | {setting} | {accuracy} | {scores['nll']:.3f} | {scores['episodes']} |"
+
+
+def _use(metadata: dict[str, Any]) -> str:
+    read = "L" if metadata["input"]["channels"] == 1 else "RGB"
+    axis = "[None, :, :, None]" if read == "L" else "[None]"
+    return f"""## Use
+
+Input `images`: {metadata["input"]["description"]}
+
+```python
+import json, numpy, onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession("model.onnx")
+image = numpy.asarray(Image.open("picture.png").convert("{read}"))
+probabilities = session.run(None, {{"images": image{axis}}})[0][0]
+print(json.load(open("labels.json"))[probabilities.argmax()])
+```
+
+`python verify.py` (numpy and onnxruntime suffice) checks that every file is whole and that this machine gives
+the probabilities of the machine that made the bundle, within {metadata["tolerance"]:.0e}."""
+
+
+def _limits(metadata: dict[str, Any]) -> str:
+    count = metadata["task"]["n_way"]
+    return f"""## Limits
+
+- It knows these {count} classes only: a picture of anything else gets one of their names too.
+- Probabilities are not calibrated.
+- Pictures from another camera, font or pen are another matter: measure its accuracy on them anew."""
+
+
+def _provenance(metadata: dict[str, Any]) -> str:
+    source = metadata["provenance"]
+    git = source.get("git")
+    commit = NOT_KNOWN if git is None else git["commit"]
+    if git and git["uncommitted_changes"]:
+        commit += " with uncommitted changes"
+    rows = {
+        "data version (md5)": source.get("data") or NOT_KNOWN,
+        "git commit": commit,
+        "meta-learner (sha256)": source["model_sha256"],
+        "ONNX": f"opset {metadata['onnx']['opset']}, IR version {metadata['onnx']['ir_version']}",
+        "libraries": ", ".join(f"{name} {number}" for name, number in metadata["libraries"].items()),
+        "method": _settings(metadata["learner"]["method"]),
+        "network": _settings(metadata["learner"]["network"]),
+    }
+    return "\n".join(["## Provenance", "", "| | |", "|---|---|", *_rows(rows)])
+
+
+def _rows(values: dict[str, str]) -> Iterator[str]:
+    for name, value in values.items():
+        yield f"| {name} | {value} |"
+
+
+def _settings(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {v if isinstance(v, str) else json.dumps(v)}" for name, v in values.items())
+
+
+def _labels(labels: list[str]) -> str:
+    return "## Labels\n\n" + "\n".join(f"{place}. {_escaped(label)}" for place, label in enumerate(labels))
+
+
+def _escaped(text: str) -> str:
+    """A class is named after a folder, which may have any character in it."""
+    return "".join("\\" + c if c in "\\`*_{}[]<>#|" else c for c in " ".join(text.split()))

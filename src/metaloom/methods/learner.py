@@ -1,0 +1,256 @@
+"""A trained method as its user meets it: load, adapt, predict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from metaloom.config import NetworkSettings, Settings
+from metaloom.errors import MetaloomError
+from metaloom.io import read_json, write_json
+from metaloom.methods.base import EmbeddingMethod, Method, Params, TaskModel
+from metaloom.methods.registry import build_method
+from metaloom.networks import build_network
+from metaloom.tasks import EpisodeTable
+
+FORMAT = 1
+BATCH = 512  # images that pass the network at a time when nothing is learned: bounds memory
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Raw pixels to network input, (pixel - shift) / scale for each channel, in units of pixel values 0–255."""
+
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @classmethod
+    def of(cls, images: UInt8[np.ndarray, "item height width channel"]) -> Normalisation:
+        """Shift to the most frequent value (the paper, which then equals the padding), scale to unit deviation."""
+        shift, scale = [], []
+        for channel in range(images.shape[-1]):
+            histogram = np.bincount(images[..., channel].ravel(), minlength=256)
+            values, share = np.arange(256), histogram / histogram.sum()
+            mean = float((values * share).sum())
+            shift.append(float(histogram.argmax()))
+            scale.append(max(float(np.sqrt(((values - mean) ** 2 * share).sum())), 1.0))
+        return cls(tuple(shift), tuple(scale))
+
+    def __call__(
+        self, images: UInt8[Tensor, "*item height width channel"]
+    ) -> Float[Tensor, "*item channel height width"]:
+        shift = torch.tensor(self.shift, device=images.device)
+        scale = torch.tensor(self.scale, device=images.device)
+        return ((images - shift) / scale).movedim(-1, -3)
+
+
+@dataclass(frozen=True)
+class AdaptedTask:
+    """A task model together with the labels of its classes and the way pixels go in."""
+
+    model: TaskModel
+    normalisation: Normalisation
+    classes: list[Any]
+
+    def predict_proba(
+        self, query_x: UInt8[np.ndarray | Tensor, "query height width channel"]
+    ) -> Float[np.ndarray, "query n_way"]:
+        """Class probabilities, columns in the order of `classes`."""
+        images = torch.as_tensor(np.asarray(query_x))
+        with torch.no_grad():
+            parts = [self.model.logits(self.normalisation(part)) for part in images.split(BATCH)]
+        return torch.cat(parts).softmax(dim=1).cpu().numpy()
+
+    def predict(self, query_x: UInt8[np.ndarray | Tensor, "query height width channel"]) -> list[Any]:
+        return [self.classes[way] for way in self.predict_proba(query_x).argmax(axis=1)]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A meta-learner and what it has learned.
+
+    Args:
+        name: of the method, as in params.
+        method: how it adapts.
+        params: what it learned.
+        normalisation: of raw pixels.
+        config: what learner.json holds, enough to rebuild all but `params`.
+    """
+
+    name: str
+    method: Method
+    params: Params
+    normalisation: Normalisation
+    config: dict[str, Any]
+
+    @classmethod
+    def create(
+        cls, name: str, settings: Settings, channels: int, image_size: int, normalisation: Normalisation
+    ) -> Learner:
+        """A fresh learner, its weights drawn from the settings' seed."""
+        own = settings.method(name)
+        config = {
+            "format": FORMAT,
+            "method": {"name": name, **own.model_dump()},
+            "network": settings.network.model_dump(),
+            "input": {"channels": channels, "image_size": image_size, **vars(normalisation)},
+            "seed": settings.seed,
+        }
+        method = build_method(
+            name, build_network(settings.network, own.norm, channels, image_size), own
+        )
+        params = method.init(torch.Generator().manual_seed(settings.seed))
+        return cls(name, method, params, normalisation, json.loads(json.dumps(config)))
+
+    def save(self, folder: str | Path) -> None:
+        """Write model.safetensors and learner.json into an existing folder."""
+        groups = {"weights": self.params.weights, "statistics": self.params.statistics}
+        flat = {
+            f"{group}/{k}": v.contiguous() for group, tensors in groups.items() for k, v in tensors.items()
+        }
+        save_file(flat, Path(folder) / "model.safetensors")
+        write_json(Path(folder) / "learner.json", self.config)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> Learner:
+        """Read what `save` wrote.
+
+        Raises:
+            MetaloomError: a file is absent, damaged, of a newer format, or its weights are another network's.
+        """
+        folder = Path(folder)
+        config = read_json(folder / "learner.json", made_by=f"train@{folder.name}")
+        if config.get("format") != FORMAT:
+            raise MetaloomError(
+                f"{folder}/learner.json has format {config.get('format')}; this metaloom reads {FORMAT}: train again"
+            )
+        options = dict(config["method"])
+        name = options.pop("name")
+        channels, size = config["input"]["channels"], config["input"]["image_size"]
+        network = build_network(NetworkSettings(**config["network"]), options["norm"], channels, size)
+        method = build_method(name, network, Settings.model_fields[name].annotation(**options))
+        params = _read_params(folder / "model.safetensors", method, device)
+        normalisation = Normalisation(tuple(config["input"]["shift"]), tuple(config["input"]["scale"]))
+        return cls(name, method, params, normalisation, config)
+
+    def adapt(
+        self,
+        support_x: Shaped[np.ndarray | Tensor, "support height width channel"],
+        support_y: Sequence[Any] | np.ndarray,
+    ) -> AdaptedTask:
+        """Learn a task from labelled examples.
+
+        Args:
+            support_x: raw pixels, at the network's own size.
+            support_y: a label for each; any values that sort. Their order is that of the probabilities.
+
+        Raises:
+            MetaloomError: shapes do not fit, or there are fewer than two classes.
+        """
+        images = torch.as_tensor(np.asarray(support_x))
+        network = self.method.network
+        expected = (network.image_size, network.image_size, network.channels)
+        if tuple(images.shape[1:]) != expected or images.dtype != torch.uint8:
+            raise MetaloomError(
+                f"support images are {images.dtype} {tuple(images.shape)}; this learner takes torch.uint8 "
+                f"(support, {', '.join(map(str, expected))})"
+            )
+        classes, labels = np.unique(np.asarray(support_y), return_inverse=True)
+        if len(labels) != len(images) or len(classes) < 2:
+            raise MetaloomError(
+                f"{len(images)} support images with {len(labels)} labels of {len(classes)} class(es): "
+                "give one label an image, and at least two classes"
+            )
+        with torch.no_grad():
+            x, y = self.normalisation(images.to(self.device)), torch.as_tensor(labels, device=self.device)
+            model = self.method.adapt(self.params, x, y, len(classes))
+        return AdaptedTask(model, self.normalisation, classes.tolist())
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.params.weights.values())).device
+
+    def answer(
+        self, images: UInt8[Tensor, "item height width channel"], episodes: EpisodeTable
+    ) -> Float[Tensor, "episode query n_way"]:
+        """Log-probabilities for every query of fixed episodes; queries go way by way.
+
+        A method that only adapts its head embeds each image once, however many episodes it is in.
+        """
+        ways, shots = episodes.support.shape[1:]
+        labels = torch.arange(ways, device=self.device).repeat_interleave(shots)
+        support, query = (
+            torch.as_tensor(r, device=self.device).flatten(1) for r in (episodes.support, episodes.query)
+        )
+        answers = []
+        with torch.no_grad():
+            embedded = self._embed_all(images, torch.cat([support, query], dim=1))
+            for support_rows, query_rows in zip(support, query, strict=True):
+                if embedded is not None:
+                    z, place = embedded
+                    head = self.method.head(self.params, z[place[support_rows]], labels, ways)
+                    logits = F.linear(z[place[query_rows]], *head)
+                else:
+                    x = self.normalisation(images[support_rows])
+                    logits = self.method.adapt(self.params, x, labels, ways).logits(
+                        self.normalisation(images[query_rows])
+                    )
+                answers.append(logits.log_softmax(dim=1))
+        return torch.stack(answers)
+
+    def _embed_all(
+        self, images: Tensor, rows: Int[Tensor, "..."]
+    ) -> tuple[Float[Tensor, "used embed"], Int[Tensor, " item"]] | None:
+        """Embeddings of the rows in use and where each row's stands; None for a method that has no fixed ones."""
+        if not isinstance(self.method, EmbeddingMethod):
+            return None
+        used = rows.unique()
+        place = torch.zeros(len(images), dtype=torch.long, device=rows.device)
+        place[used] = torch.arange(len(used), device=rows.device)
+        parts = [
+            self.method.embed(self.params, self.normalisation(images[part])) for part in used.split(BATCH)
+        ]
+        return torch.cat(parts), place
+
+
+def _read_params(path: Path, method: Method, device: torch.device | str) -> Params:
+    try:
+        flat = load_file(path, device=str(device))
+    except (FileNotFoundError, SafetensorError) as error:
+        raise MetaloomError(
+            f"{path} cannot be read ({error}): `dvc repro train@{path.parent.name}` makes it"
+        ) from None
+    groups: dict[str, dict[str, Tensor]] = {"weights": {}, "statistics": {}}
+    for name, tensor in flat.items():
+        group, _, key = name.partition("/")
+        groups[group][key] = tensor
+    expected = method.init(torch.Generator())
+    for group, tensors in groups.items():
+        shapes = {k: tuple(v.shape) for k, v in getattr(expected, group).items()}
+        if shapes != {k: tuple(v.shape) for k, v in tensors.items()}:
+            raise MetaloomError(
+                f"{path} holds the {group} of another network than its learner.json says: train again"
+            )
+    return Params(**groups)
+
+
+def champion(models: str | Path, methods: Sequence[str]) -> str:
+    """The method with the best accuracy on the validation episodes; the first named wins a tie."""
+    scores = {
+        name: read_json(Path(models) / name / "metrics.json", made_by=f"train@{name}")["validation"][
+            "accuracy"
+        ]
+        for name in methods
+    }
+    return max(methods, key=lambda name: scores[name])

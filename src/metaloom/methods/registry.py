@@ -1,0 +1,17 @@
+"""Names of methods, as params write them, and their classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metaloom.config import MethodSettings
+from metaloom.methods.base import Method
+from metaloom.methods.maml import Maml
+from metaloom.methods.protonet import ProtoNet
+from metaloom.networks import Network
+
+METHOD_CLASSES: dict[str, Any] = {"protonet": ProtoNet, "maml": Maml}
+
+
+def build_method(name: str, network: Network, settings: MethodSettings) -> Method:
+    return METHOD_CLASSES[name](network, settings)

@@ -1,0 +1,256 @@
+"""Meta-training: draw episodes, step, validate, keep the best; survives being killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from metaloom.config import TrainSettings
+from metaloom.errors import MetaloomError
+from metaloom.io import atomic_file
+from metaloom.methods.base import Episodes, Params
+from metaloom.methods.learner import Learner
+from metaloom.tasks import EpisodeSampler, EpisodeTable
+
+WARM_UP = 20  # steps over which the learning rate rises
+
+
+@dataclass
+class State:
+    """All that a run is, so that a checkpoint of it goes on as if nothing had happened."""
+
+    params: Params
+    optimiser: torch.optim.Adam
+    generator: torch.Generator
+    step: int = 0
+    seconds: float = 0.0
+    best: Params | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def best_record(self) -> dict[str, Any]:
+        return max(self.history, key=lambda record: record["accuracy"])
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """One method's training run.
+
+    Args:
+        learner: fresh; its parameters are where training starts.
+        images: the whole data set, raw, on the learner's device.
+        sampler: of training classes.
+        validation: the fixed episodes that early stop and selection look at.
+        settings: budget and shapes of the episodes.
+        seed: of the sampler.
+        checkpoint: a file that is written at every validation.
+        fingerprint: of everything that the run depends on; a checkpoint with another one is not resumed.
+        on_step: called with the step and its loss.
+        on_validation: called with each record of the history, those of a resumed run included.
+    """
+
+    learner: Learner
+    images: UInt8[Tensor, "item height width channel"]
+    sampler: EpisodeSampler
+    validation: EpisodeTable
+    settings: TrainSettings
+    seed: int
+    checkpoint: Path
+    fingerprint: str
+    on_step: Callable[[int, float], None] = lambda step, loss: None
+    on_validation: Callable[[dict[str, Any]], None] = lambda record: None
+
+    def run(self) -> State:
+        """Train until the budget is spent or validation stops improving.
+
+        Raises:
+            MetaloomError: the loss is not finite, or the training classes are too few.
+        """
+        self._check()
+        state = self._resumed() or self._fresh()
+        for record in state.history:
+            self.on_validation(record)
+        started, losses = time.perf_counter() - state.seconds, []
+        while not self._done(state):
+            losses.append(self._step(state))
+            state.seconds = time.perf_counter() - started
+            self.on_step(state.step, losses[-1])
+            spent = self._progress(state) >= 1
+            if state.step % self.settings.validate_every == 0 or spent:
+                self._validate(state, sum(losses) / len(losses))
+                losses.clear()
+                self._save(state)
+        return state
+
+    def discard_checkpoint(self) -> None:
+        self.checkpoint.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        n_way, classes = self.learner.method.settings.n_way, self.sampler.classes
+        if n_way > classes:
+            raise MetaloomError(
+                f"params.yaml: {self.learner.name}.n_way is {n_way}, but the training split has {classes} classes "
+                f"with {self.examples} examples (train.n_shot + train.n_query); the largest that works is {classes}"
+            )
+
+    @property
+    def examples(self) -> int:
+        return self.settings.n_shot + self.settings.n_query
+
+    def _fresh(self) -> State:
+        params = self.learner.params.detached()
+        generator = torch.Generator(device=self.images.device).manual_seed(self.seed)
+        return State(params, self._optimiser(params), generator)
+
+    def _optimiser(self, params: Params) -> torch.optim.Adam:
+        leaves = [weight.requires_grad_() for weight in params.weights.values()]
+        return torch.optim.Adam(leaves, lr=self.learner.method.settings.learning_rate)
+
+    def _progress(self, state: State) -> float:
+        """Share of the budget that is spent: of steps, and of seconds where they are limited."""
+        share = state.step / self.learner.method.settings.steps
+        if self.settings.max_seconds is not None:
+            share = max(share, state.seconds / self.settings.max_seconds)
+        return min(share, 1.0)
+
+    def _done(self, state: State) -> bool:
+        if self._progress(state) >= 1 and state.history and state.history[-1]["step"] == state.step:
+            return True
+        if not state.history:
+            return False
+        since = [record["step"] for record in state.history].index(state.best_record["step"])
+        return len(state.history) - 1 - since >= self.settings.patience
+
+    def _step(self, state: State) -> float:
+        for group in state.optimiser.param_groups:
+            group["lr"] = self.learner.method.settings.learning_rate * self._schedule(state)
+        episodes = self.draw(state.generator)
+        total = 0.0
+        state.optimiser.zero_grad()
+        for chunk in self.learner.method.chunks(episodes):
+            loss, state.params = self.learner.method.loss(state.params, chunk)
+            share = len(chunk) / len(episodes)
+            (loss * share).backward()
+            total += float(loss.detach()) * share
+        state.step += 1
+        if not math.isfinite(total):
+            raise MetaloomError(
+                f"{self.learner.name}: the loss is {total} at step {state.step}; lower {self.learner.name}."
+                f"learning_rate. The last good checkpoint is {self.checkpoint}"
+            )
+        state.optimiser.step()
+        return total
+
+    def _schedule(self, state: State) -> float:
+        warm = min((state.step + 1) / WARM_UP, 1.0)
+        return warm * 0.5 * (1 + math.cos(math.pi * self._progress(state)))
+
+    def draw(self, generator: torch.Generator | None) -> Episodes:
+        """One meta-batch of training episodes, on the device."""
+        method, shots = self.learner.method.settings, self.settings.n_shot
+        rows, turns = self.sampler.sample(method.tasks_per_step, method.n_way, self.examples, generator)
+        images = self.images[rows]
+        x = self.learner.normalisation(turned(images, turns) if self.settings.rotations else images)
+        way = torch.arange(method.n_way, device=rows.device)
+        return Episodes(
+            support_x=x[:, :, :shots].flatten(1, 2),
+            support_y=way.repeat_interleave(shots),
+            query_x=x[:, :, shots:].flatten(1, 2),
+            query_y=way.repeat_interleave(self.settings.n_query),
+            n_way=method.n_way,
+        )
+
+    def _validate(self, state: State, loss: float) -> None:
+        scores = accuracy_and_nll(replace(self.learner, params=state.params), self.images, self.validation)
+        record = {"step": state.step, "loss": loss, **scores}
+        if not state.history or record["accuracy"] > state.best_record["accuracy"]:
+            state.best = state.params.detached()
+        state.history.append(record)
+        self.on_validation(record)
+
+    def _save(self, state: State) -> None:
+        tensors = {"generator": state.generator.get_state()}
+        for group, params in (("now", state.params), ("best", state.best)):
+            if params is not None:
+                tensors |= {f"{group}/weights/{k}": v for k, v in params.weights.items()}
+                tensors |= {f"{group}/statistics/{k}": v for k, v in params.statistics.items()}
+        for index, moments in state.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{index}/{name}": value for name, value in moments.items()}
+        about = {"step": state.step, "seconds": state.seconds, "history": state.history}
+        metadata = {"fingerprint": self.fingerprint, "state": json.dumps(about)}
+        with atomic_file(self.checkpoint) as temporary:
+            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, metadata)
+
+    def _resumed(self) -> State | None:
+        """The state of the checkpoint, or None where there is none of this very run."""
+        try:
+            with safe_open(self.checkpoint, framework="pt", device=str(self.images.device)) as file:
+                metadata = file.metadata()
+                if metadata["fingerprint"] != self.fingerprint:
+                    return None
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (FileNotFoundError, SafetensorError):
+            return None
+        state = self._fresh()
+        state.params = _params(tensors, "now/")
+        state.best = _params(tensors, "best/")
+        state.optimiser = self._optimiser(state.params)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimiser/"):
+                _, index, moment = name.split("/")
+                moments.setdefault(int(index), {})[moment] = value
+        groups = state.optimiser.state_dict()["param_groups"]
+        state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        state.generator.set_state(tensors["generator"].cpu())
+        about = json.loads(metadata["state"])
+        state.step, state.seconds, state.history = about["step"], about["seconds"], about["history"]
+        return state
+
+
+def turned(
+    images: UInt8[Tensor, "task way example height width channel"], turns: Int[Tensor, "task way"]
+) -> UInt8[Tensor, "task way example height width channel"]:
+    """Each way's images, rotated by its number of quarter turns."""
+    result = images
+    for quarter in (1, 2, 3):
+        chosen = (turns == quarter)[..., None, None, None, None]
+        result = torch.where(chosen, images.rot90(quarter, dims=(3, 4)), result)
+    return result
+
+
+def accuracy_and_nll(learner: Learner, images: Tensor, episodes: EpisodeTable) -> dict[str, Any]:
+    """Mean accuracy over fixed episodes with the half width of its 95% interval, and mean NLL in nats."""
+    log_probabilities = learner.answer(images, episodes)
+    accuracy, nll = scores(log_probabilities, episodes)
+    half = 1.96 * float(accuracy.std(correction=1)) / math.sqrt(len(accuracy)) if len(accuracy) > 1 else 0.0
+    return {"accuracy": float(accuracy.mean()), "ci95": half, "nll": float(nll.mean())}
+
+
+def scores(log_probabilities: Tensor, episodes: EpisodeTable) -> tuple[Tensor, Tensor]:
+    """Accuracy and NLL (nats) of each episode, from the log-probabilities of its queries, in float64."""
+    ways, queries = episodes.query.shape[1:]
+    labels = torch.arange(ways, device=log_probabilities.device).repeat_interleave(queries)
+    right = (log_probabilities.argmax(dim=2) == labels).double().mean(dim=1)
+    own = log_probabilities.gather(2, labels.expand(len(log_probabilities), -1)[..., None])[..., 0]
+    return right, -own.double().mean(dim=1)
+
+
+def _params(tensors: dict[str, Tensor], prefix: str) -> Params:
+    groups: dict[str, Any] = {"weights": {}, "statistics": {}}
+    for name, value in tensors.items():
+        if name.startswith(prefix):
+            group, _, key = name.removeprefix(prefix).partition("/")
+            groups[group][key] = value
+    return Params(**groups)

@@ -1,0 +1,59 @@
+"""Progress bars and messages, in one place so that --quiet is one switch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+QUIET = "METALOOM_QUIET"  # an environment variable, so that stages run by DVC hear of it too
+T = TypeVar("T")
+
+console = Console(stderr=True, highlight=False)
+
+
+def quiet() -> bool:
+    return os.environ.get(QUIET, "") not in ("", "0")
+
+
+def say(message: str) -> None:
+    """One line for the user on standard output; silent under --quiet."""
+    if not quiet():
+        print(message, flush=True)
+
+
+class Bar:
+    """A running progress bar; `text` is shown beside it."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def update(self, completed: float, text: str = "") -> None:
+        self._progress.update(self._task, completed=completed, text=text)
+
+
+@contextmanager
+def bar(description: str, total: float, text: str = "") -> Iterator[Bar]:
+    """A bar on standard error with the time left, gone when done; nothing where that is no terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    hidden = quiet() or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        yield Bar(progress, progress.add_task(description, total=total, text=text))
+
+
+def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """Iterate under a bar."""
+    with bar(description, total) as running:
+        for done, item in enumerate(items, start=1):
+            yield item
+            running.update(done)

@@ -1,0 +1,172 @@
+"""The data card: what the data set holds, how it was split, what was left out and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from metaloom.report.charts import stacked_bar
+from metaloom.report.inputs import Inputs, read_table
+from metaloom.report.pictures import Pictures
+from metaloom.report.words import count
+
+SPLITS = ("train", "validation", "test")  # as in metaloom.tasks, which needs torch to import
+SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test", "": "not used"}
+THUMBNAILS = 6  # of a domain, each of another class
+BUDGET = 900_000  # characters of thumbnails
+MOST_DOMAINS = 200
+MOST_LISTED = 25  # problems of one kind
+
+PROBLEMS = {
+    "unreadable": "could not be read as an image",
+    "duplicate": "exact copy of another file of its class; one is kept",
+    "conflict": "the same picture in two classes; left out of both",
+    "small_class": "class with too few usable images; left out",
+    "empty_class": "class folder without a usable image",
+    "ignored": "not an image file; passed over",
+}
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One row of the table by domain; `examples` counts pictures, `rows` are those shown."""
+
+    name: str
+    split: str
+    classes: int
+    examples: int
+    rows: list[int]
+
+    @property
+    def split_words(self) -> str:
+        return SPLIT_WORDS.get(self.split, self.split)
+
+
+@dataclass(frozen=True)
+class Part:
+    """All of one split."""
+
+    split: str
+    domains: int
+    classes: int
+    examples: int
+
+    @property
+    def words(self) -> str:
+        return SPLIT_WORDS.get(self.split, self.split)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kind of problem of quality.json: how many, what it means, and the first few."""
+
+    kind: str
+    meaning: str
+    total: int
+    listed: list[str]
+
+
+@dataclass(frozen=True)
+class DataCard:
+    images: tuple[int, ...]
+    domains: list[Domain]
+    domains_left_off: int
+    parts: list[Part]
+    chart: Markup
+    seen: int
+    used: int
+    problems: list[Problem]
+
+    @property
+    def classes(self) -> int:
+        return sum(part.classes for part in self.parts)
+
+    @property
+    def examples(self) -> int:
+        return sum(part.examples for part in self.parts)
+
+    def part(self, split: str) -> Part:
+        return next(part for part in self.parts if part.split == split)
+
+
+def data_card(
+    inputs: Inputs, pictures: Pictures, shape: tuple[int, ...], quality: dict[str, Any]
+) -> DataCard:
+    """Read the class table, and put the quality report into words.
+
+    Args:
+        inputs: which hold the folders.
+        pictures: of the data set's rows.
+        shape: of the packed images (item, height, width, channel).
+        quality: what quality.json holds.
+
+    Raises:
+        MetaloomError: the class table is absent; the message names its stage.
+    """
+    classes = read_table(
+        inputs.splits / "classes.parquet", "split", ["class", "domain", "split", "first", "count"]
+    )
+    domains = _domains(classes)
+    shown = _thin(domains[:MOST_DOMAINS], pictures)
+    parts = [_part(split, domains) for split in SPLITS]
+    whole = max(1, sum(part.classes for part in parts))
+    summary = "Classes: " + ", ".join(f"{part.classes:,} {part.words}" for part in parts)
+    return DataCard(
+        images=shape,
+        domains=shown,
+        domains_left_off=len(domains) - len(shown),
+        parts=parts,
+        chart=stacked_bar([(part.split, part.classes / whole) for part in parts], summary),
+        seen=quality["images"],
+        used=quality["used"],
+        problems=problems(quality),
+    )
+
+
+def _part(split: str, domains: list[Domain]) -> Part:
+    of_split = [domain for domain in domains if domain.split == split]
+    return Part(split, len(of_split), sum(d.classes for d in of_split), sum(d.examples for d in of_split))
+
+
+def _domains(classes: pd.DataFrame) -> list[Domain]:
+    found = []
+    for name, part in classes.groupby("domain", sort=True):
+        places = sorted({round(k * (len(part) - 1) / max(1, THUMBNAILS - 1)) for k in range(THUMBNAILS)})
+        first, split = part["first"].tolist(), part["split"].tolist()[0]
+        rows = [first[place] for place in places]
+        found.append(Domain(str(name), split, len(part), sum(part["count"].tolist()), rows))
+    return sorted(found, key=lambda domain: SPLITS[::-1].index(domain.split))
+
+
+def _thin(domains: list[Domain], pictures: Pictures) -> list[Domain]:
+    """The same domains with fewer pictures each, so that all of them fit into the budget."""
+    for wanted in range(THUMBNAILS, 0, -1):
+        thinned = [replace(domain, rows=domain.rows[:wanted]) for domain in domains]
+        if sum(len(pictures.uri(row)) for domain in thinned for row in domain.rows) <= BUDGET:
+            return thinned
+    return [replace(domain, rows=[]) for domain in domains]
+
+
+def problems(quality: dict[str, Any]) -> list[Problem]:
+    """The kinds of problem that there are, with the first few of each in words."""
+    found = []
+    for kind, entries in quality["problems"].items():
+        if entries:
+            listed = [_describe(entry) for entry in entries[:MOST_LISTED]]
+            found.append(Problem(kind.replace("_", " "), PROBLEMS.get(kind, ""), len(entries), listed))
+    return found
+
+
+def _describe(entry: Any) -> str:
+    if not isinstance(entry, dict):
+        return str(entry)
+    if "sources" in entry:
+        return " = ".join(entry["sources"])
+    if "of" in entry:
+        return f"{entry['source']} = {entry['of']}"
+    if "images" in entry:
+        return f"{entry['class']}: {count(entry['images'], 'image')}"
+    return ": ".join(str(value) for value in entry.values())

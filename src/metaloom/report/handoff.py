@@ -1,0 +1,150 @@
+"""The hand-off: what the bundle is, for which task, how good, and how to check it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from metaloom.errors import MetaloomError
+from metaloom.io import read_json
+from metaloom.report.inputs import Inputs
+from metaloom.report.words import count, percent, size
+
+STAGE = "export"
+SUMS = "SHA256SUMS"
+MOST_LABELS = 80
+SHOWN = (
+    "method",
+    "task",
+    "input",
+    "output",
+    "onnx",
+    "tolerance",
+    "provenance",
+    "libraries",
+)  # of metadata.json
+
+
+@dataclass(frozen=True)
+class BundleFile:
+    path: str
+    size: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Handoff:
+    """The bundle in short.
+
+    Args:
+        where: its folder.
+        task: the deployment task's name.
+        labels: class names, each with the row of a picture of it where the data set has one.
+        labels_total: how many there are.
+        accuracy: of this very model, in words; empty where it was not measured.
+        accuracy_from: on how many examples, with the interval.
+        learnt_from: how many labels it has learned from, and whether meta-training had seen them.
+        files: without the golden samples.
+        files_total: with them.
+        total: size of all files.
+        facts: names and values of metadata.json, nested names joined.
+    """
+
+    where: str
+    task: str
+    labels: list[tuple[str, int | None]]
+    labels_total: int
+    accuracy: str
+    accuracy_from: str
+    learnt_from: str
+    files: list[BundleFile]
+    files_total: int
+    total: str
+    facts: list[tuple[str, str]]
+
+
+def handoff(inputs: Inputs, first_row: dict[str, Any]) -> Handoff:
+    """Read the bundle.
+
+    Args:
+        inputs: which hold its folder.
+        first_row: of every class of the data set.
+
+    Raises:
+        MetaloomError: it is absent or incomplete; the message names its stage.
+    """
+    metadata = read_json(inputs.bundle / "metadata.json", made_by=STAGE)
+    labels = read_json(inputs.bundle / "labels.json", made_by=STAGE)
+    task = metadata.get("task", {})
+    measured = metadata.get("metrics", {}).get("task") or {}
+    files = _files(inputs)
+    return Handoff(
+        where=_where(inputs),
+        task=str(task.get("name", "deployment task")),
+        labels=[(label, _row(label, task.get("name"), first_row)) for label in labels[:MOST_LABELS]],
+        labels_total=len(labels),
+        accuracy=percent(measured["accuracy"]) if "accuracy" in measured else "",
+        accuracy_from=_accuracy_from(measured) if "accuracy" in measured else "",
+        learnt_from=_learnt_from(task),
+        files=[file for file in files if not file.path.startswith("samples/")],
+        files_total=len(files),
+        total=size(sum((inputs.bundle / file.path).stat().st_size for file in files)),
+        facts=_facts({name: metadata[name] for name in SHOWN if name in metadata}),
+    )
+
+
+def _where(inputs: Inputs) -> str:
+    folder = inputs.bundle
+    return (folder.relative_to(inputs.root) if folder.is_relative_to(inputs.root) else folder).as_posix()
+
+
+def _row(label: str, task: Any, first_row: dict[str, Any]) -> int | None:
+    """The first picture of a class that the bundle calls by its full name, or by its own within the task."""
+    row = first_row.get(label, first_row.get(f"{task}/{label}"))
+    return None if row is None else int(row)
+
+
+def _accuracy_from(measured: dict[str, Any]) -> str:
+    examples = count(measured["examples"], "example")
+    how = f"right on {examples} of these classes that it had not learnt from"
+    if measured.get("kind") == "cross_validation":
+        how = f"right in cross-validation on its own {examples}"
+    return f"{how}; 95% interval {percent(measured['low95'])} to {percent(measured['high95'])}"
+
+
+def _learnt_from(task: dict[str, Any]) -> str:
+    if "support_examples" not in task:
+        return ""
+    seen = "these classes were" if task.get("meta_trained_on_it") else "none of these classes was"
+    return (
+        f"Adapted from {count(task['support_examples'], 'labelled picture')}; {seen} part of meta-training."
+    )
+
+
+def _files(inputs: Inputs) -> list[BundleFile]:
+    path = inputs.bundle / SUMS
+    if not path.is_file():
+        raise MetaloomError(f"{path} not found: `dvc repro {STAGE}` makes it")
+    files = []
+    for line in path.read_text().splitlines():
+        sha256, _, name = line.partition("  ")
+        file = inputs.bundle / name
+        if not file.is_file():
+            raise MetaloomError(
+                f"{path} lists {name!r}, which is not there: `dvc repro -f {STAGE}` makes it anew"
+            )
+        files.append(BundleFile(name, size(file.stat().st_size), sha256))
+    return files
+
+
+def _facts(metadata: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    facts: list[tuple[str, str]] = []
+    for name, value in metadata.items():
+        name = f"{prefix} {name}".strip().replace("_", " ")
+        if isinstance(value, dict):
+            facts += _facts(value, name)
+        elif isinstance(value, list):
+            facts.append((name, ", ".join(map(str, value))))
+        elif value is not None:
+            facts.append((name, f"{value:.4g}" if isinstance(value, float) else str(value)))
+    return facts

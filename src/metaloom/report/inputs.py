@@ -1,0 +1,46 @@
+"""Where the report reads from, and reading that names the stage which makes what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from metaloom.errors import MetaloomError
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The folders of dvc.yaml's stages, the methods that were trained, and the root of the repository."""
+
+    dataset: Path
+    splits: Path
+    models: Path
+    evaluation: Path
+    bundle: Path
+    metrics: Path
+    methods: tuple[str, ...]
+    root: Path = Path()
+
+
+def read_table(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
+    """Read a Parquet file.
+
+    Raises:
+        MetaloomError: it is absent, no Parquet, or lacks one of `columns`; the message names its stage.
+    """
+    if not path.is_file():
+        raise MetaloomError(f"{path} not found: `dvc repro {made_by}` makes it")
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these
+        raise MetaloomError(
+            f"{path} cannot be read ({error}): `dvc repro -f {made_by}` makes it anew"
+        ) from None
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise MetaloomError(
+            f"{path} lacks the column(s) {', '.join(missing)}: `dvc repro -f {made_by}` makes it anew"
+        )
+    return table

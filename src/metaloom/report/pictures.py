@@ -1,0 +1,55 @@
+"""Examples as small pictures in the page itself (data: URIs)."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+
+LARGEST = 64  # pixels a side; larger ones are reduced
+LOSSLESS = 32  # up to this side PNG is small enough
+
+
+class Pictures:
+    """The packed images (item, height, width, channel), each encoded once and on request."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._images = images
+        self._uris: dict[int, str] = {}
+
+    def uri(self, row: int) -> str:
+        """The item's picture as a data: URI.
+
+        Raises:
+            IndexError: the data set has no such row.
+        """
+        if row not in self._uris:
+            self._uris[row] = encode(np.asarray(self._images[row]))
+        return self._uris[row]
+
+    def side(self, largest: int) -> int:
+        """Pixels on the page: the largest whole multiple of the stored side up to `largest`."""
+        return largest // self.stored * self.stored or largest
+
+    @property
+    def stored(self) -> int:
+        """Pixels of a stored picture's longer side."""
+        return min(max(self._images.shape[1:3]), LARGEST)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+
+def encode(pixels: np.ndarray) -> str:
+    """One uint8 image (height, width, 1 or 3) as a data: URI: PNG, or WebP where that saves much."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    if max(image.size) > LARGEST:
+        image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    buffer, kind = io.BytesIO(), "png" if max(image.size) <= LOSSLESS else "webp"
+    if kind == "png":
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        image.save(buffer, "WEBP", quality=85, method=4)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

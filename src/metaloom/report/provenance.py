@@ -1,0 +1,174 @@
+"""Where every figure comes from: versions of data, code and packages, settings, hashes, machine, commands.
+
+No times of day: the same inputs on the same machine make the same page.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from metaloom.config import PARAMS
+from metaloom.errors import MetaloomError
+
+PACKAGES = (
+    "metaloom",
+    "torch",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "scikit-learn",
+    "pandas",
+    "pillow",
+    "dvc",
+    "prefect",
+)
+CODE = (
+    "src",
+    "params.yaml",
+    "dvc.yaml",
+    "constraints.txt",
+)  # what a commit must hold for the page to be remade
+OWN_STAGE = "report"  # its entry in dvc.lock is of the page before this one
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of dvc.lock: its outputs with their hashes."""
+
+    name: str
+    outputs: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Each field is empty where its source is absent: no git repository, no dvc.lock."""
+
+    commit: str
+    changed: bool
+    data_version: str
+    stages: list[Stage]
+    settings: str
+    settings_from: str
+    packages: list[tuple[str, str]]
+    machine: list[tuple[str, str]]
+    commands: list[str]
+
+
+def provenance(root: Path, methods: tuple[str, ...]) -> Provenance:
+    """What is known about how the artifacts below `root` came to be.
+
+    Args:
+        root: of the repository.
+        methods: those that are trained now; dvc.lock remembers others too.
+
+    Raises:
+        MetaloomError: dvc.lock or data.dvc is no valid YAML.
+    """
+    lock = _yaml(root / "dvc.lock").get("stages", {})
+    stages = {name: stage for name, stage in lock.items() if _is_of_now(name, methods)}
+    used = _used_settings(stages)
+    commit, changed = git_state(root)
+    plain = root / PARAMS
+    settings = yaml.safe_dump(used, sort_keys=False) if used else plain.read_text() if plain.is_file() else ""
+    return Provenance(
+        commit=commit,
+        changed=changed,
+        data_version=_data_version(root, stages),
+        stages=[
+            Stage(name, [_output(out) for out in stage.get("outs", [])]) for name, stage in stages.items()
+        ],
+        settings=settings,
+        settings_from="dvc.lock" if used else PARAMS,
+        packages=[(name, found) for name in PACKAGES if (found := _version(name))],
+        machine=machine(),
+        commands=_commands(commit),
+    )
+
+
+def _is_of_now(stage: str, methods: tuple[str, ...]) -> bool:
+    name, _, method = stage.partition("@")
+    return name != OWN_STAGE and (not method or method in methods)
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        why = " ".join(str(error).split())
+        raise MetaloomError(
+            f"{path} is no valid YAML ({why}): `git checkout {path.name}` brings it back"
+        ) from None
+
+
+def _used_settings(stages: dict[str, Any]) -> dict[str, Any]:
+    """The settings as the stages recorded them when they ran, which params.yaml may have left behind."""
+    used: dict[str, Any] = {}
+    for stage in stages.values():
+        used |= stage.get("params", {}).get(PARAMS, {})
+    return dict(sorted(used.items()))
+
+
+def _data_version(root: Path, stages: dict[str, Any]) -> str:
+    """The hash of data/ that `prepare` read, or that data.dvc names."""
+    for dependency in stages.get("prepare", {}).get("deps", []):
+        if dependency["path"] == "data":
+            return _hash(dependency)
+    outs = _yaml(root / "data.dvc").get("outs", [])
+    return _hash(outs[0]) if outs else ""
+
+
+def _hash(entry: dict[str, Any]) -> str:
+    return str(entry.get(entry.get("hash", "md5"), ""))
+
+
+def _output(entry: dict[str, Any]) -> tuple[str, str]:
+    return entry["path"], _hash(entry)
+
+
+def git_state(root: Path) -> tuple[str, bool]:
+    """The commit, and whether the code differs from it; ("", False) where there is no commit."""
+    commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    changed = bool(commit and _git(root, "status", "--porcelain", "--", *CODE))
+    return commit, changed
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def machine() -> list[tuple[str, str]]:
+    """Facts about the computer that made this page."""
+    facts = [("system", f"{platform.system()} {platform.machine()}"), ("cores", str(_cores()))]
+    return [*facts, ("python", platform.python_version())]
+
+
+def _cores() -> int:
+    """Cores that this process may use, not those of the whole machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _commands(commit: str) -> list[str]:
+    checkout = [f"git checkout {commit[:12]}"] if commit else []
+    return [*checkout, "make run", "metaloom report --open"]

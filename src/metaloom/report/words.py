@@ -1,0 +1,120 @@
+"""Numbers and names as the page writes them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from metaloom.config import Setting
+
+Number = int | float  # JSON writes 1.0 as either
+
+DOMAIN_SUFFIX = "_domain"  # as in metaloom.tasks, which needs torch to import
+MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
+PLUS_MINUS = "\N{NO-BREAK SPACE}\N{PLUS-MINUS SIGN}\N{NO-BREAK SPACE}"
+
+LEARNERS = {
+    "protonet": ("ProtoNet", "meta-learned embedding, nearest class mean"),
+    "maml": ("MAML", "meta-learned start, a few gradient steps"),
+    "scratch": ("From scratch", "the same network, trained on the support set alone"),
+    "logistic": ("Logistic regression", "scikit-learn, on the pixels of the support set"),
+}
+
+
+@dataclass(frozen=True)
+class SettingWords:
+    """How a setting is called: "5-way 1-shot", of any classes or within one domain."""
+
+    name: str
+    n_way: int
+    n_shot: int
+    within_domain: bool
+
+    @property
+    def title(self) -> str:
+        return f"{self.n_way}-way {self.n_shot}-shot"
+
+    @property
+    def kind(self) -> str:
+        return "within one domain" if self.within_domain else "any classes"
+
+    @property
+    def full(self) -> str:
+        return f"{self.title}, {self.kind}"
+
+    @property
+    def chance(self) -> float:
+        return 1 / self.n_way
+
+
+def setting_words(name: str) -> SettingWords:
+    """`5w1s_domain` → its ways, shots and kind."""
+    setting = Setting.parse(name.removesuffix(DOMAIN_SUFFIX))
+    return SettingWords(name, setting.n_way, setting.n_shot, name.endswith(DOMAIN_SUFFIX))
+
+
+def learner_title(name: str) -> str:
+    return LEARNERS.get(name, (name, ""))[0]
+
+
+def learner_hint(name: str) -> str:
+    return LEARNERS.get(name, (name, ""))[1]
+
+
+def known(value: Number | None) -> bool:
+    """Whether a figure is there: JSON's null and NaN both mean that it is not."""
+    return value is not None and math.isfinite(value)
+
+
+def percent(share: Number | None, digits: int = 1) -> str:
+    """0.961 → "96.1%"."""
+    return f"{100 * share:.{digits}f}%" if share is not None and known(share) else UNKNOWN
+
+
+def digits_for(ci95: Number | None) -> int:
+    """Decimals of a percentage that its interval deserves: a second one when it is under 0.05 points."""
+    return 2 if ci95 is not None and known(ci95) and 0 < ci95 < 0.0005 else 1
+
+
+def with_interval(share: Number | None, ci95: Number | None) -> str:
+    """0.961, 0.004 → "96.1 ± 0.4%", with spaces that do not break."""
+    if not known(share) or not known(ci95):
+        return percent(share)
+    digits = digits_for(ci95)
+    return f"{100 * (share or 0):.{digits}f}{PLUS_MINUS}{100 * (ci95 or 0):.{digits}f}%"
+
+
+def points(difference: Number | None, ci95: Number | None) -> str:
+    """0.312, 0.009 → "+31.2 ± 0.9"; in percentage points."""
+    if difference is None or not known(difference):
+        return UNKNOWN
+    digits = digits_for(ci95)
+    sign = MINUS if difference < 0 else "+"
+    interval = f"{PLUS_MINUS}{100 * (ci95 or 0):.{digits}f}" if known(ci95) else ""
+    return f"{sign}{abs(100 * difference):.{digits}f}{interval}"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """3, "class", "classes" → "3 classes"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def duration(seconds: Number) -> str:
+    """192.4 → "3 min 12 s"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def size(n_bytes: int) -> str:
+    """Bytes as "1.5 MB" (powers of ten)."""
+    if n_bytes >= 1_000_000:
+        return f"{n_bytes / 1e6:.1f} MB"
+    return f"{n_bytes / 1e3:.1f} kB" if n_bytes >= 1000 else f"{n_bytes} B"
+
+
+def short(class_name: str) -> str:
+    """The last two parts of a class's name: its domain's own name and the class."""
+    return "/".join(class_name.split("/")[-2:])

@@ -1,0 +1,30 @@
+"""`metaloom report`: where the page is, and a look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaloom.errors import MetaloomError
+
+PAGE = Path("report/index.html")
+
+
+def report(
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Say where the report is; with --open, show it."""
+    if not PAGE.is_file():
+        raise MetaloomError(f"{PAGE} not found: `metaloom run` makes it (or `dvc repro report`)")
+    print(PAGE.resolve())
+    if open_:
+        _show(PAGE.resolve().as_uri())
+
+
+def _show(uri: str) -> None:
+    import webbrowser
+
+    if not webbrowser.open(uri):
+        raise MetaloomError(f"no browser found on this machine: open {uri} in one that you have")

@@ -1,0 +1,193 @@
+"""`metaloom run` and `metaloom serve`: the flows from the command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metaloom.config import PARAMS, environment_overrides, load_settings, parse_override
+from metaloom.errors import MetaloomError
+from metaloom.locking import project_lock
+from metaloom.progress import QUIET, console, quiet, say
+
+FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
+
+PREFECT = {  # what we want of Prefect, unless the environment says otherwise
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",  # no server configured: a temporary one
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the first start on a machine is slow
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # a run's logs are with the run; we say the rest
+}
+
+
+def run(
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting for this run. Repeatable."),
+    ] = None,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Refuse to make a new version of a changed data/.")
+    ] = False,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for another run in this project.")
+    ] = 0,
+    be_quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors only.")
+    ] = False,
+) -> None:
+    """Bring everything up to date: data version, dataset, splits, models, evaluation, bundle, report.
+
+    Only what has changed is run. Ends with 0 when all is well, 1 when a stage failed, 2 on bad input.
+    """
+    if be_quiet:
+        os.environ[QUIET] = "1"
+    root = _enter_project()
+    overrides = dict(map(parse_override, set_ or []))
+    load_settings(root / PARAMS, environment_overrides() | overrides)
+    with _ended_by_signals(), project_lock(root, wait):
+        state = _pipeline(root, locked, overrides)
+    _conclude(state)
+
+
+def serve(
+    cron: Annotated[str | None, typer.Option(help="When to retrain, as a cron line (UTC).")] = None,
+    interval: Annotated[
+        float | None, typer.Option(min=1, metavar="SECONDS", help="Or every so many seconds.")
+    ] = None,
+) -> None:
+    """Serve the deployment `retrain`: on a schedule, run what `metaloom run` does if data/ has changed.
+
+    The schedule is the one in prefect.yaml unless given here. Runs are kept, seen and triggered in the Prefect
+    server that PREFECT_API_URL names (`prefect server start` starts one); without one, a temporary server
+    lives as long as this command, with the schedule but no web page. Runs in the foreground; end it with Ctrl-C.
+    """
+    if cron and interval:
+        raise MetaloomError("give --cron or --interval, not both")
+    root = _enter_project()
+    schedule = _schedule(root, cron, interval)
+    with _ended_by_signals(), _server_errors():
+        from flows.retrain import retrain
+
+        say(f"serving the deployment retrain/retrain, {_words(schedule)}; trigger it: {_trigger()}")
+        retrain.serve(name="retrain", global_limit=1, print_starting_message=False, **schedule)
+
+
+def _enter_project() -> Path:
+    """Go to the project's root, where `flows` is, with Prefect set up as we want it."""
+    from metaloom.versioning import find_root
+
+    root = find_root()
+    os.chdir(root)
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    for name, value in PREFECT.items():
+        os.environ.setdefault(name, value)
+    return root
+
+
+def _pipeline(root: Path, locked: bool, overrides: dict[str, Any]) -> Any:
+    """Run the flow; while a temporary server starts (seconds), import the rest and have DVC read dvc.yaml."""
+    from prefect.client.orchestration import get_client
+
+    from metaloom.versioning import overriding, stage_names
+
+    def connect() -> None:
+        with get_client(sync_client=True) as client:
+            client.hello()
+
+    starting = console.status("starting Prefect") if console.is_terminal and not quiet() else nullcontext()
+    with _server_errors(), starting, ThreadPoolExecutor(1) as pool:
+        connected = pool.submit(connect)
+        from flows.pipeline import pipeline
+
+        with overriding(overrides):
+            stage_names(root)
+        connected.result()
+    with _server_errors():
+        return pipeline(str(root), locked=locked, overrides=overrides or None, return_state=True)
+
+
+def _conclude(state: Any) -> None:
+    from flows.pipeline import reason
+    from metaloom.summary import as_text
+
+    if state.is_completed():
+        say(as_text(state.result()))
+        return
+    print(f"error: {reason(state)}", file=sys.stderr)
+    raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM unwind, so that stages and a temporary server are ended, and end with their codes."""
+
+    def terminate(*_: Any) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept, the next run goes on from there", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _server_errors() -> Iterator[None]:
+    import httpx
+
+    try:
+        yield
+    except (httpx.TransportError, httpx.HTTPStatusError) as error:
+        from prefect.settings import PREFECT_API_URL
+
+        raise MetaloomError(
+            f"the Prefect server at {PREFECT_API_URL.value()} does not answer ({error}): start it with "
+            "`prefect server start`, or unset PREFECT_API_URL to use a temporary one"
+        ) from None
+
+
+def _schedule(root: Path, cron: str | None, interval: float | None) -> dict[str, Any]:
+    """The schedule in the words of `flow.serve`: the one given, else that of prefect.yaml."""
+    import yaml
+    from prefect.client.schemas.schedules import CronSchedule
+
+    if interval:
+        return {"interval": interval}
+    timezone = "UTC"
+    if cron is None:
+        deployments = yaml.safe_load((root / "prefect.yaml").read_text())["deployments"]
+        (first, *_) = next(each for each in deployments if each["name"] == "retrain")["schedules"]
+        cron, timezone = first["cron"], first.get("timezone", timezone)
+    try:
+        return {"schedule": CronSchedule(cron=cron, timezone=timezone)}
+    except ValueError:
+        raise MetaloomError(
+            f"--cron {cron!r} is no cron line; five fields, for example '0 3 * * *'"
+        ) from None
+
+
+def _words(schedule: dict[str, Any]) -> str:
+    if "interval" in schedule:
+        return f"every {schedule['interval']:g} s"
+    return f"at {schedule['schedule'].cron!r} ({schedule['schedule'].timezone})"
+
+
+def _trigger() -> str:
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        return "not from outside, as PREFECT_API_URL names no server"
+    return "`prefect deployment run retrain/retrain`"

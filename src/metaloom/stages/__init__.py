@@ -1,0 +1,40 @@
+"""One module a DVC stage: read files, call the library, write files.
+
+dvc.yaml calls them as `python -m metaloom.stages.NAME ARGUMENTS`; the paths stand there and only there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from metaloom.errors import ERROR_FILE, MetaloomError
+
+
+def run_stage(main: Callable[..., Any]) -> None:
+    """Call `main` with the command line's arguments, one a parameter, in order.
+
+    Exits with 2 and one line on standard error when the user can mend what went wrong.
+    """
+    parser = argparse.ArgumentParser(description=(inspect.getdoc(main) or "").split("\n")[0])
+    for name in inspect.signature(main).parameters:
+        parser.add_argument(name)
+    try:
+        main(**vars(parser.parse_args()))
+    except MetaloomError as error:
+        sys.exit(_fail(str(error)))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(message: str) -> int:
+    if path := os.environ.get(ERROR_FILE):
+        Path(path).write_text(message)
+    else:
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    return 2

@@ -1,0 +1,152 @@
+"""DVC stage `export`: adapt the champion to the deployment task and hand it off as a verified bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from metaloom.config import PARAMS, Settings, load_settings
+from metaloom.data.packed import Dataset
+from metaloom.errors import MetaloomError
+from metaloom.handoff.bundle import SAMPLES, TaskCard, describe, write_bundle
+from metaloom.handoff.estimate import held_out
+from metaloom.handoff.provenance import commit, data_version
+from metaloom.io import read_json
+from metaloom.methods import Learner, champion
+from metaloom.methods.learner import AdaptedTask
+from metaloom.progress import bar, say
+from metaloom.stages import run_stage
+
+
+@dataclass(frozen=True)
+class DeploymentTask:
+    """Rows of the data set to learn from and to be measured on; a way is the place of a class in `labels`."""
+
+    domain: str
+    split: str
+    labels: list[str]
+    support: Int[np.ndarray, " support"]
+    support_ways: Int[np.ndarray, " support"]
+    rest: Int[np.ndarray, " rest"]
+    rest_ways: Int[np.ndarray, " rest"]
+
+
+def main(dataset: str, splits: str, models: str, evaluation: str, bundle: str) -> None:
+    """Write the bundle folder; nothing is put in place that does not verify."""
+    settings = load_settings()
+    name = champion(models, settings.methods)
+    model = Path(models) / name
+    learner = Learner.load(model)
+    images = Dataset.load(dataset).images
+    task = draw_task(_classes(splits), settings)
+    adapted = learner.adapt(images[task.support], task.support_ways)
+    card = TaskCard(
+        name=task.domain,
+        labels=task.labels,
+        support=len(task.support),
+        meta_trained_on_it=task.split == "train",
+        accuracy=_measure(adapted, images, task),
+    )
+    metadata = describe(
+        learner,
+        model,
+        card,
+        settings.export,
+        metrics=_metrics(model, evaluation, name),
+        params=settings.model_dump(mode="json"),
+        provenance={"data": data_version(), "git": commit()},
+    )
+    with bar(f"export {name} for {task.domain}", 1):
+        summary = write_bundle(bundle, adapted, _examples(images, task), task.labels, metadata)
+    say(f"{name} for {task.domain}: {_accuracy_text(card)}verified: {summary}")
+
+
+def draw_task(classes: pd.DataFrame, settings: Settings) -> DeploymentTask:
+    """All classes of the domain in params, with `export.n_shot` seeded support examples each.
+
+    Args:
+        classes: the class table of the split stage.
+
+    Raises:
+        MetaloomError: no such domain, or a class with too few examples.
+    """
+    domain, n_shot = settings.export.domain, settings.export.n_shot
+    if domain == "auto":
+        domain = classes.loc[classes["split"] == "test", "domain"].iloc[0]
+    chosen: pd.DataFrame = classes.loc[classes["domain"] == domain]
+    if chosen.empty:
+        tests = classes.loc[classes["split"] == "test", "domain"].unique()
+        raise MetaloomError(
+            f"{PARAMS}: export.domain: there is no {domain!r}; test domains: {', '.join(tests)}"
+        )
+    if len(chosen) < 2:
+        raise MetaloomError(f"{PARAMS}: export.domain: {domain} has one class, a task needs two or more")
+    fewest = chosen.sort_values("count").iloc[0]
+    if fewest["count"] < n_shot:
+        raise MetaloomError(
+            f"{PARAMS}: export.n_shot is {n_shot}, but class {fewest['class']} has {fewest['count']} "
+            f"examples; the largest that works is {fewest['count']}"
+        )
+    rng = np.random.default_rng(settings.seed)
+    support, rest = [], []
+    for first, count in chosen[["first", "count"]].itertuples(index=False):
+        order = first + rng.permutation(count)
+        support.append(np.sort(order[:n_shot]))
+        rest.append(np.sort(order[n_shot:]))
+    ways = np.arange(len(chosen))
+    return DeploymentTask(
+        domain=domain,
+        split=chosen["split"].iloc[0],
+        labels=[name.removeprefix(f"{domain}/") for name in chosen["class"]],
+        support=np.concatenate(support),
+        support_ways=ways.repeat(n_shot),
+        rest=np.concatenate(rest),
+        rest_ways=ways.repeat([len(rows) for rows in rest]),
+    )
+
+
+def _classes(splits: str) -> pd.DataFrame:
+    path = Path(splits) / "classes.parquet"
+    if not path.is_file():
+        raise MetaloomError(f"{path} not found: `dvc repro split` makes it")
+    return pd.read_parquet(path)
+
+
+def _measure(adapted: AdaptedTask, images: np.ndarray, task: DeploymentTask) -> dict[str, Any] | None:
+    """Accuracy of this very model on the task's examples that it has not learned from."""
+    if len(task.rest) == 0:
+        return None
+    answers = np.asarray(adapted.predict(images[task.rest]))
+    return held_out(int((answers == task.rest_ways).sum()), len(task.rest))
+
+
+def _examples(images: np.ndarray, task: DeploymentTask) -> np.ndarray:
+    """Images for the golden samples: held-out ones of different classes where there are some."""
+    rows = task.rest if len(task.rest) else task.support
+    return images[rows[np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int)]]
+
+
+def _metrics(model: Path, evaluation: str, name: str) -> dict[str, Any]:
+    return {
+        "validation": read_json(model / "metrics.json", made_by=f"train@{name}")["validation"],
+        "evaluation": read_json(evaluation, made_by="evaluate")[name],
+    }
+
+
+def _accuracy_text(card: TaskCard) -> str:
+    if card.accuracy is None:
+        return ""
+    low, high = card.accuracy["low95"], card.accuracy["high95"]
+    return (
+        f"{card.accuracy['accuracy']:.1%} of {card.accuracy['examples']} held-out examples right "
+        f"(95% interval {low:.1%} to {high:.1%}); "
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

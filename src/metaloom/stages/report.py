@@ -1,0 +1,28 @@
+"""DVC stage `report`: one page to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metaloom.config import load_settings
+from metaloom.io import atomic_dir
+from metaloom.progress import say
+from metaloom.report.inputs import Inputs
+from metaloom.report.page import build
+from metaloom.report.words import size
+from metaloom.stages import run_stage
+
+
+def main(
+    dataset: str, splits: str, models: str, evaluation: str, bundle: str, metrics: str, report: str
+) -> None:
+    """Write index.html, self-contained, to the folder `report`."""
+    folders = (Path(folder) for folder in (dataset, splits, models, evaluation, bundle, metrics))
+    page = build(Inputs(*folders, methods=tuple(load_settings().methods)))
+    with atomic_dir(report) as folder:
+        (folder / "index.html").write_text(page, encoding="utf-8")
+    say(f"report: {Path(report) / 'index.html'}, {size(len(page.encode()))}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

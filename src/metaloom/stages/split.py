@@ -1,0 +1,27 @@
+"""DVC stage `split`: share the domains out, and draw the fixed episodes."""
+
+from __future__ import annotations
+
+from metaloom.config import load_settings
+from metaloom.data.packed import Dataset
+from metaloom.io import atomic_dir
+from metaloom.progress import say
+from metaloom.stages import run_stage
+from metaloom.tasks import SPLITS, assign_splits, class_table, draw_fixed_episodes
+
+
+def main(dataset: str, splits: str) -> None:
+    """Write classes.parquet and episodes.parquet to the folder `splits`."""
+    settings = load_settings()
+    classes = assign_splits(class_table(Dataset.load(dataset).items), settings.split, settings.seed)
+    episodes = draw_fixed_episodes(classes, settings.episodes, settings.seed)
+    with atomic_dir(splits) as folder:
+        classes.to_parquet(folder / "classes.parquet", index=False)
+        episodes.to_parquet(folder / "episodes.parquet", index=False)
+    for split in SPLITS:
+        part = classes[classes["split"] == split]
+        say(f"{split}: {len(part):,} classes of {part['domain'].nunique()} domains")
+
+
+if __name__ == "__main__":
+    run_stage(main)

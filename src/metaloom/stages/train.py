@@ -1,0 +1,125 @@
+"""DVC stage `train@METHOD`: meta-train one method on the training classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from dvclive import Live
+
+import metaloom
+from metaloom.config import Settings, load_settings
+from metaloom.data.packed import Dataset
+from metaloom.device import choose_device
+from metaloom.io import atomic_dir, write_json
+from metaloom.methods import Learner
+from metaloom.methods.learner import Normalisation
+from metaloom.methods.training import State, Trainer
+from metaloom.progress import bar, say
+from metaloom.stages import run_stage
+from metaloom.tasks import EpisodeSampler, load_episodes
+
+CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
+SAMPLE = 20_000  # training images that the normalisation is measured on, at most
+
+
+def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> None:
+    """Write the model folder (weights, config, metrics, curves), and its metrics with times beside it."""
+    settings = load_settings()
+    device = choose_device(settings.device)
+    packed = Dataset.load(dataset)
+    classes = pd.read_parquet(Path(splits) / "classes.parquet")
+    training = classes[classes["split"] == "train"]
+    learner = _fresh_learner(method, settings, packed, training, device)
+    examples = settings.train.n_shot + settings.train.n_query
+    with atomic_dir(model) as folder, bar(f"train {method}", settings.method(method).steps) as progress:
+        live = Live(str(folder / "curves"), save_dvc_exp=False, dvcyaml=None, monitor_system=False)
+        trainer = Trainer(
+            learner=learner,
+            images=torch.from_numpy(packed.images).to(device),
+            sampler=EpisodeSampler.of(training, examples, settings.train.rotations, device),
+            validation=load_episodes(splits, "validation", [settings.train.select_on])[
+                settings.train.select_on
+            ],
+            settings=settings.train,
+            seed=settings.seed,
+            checkpoint=CHECKPOINTS / f"{method}.safetensors",
+            fingerprint=_fingerprint(learner.config, settings, dataset, splits),
+            on_step=lambda step, loss: progress.update(step, f"loss {loss:.3f}"),
+            on_validation=lambda record: _log(live, record),
+        )
+        state = trainer.run()
+        live.end()
+        summary = _summary(state, settings)
+        replace(learner, params=state.best).save(folder)
+        write_json(folder / "metrics.json", summary)
+        (folder / "curves" / "metrics.json").unlink(missing_ok=True)
+    write_json(metrics, summary | _speed(state, settings, method))
+    trainer.discard_checkpoint()
+    best = summary["validation"]
+    say(
+        f"{method}: {best['accuracy']:.1%} ± {best['ci95']:.1%} on validation {best['setting']}, "
+        f"step {summary['best_step']} of {summary['steps']}, {state.seconds:.0f} s on {device}"
+    )
+
+
+def _fresh_learner(
+    method: str, settings: Settings, packed: Dataset, training: pd.DataFrame, device: torch.device
+) -> Learner:
+    _, size, _, channels = packed.images.shape
+    rows = np.concatenate(
+        [np.arange(f, f + n) for f, n in training[["first", "count"]].itertuples(index=False)]
+    )
+    rows = rows[:: max(1, len(rows) // SAMPLE)]
+    learner = Learner.create(method, settings, channels, size, Normalisation.of(packed.images[rows]))
+    return replace(learner, params=learner.params.to(device))
+
+
+def _fingerprint(config: dict[str, Any], settings: Settings, dataset: str, splits: str) -> str:
+    """Changes with anything that would change the run: code version, settings, data, splits."""
+    files = (
+        Path(dataset) / "items.parquet",
+        Path(splits) / "classes.parquet",
+        Path(splits) / "episodes.parquet",
+    )
+    parts = [metaloom.__version__, json.dumps(config), settings.train.model_dump_json()]
+    parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _log(live: Live, record: dict[str, Any]) -> None:
+    live.step = int(record["step"])
+    live.log_metric("train/loss", record["loss"])
+    live.log_metric("validation/accuracy", record["accuracy"])
+    live.log_metric("validation/nll", record["nll"])
+    live.make_summary()
+
+
+def _summary(state: State, settings: Settings) -> dict[str, Any]:
+    best = state.best_record
+    validation = {
+        "setting": settings.train.select_on,
+        **{name: best[name] for name in ("accuracy", "ci95", "nll")},
+        "episodes": settings.episodes.validation,
+    }
+    return {"validation": validation, "best_step": int(best["step"]), "steps": state.step}
+
+
+def _speed(state: State, settings: Settings, method: str) -> dict[str, Any]:
+    own, train = settings.method(method), settings.train
+    images = state.step * own.tasks_per_step * own.n_way * (train.n_shot + train.n_query)
+    return {
+        "seconds": round(state.seconds, 2),
+        "images_per_second": round(images / max(state.seconds, 1e-9)),
+        "threads": torch.get_num_threads(),
+    }
+
+
+if __name__ == "__main__":
+    run_stage(main)

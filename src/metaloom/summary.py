@@ -1,0 +1,130 @@
+"""What a run has to say at its end, as text for the terminal and as Markdown for Prefect."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage in one run: its state (`Cached` or `Ran`) and how long that took."""
+
+    name: str
+    state: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A finished run; `scores` is metrics/evaluation.json, `places` maps a word to a path."""
+
+    data: str
+    stages: tuple[StageRun, ...]
+    seconds: float
+    scores: dict[str, dict[str, dict[str, float]]]
+    places: dict[str, str]
+
+
+def summarise(root: str | Path, data: str, stages: list[StageRun], seconds: float) -> RunSummary:
+    """Gather what there is to say; the paths come from dvc.yaml, and what does not exist is left out.
+
+    Args:
+        root: the project's root.
+        data: one line about the data version.
+        stages: in the order in which they ran.
+        seconds: of the whole run.
+    """
+    root = Path(root)
+    dag = yaml.safe_load((root / "dvc.yaml").read_text())
+    known = dag.get("stages", {})
+    metrics = _first(known.get("evaluate", {}).get("metrics"))
+    report = _first(known.get("report", {}).get("outs"))
+    bundle = (dag.get("artifacts") or {}).get("handoff", {}).get("path")
+    places = {"report": f"{report}/index.html" if report else None, "bundle": bundle}
+    return RunSummary(
+        data=data,
+        stages=tuple(stages),
+        seconds=seconds,
+        scores=json.loads((root / metrics).read_text()) if metrics and (root / metrics).is_file() else {},
+        places={word: path for word, path in places.items() if path and (root / path).exists()},
+    )
+
+
+def as_text(summary: RunSummary) -> str:
+    """The summary for a terminal."""
+    lines = []
+    if summary.scores:
+        table = _table(summary.scores)
+        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table
+        ]
+        lines.append("")
+    lines += [f"{word:<8}{path}" for word, path in summary.places.items()]
+    lines.append(f"{'data':<8}{summary.data.removeprefix('data/ is ')}")
+    lines.append(f"{'stages':<8}{stages_line(summary.stages)}")
+    lines.append(f"{'time':<8}{_seconds(summary.seconds)}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def as_markdown(summary: RunSummary) -> str:
+    """The summary for Prefect's page of the run."""
+    lines = ["# Run", ""]
+    if summary.scores:
+        head, *body = _table(summary.scores)
+        lines += [_row(head), _row(["---"] * len(head)), *map(_row, body), ""]
+    lines += [f"- {word}: `{path}`" for word, path in summary.places.items()]
+    lines += [
+        f"- data: {summary.data}",
+        f"- time: {_seconds(summary.seconds)}",
+        "",
+        "| stage | state | time |",
+    ]
+    lines.append(_row(["---"] * 3))
+    lines += [_row([each.name, each.state, _seconds(each.seconds)]) for each in summary.stages]
+    return "\n".join(lines) + "\n"
+
+
+def stages_line(stages: tuple[StageRun, ...]) -> str:
+    """`2 ran (train@maml 61 s, evaluate 20 s), 5 cached`."""
+    ran = [f"{each.name} {_seconds(each.seconds)}" for each in stages if each.state == "Ran"]
+    cached = len(stages) - len(ran)
+    if not ran:
+        return f"everything was cached ({cached} stages)"
+    return f"{len(ran)} ran ({', '.join(ran)})" + (f", {cached} cached" if cached else "")
+
+
+def _table(scores: dict[str, dict[str, dict[str, float]]]) -> list[list[str]]:
+    """A row a setting, a column a learner: accuracy and the half width of its 95% interval, in per cent."""
+    settings = list(dict.fromkeys(setting for learner in scores.values() for setting in learner))
+    rows = [["accuracy, %", *scores]]
+    for setting in settings:
+        cells = [_score(learner.get(setting)) for learner in scores.values()]
+        rows.append([setting.replace("_domain", ", one domain"), *cells])
+    return rows
+
+
+def _score(score: dict[str, float] | None) -> str:
+    return f"{100 * score['accuracy']:.1f} ± {100 * score['ci95']:.1f}" if score else "–"
+
+
+def _first(entries: list[Any] | None) -> str | None:
+    """The path of the first output of a list in dvc.yaml, where an entry is a path or {path: options}."""
+    if not entries:
+        return None
+    return entries[0] if isinstance(entries[0], str) else next(iter(entries[0]))
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"

@@ -1,0 +1,114 @@
+"""One stage in a process of its own, which ends with ours whatever ends ours."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from metaloom.errors import ERROR_FILE, MetaloomError
+from metaloom.locking import BusyError
+from metaloom.versioning.stages import Outcome
+
+PATIENCE = 15  # seconds from SIGTERM to SIGKILL
+COMMAND_FAILED = "failed to run: "  # how DVC begins to say that a command exited with another code than 0
+
+
+def run_stage(
+    root: str | Path,
+    name: str,
+    out: Callable[[str], None],
+    err: Callable[[str], None],
+) -> Outcome:
+    """Bring the stage up to date.
+
+    Args:
+        root: the project's root.
+        name: the stage, as in dvc.yaml; with a matrix `name@key`.
+        out: gets each line that the stage writes to standard output.
+        err: the same for standard error, unless that is a terminal: then the stage writes there itself,
+            so that its progress bars move.
+
+    Raises:
+        BusyError: another DVC command is at work.
+        MetaloomError: the stage failed; the message is the stage's own where it left one.
+    """
+    with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
+        message = Path(folder, "error")
+        message.touch()
+        code, last = _run(root, name, message, out, err)
+        text = message.read_text().strip()
+    if code in (Outcome.RAN, Outcome.CURRENT, Outcome.RESTORED):
+        return Outcome(code)
+    if code == Outcome.BUSY:
+        raise BusyError(text)
+    if text.startswith(COMMAND_FAILED) and last:  # the command's last words before DVC's about its exit code
+        text = f"{last.removeprefix('error: ')} ({text})"
+    raise MetaloomError(f"stage {name} failed: {text or f'exit code {code}'}")
+
+
+def _run(
+    root: str | Path, name: str, message: Path, out: Callable[[str], None], err: Callable[[str], None]
+) -> tuple[int, str]:
+    """Exit code, and the last line on standard error where that is ours to read."""
+    last = [""]
+
+    def heard(line: str) -> None:
+        last[0] = line.strip() or last[0]
+        err(line)
+
+    child = subprocess.Popen(
+        [sys.executable, "-m", "metaloom.versioning", name],
+        cwd=root,
+        env=_environment(message),
+        stdin=subprocess.PIPE,  # never written to: its closing tells the child that we are gone
+        stdout=subprocess.PIPE,
+        stderr=None if sys.stderr.isatty() else subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # one group to end; Ctrl-C reaches us alone, and we pass it on
+    )
+    readers = [_reader(child.stdout, out), _reader(child.stderr, heard)]
+    try:
+        code = child.wait()
+    except BaseException:
+        _end(child)
+        raise
+    finally:
+        for reader in readers:
+            reader.join(timeout=PATIENCE)
+        if child.stdin:
+            child.stdin.close()
+    return code, last[0]
+
+
+def _reader(stream: Iterable[str] | None, take: Callable[[str], None]) -> threading.Thread:
+    def read() -> None:
+        for line in stream or ():
+            take(line.rstrip())
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread
+
+
+def _environment(message: Path) -> dict[str, str]:
+    """`python` in dvc.yaml is the one that runs us, with or without an activated environment."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", ERROR_FILE: str(message)}
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+            child.wait(timeout=PATIENCE)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

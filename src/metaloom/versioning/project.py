@@ -1,0 +1,138 @@
+"""Opening a DVC repository: settings overridden for one run, and DVC's errors in our words."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metaloom.config import OVERRIDES, PARAMS, apply_overrides, environment_overrides
+from metaloom.errors import MetaloomError
+from metaloom.locking import BusyError
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+DAG = "dvc.yaml"
+
+
+def find_root(start: str | Path = ".") -> Path:
+    """The nearest folder from `start` upward that holds dvc.yaml and params.yaml."""
+    start = Path(start).resolve()
+    for folder in (start, *start.parents):
+        if (folder / DAG).is_file() and (folder / PARAMS).is_file():
+            return folder
+    raise MetaloomError(
+        f"no project at {start} or above it: a project has {DAG} and {PARAMS}; go to your clone of the repository"
+    )
+
+
+@contextmanager
+def overriding(overrides: dict[str, Any]) -> Iterator[None]:
+    """Lay dotted settings over params.yaml, for this process and the stages it starts; the file stays as it is."""
+    before = os.environ.get(OVERRIDES)
+    os.environ[OVERRIDES] = json.dumps(environment_overrides() | overrides)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[OVERRIDES]
+        else:
+            os.environ[OVERRIDES] = before
+
+
+@contextmanager
+def open_project(root: str | Path, lock: bool = False) -> Iterator[Repo]:
+    """The DVC repository at `root`, which reads params.yaml with the environment's overrides.
+
+    With `lock`, other DVC commands have to wait until the block ends.
+
+    Raises:
+        BusyError: another DVC command is at work.
+        MetaloomError: whatever else DVC refuses.
+    """
+    from dvc.repo import Repo, lock_repo
+
+    root = Path(root).resolve()
+    with dvc_errors(), _quiet_dvc(), _params_overridden(root), Repo(str(root)) as repo:
+        with lock_repo(repo) if lock else nullcontext():
+            yield repo
+
+
+@contextmanager
+def _quiet_dvc() -> Iterator[None]:
+    """No running commentary from DVC, and no warning that it cleaned up after a run that was killed."""
+    logger = logging.getLogger("dvc")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
+def _params_overridden(root: Path) -> Iterator[None]:
+    """DVC looks a file's loader up by suffix, for the matrix in dvc.yaml and for the params of a stage alike."""
+    from dvc.utils.serialize import LOADERS
+
+    plain, params = LOADERS[".yaml"], str(root / PARAMS)
+
+    def load(path: Any, fs: Any = None, **kwargs: Any) -> Any:
+        loaded = plain(path, fs=fs, **kwargs)
+        if os.path.abspath(os.path.join(root, os.fspath(path))) != params:
+            return loaded
+        return apply_overrides(loaded, environment_overrides())
+
+    LOADERS[".yaml"] = load
+    try:
+        yield
+    finally:
+        LOADERS[".yaml"] = plain
+
+
+@contextmanager
+def dvc_errors() -> Iterator[None]:
+    """DVC's exceptions as ours, with the whole chain of causes in one line."""
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.lock import LockError
+    from dvc.scm import SCMError
+
+    try:
+        yield
+    except LockError as error:
+        raise BusyError(_busy(str(error))) from None
+    except NotDvcRepoError:
+        raise MetaloomError("no DVC repository here: run `dvc init` in the root of your clone") from None
+    except (DvcException, SCMError) as error:
+        raise MetaloomError(f"DVC: {chain(error)}") from None
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        raise BusyError(f"DVC's own {error}: another DVC command is at work; try again") from None
+
+
+def chain(error: BaseException | None) -> str:
+    """The messages of an exception and its causes, outermost first, in one line."""
+    messages = []
+    while error is not None:
+        messages.append(" ".join(str(error).split()))
+        error = error.__cause__
+    return ": ".join(filter(None, messages))
+
+
+def _busy(message: str) -> str:
+    blockers = re.findall(r"\(PID (\d+)\): (.+)", message)
+    if not blockers:
+        return "another DVC command is at work in this project: try again when it has ended"
+    named = ", ".join(sorted({f"process {pid} (`{command.strip()}`)" for pid, command in blockers}))
+    return (
+        f"another DVC command is at work in this project: {named}; try again when it has ended "
+        "(or, if no such process is there, remove .dvc/tmp/rwlock)"
+    )

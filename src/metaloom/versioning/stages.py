@@ -1,0 +1,94 @@
+"""The stages of dvc.yaml: their order, whether one is current, and running one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from enum import IntEnum
+from pathlib import Path
+
+from metaloom.errors import MetaloomError
+from metaloom.versioning.project import DAG, chain, open_project
+
+
+class Outcome(IntEnum):
+    """What became of a stage; the exit codes of `python -m metaloom.versioning`."""
+
+    RAN = 0
+    FAILED = 1
+    REFUSED = 2
+    CURRENT = 10
+    RESTORED = 11  # from DVC's run cache: the same inputs have been seen before
+    BUSY = 75  # EX_TEMPFAIL: the same again a little later can succeed
+
+
+def stage_names(root: str | Path) -> list[str]:
+    """The stages of dvc.yaml, each after those it depends on, otherwise as they stand there."""
+    import networkx
+    from dvc.stage import PipelineStage
+
+    with open_project(root) as repo:
+        position = {stage: place for place, stage in enumerate(repo.index.stages)}
+        order = networkx.lexicographical_topological_sort(
+            repo.index.graph.reverse(), key=position.__getitem__
+        )
+        dag = _dag(root)
+        return [each.name for each in order if isinstance(each, PipelineStage) and each.path == dag]
+
+
+def is_current(root: str | Path, name: str) -> bool:
+    """Whether the stage's outputs stand in the workspace as its inputs of now made them."""
+    with open_project(root, lock=True) as repo:
+        return not repo.stage.load_one(_dag(root), name).changed()
+
+
+def _dag(root: str | Path) -> str:
+    return str(Path(root).resolve() / DAG)  # whole, as DVC takes a relative one from the working directory
+
+
+def reproduce(root: str | Path, name: str) -> Outcome:
+    """Bring one stage up to date; its command writes to this process's standard output and error.
+
+    Raises:
+        MetaloomError: the command failed, or DVC refused.
+    """
+    from dvc.exceptions import ReproductionError
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    with (
+        chdir(root),
+        open_project(".") as repo,
+        _restores() as restored,
+    ):  # the run cache takes the root from there
+        try:
+            done = repo.reproduce(name, single_item=True)
+        except ReproductionError as error:
+            cause = error.__cause__
+            if isinstance(cause, StageCmdFailedError):
+                raise MetaloomError(chain(cause)) from None
+            raise cause or error from None
+    if not done:
+        return Outcome.CURRENT
+    return Outcome.RESTORED if restored else Outcome.RAN
+
+
+@contextmanager
+def _restores() -> Iterator[list[str]]:
+    """Collects DVC's messages that it took a stage from the run cache: it tells of that nowhere else."""
+    found: list[str] = []
+    logger = logging.getLogger("dvc.stage.cache")
+
+    def listen(record: logging.LogRecord) -> bool:
+        if "is cached - skipping run" in record.msg:
+            found.append(record.getMessage())
+        return False
+
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addFilter(listen)
+    try:
+        yield found
+    finally:
+        logger.removeFilter(listen)
+        logger.setLevel(before)

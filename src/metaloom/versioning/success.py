@@ -1,0 +1,32 @@
+"""For which version of data/ everything was last brought up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metaloom.io import atomic_file
+from metaloom.locking import STATE
+from metaloom.versioning.data import data_version, named_version
+from metaloom.versioning.stages import is_current, stage_names
+
+SUCCESS = f"{STATE}/last-success"
+
+
+def record_success(root: str | Path) -> None:
+    """Every stage is up to date for the version that data.dvc names."""
+    with atomic_file(Path(root) / SUCCESS) as temporary:
+        temporary.write_text(f"{named_version(root)}\n")
+
+
+def unchanged_since_success(root: str | Path) -> str | None:
+    """The data version, if data/ still holds the one of the last success; None if there is work to do.
+
+    Without a record (someone ran `dvc repro`), it is a success that every stage is current.
+    """
+    named = named_version(root)
+    if named is None or data_version(root) != named:
+        return None
+    record = Path(root) / SUCCESS
+    if record.is_file() and record.read_text().strip() == named:
+        return named
+    return named if all(is_current(root, name) for name in stage_names(root)) else None

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from metaloom.data_commands import app
+from metaloom.errors import MetaloomError
+
+
+@pytest.fixture
+def here(project, monkeypatch) -> Path:
+    monkeypatch.chdir(project)
+    return project
+
+
+@pytest.fixture
+def more(shapes, tmp_path_factory) -> Path:
+    """A folder of two class folders, of pictures that data/ does not hold."""
+    from conftest import draw_shapes
+
+    folder = tmp_path_factory.mktemp("more")
+    draw_shapes(folder, domains=11, classes=2, examples=7)
+    return folder / "domain10"
+
+
+def metaloom_data(*arguments: str | Path) -> str:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return f"{done.exit_code} {done.output}"
+
+
+def names(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()}
+
+
+def archived(folder: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*.png")):
+            archive.write(file, file.relative_to(folder))
+    return path
+
+
+def test_a_folder_is_copied_and_versioned(here, more):
+    before = names(here / "data")
+    output = metaloom_data("add", more, "--name", "fresh")
+    assert "14 images of 2 classes in 1 domains (fresh)" in output and "version" in output
+    assert names(here / "data") == before | {"fresh"}
+    assert names(here / "data/fresh") == names(more)
+    assert (here / "data.dvc").is_file() and "--only" in output
+    assert not (here / ".metaloom/adding").exists()
+
+
+def test_an_archive_stays_an_archive(here, more, tmp_path_factory):
+    path = archived(more, tmp_path_factory.mktemp("archive") / "fresh.zip")
+    assert "in 1 domains (greek)" in metaloom_data("add", path, "--name", "greek")
+    assert (here / "data/greek.zip").read_bytes() == path.read_bytes()
+
+
+def test_an_existing_name_is_refused_unless_replaced(here, more):
+    taken = here / "data/domain0"
+    before = {str(file): file.read_bytes() for file in taken.rglob("*.png")}
+    with pytest.raises(MetaloomError, match="data/domain0 exists: add --replace"):
+        metaloom_data("add", more, "--name", "domain0")
+    assert {str(file): file.read_bytes() for file in taken.rglob("*.png")} == before
+    metaloom_data("add", more, "--name", "domain0", "--replace")
+    assert {file.relative_to(taken) for file in taken.rglob("*.png")} == {
+        file.relative_to(more) for file in more.rglob("*.png")
+    }
+
+
+def test_only_takes_the_rest_out_and_keeps_it_in_the_cache(here, more):
+    output = metaloom_data("add", more, "--name", "fresh", "--only")
+    assert names(here / "data") == {"fresh"} and "to go back" in output
+    assert len(list((here / ".dvc/cache/files/md5").rglob("*"))) > 100
+
+
+def test_bad_input_changes_nothing(here, more, tmp_path_factory):
+    away = tmp_path_factory.mktemp("bad")
+    before = names(here / "data")
+    (away / "flat").mkdir()
+    shutil.copy(next(more.rglob("*.png")), away / "flat/1.png")
+    (away / "empty").mkdir()
+    with zipfile.ZipFile(away / "evil.zip", "w") as archive:
+        archive.writestr("../evil/a/1.png", b"x")
+    shutil.copytree(more, away / "broken")
+    for file in sorted((away / "broken/class0").iterdir())[:3]:
+        file.write_text("hello")
+    (away / "text.txt").touch()
+    cases = {
+        "gone": "not found",
+        "text.txt": "neither a folder nor an archive",
+        "flat": "belongs in a class folder",
+        "empty": "holds no images",
+        "evil.zip": "unsafe path",
+        "broken": r"21\.4% of 14 images are unusable",
+    }
+    for name, message in cases.items():
+        with pytest.raises(MetaloomError, match=message):
+            metaloom_data("add", away / name)
+    with pytest.raises(MetaloomError, match="lie in one another"):
+        metaloom_data("add", here / "data/domain1", "--name", "x")
+    for name in ("../x", ".x", "a/b", ""):
+        with pytest.raises(MetaloomError, match="give one name"):
+            metaloom_data("add", more, "--name", name)
+    assert names(here / "data") == before and not (here / "data.dvc").exists()
+
+
+def test_data_that_is_not_fetched_is_not_forgotten(here, more):
+    metaloom_data("add", more, "--name", "fresh")
+    shutil.rmtree(here / "data")
+    with pytest.raises(MetaloomError, match="dvc pull"):
+        metaloom_data("add", more, "--name", "other")
+    assert "added data/other" in metaloom_data("add", more, "--name", "other", "--only")
+
+
+def test_check_lists_what_is_wrong_and_writes_nothing(here):
+    output = metaloom_data("check")
+    assert output.startswith("0 ") and "within prepare.max_bad_share" in output
+    (here / "data/domain0/class0/0.png").write_text("hello")
+    (here / "data/domain0/class0/README").write_text("hello")
+    output = metaloom_data("check")
+    assert output.startswith("0 ") and "is no PNG" in output and "class0/README" in output
+    for file in sorted((here / "data").rglob("*.png"))[:40]:
+        file.write_text("hello")
+    assert metaloom_data("check").startswith("1 ")
+    assert not (here / "artifacts").exists() and not (here / "data.dvc").exists()

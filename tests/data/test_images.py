@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from metaloom.data import images
+from metaloom.data.images import decode, is_image_name
+from metaloom.errors import MetaloomError
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def gradient(height: int = 9, width: int = 14) -> np.ndarray:
+    return (np.arange(height * width * 3) % 251).astype(np.uint8).reshape(height, width, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_lossless_pixels_come_back_unchanged(kind):
+    assert np.array_equal(decode(encoded(Image.fromarray(gradient()), kind), 3), gradient())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_lossy_formats_are_read(kind):
+    picture = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    decoded = decode(encoded(Image.fromarray(picture), kind, quality=95), 3).astype(int)
+    assert decoded.shape == (16, 16, 3) and np.abs(decoded - picture).max() < 8
+
+
+def test_grey_is_luma():
+    red, green, blue = gradient().astype(float).transpose(2, 0, 1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    decoded = decode(encoded(Image.fromarray(gradient())), 1)
+    assert decoded.shape == (9, 14, 1)
+    assert np.abs(decoded[:, :, 0] - luma).max() <= 1
+
+
+def test_transparency_is_white_paper():
+    picture = np.zeros((2, 3, 4), np.uint8)
+    picture[0, :, 3] = 255  # black ink above, nothing below
+    picture[1, 0, 3] = 51  # a fifth of black
+    decoded = decode(encoded(Image.fromarray(picture)), 1)[:, :, 0]
+    assert decoded.tolist() == [[0, 0, 0], [204, 255, 255]]
+
+
+def test_transparent_palette_is_white_paper():
+    picture = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    picture.putpalette([0, 0, 0, 10, 20, 30])
+    assert decode(encoded(picture, transparency=0), 3).tolist() == [[[255, 255, 255], [10, 20, 30]]]
+
+
+def test_one_bit_and_sixteen_bits_are_scaled_to_eight():
+    one_bit = Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1")
+    assert decode(encoded(one_bit), 1).ravel().tolist() == [0, 255]
+    wide = np.array([[0, 257 * 100, 65535, 32768]], np.uint16)
+    assert decode(encoded(Image.fromarray(wide)), 1).ravel().tolist() == [0, 100, 255, 128]
+
+
+def test_a_photo_held_upright_is_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    content = encoded(Image.new("L", (20, 10)), "JPEG", exif=exif)
+    assert decode(content, 1).shape == (20, 10, 1)
+
+
+def test_what_is_no_image_is_refused():
+    for content in (b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(50)):
+        with pytest.raises(MetaloomError, match="is no PNG, JPEG, BMP or WebP image|is damaged"):
+            decode(content, 1)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_truncated_file_is_refused(kind):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    content = encoded(Image.fromarray(noise), kind)
+    with pytest.raises(MetaloomError, match="is damaged|is no PNG"):
+        decode(content[: len(content) // 2], 3)
+
+
+def test_huge_pictures_are_refused_before_they_are_decoded(monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 99)
+    with pytest.raises(MetaloomError, match="10x10 pixels"):
+        decode(encoded(Image.new("L", (10, 10))), 1)
+    bomb = encoded(Image.new("1", (14000, 14000)))  # Pillow itself warns of these, and refuses twice as many
+    with pytest.raises(MetaloomError, match="megapixels"):
+        decode(bomb, 1)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_damage_never_raises_anything_else(kind, data):
+    content = bytearray(encoded(Image.fromarray(gradient()), kind))
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        decode(bytes(content), 3)
+    except MetaloomError:
+        pass
+
+
+def test_image_names():
+    assert all(is_image_name(name) for name in ("a.png", "A.JPG", "b/c.jpeg", "d.bmp", "e.WebP"))
+    assert not any(is_image_name(name) for name in ("a.txt", "png", "a.png.bak", "Thumbs.db"))

@@ -1,0 +1,250 @@
+"""A stand-in project whose stages take milliseconds, and one real Prefect server for all tests here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from metaloom.run_commands import PREFECT
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))  # flows/ is no part of the installed package
+
+DAG = """\
+stages:
+  join:                      # first here, last in the graph
+    cmd: cat protonet.txt maml.txt > join.txt && echo joined
+    deps: [protonet.txt, maml.txt]
+    outs: [join.txt]
+  prepare:
+    cmd: python step.py data prepare.txt
+    deps: [data, step.py]
+    params: [prepare]
+    outs: [prepare.txt]
+  train:
+    matrix:
+      method: ${methods}
+    cmd: python step.py prepare.txt ${item.method}.txt
+    deps: [prepare.txt, step.py]
+    params: [train]
+    outs: ["${item.method}.txt"]
+"""
+
+STEP = """\
+import os, sys, time
+from pathlib import Path
+from metaloom.config import load_settings
+from metaloom.errors import MetaloomError
+from metaloom.stages import run_stage
+
+def main(source, destination):
+    settings = load_settings()
+    print("stepping to", destination, flush=True)
+    with open("steps.log", "a") as log:
+        log.write(f"{destination} {os.getpid()}\\n")
+    if Path("data/bad").exists() and destination == "prepare.txt":
+        raise MetaloomError("data/bad is bad: remove it")
+    if Path("data/broken").exists():
+        raise ZeroDivisionError("a mistake in the code")
+    if Path("slow").exists() and destination == "maml.txt":
+        time.sleep(60)
+    inputs = sorted(Path(source).iterdir()) if Path(source).is_dir() else [Path(source)]
+    text = "".join(path.read_text() for path in inputs)
+    Path(destination).write_text(f"{text}{settings.train.n_shot} {settings.prepare.image_size}\\n")
+
+run_stage(main)
+"""
+
+COMMAND = """\
+import sys, typer
+from metaloom.errors import MetaloomError
+from metaloom.run_commands import run, serve
+app = typer.Typer()
+app.command()(run)
+app.command()(serve)
+try:
+    app()
+except MetaloomError as error:
+    sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
+"""
+
+
+class Standin:
+    """The project in `root`."""
+
+    def __init__(self, root: Path, environment: dict[str, str] | None = None) -> None:
+        self.root = root
+        self.environment = environment or {}
+        self.started: list[subprocess.Popen[str]] = []
+
+    def dvc(self, *arguments: str) -> str:
+        return self.call(sys.executable, "-m", "dvc", *arguments)
+
+    def git(self, *arguments: str) -> str:
+        return self.call("git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments)
+
+    def call(self, *command: str) -> str:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        env = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+        done = subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def start(self, *arguments: str, stderr: int = subprocess.PIPE, **more: str) -> subprocess.Popen[str]:
+        """`metaloom ARGUMENTS` as a user whose environment is not activated would have it."""
+        env = {**os.environ, "PATH": "/usr/bin:/bin", **self.environment, **more}
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, *arguments],
+            cwd=self.root,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def command(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments, **more)
+        out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def steps(self) -> list[str]:
+        """What the stages wrote since the last call, in the order in which they ran."""
+        log = self.root / "steps.log"
+        if not log.exists():
+            return []
+        lines = log.read_text().splitlines()
+        log.unlink()
+        return [line.split()[0] for line in lines]
+
+    def wait_for(self, step: str) -> int:
+        """The process that runs the step, as soon as there is one."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            log = self.root / "steps.log"
+            for line in log.read_text().splitlines() if log.exists() else []:
+                if line.startswith(step):
+                    return int(line.split()[1])
+            time.sleep(0.05)
+        raise TimeoutError(step)
+
+    def ended(self, pid: int, seconds: float = 20.0) -> bool:
+        """Whether the process goes away (or only its parent has yet to hear of it)."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+            time.sleep(0.05)
+        return False
+
+
+@pytest.fixture(scope="session")
+def standin_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("template")
+    standin = Standin(root)
+    (root / "dvc.yaml").write_text(DAG)
+    (root / "step.py").write_text(STEP)
+    (root / ".gitignore").write_text("/data\n/.metaloom/\n/*.txt\n__pycache__/\nsteps.log\nslow\n")
+    for name in ("params.yaml", "prefect.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, root)
+    shutil.copytree(ROOT / "flows", root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    standin.git("init", "-q", ".")
+    standin.dvc("init", "-q", "-f")
+    shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
+    (root / "data").mkdir()
+    (root / "data/a").write_text("1\n")
+    standin.git("add", "-A", ".")
+    standin.git("commit", "-qm", "start")
+    return root
+
+
+@pytest.fixture
+def standin(standin_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """prepare → train@protonet, train@maml → join, over a data/ of one file."""
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    root = tmp_path / "project"
+    shutil.copytree(standin_template, root, symlinks=True)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    standin = Standin(root)
+    yield standin
+    for process in standin.started:
+        process.kill()
+        process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory):
+    """The environment that reaches a real server with a database of its own."""
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_UI_ENABLED": "false",
+        "PREFECT_API_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+    }
+    serve = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with open(home / "server.log", "wb") as log:
+        server = subprocess.Popen(
+            serve, env={**os.environ, **environment}, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        _await_server(environment["PREFECT_API_URL"], server, home / "server.log")
+        yield environment
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def _await_server(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(f"no Prefect server: {log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def prefect(prefect_server: dict[str, str]):
+    """Flows called in this process report to the server, as do Prefect's own threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (PREFECT | prefect_server).items():
+            patch.setenv(name, value)
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()  # in case that something imported Prefect before
+        yield
+    refresh_global_settings_context()
+
+
+@pytest.fixture
+def served(standin: Standin, prefect: None, prefect_server: dict[str, str]) -> Standin:
+    """The stand-in, whose commands report to the server."""
+    standin.environment = prefect_server
+    return standin

@@ -1,0 +1,182 @@
+"""The flow against a real server: what its tasks say, in which order, and what it does when one fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from uuid import UUID
+
+import pytest
+import yaml
+
+from metaloom.locking import project_lock
+
+TASKS = ["version_dataset", "prepare", "train@protonet", "train@maml", "join"]
+
+
+@pytest.fixture
+def pipeline(served):
+    """The flow, called in the project; gives its final state and its tasks' (name → state) from the server."""
+    from flows import pipeline as module
+
+    def call(**parameters):
+        state = module.pipeline(str(served.root), return_state=True, **parameters)
+        return state, tasks_of(state.state_details.flow_run_id)
+
+    return call
+
+
+def tasks_of(flow_run: UUID):
+    """The task runs in the order in which they started; the server records them a little later."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.client.schemas.sorting import TaskRunSort
+
+    ours = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
+    with get_client(sync_client=True) as client:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            runs = client.read_task_runs(flow_run_filter=ours, sort=TaskRunSort.ID_DESC, limit=200)
+            if all(run.state and run.state.is_final() for run in runs):
+                break
+            time.sleep(0.2)
+    return {run.name: run.state for run in sorted(runs, key=lambda run: run.start_time)}
+
+
+def names(tasks) -> dict[str, str]:
+    return {task: state.name for task, state in tasks.items()}
+
+
+def logs_of(flow_run: UUID) -> str:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+
+    with get_client(sync_client=True) as client:
+        logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run])), 200, 0)
+    return "\n".join(log.message for log in logs)
+
+
+def test_ran_then_cached(pipeline, served, capfd):
+    state, tasks = pipeline()
+    assert state.is_completed()
+    assert list(tasks) == TASKS and set(names(tasks).values()) == {"Ran"}
+    assert served.steps() == ["prepare.txt", "protonet.txt", "maml.txt"]
+    assert "stepping to maml.txt" in logs_of(state.state_details.flow_run_id)
+    out, err = capfd.readouterr()
+    assert "train@maml\n  stepping to maml.txt\n" in out and err == ""
+
+    state, tasks = pipeline()
+    assert list(tasks) == TASKS and set(names(tasks).values()) == {"Cached"}
+    assert served.steps() == []
+    assert "everything was cached (4 stages)" in logs_of(state.state_details.flow_run_id)
+    assert capfd.readouterr().out == ""
+
+    served.dvc("repro", "-q")
+    assert served.steps() == []
+
+
+def test_cached_after_dvc_repro_and_a_new_stage_appears(pipeline, served):
+    served.dvc("add", "-q", "data")
+    served.dvc("repro", "-q")
+    served.steps()
+    dag = yaml.safe_load((served.root / "dvc.yaml").read_text())
+    dag["stages"]["after"] = {"cmd": "cp join.txt after.txt", "deps": ["join.txt"], "outs": ["after.txt"]}
+    (served.root / "dvc.yaml").write_text(yaml.safe_dump(dag))
+    _, tasks = pipeline()
+    assert names(tasks) == dict.fromkeys(TASKS, "Cached") | {"after": "Ran"}
+    assert served.steps() == []
+
+
+def test_the_artifact_has_the_summary(pipeline, served):
+    from prefect.client.orchestration import get_client
+
+    state, _ = pipeline()
+    with get_client(sync_client=True) as client:
+        (artifact,) = client.request(
+            "POST",
+            "/artifacts/filter",
+            json={"artifacts": {"flow_run_id": {"any_": [str(state.state_details.flow_run_id)]}}},
+        ).json()
+    assert artifact["type"] == "markdown"
+    assert "| train@maml | Ran |" in artifact["data"]
+
+
+def test_overrides_are_of_one_run(pipeline, served):
+    pipeline()
+    served.steps()
+    plain = (served.root / "join.txt").read_text()
+    _, tasks = pipeline(overrides={"train.n_shot": 5})
+    assert names(tasks) == dict(zip(TASKS, ["Cached", "Cached", "Ran", "Ran", "Ran"], strict=True))
+    assert (served.root / "join.txt").read_text() != plain
+    served.steps()
+    _, tasks = pipeline()
+    assert set(names(tasks).values()) == {"Cached"}
+    assert "restored" in tasks["train@maml"].message and "up to date" in tasks["prepare"].message
+    assert (served.root / "join.txt").read_text() == plain and served.steps() == []
+
+
+def test_a_failing_stage_ends_the_flow(pipeline, served, capfd):
+    (served.root / "data/bad").touch()
+    state, tasks = pipeline()
+    assert state.is_failed() and state.message == "stage prepare failed: data/bad is bad: remove it"
+    assert list(tasks) == TASKS[:2] and tasks["prepare"].message == state.message
+    assert served.steps() == ["prepare.txt"]
+    assert "Traceback" not in "".join(capfd.readouterr())
+    (served.root / "data/bad").unlink()
+    state, tasks = pipeline()
+    assert state.is_completed()
+
+
+def test_bad_settings_end_the_flow_before_any_task(pipeline, served):
+    state, tasks = pipeline(overrides={"train.n_shot": -1})
+    assert state.is_failed() and "train.n_shot" in state.message
+    assert tasks == {} and served.steps() == []
+
+
+def test_locked(pipeline, served):
+    pipeline()
+    (served.root / "data/b").write_text("by hand")
+    state, tasks = pipeline(locked=True)
+    assert state.is_failed() and "without --locked" in state.message
+    assert names(tasks) == {"version_dataset": "Failed"}
+
+
+def test_a_lock_of_dvc_is_waited_for(pipeline, served):
+    """Held for longer than DVC itself waits (3 s), and shorter than our first retry."""
+    import zc.lockfile
+
+    code = "import time, zc.lockfile; lock = zc.lockfile.LockFile('.dvc/tmp/lock'); print(1, flush=True); time.sleep(4)"
+    (served.root / ".dvc/tmp").mkdir(exist_ok=True)
+    other = subprocess.Popen([sys.executable, "-c", code], cwd=served.root, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline()
+        with pytest.raises(zc.lockfile.LockError):
+            zc.lockfile.LockFile(str(served.root / ".dvc/tmp/lock"))
+        state, tasks = pipeline()
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    assert state.is_completed() and set(names(tasks).values()) == {"Ran"}
+
+
+def test_another_run_at_work_is_named(pipeline, served):
+    code = (
+        "import time\nfrom metaloom.locking import project_lock\n"
+        "with project_lock('.'):\n print(1, flush=True); time.sleep(30)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], cwd=served.root, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline()
+        state, tasks = pipeline()
+        assert state.is_failed() and f"process {other.pid} on " in state.message
+        assert tasks == {} and served.steps() == []
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    with project_lock(served.root):  # a dead holder's lock does not stand in the way
+        assert json.loads((served.root / ".metaloom/holder.json").read_text())["pid"] == os.getpid()

@@ -1,0 +1,150 @@
+"""The deployment against a real server: asked for through the API, by a schedule, and when there is nothing to do."""
+
+from __future__ import annotations
+
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def client(prefect):
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def serve(served, client):
+    """`metaloom serve ARGUMENTS`, up and known to the server; gives the deployment's id."""
+    from prefect.exceptions import ObjectNotFound
+
+    running = []
+
+    def start(*arguments: str):
+        running.append(served.start("serve", *arguments))
+        began = datetime.now(UTC)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and running[0].poll() is None:
+            try:
+                deployment = client.read_deployment_by_name("retrain/retrain")
+                if deployment.updated >= began - timedelta(seconds=1):
+                    return deployment.id
+            except ObjectNotFound:
+                pass
+            time.sleep(0.2)
+        raise RuntimeError(running[0].communicate(timeout=5))
+
+    yield start
+    for process in running:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.communicate(timeout=30)
+        finally:
+            process.kill()
+
+
+def final_state(client, flow_run):
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        state = client.read_flow_run(flow_run).state
+        if state is not None and state.is_final():
+            return state
+        time.sleep(0.2)
+    raise TimeoutError(state)
+
+
+def scheduled(client, deployment, count: int):
+    """The states of the first `count` runs of the schedule that ended, oldest first."""
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    of = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        runs = client.read_flow_runs(deployment_filter=of, sort=FlowRunSort.ID_DESC, limit=200)
+        done = [run for run in runs if run.auto_scheduled and run.state and run.state.is_final()]
+        if len(done) >= count:
+            return [run.state for run in sorted(done, key=lambda run: run.start_time)][:count]
+        time.sleep(0.2)
+    raise TimeoutError([run.state for run in runs])
+
+
+def test_asked_for_through_the_api(served, client, serve):
+    deployment = serve("--interval", "86400")
+    ask = client.create_flow_run_from_deployment
+    state = final_state(client, ask(deployment).id)
+    assert (state.name, state.message) == ("Completed", "all stages are up to date")
+    assert served.steps() == ["prepare.txt", "protonet.txt", "maml.txt"]
+
+    state = final_state(client, ask(deployment).id)
+    assert state.name == "Skipped" and "of the last success" in state.message
+
+    (served.root / "data/bad").touch()
+    state = final_state(client, ask(deployment).id)
+    assert state.name == "Failed" and "data/bad is bad: remove it" in state.message
+    assert client.read_deployment(deployment).global_concurrency_limit.limit == 1
+
+
+def test_by_a_schedule_of_seconds(served, client, serve):
+    deployment = serve("--interval", "3")
+    first, second = scheduled(client, deployment, 2)
+    assert (first.name, second.name) == ("Completed", "Skipped")
+    assert served.steps() == ["prepare.txt", "protonet.txt", "maml.txt"]
+    (served.root / "data/b").write_text("2\n")
+    served.wait_for("maml.txt")
+
+
+@pytest.fixture
+def retrain(served):
+    from flows import retrain as module
+
+    return module
+
+
+def test_current_after_dvc_repro_is_skipped(served, retrain):
+    served.dvc("add", "-q", "data")
+    served.dvc("repro", "-q")
+    assert retrain.retrain(return_state=True).name == "Skipped"
+
+
+def test_a_failed_run_is_no_success(served, retrain):
+    (served.root / "data/bad").touch()
+    assert retrain.retrain(return_state=True).is_failed()
+    assert retrain.retrain(return_state=True).is_failed()  # not skipped, though data.dvc did not change
+
+
+def test_a_run_that_starts_long_after_its_time_is_skipped(served, retrain, monkeypatch):
+    monkeypatch.setattr(retrain, "_minutes_late", lambda: 61.0)
+    state = retrain.retrain(return_state=True)
+    assert state.name == "Skipped" and "61 minutes ago, more than 60" in state.message
+    assert served.steps() == []
+
+
+def test_only_the_schedules_own_runs_can_be_late(retrain, monkeypatch):
+    class Run:
+        expected_start_time = datetime.now(UTC) - timedelta(hours=2)
+        auto_scheduled = True
+
+    class Context:
+        flow_run = Run
+
+    monkeypatch.setattr(retrain.FlowRunContext, "get", lambda: Context)
+    assert retrain._minutes_late() == pytest.approx(120, abs=1)
+    Run.auto_scheduled = False
+    assert retrain._minutes_late() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cron", "every night"], "five fields, for example '0 3 * * *'"),
+        (["--cron", "0 3 * * *", "--interval", "5"], "--cron or --interval, not both"),
+    ],
+)
+def test_a_bad_schedule_is_refused(served, arguments, message):
+    done = served.command("serve", *arguments)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1

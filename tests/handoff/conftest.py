@@ -1,0 +1,78 @@
+"""A learner that needs no training, and one bundle that the tests copy before they harm it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from metaloom.config import Settings
+from metaloom.data.images import decode
+from metaloom.handoff.own_task import adapt_to_folder
+from metaloom.io import write_json
+from metaloom.methods import Learner, Params
+from metaloom.methods.base import EmbeddingMethod
+from metaloom.methods.learner import AdaptedTask, Normalisation
+
+VALIDATION = {"setting": "3w1s", "accuracy": 0.5, "ci95": 0.1, "nll": 1.5, "episodes": 12}
+
+
+@pytest.fixture(scope="session")
+def pictures(shapes: Path) -> np.ndarray:
+    """All pictures of the tiny data set: uint8 (picture, 28, 28, 1)."""
+    return np.stack([decode(path.read_bytes(), 1) for path in sorted(shapes.rglob("*.png"))])
+
+
+@pytest.fixture(scope="session")
+def make_learner(pictures: np.ndarray, tiny_settings: Settings) -> Callable[[str], Learner]:
+    """`make_learner("maml")`: random weights, but the normalisation and statistics of real pictures."""
+
+    def make(name: str, settings: Settings = tiny_settings) -> Learner:
+        learner = Learner.create(name, settings, 1, 28, Normalisation.of(pictures))
+        if not isinstance(learner.method, EmbeddingMethod):
+            return learner
+        weights = learner.params.weights
+        _, statistics = learner.method.network(weights, learner.normalisation(torch.as_tensor(pictures)))
+        return replace(learner, params=Params(weights, statistics))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_task(make_learner: Callable[[str], Learner], pictures: np.ndarray) -> Callable[[str], AdaptedTask]:
+    """`make_task("maml")`: a task model of 4 classes from 8 pictures."""
+    return lambda name: make_learner(name).adapt(pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
+
+
+@pytest.fixture(scope="session")
+def model(make_learner: Callable[[str], Learner], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder as the train stage writes it."""
+    return save_model(make_learner("protonet"), tmp_path_factory.mktemp("models") / "protonet")
+
+
+def save_model(learner: Learner, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    learner.save(folder)
+    write_json(folder / "metrics.json", {"validation": VALIDATION, "best_step": 1, "steps": 1})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def whole_bundle(
+    shapes: Path, model: Path, tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A bundle for the four classes of one domain; read it, don't change it."""
+    out = tmp_path_factory.mktemp("bundles") / "bundle"
+    adapt_to_folder(shapes / "domain0", out, model, tiny_settings, lambda done, text: None)
+    return out
+
+
+@pytest.fixture
+def bundle(whole_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle of the test's own."""
+    return Path(shutil.copytree(whole_bundle, tmp_path / "bundle"))

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from metaloom import handoff_commands
+from metaloom.errors import MetaloomError
+from metaloom.handoff.verify import verify
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    app = typer.Typer()
+    for command in (handoff_commands.adapt, handoff_commands.predict, handoff_commands.verify):
+        app.command()(command)
+    return app
+
+
+@pytest.fixture(autouse=True)
+def root(repo: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of which only the settings and one trained meta-learner are there."""
+    root = tmp_path / "root"
+    for name in ("protonet", "maml"):
+        shutil.copytree(model, root / "artifacts" / "models" / name)
+    shutil.copy(repo / "params.yaml", root)
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_adapt_predict_verify(app: typer.Typer, shapes: Path, whole_bundle: Path, tmp_path: Path):
+    runner, out = CliRunner(), tmp_path / "mine"
+    done = runner.invoke(app, ["adapt", "--support", str(shapes / "domain0"), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "5-fold cross-validation on 32 examples" in done.output and done.output.endswith(f"{out}\n")
+    assert not verify(out).problems
+
+    metadata = json.loads((out / "metadata.json").read_text())
+    assert metadata["metrics"]["task"]["kind"] == "cross_validation"
+    assert metadata["task"] == {
+        "name": "domain0", "n_way": 4, "support_examples": 32, "meta_trained_on_it": False
+    }  # fmt: skip
+    card = (out / "MODEL_CARD.md").read_text()
+    assert f"**{metadata['metrics']['task']['accuracy']:.1%}**" in card and "0. class0" in card
+
+    files = [str(shapes / "domain0" / name / "0.png") for name in ("class0", "class3")]
+    shown = runner.invoke(app, ["predict", str(out), *files]).stdout.splitlines()
+    assert [line.split("\t")[0] for line in shown] == files
+    answers = json.loads(runner.invoke(app, ["predict", str(out), *files, "--json"]).stdout)
+    assert [f"{each['image']}\t{each['label']}\t{each['probability']:.3f}" for each in answers] == shown
+    assert sorted(answers[0]["probabilities"]) == ["class0", "class1", "class2", "class3"]
+
+    assert runner.invoke(app, ["verify", str(out)]).exit_code == 0
+    (out / "labels.json").unlink()
+    assert runner.invoke(app, ["verify", str(out)]).exit_code == 1
+
+
+def test_an_existing_folder_is_replaced_only_when_asked(bundle: Path, shapes: Path, tmp_path: Path):
+    before = contents(bundle)
+    with pytest.raises(MetaloomError, match="--force"):
+        handoff_commands.adapt(shapes / "domain1", bundle)
+    assert contents(bundle) == before
+    with pytest.raises(MetaloomError, match="is no bundle, so --force does not replace it"):
+        handoff_commands.adapt(shapes / "domain1", tmp_path, force=True)
+    handoff_commands.adapt(shapes / "domain1", bundle, force=True)
+    assert json.loads((bundle / "metadata.json").read_text())["task"]["name"] == "domain1"
+
+
+def test_a_failure_leaves_nothing(shapes: Path, root: Path, tmp_path: Path):
+    (tmp_path / "support" / "one").mkdir(parents=True)
+    out = tmp_path / "out" / "bundle"
+    for support, model, words in (
+        (tmp_path / "absent", None, "absent not found"),
+        (tmp_path / "support", None, "has the one class one"),
+        (shapes / "domain0", tmp_path / "no_model", "no_model/learner.json not found"),
+    ):
+        with pytest.raises(MetaloomError, match=words):
+            handoff_commands.adapt(support, out, model)
+        assert not out.exists()
+    shutil.rmtree(root / "artifacts")
+    with pytest.raises(MetaloomError, match="dvc repro train@protonet"):
+        handoff_commands.adapt(shapes / "domain0", out)

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+import yaml
+
+from metaloom.config import Settings
+from metaloom.data.packed import Dataset
+from metaloom.errors import MetaloomError
+from metaloom.handoff import bundle as bundle_module
+from metaloom.handoff.estimate import wilson
+from metaloom.handoff.verify import verify
+from metaloom.io import write_json
+from metaloom.methods import Learner
+from metaloom.stages import export, prepare, split
+
+MD5 = "0123456789abcdef0123456789abcdef.dir"
+SCORE = {"accuracy": 0.61, "ci95": 0.02, "nll": 0.9, "episodes": 12}
+
+
+@pytest.fixture(scope="module")
+def root(
+    shapes: Path,
+    make_learner: Callable[[str], Learner],
+    tiny_settings: Settings,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """All that the stage reads: a prepared and split data set, two models of which maml is the champion."""
+    root = tmp_path_factory.mktemp("root")
+    write_params(root, tiny_settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        prepare.main(str(shapes), "dataset")
+        split.main("dataset", "splits")
+    for name, accuracy in (("protonet", 0.5), ("maml", 0.7)):
+        folder = root / "models" / name
+        folder.mkdir(parents=True)
+        make_learner(name).save(folder)
+        validation = {"setting": "3w1s", "accuracy": accuracy, "ci95": 0.1, "nll": 1.0, "episodes": 12}
+        write_json(folder / "metrics.json", {"validation": validation, "best_step": 1, "steps": 1})
+    write_json(root / "evaluation.json", {name: {"3w1s": SCORE} for name in ("protonet", "maml")})
+    (root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": MD5, "path": "data"}]}))
+    return root
+
+
+def write_params(root: Path, settings: Settings, **options: object) -> None:
+    raw = settings.model_dump(mode="json")
+    raw["export"] |= options
+    (root / "params.yaml").write_text(yaml.safe_dump(raw))
+
+
+@pytest.fixture(autouse=True)
+def here(root: Path, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    write_params(root, tiny_settings)
+
+
+def run(bundle: Path) -> None:
+    export.main("dataset", "splits", "models", "evaluation.json", str(bundle))
+
+
+@pytest.fixture(scope="module")
+def exported(root: Path, tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "bundle"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        write_params(root, tiny_settings)
+        run(out)
+    return out
+
+
+def test_the_champion_for_the_first_test_domain(exported: Path):
+    assert not verify(exported).problems
+    metadata = json.loads((exported / "metadata.json").read_text())
+    classes = pd.read_parquet("splits/classes.parquet")
+    domain = classes.loc[classes["split"] == "test", "domain"].iloc[0]
+    assert metadata["method"] == "maml" and metadata["task"]["name"] == domain
+    assert metadata["provenance"]["data"] == MD5
+    assert metadata["metrics"]["evaluation"] == {"3w1s": SCORE}
+    assert metadata["metrics"]["validation"]["accuracy"] == 0.7
+    names = sorted(classes.loc[classes["domain"] == domain, "class"])
+    assert [f"{domain}/{label}" for label in json.loads((exported / "labels.json").read_text())] == names
+
+
+def test_the_accuracy_is_that_of_the_file_on_what_it_has_not_learned(exported: Path, tiny_settings: Settings):
+    classes, images = pd.read_parquet("splits/classes.parquet"), Dataset.load("dataset").images
+    task = export.draw_task(classes, tiny_settings)
+    everything = [np.arange(f, f + n) for f, n in zip(classes["first"], classes["count"], strict=True)]
+    own = np.concatenate([r for r, d in zip(everything, classes["domain"], strict=True) if d == task.domain])
+    assert sorted([*task.support, *task.rest]) == own.tolist()
+    assert np.bincount(task.support_ways).tolist() == [2, 2, 2, 2]
+
+    session = onnxruntime.InferenceSession(exported / "model.onnx")
+    answers = np.asarray(session.run(None, {"images": images[task.rest]})[0]).argmax(axis=1)
+    right = int((answers == task.rest_ways).sum())
+    measured = json.loads((exported / "metadata.json").read_text())["metrics"]["task"]
+    assert (measured["accuracy"], measured["examples"]) == (right / len(task.rest), len(task.rest))
+    assert (measured["low95"], measured["high95"]) == wilson(right, len(task.rest))
+    assert f"measured on {len(task.rest)} held-out examples" in (exported / "MODEL_CARD.md").read_text()
+
+
+def test_a_second_export_is_the_same_to_the_byte(exported: Path, tmp_path: Path):
+    run(tmp_path / "bundle")
+    assert subprocess.run(["diff", "-r", exported, tmp_path / "bundle"], capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def quick(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the graph from the bundle that is there, which saves the seconds of tracing it again."""
+    data = (exported / "model.onnx").read_bytes()
+    monkeypatch.setattr(bundle_module, "to_onnx", lambda *_: data)
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_does_not_verify_is_not_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def wrong_answers(folder: Path, *_: object) -> None:
+        folder.mkdir()
+        np.save(folder / "a.images.npy", np.zeros((1, 5, 5, 1), np.uint8))
+        np.save(folder / "a.probabilities.npy", np.full((1, 4), 9, np.float32))
+
+    monkeypatch.setattr(bundle_module, "_write_samples", wrong_answers)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "old").touch()
+    with pytest.raises(MetaloomError, match="does not verify: samples/a"):
+        run(tmp_path / "bundle")
+    assert [path.name for path in tmp_path.rglob("*")] == ["bundle", "old"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_interrupted_export_leaves_no_half_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bundle_module, "model_card", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"domain": "Klingon"}, "there is no 'Klingon'; test domains: domain"),
+        ({"n_shot": 9}, "export.n_shot is 9, but class .* has 8 examples; the largest that works is 8"),
+        ({"opset": 21, "ir_version": 9}, "opset 21 needs 10"),
+    ],
+)
+def test_settings_that_cannot_work(
+    options: dict, words: str, root: Path, tiny_settings: Settings, tmp_path: Path
+):
+    write_params(root, tiny_settings, **options)
+    with pytest.raises(MetaloomError, match=words):
+        run(tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_training_domain_and_no_example_to_spare(root: Path, tiny_settings: Settings, tmp_path: Path):
+    classes = pd.read_parquet("splits/classes.parquet")
+    domain = classes.loc[classes["split"] == "train", "domain"].iloc[0]
+    write_params(root, tiny_settings, domain=domain, n_shot=8)
+    run(tmp_path / "bundle")
+    metadata = json.loads((tmp_path / "bundle" / "metadata.json").read_text())
+    assert metadata["metrics"]["task"] is None and metadata["task"]["meta_trained_on_it"]
+    assert "Not measured" in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+
+
+def git(root: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    done = subprocess.run(["git", *who, *arguments], cwd=root, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_the_commit_and_whether_it_is_the_whole_truth(tmp_path: Path):
+    from metaloom.handoff.provenance import commit, data_version
+
+    assert commit(tmp_path) is None and data_version(tmp_path) is None
+    git(tmp_path, "init", "-q")
+    assert commit(tmp_path) is None
+    (tmp_path / "params.yaml").write_text("seed: 0")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "first")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    assert commit(tmp_path) == {"commit": head, "uncommitted_changes": False}
+    (tmp_path / "params.yaml").write_text("seed: 1")
+    assert commit(tmp_path) == {"commit": head, "uncommitted_changes": True}
+    (tmp_path / "data.dvc").write_text("outs: 3")
+    with pytest.raises(MetaloomError, match="dvc add data"):
+        data_version(tmp_path)

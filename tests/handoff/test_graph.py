@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from metaloom.data.resize import resize, resize_matrix
+from metaloom.errors import MetaloomError
+from metaloom.handoff.graph import _resize_matrix, resized, to_onnx
+from metaloom.methods import Head
+from metaloom.methods.learner import AdaptedTask
+
+ABOUT = {"metaloom.method": "protonet"}
+MakeTask = Callable[[str], AdaptedTask]
+
+
+def answer(model: bytes, images: np.ndarray) -> np.ndarray:
+    return np.asarray(onnxruntime.InferenceSession(model).run(None, {"images": images})[0])
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def protonet(make_task: MakeTask) -> bytes:
+    return to_onnx(make_task("protonet"), 18, 9, ABOUT)
+
+
+@pytest.mark.parametrize("name", ["protonet", "maml"])
+def test_probabilities_are_those_of_torch(
+    name: str, make_task: MakeTask, pictures: np.ndarray, protonet: bytes
+):
+    task = make_task(name)
+    model = protonet if name == "protonet" else to_onnx(task, 18, 9, ABOUT)
+    for batch in (1, 2, 64):
+        images = pictures[40 : 40 + batch]
+        for raw in (images, images.repeat(2, axis=1)[:, 3:], images.repeat(3, axis=2), images[:, :1, :1]):
+            found = answer(model, raw)
+            assert found.shape == (batch, 4) and found.dtype == np.float32
+            np.testing.assert_allclose(found, task.predict_proba(resize(raw, 28)), atol=1e-5, rtol=0)
+
+
+def test_an_answer_does_not_depend_on_its_batch(protonet: bytes, pictures: np.ndarray):
+    together = answer(protonet, pictures[:64])
+    alone = np.concatenate([answer(protonet, image[None]) for image in pictures[:5]])
+    np.testing.assert_allclose(together[:5], alone, atol=1e-6, rtol=0)
+
+
+def test_what_all_classes_share_costs_no_precision(make_task: MakeTask, pictures: np.ndarray):
+    """A head with a large common part, against float64, where rounding does not matter."""
+    task = make_task("protonet")
+    weight, bias = task.model.head
+    head = Head(
+        weight + 1000 * torch.rand(weight.shape[1], generator=torch.Generator().manual_seed(0)), bias + 9
+    )
+    task = replace(task, model=replace(task.model, head=head))
+    weights, statistics = (
+        {k: v.double() for k, v in group.items()} for group in (task.model.weights, task.model.statistics)
+    )
+    x = task.normalisation(torch.as_tensor(pictures)).double()
+    embedding, _ = task.model.network(weights, x, statistics)
+    exact = torch.nn.functional.linear(embedding, *(part.double() for part in head)).softmax(dim=1).numpy()
+    assert np.abs(task.predict_proba(pictures) - exact).max() > 5e-5  # so there is something to lose
+    np.testing.assert_allclose(answer(to_onnx(task, 18, 9, ABOUT), pictures), exact, atol=3e-6, rtol=0)
+
+
+SQUARES = [(28, 28), (105, 105), (1, 1)]
+SIZES = [*SQUARES, (64, 48), (28, 60), (100, 33), (1, 300), (199, 2), (27, 29), (640, 480)]
+
+
+@pytest.mark.parametrize("height, width", SIZES)
+def test_resized_pixels_inside_the_graph_are_those_of_training(height: int, width: int, protonet: bytes):
+    model = onnx.load_from_string(protonet)
+    rounding = next(node for node in model.graph.node if node.op_type == "Round")
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info(rounding.output[0], onnx.TensorProto.DOUBLE, None)
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    images = np.concatenate([noise(3, height, width, 1), (noise(3, height, width, 1) // 128) * 255])
+    pixels = np.asarray(session.run([rounding.output[0]], {"images": images})[0])
+    np.testing.assert_array_equal(pixels.transpose(0, 2, 3, 1), resize(images, 28))
+
+
+def test_resize_weights_are_equal_for_every_size():
+    for n_in in [*range(1, 400), 4095, 8000, 65_535]:
+        np.testing.assert_array_equal(_resize_matrix(n_in, 28, torch.device("cpu")), resize_matrix(n_in, 28))
+
+
+@pytest.mark.parametrize("height, width", [(31, 90), (90, 31)])
+def test_colour_pictures_resize_alike(height: int, width: int):
+    images = noise(4, height, width, 3)
+    np.testing.assert_array_equal(resized(torch.as_tensor(images), 32), resize(images, 32))
+
+
+def test_versions_are_those_asked_for(make_task: MakeTask, protonet: bytes, pictures: np.ndarray):
+    for opset, ir_version, data in (
+        (18, 9, protonet),
+        (21, 10, to_onnx(make_task("protonet"), 21, 10, ABOUT)),
+    ):
+        model = onnx.load_from_string(data)
+        assert [(each.domain, each.version) for each in model.opset_import] == [("", opset)]
+        assert model.ir_version == ir_version
+        np.testing.assert_allclose(answer(data, pictures[:9]), answer(protonet, pictures[:9]), atol=1e-6)
+
+
+def test_an_ir_version_older_than_the_opset_is_refused(make_task: MakeTask):
+    with pytest.raises(MetaloomError, match=r"ir_version is 9, but opset 21 needs 10"):
+        to_onnx(make_task("protonet"), 21, 9, ABOUT)
+
+
+def test_the_file_stands_alone_and_says_nothing_of_its_maker(make_task: MakeTask, protonet: bytes):
+    model = onnx.load_from_string(protonet)
+    assert {each.key: each.value for each in model.metadata_props} == ABOUT
+    assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in model.graph.initializer)
+    assert not model.functions and all(
+        node.domain == "" and not node.metadata_props for node in model.graph.node
+    )
+    assert b".py" not in protonet and b"/home" not in protonet and b"site-packages" not in protonet
+    assert to_onnx(make_task("protonet"), 18, 9, ABOUT) == protonet

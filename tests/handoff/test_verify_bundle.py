@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from metaloom.handoff.verify import check_files, main, verify
+
+
+def reseal(bundle: Path) -> None:
+    """Make the checksums fit what is there now, as someone would who means to deceive, or edits by hand."""
+    files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
+    lines = [
+        f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.relative_to(bundle).as_posix()}\n" for f in files
+    ]
+    (bundle / "SHA256SUMS").write_text("".join(lines))
+
+
+def change_json(path: Path, change: Callable) -> None:
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps(change(value) or value))
+
+
+def change_model(bundle: Path, change: Callable[[onnx.ModelProto], object]) -> None:
+    model = onnx.load(bundle / "model.onnx")
+    change(model)
+    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+
+
+def the_problem(bundle: Path) -> str:
+    problems = verify(bundle).problems
+    assert len(problems) == 1, problems
+    assert "\n" not in problems[0]
+    return problems[0]
+
+
+def test_a_whole_bundle_verifies(bundle: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([str(bundle)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("verified") and out.count("\n") == 1 and "4 classes, 11 golden images" in out
+
+
+def test_sha256sum_reads_the_checksums(bundle: Path):
+    done = subprocess.run(
+        ["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=bundle, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_file_is_guarded(bundle: Path):
+    for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
+        whole = path.read_bytes()
+        changed = bytearray(whole)
+        changed[len(whole) // 2] ^= 1
+        path.write_bytes(changed)
+        assert check_files(bundle), path
+        path.write_bytes(whole)
+    assert not check_files(bundle)
+
+
+def test_changed_missing_and_extra_files_are_named(bundle: Path):
+    labels = (bundle / "labels.json").read_bytes()
+    (bundle / "labels.json").write_bytes(labels.replace(b"class0", b"class9"))
+    (bundle / "samples" / "one_pixel.images.npy").unlink()
+    (bundle / "notes.txt").write_text("x")
+    assert sorted(verify(bundle).problems) == [
+        "labels.json: its content has changed (checksum differs)",
+        "notes.txt: not listed in SHA256SUMS",
+        "samples/one_pixel.images.npy: missing",
+    ]
+
+
+def test_a_link_is_no_file(bundle: Path, tmp_path: Path):
+    (bundle / "model.onnx").rename(tmp_path / "model.onnx")
+    (bundle / "model.onnx").symlink_to(tmp_path / "model.onnx")
+    assert the_problem(bundle) == "model.onnx: a link, where a file should be"
+
+
+@pytest.mark.parametrize("line", ["nonsense", "0" * 64 + "  ../secret", "0" * 64 + "  /etc/passwd"])
+def test_checksums_stay_inside_the_bundle(bundle: Path, line: str):
+    (bundle / "SHA256SUMS").write_text(line + "\n")
+    assert the_problem(bundle) == "SHA256SUMS: line 1 is no checksum of a file in the bundle"
+
+
+def test_what_is_no_bundle(tmp_path: Path):
+    assert "no such folder" in the_problem(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    assert "is no bundle" in the_problem(tmp_path / "empty")
+    (tmp_path / "empty" / "SHA256SUMS").touch()
+    assert verify(tmp_path / "empty").problems == [
+        f"{n}: missing" for n in ("model.onnx", "labels.json", "metadata.json")
+    ]
+
+
+def test_exit_codes(bundle: Path, capsys: pytest.CaptureFixture[str]):
+    (bundle / "labels.json").unlink()
+    assert main([str(bundle)]) == 1
+    assert capsys.readouterr().err == "not verified: labels.json: missing\n"
+    assert main(["a", "b"]) == 2
+    assert main(["--help"]) == 2
+
+
+RESEALED = {
+    "newer format": ("metadata.json", lambda v: v.update(format="2"), "format 2 is newer"),
+    "no format": ("metadata.json", lambda v: v.pop("format") and None, "no JSON object with a format"),
+    "no metadata": ("metadata.json", lambda v: [1], "no JSON object"),
+    "loose tolerance": ("metadata.json", lambda v: v.update(tolerance=1.0), "tolerance is 1.0"),
+    "other opset": (
+        "metadata.json",
+        lambda v: v["onnx"].update(opset=17),
+        "its opset is 18, metadata.json says 17",
+    ),
+    "other IR": ("metadata.json", lambda v: v["onnx"].update(ir_version=8), "its ir_version is 9"),
+    "other channels": (
+        "metadata.json",
+        lambda v: v["input"].update(channels=3),
+        "its input is images tensor(uint8)",
+    ),
+    "a label less": ("labels.json", lambda v: v.pop() and None, "3 labels for 4 probabilities"),
+    "a label twice": ("labels.json", lambda v: [v[0], *v[:3]], "stands there twice"),
+    "labels no list": ("labels.json", lambda v: dict.fromkeys(v, 1), "no list of class names"),
+}
+
+
+@pytest.mark.parametrize("name, change, words", RESEALED.values(), ids=RESEALED)
+def test_wrong_values_are_found_behind_right_checksums(bundle: Path, name: str, change: Callable, words: str):
+    change_json(bundle / name, change)
+    reseal(bundle)
+    assert words in the_problem(bundle)
+
+
+def test_other_weights_fail_the_golden_samples(bundle: Path):
+    def swap(model: onnx.ModelProto) -> None:
+        bias = next(each for each in model.graph.initializer if each.name == "head_bias")
+        bias.CopyFrom(
+            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias)[::-1].copy(), "head_bias")
+        )
+
+    change_model(bundle, swap)
+    reseal(bundle)
+    problems = verify(bundle).problems
+    assert problems and all("probabilities differ by" in problem for problem in problems)
+
+
+def test_a_foreign_operator_is_refused_before_a_runtime_sees_it(bundle: Path):
+    def foreign(model: onnx.ModelProto) -> None:
+        model.graph.node[0].domain = "evil.ops"
+        model.opset_import.append(onnx.helper.make_opsetid("evil.ops", 1))
+
+    change_model(bundle, foreign)
+    reseal(bundle)
+    problems = verify(bundle).problems
+    assert len(problems) == 2 and all("evil.ops" in problem for problem in problems)
+
+
+def test_weights_outside_the_file_are_refused(bundle: Path):
+    def outside(model: onnx.ModelProto) -> None:
+        tensor = model.graph.initializer[0]
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="/etc/passwd")
+
+    change_model(bundle, outside)
+    reseal(bundle)
+    assert "keeps weights" in the_problem(bundle) and "in another file" in the_problem(bundle)
+
+
+def test_weights_outside_are_found_in_subgraphs_too(bundle: Path):
+    def nested(model: onnx.ModelProto) -> None:
+        tensor = onnx.TensorProto(name="hidden", data_location=onnx.TensorProto.EXTERNAL, data_type=1)
+        branch = onnx.helper.make_graph([], "branch", [], [], initializer=[tensor])
+        model.graph.node[0].attribute.append(onnx.helper.make_attribute("then_branch", branch))
+
+    change_model(bundle, nested)
+    reseal(bundle)
+    assert "keeps weights (hidden) in another file" in the_problem(bundle)
+
+
+@pytest.mark.parametrize("data", [b"", b"no onnx at all", b"\xff" * 40, b"\x0a\xff\xff\xff\x7f"])
+def test_what_is_no_graph(bundle: Path, data: bytes):
+    (bundle / "model.onnx").write_bytes(data)
+    reseal(bundle)
+    assert the_problem(bundle).startswith("model.onnx: ")
+
+
+def test_a_cut_graph_is_refused_at_any_place(bundle: Path):
+    data = (bundle / "model.onnx").read_bytes()
+    for length in range(1, len(data), len(data) // 40):
+        (bundle / "model.onnx").write_bytes(data[:length])
+        reseal(bundle)
+        assert verify(bundle).problems, length
+
+
+def test_bad_samples(bundle: Path):
+    np.save(bundle / "samples" / "one_pixel.probabilities.npy", np.zeros((1, 3), np.float32))
+    (bundle / "samples" / "examples.images.npy").write_bytes(b"x")
+    np.save(bundle / "samples" / "not_square.images.npy", np.zeros((2, 3, 3, 1), np.float32))
+    reseal(bundle)
+    problems = verify(bundle).problems
+    assert len(problems) == 3 and all(problem.startswith("samples/") for problem in problems)
+    for path in (bundle / "samples").iterdir():
+        path.unlink()
+    reseal(bundle)
+    assert the_problem(bundle) == "samples: there are none"
+
+
+def test_pickled_samples_are_not_opened(bundle: Path):
+    np.save(bundle / "samples" / "examples.images.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    reseal(bundle)
+    assert "samples/examples: cannot be read" in the_problem(bundle)
+
+
+def test_the_copy_in_the_bundle_runs_alone(bundle: Path, tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-I", str(bundle / "verify.py")], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"verified: {bundle}: 4 classes") and done.stderr == ""
+    assert {path.name for path in bundle.iterdir()} == {
+        "MODEL_CARD.md", "SHA256SUMS", "labels.json", "metadata.json", "model.onnx", "samples", "verify.py"
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_receiver_needs_onnxruntime_and_numpy_alone(bundle: Path, tmp_path: Path):
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, capture_output=True)
+    import onnxruntime
+
+    wanted = [f"onnxruntime=={onnxruntime.__version__}", f"numpy=={np.__version__}"]
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted]
+    installed = subprocess.run(pip, capture_output=True, text=True)
+    if installed.returncode:
+        pytest.skip(f"pip cannot install onnxruntime here: {installed.stderr.strip().splitlines()[-1]}")
+    listed = subprocess.run([*pip[:3], "list"], capture_output=True, text=True).stdout.lower()
+    assert "torch" not in listed and "pillow" not in listed and "metaloom" not in listed
+    done = subprocess.run([pip[0], "verify.py"], cwd=bundle, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("verified"), done.stderr

@@ -1,0 +1,184 @@
+"""Every method, for what the contract promises of it, and each against an oracle of its own."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from metaloom.config import METHODS
+from metaloom.methods import EmbeddingMethod, Episodes, build_method
+from metaloom.methods.protonet import prototypes_of
+from metaloom.networks import Conv4
+
+
+def method_of(name: str, settings, norm: str = "batch", **changes):
+    network = Conv4(channels=1, width=8, image_size=28, norm=norm, pool_first=True)
+    method = build_method(name, network, settings.method(name).model_copy(update=changes))
+    params = method.init(torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    params = method_params_moved(params)
+    return method, params
+
+
+def method_params_moved(params):
+    """Away from zeros and ones, where mistakes hide."""
+    moved = {k: v + 0.1 * torch.randn_like(v) for k, v in params.weights.items()}
+    return type(params)(moved, {k: v + 0.1 * torch.rand_like(v) for k, v in params.statistics.items()})
+
+
+def a_task(shots: int = 2, queries: int = 3, ways: int = 3):
+    generator = torch.Generator().manual_seed(1)
+    support, query = (torch.randn(n * ways, 1, 28, 28, generator=generator) for n in (shots, queries))
+    labels = torch.arange(ways)
+    return support, labels.repeat_interleave(shots), query, labels.repeat_interleave(queries)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_prediction_does_not_depend_on_the_other_queries(name, norm, tiny_settings):
+    method, params = method_of(name, tiny_settings, norm)
+    support_x, support_y, query_x, _ = a_task()
+    with torch.no_grad():
+        model = method.adapt(params, support_x, support_y, 3)
+        alone = torch.cat([model.logits(each[None]) for each in query_x])
+        torch.testing.assert_close(model.logits(query_x), alone, rtol=1e-4, atol=1e-4)
+    assert model.head.weight.shape == (3, method.network.embed)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_adapting_is_pure_and_needs_no_order(name, tiny_settings):
+    method, params = method_of(name, tiny_settings)
+    before = copy.deepcopy(params)
+    support_x, support_y, query_x, _ = a_task()
+    order = torch.randperm(len(support_x))
+    with torch.no_grad():
+        one = method.adapt(params, support_x, support_y, 3).logits(query_x)
+        other = method.adapt(params, support_x[order], support_y[order], 3).logits(query_x)
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    for group in ("weights", "statistics"):
+        for key, value in getattr(before, group).items():
+            assert torch.equal(value, getattr(params, group)[key])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_loss_gradient_by_finite_differences(name, tiny_settings):
+    method, params = method_of(name, tiny_settings, norm="group")
+    weights = {k: v.double().requires_grad_() for k, v in params.weights.items()}
+    params = type(params)(weights, params.statistics)
+    support_x, support_y, query_x, query_y = (t.double() if t.is_floating_point() else t for t in a_task())
+    episodes = Episodes(support_x[None], support_y, query_x[None], query_y, 3)
+    loss, _ = method.loss(params, episodes)
+    gradients = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
+    direction = {k: torch.randn_like(v) for k, v in weights.items()}
+
+    def at(step: float) -> float:
+        moved = {k: (v.detach() + step * direction[k]).requires_grad_() for k, v in weights.items()}
+        return float(method.loss(type(params)(moved, params.statistics), episodes)[0].detach())
+
+    slope = (at(1e-6) - at(-1e-6)) / 2e-6
+    assert slope == pytest.approx(float(sum((gradients[k] * direction[k]).sum() for k in weights)), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_tensor_is_made_off_the_device(name, tiny_settings):
+    """One training step and one adaptation on the meta device: a tensor made elsewhere would raise."""
+    method, params = method_of(name, tiny_settings)
+    params = params.to("meta").detached()
+    weights = [weight.requires_grad_() for weight in params.weights.values()]
+    support_x, support_y, query_x, query_y = (each.to("meta") for each in a_task())
+    episodes = Episodes(support_x[None], support_y, query_x[None], query_y, 3)
+    for chunk in method.chunks(episodes):
+        loss, moved = method.loss(params, chunk)
+        loss.backward()
+    assert all(weight.grad.is_meta for weight in weights)
+    assert all(value.is_meta for value in moved.statistics.values())
+
+
+def test_prototypes_are_class_means():
+    z = torch.randn(6, 4)
+    labels = torch.tensor([2, 0, 1, 0, 2, 2])
+    expected = np.stack([z[labels == way].numpy().mean(axis=0) for way in range(3)])
+    np.testing.assert_allclose(prototypes_of(z, labels, 3).numpy(), expected, rtol=1e-5)
+
+
+def test_protonet_is_softmax_over_negative_squared_distances(tiny_settings):
+    method, params = method_of("protonet", tiny_settings)
+    support_x, support_y, query_x, _ = a_task()
+    with torch.no_grad():
+        answer = method.adapt(params, support_x, support_y, 3).logits(query_x).softmax(dim=1)
+        query, support = (method.embed(params, x) for x in (query_x, support_x))
+        prototypes = torch.stack([support[support_y == way].mean(dim=0) for way in range(3)])
+        expected = (-(torch.cdist(query, prototypes) ** 2)).softmax(dim=1)
+    torch.testing.assert_close(answer, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_embedding_methods_track_running_statistics(tiny_settings):
+    method, params = method_of("protonet", tiny_settings)
+    assert isinstance(method, EmbeddingMethod)
+    support_x, support_y, query_x, query_y = a_task()
+    _, moved = method.loss(params, Episodes(support_x[None], support_y, query_x[None], query_y, 3))
+    _, batch = method.network(params.weights, torch.cat([support_x, query_x]))
+    for key, value in moved.statistics.items():
+        torch.testing.assert_close(value, 0.9 * params.statistics[key] + 0.1 * batch[key])
+
+
+class Oracle(nn.Module):
+    """MAML's network from torch's modules, adapted on a deep copy with torch's own SGD."""
+
+    def __init__(self, weights: dict, ways: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(1 if b == 0 else 8, 8, 3, padding=1, bias=False) for b in range(4)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8, momentum=1.0) for _ in range(4))
+        self.head = nn.Linear(8, ways)
+        for block in range(4):
+            self.convs[block].weight.data = weights[f"{block}.conv"].clone()
+            self.norms[block].weight.data = weights[f"{block}.scale"].clone()
+            self.norms[block].bias.data = weights[f"{block}.shift"].clone()
+        self.head.weight.data = weights["head"].repeat(ways, 1)
+        self.head.bias.data.zero_()
+
+    def forward(self, x):
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.relu(norm(F.max_pool2d(conv(x), 2)))
+        return self.head(x.flatten(1))
+
+
+def test_maml_adapts_as_sgd_on_a_copy(tiny_settings):
+    method, params = method_of("maml", tiny_settings, inner_steps=3, inner_rate=0.1)
+    support_x, support_y, _, _ = a_task()
+    copied = Oracle(params.weights, 3)
+    optimiser = torch.optim.SGD(copied.parameters(), lr=0.1)
+    for _ in range(3):
+        optimiser.zero_grad()
+        F.cross_entropy(copied(support_x), support_y).backward()
+        optimiser.step()
+    with torch.no_grad():
+        model = method.adapt(params, support_x, support_y, 3)
+        torch.testing.assert_close(model.logits(support_x), copied(support_x), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(model.head.weight, copied.head.weight.detach(), rtol=1e-3, atol=1e-5)
+
+
+def test_first_order_drops_the_second_derivatives(tiny_settings):
+    """First-order MAML's gradient is the query gradient at the adapted weights (section 5.2)."""
+    method, params = method_of(
+        "maml", tiny_settings, norm="none", first_order=True, inner_steps=1, inner_rate=0.1
+    )
+    support_x, support_y, query_x, query_y = a_task()
+    params = params.detached()
+    for weight in params.weights.values():
+        weight.requires_grad_()
+    loss, _ = method.loss(params, Episodes(support_x[None], support_y, query_x[None], query_y, 3))
+    got = torch.autograd.grad(loss, params.weights["2.conv"])[0]
+    with torch.no_grad():
+        adapted = method.adapt(params, support_x, support_y, 3)
+    leaves = {k: v.detach().requires_grad_() for k, v in adapted.weights.items()}
+    embedding, _ = method.network(leaves, query_x)
+    direct = F.cross_entropy(F.linear(embedding, *(t.detach() for t in adapted.head)), query_y)
+    torch.testing.assert_close(got, torch.autograd.grad(direct, leaves["2.conv"])[0], rtol=1e-4, atol=1e-6)

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from metaloom.config import METHODS
+from metaloom.errors import MetaloomError
+from metaloom.methods import Learner, champion
+from metaloom.methods.learner import Normalisation
+from metaloom.methods.training import State, Trainer, scores, turned
+from metaloom.tasks import EpisodeSampler, EpisodeTable
+
+CLASSES, COUNT = 12, 6
+
+
+def images_of_classes() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    patterns = np.kron(rng.integers(0, 2, (CLASSES, 1, 4, 4, 1)) * 255, np.ones((7, 7, 1)))
+    noise = rng.integers(-120, 120, (CLASSES, COUNT, 28, 28, 1))
+    return (patterns + noise).clip(0, 255).astype(np.uint8).reshape(-1, 28, 28, 1)
+
+
+def trainer(name: str, tiny, folder: Path, **changes) -> Trainer:
+    images = images_of_classes()
+    classes = pd.DataFrame({"first": np.arange(CLASSES) * COUNT, "count": COUNT})
+    rows = np.arange(CLASSES * COUNT).reshape(4, 3, COUNT)
+    made = Trainer(
+        learner=Learner.create(name, tiny, 1, 28, Normalisation.of(images)),
+        images=torch.from_numpy(images),
+        sampler=EpisodeSampler.of(classes, 3, tiny.train.rotations, torch.device("cpu")),
+        validation=EpisodeTable(rows[:, :, :1], rows[:, :, 1:3]),
+        settings=tiny.train.model_copy(update={"validate_every": 4, "patience": 100}),
+        seed=0,
+        checkpoint=folder / f"{name}.safetensors",
+        fingerprint="one",
+    )
+    return replace(made, **changes)
+
+
+@pytest.fixture
+def short(tiny_settings):
+    steps = {"steps": 14}
+    changed = {name: tiny_settings.method(name).model_copy(update=steps) for name in METHODS}
+    return tiny_settings.model_copy(update=changed)
+
+
+def tensors_of(state: State) -> dict[str, torch.Tensor]:
+    return state.best.weights | {f"s/{k}": v for k, v in state.best.statistics.items()}
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("moment", [2, 4, 7, 13])
+def test_a_run_that_is_killed_and_started_again_ends_bit_identical(name, moment, short, tmp_path):
+    def kill(step: int, loss: float) -> None:
+        if step == moment:
+            raise Killed
+
+    whole = trainer(name, short, tmp_path / "whole").run()
+    with pytest.raises(Killed):
+        trainer(name, short, tmp_path, on_step=kill).run()
+    seen: list[int] = []
+    resumed = trainer(name, short, tmp_path, on_step=lambda step, loss: seen.append(step)).run()
+    assert seen[0] == moment // 4 * 4 + 1 if moment > 4 else seen[0] == 1
+    assert resumed.history == whole.history
+    for key, value in tensors_of(whole).items():
+        assert torch.equal(value, tensors_of(resumed)[key]), key
+
+
+def test_a_checkpoint_of_another_run_is_not_resumed(short, tmp_path):
+    trainer("protonet", short, tmp_path).run()
+    seen: list[int] = []
+    trainer("protonet", short, tmp_path, fingerprint="two", on_step=lambda s, loss: seen.append(s)).run()
+    assert seen[0] == 1
+
+
+def test_a_damaged_checkpoint_is_not_resumed(short, tmp_path):
+    (tmp_path / "protonet.safetensors").write_bytes(b"half a checkpoint")
+    assert trainer("protonet", short, tmp_path).run().step == 14
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_training_learns(name, tiny_settings, tmp_path):
+    state = trainer(name, tiny_settings, tmp_path).run()
+    assert state.best_record["accuracy"] > 0.7
+
+
+def test_the_best_validation_wins_and_patience_ends_the_run(tiny_settings, tmp_path):
+    made = trainer("protonet", tiny_settings, tmp_path)
+    state = replace(
+        made, settings=made.settings.model_copy(update={"patience": 1, "validate_every": 1})
+    ).run()
+    accuracies = [record["accuracy"] for record in state.history]
+    assert state.best_record["accuracy"] == max(accuracies)
+    assert state.step < tiny_settings.protonet.steps or accuracies[-1] > max(accuracies[:-1])
+    assert len(accuracies) - 1 - accuracies.index(max(accuracies)) <= 1
+
+
+def test_a_time_budget_ends_the_run(tiny_settings, tmp_path):
+    made = trainer("protonet", tiny_settings, tmp_path)
+    state = replace(made, settings=made.settings.model_copy(update={"max_seconds": 1e-6})).run()
+    assert state.step == 1
+    assert len(state.history) == 1
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(short, tmp_path):
+    made = trainer("protonet", short, tmp_path)
+    weights = {k: v * float("nan") for k, v in made.learner.params.weights.items()}
+    broken = replace(made.learner, params=replace(made.learner.params, weights=weights))
+    with pytest.raises(MetaloomError, match="loss is nan at step 1; lower protonet.learning_rate"):
+        replace(made, learner=broken).run()
+
+
+def test_too_many_ways(short, tmp_path):
+    settings = short.model_copy(update={"protonet": short.protonet.model_copy(update={"n_way": 60})})
+    with pytest.raises(MetaloomError, match="n_way is 60, .* has 12 classes .* largest that works is 12"):
+        trainer("protonet", settings, tmp_path).run()
+
+
+def test_drawing_episodes_stays_on_the_device(short, tmp_path):
+    train = short.train.model_copy(update={"rotations": True})
+    made = trainer("protonet", short, tmp_path, settings=train)
+    sampler = replace(made.sampler, first=made.sampler.first.to("meta"), count=made.sampler.count.to("meta"))
+    episodes = replace(made, images=made.images.to("meta"), sampler=sampler).draw(None)
+    assert all(getattr(episodes, name).is_meta for name in ("support_x", "support_y", "query_x", "query_y"))
+
+
+def test_turned_images_are_numpy_s():
+    images = torch.randint(0, 256, (2, 4, 3, 6, 6, 1), dtype=torch.uint8)
+    turns = torch.tensor([[0, 1, 2, 3], [3, 3, 0, 1]])
+    got = turned(images, turns)
+    for task in range(2):
+        for way in range(4):
+            expected = np.rot90(images[task, way].numpy(), int(turns[task, way]), axes=(1, 2))
+            np.testing.assert_array_equal(got[task, way].numpy(), expected)
+
+
+def test_scores_by_hand():
+    table = EpisodeTable(np.zeros((1, 2, 1), int), np.zeros((1, 2, 2), int))
+    probabilities = torch.tensor([[[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.5, 0.5 + 1e-6]]])
+    accuracy, nll = scores(probabilities.log(), table)
+    assert accuracy.tolist() == [0.75]
+    assert nll[0] == pytest.approx(-np.log([0.9, 0.4, 0.8, 0.5]).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_learner_comes_back_from_disk_the_same(name, short, tmp_path):
+    made = trainer(name, short, tmp_path)
+    images = images_of_classes()
+    labels = np.repeat(["b", "a", "c"], COUNT)
+    made.learner.save(tmp_path)
+    before, after = (each.adapt(images[:18], labels) for each in (made.learner, Learner.load(tmp_path)))
+    assert after.classes == ["a", "b", "c"]
+    np.testing.assert_array_equal(before.predict_proba(images[:18]), after.predict_proba(images[:18]))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_answers_to_fixed_episodes_are_those_of_adapt(name, short, tmp_path):
+    made = trainer(name, short, tmp_path)
+    answers = made.learner.answer(made.images, made.validation)
+    support, query = made.validation.support[2], made.validation.query[2]
+    adapted = made.learner.adapt(made.images[support.ravel()], np.repeat(np.arange(3), support.shape[1]))
+    np.testing.assert_allclose(
+        answers[2].exp().numpy(), adapted.predict_proba(made.images[query.ravel()]), rtol=1e-3, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (
+            np.zeros((4, 14, 14, 1), np.uint8),
+            [0, 0, 1, 1],
+            r"this learner takes torch.uint8 \(support, 28, 28, 1\)",
+        ),
+        (np.zeros((4, 28, 28, 1), np.float32), [0, 0, 1, 1], "float32"),
+        (np.zeros((4, 28, 28, 1), np.uint8), [0, 1], "4 support images with 2 labels"),
+        (np.zeros((2, 28, 28, 1), np.uint8), [3, 3], "at least two classes"),
+    ],
+)
+def test_adapt_refuses_what_it_cannot_learn_from(images, labels, message, short, tmp_path):
+    with pytest.raises(MetaloomError, match=message):
+        trainer("protonet", short, tmp_path).learner.adapt(images, labels)
+
+
+def test_labels_need_not_be_0_to_n(short, tmp_path):
+    images = images_of_classes()[: 2 * COUNT]
+    adapted = trainer("protonet", short, tmp_path).learner.adapt(images, [7] * COUNT + [3] * COUNT)
+    assert adapted.classes == [3, 7]
+    assert np.isfinite(adapted.predict_proba(images)).all()
+    assert set(adapted.predict(images)) <= {3, 7}
+
+
+def test_loading_what_is_damaged_or_of_another_kind(short, tmp_path):
+    with pytest.raises(MetaloomError, match="dvc repro train@"):
+        Learner.load(tmp_path / "protonet")
+    trainer("protonet", short, tmp_path).learner.save(tmp_path)
+    text = (tmp_path / "learner.json").read_text()
+    (tmp_path / "learner.json").write_text(text.replace('"width": 8', '"width": 16'))
+    with pytest.raises(MetaloomError, match="another network"):
+        Learner.load(tmp_path)
+    (tmp_path / "learner.json").write_text(text.replace('"format": 1', '"format": 9'))
+    with pytest.raises(MetaloomError, match="format 9"):
+        Learner.load(tmp_path)
+    (tmp_path / "learner.json").write_text(text)
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(MetaloomError, match="cannot be read"):
+        Learner.load(tmp_path)
+
+
+def test_the_champion_is_best_on_validation(tmp_path):
+    for name, accuracy in (("protonet", 0.8), ("maml", 0.9)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(f'{{"validation": {{"accuracy": {accuracy}}}}}')
+    assert champion(tmp_path, ["protonet", "maml"]) == "maml"
+    with pytest.raises(MetaloomError, match="dvc repro train@ridge"):
+        champion(tmp_path, ["ridge"])
+
+
+def test_normalisation_shifts_by_the_paper_and_scales_to_unit_deviation():
+    rng = np.random.default_rng(0)
+    images = np.where(rng.random((50, 8, 8, 1)) < 0.8, 255, rng.integers(0, 255, (50, 8, 8, 1))).astype(
+        np.uint8
+    )
+    normalised = Normalisation.of(images)(torch.from_numpy(images))
+    assert normalised.shape == (50, 1, 8, 8)
+    assert float(normalised.mode().values.mode().values.flatten()[0]) == 0
+    assert float(normalised.std()) == pytest.approx(1, rel=1e-2)

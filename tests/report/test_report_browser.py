@@ -1,0 +1,125 @@
+"""The page in headless Chromium: quiet, inside its window, legible, in light and dark."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from chromium import BINARY, Browser
+from made_up_project import make_project
+
+import metaloom.report
+from metaloom.report.page import build
+
+pytestmark = pytest.mark.skipif(not BINARY.exists(), reason=f"no browser at {BINARY}")
+
+WIDTHS = (360, 768, 1280, 1600)
+OUTSIDE = """[...document.querySelectorAll("main *, header *")].filter(e => {
+  const box = e.getBoundingClientRect();
+  const scrolls = e.closest(".scroll, pre, nav ul, .skip");
+  return box.width && !scrolls && (box.right > innerWidth + 0.5 || box.left < -0.5);
+}).map(e => e.outerHTML.slice(0, 120))"""
+SMALL_TEXT = """[...document.querySelectorAll("body *")].filter(e =>
+  [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()) && e.tagName != "SCRIPT"
+  && parseFloat(getComputedStyle(e).fontSize) < 12).map(e => e.outerHTML.slice(0, 120))"""
+OVERLAPS = """[...document.querySelectorAll("svg.dots")].flatMap(svg => {
+  const boxes = [...svg.querySelectorAll("text")].map(t => [t.textContent, t.getBoundingClientRect()]);
+  return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([b, q]) =>
+    p.left < q.right && q.left < p.right && p.top + 3 < q.bottom - 3 && q.top + 3 < p.bottom - 3)
+    .map(([b]) => a + " | " + b));
+})"""
+PROBLEMS = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with Browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["usual", "awkward"])
+def file(request, tmp_path_factory):
+    root = tmp_path_factory.mktemp(request.param)
+    if request.param == "usual":
+        project = make_project(root)
+    else:
+        long = "a_very_long_class_name_without_any_space_that_goes_on_and_on_<b>"
+        project = make_project(root, 60, 6, ("2w1s", "20w15s_domain"), ("maml",), size=64, class_name=long)
+    page = root / "index.html"
+    page.write_text(build(project), encoding="utf-8")
+    return page
+
+
+def test_fits_every_window_in_light_and_dark(browser, file):
+    browser.events.clear()
+    browser.open(file)
+    browser.run('document.querySelectorAll("details").forEach(d => d.open = true)')
+    backgrounds = set()
+    for width in WIDTHS:
+        for dark in (False, True):
+            browser.look(width, dark)
+            assert browser.run("document.documentElement.scrollWidth") <= width, (width, dark)
+            assert browser.run(OUTSIDE) == [], (width, dark)
+            assert browser.run(OVERLAPS) == [], (width, dark)
+            backgrounds.add(browser.run("getComputedStyle(document.body).backgroundColor"))
+    assert browser.run(SMALL_TEXT) == []
+    assert len(backgrounds) == 2, "dark looks like light"
+    requests = [
+        e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"
+    ]
+    assert all(url.startswith("data:") or url == file.as_uri() for url in requests) and requests
+    assert [event for event in browser.events if event["method"] in PROBLEMS] == []
+
+
+def test_prints_every_episode(browser, file):
+    browser.look(1000, dark=True, media="print")
+    browser.open(file)
+    closed = 'document.querySelectorAll("details:not([open])").length'
+    before = browser.run(closed)
+    browser.run('dispatchEvent(new Event("beforeprint"))')
+    assert before > 0 and browser.run(closed) == 0
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    browser.run('dispatchEvent(new Event("afterprint"))')
+    assert browser.run(closed) == before
+
+
+def test_a_script_that_is_not_the_page_s_own_does_not_run(browser, file, tmp_path):
+    text = file.read_text(encoding="utf-8").replace("</main>", "<script>window.intruder = 1</script></main>")
+    (tmp_path / "changed.html").write_text(text, encoding="utf-8")
+    browser.open(tmp_path / "changed.html")
+    assert browser.run("typeof window.intruder") == "undefined"
+
+
+def test_keyboard_reaches_the_results_first(browser, file):
+    browser.look(1280, dark=False)
+    browser.open(file)
+    for event in ("keyDown", "keyUp"):
+        browser.call("Input.dispatchKeyEvent", type=event, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+    assert browser.run("document.activeElement.className") == "skip"
+    assert browser.run("document.activeElement.getBoundingClientRect().left") >= 0
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_stands_out_from_what_is_behind_it(dark):
+    style = (Path(metaloom.report.__file__).parent / "templates" / "style.css").read_text()
+    light_block, dark_block = re.findall(r":root \{(.*?)\}", style, re.S)[:2]
+    colours = dict(re.findall(r"--(\w+): (#\w{6})", dark_block if dark else light_block))
+    for ground in ("paper", "card"):
+        for text in ("ink", "soft", "blue", "wrong"):
+            assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+        assert contrast(colours["grey"], colours[ground]) >= 3, "marks"
+    assert contrast(colours["blue"], colours["tint"]) >= 4.5
+    assert contrast(colours["soft"], colours["tint"]) >= 4.5
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.1, section 1.4.3."""
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

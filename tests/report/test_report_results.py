@@ -1,0 +1,92 @@
+"""The figures and the sentence at the top."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from made_up_project import make_project, put
+
+from metaloom.errors import MetaloomError
+from metaloom.report.results import hardest, headline, load_results
+from metaloom.report.words import count, duration, points, setting_words, with_interval
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    return make_project(tmp_path, n_domains=4, settings=("5w1s", "20w1s", "20w5s_domain", "20w1s_domain"))
+
+
+def rewrite(path, change):
+    value = json.loads(path.read_text())
+    change(value)
+    put(path, value)
+
+
+def test_headline_takes_the_first_setting_and_the_best_single_task_learner(inputs):
+    raw = json.loads((inputs.metrics / "evaluation.json").read_text())
+    answer = headline(load_results(inputs))
+    assert (answer.setting.name, answer.champion, answer.rival) == ("5w1s", "protonet", "scratch")
+    assert answer.score.accuracy == raw["protonet"]["5w1s"]["accuracy"]
+    gap = json.loads((inputs.evaluation / "differences.json").read_text())["5w1s"]["scratch"]
+    assert answer.verdict == f"{100 * gap['difference']:.1f}\xa0±\xa0{100 * gap['ci95']:.1f} points more than"
+
+
+@pytest.mark.parametrize(
+    ("difference", "ci95", "words"),
+    [
+        (0.012, 0.02, "not clearly different (+1.2\xa0±\xa02.0 points) from"),
+        (-0.1, 0.02, "10.0\xa0±\xa02.0 points less than"),
+        (None, None, "to be compared with"),
+    ],
+)
+def test_verdict_is_honest(inputs, difference, ci95, words):
+    new = {"difference": difference, "ci95": ci95, "episodes": 30}
+    rewrite(inputs.evaluation / "differences.json", lambda raw: raw["5w1s"].update(scratch=new))
+    assert headline(load_results(inputs)).verdict == words
+
+
+def test_no_single_task_learner(inputs):
+    alone = replace(inputs, methods=("protonet", "maml", "scratch", "logistic"))
+    answer = headline(load_results(alone))
+    assert answer.rival is None and answer.difference is None
+
+
+def test_a_setting_that_the_champion_lacks_is_passed_over(inputs):
+    nothing = {"accuracy": None, "ci95": None, "nll": None, "episodes": 0}
+    rewrite(inputs.metrics / "evaluation.json", lambda raw: raw["protonet"].update({"5w1s": nothing}))
+    assert headline(load_results(inputs)).setting.name == "20w1s"
+
+
+def test_hardest_setting(inputs):
+    assert hardest(load_results(inputs)).name == "20w1s_domain"
+
+
+@pytest.mark.parametrize("name", ["champion.json", "differences.json"])
+def test_missing_file_names_its_stage(inputs, name):
+    (inputs.evaluation / name).unlink()
+    with pytest.raises(MetaloomError, match=f"{name} not found: `dvc repro evaluate` makes it"):
+        load_results(inputs)
+
+
+def test_unexpected_format_is_refused(inputs):
+    put(inputs.metrics / "evaluation.json", {"protonet": {"5w1s": 0.9}})
+    with pytest.raises(MetaloomError, match=r"evaluation.json is not in the expected format"):
+        load_results(inputs)
+
+
+def test_champion_without_figures_is_refused(inputs):
+    put(inputs.evaluation / "champion.json", {"method": "reptile"})
+    with pytest.raises(MetaloomError, match="the champion reptile has no figures"):
+        load_results(inputs)
+
+
+def test_numbers_as_written():
+    assert with_interval(0.9612, 0.0043) == "96.1\xa0±\xa00.4%"
+    assert with_interval(0.9996, 0.0002) == "99.96\xa0±\xa00.02%"
+    assert with_interval(float("nan"), None) == "–"
+    assert points(-0.031, 0.01) == "−3.1\xa0±\xa01.0"
+    assert (count(1, "class", "classes"), count(1200, "class", "classes")) == ("1 class", "1,200 classes")
+    assert (duration(4.31), duration(192.4), duration(7260)) == ("4.3 s", "3 min 12 s", "2 h 1 min")
+    assert setting_words("20w5s_domain").full == "20-way 5-shot, within one domain"

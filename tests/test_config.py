@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+
+from metaloom.config import apply_overrides, load_settings, parse_override
+from metaloom.errors import MetaloomError
+
+
+def test_the_repo_s_params_are_legal(settings):
+    assert settings.train.select_on in settings.episodes.settings
+
+
+def test_settings_are_frozen(settings):
+    with pytest.raises(ValueError, match="frozen"):
+        settings.seed = 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"train.n_shott": 5}, "did you mean n_shot"),
+        ({"tran.n_shot": 5}, "did you mean train"),
+        ({"seed.deep": 5}, "no setting 'deep'"),
+        ({"train.n_shot": 0}, "train.n_shot: input should be greater than or equal to 1"),
+        ({"train.n_shot": "many"}, "it is 'many'"),
+        ({"maml.norm": "layer"}, "'batch', 'group' or 'none'"),
+        ({"methods": ["mamml"]}, "'protonet' or 'maml'"),
+        ({"episodes.settings": ["five"]}, "write ways"),
+        ({"train.select_on": "7w1s"}, "not in episodes.settings"),
+        ({"split.test": 1.5}, "split.test: .*less than 1"),
+    ],
+)
+def test_illegal_settings_name_what_is_legal(repo, overrides, message):
+    with pytest.raises(MetaloomError, match=message):
+        load_settings(repo / "params.yaml", overrides)
+
+
+def test_a_typo_in_the_file_is_named_with_its_neighbours(repo, tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text((repo / "params.yaml").read_text().replace("patience:", "patiance:"))
+    with pytest.raises(MetaloomError) as caught:
+        load_settings(path)
+    assert "train.patience is missing" in str(caught.value)
+    assert "did you mean patience?" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{", "a: [1"])
+def test_a_file_that_is_no_yaml(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(MetaloomError, match="no valid YAML"):
+        load_settings(path)
+
+
+def test_an_absent_file(tmp_path):
+    with pytest.raises(MetaloomError, match="not found"):
+        load_settings(tmp_path / "params.yaml")
+
+
+def test_overrides_are_read_as_yaml_and_leave_the_original_alone():
+    raw = {"train": {"n_shot": 1, "max_seconds": None}}
+    changed = apply_overrides(raw, dict(map(parse_override, ["train.n_shot=5", "train.max_seconds=1.5"])))
+    assert changed == {"train": {"n_shot": 5, "max_seconds": 1.5}}
+    assert raw["train"]["n_shot"] == 1
+
+
+@pytest.mark.parametrize("text", ["train.n_shot", "=5", "train.n_shot=[1"])
+def test_an_override_that_is_none(text):
+    with pytest.raises(MetaloomError, match="--set"):
+        parse_override(text)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from metaloom.errors import MetaloomError
+from metaloom.io import atomic_dir, atomic_file, read_json, write_json
+
+
+def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):
+    for text in ("first", "second"):
+        with atomic_dir(tmp_path / "out") as folder:
+            (folder / text).write_text(text)
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["second"]
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_folder_is_as_it_was_when_writing_fails(tmp_path):
+    with atomic_dir(tmp_path / "out") as folder:
+        (folder / "good").touch()
+    with pytest.raises(ZeroDivisionError), atomic_dir(tmp_path / "out") as folder:
+        (folder / "half").touch()
+        1 / 0  # noqa: B018
+    assert os.listdir(tmp_path / "out") == ["good"]
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path):
+    (tmp_path / ".out.new").mkdir()
+    (tmp_path / ".out.new" / "half").touch()
+    with atomic_dir(tmp_path / "out") as folder:
+        (folder / "whole").touch()
+    assert os.listdir(tmp_path) == ["out"]
+    assert os.listdir(tmp_path / "out") == ["whole"]
+
+
+def test_a_file_is_written_whole_or_not_at_all_and_readable_for_others(tmp_path):
+    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "f") as temporary:
+        temporary.write_text("half")
+        1 / 0  # noqa: B018
+    assert os.listdir(tmp_path) == []
+    write_json(tmp_path / "f", {"a": 1})
+    (tmp_path / "plain").touch()
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+    assert read_json(tmp_path / "f") == {"a": 1}
+
+
+def test_missing_and_broken_json_say_what_to_do(tmp_path):
+    with pytest.raises(MetaloomError, match="dvc repro evaluate"):
+        read_json(tmp_path / "f.json", made_by="evaluate")
+    (tmp_path / "f.json").write_text("{")
+    with pytest.raises(MetaloomError, match="no valid JSON"):
+        read_json(tmp_path / "f.json")
