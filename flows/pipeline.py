@@ -29,7 +29,7 @@ RETRY_SECONDS = [2, 10]
 
 
 def _busy(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Trying again helps against a lock, a locked database or an unreachable remote, not against bad input."""
+    """Trying again helps against a lock, a locked database, an unreachable remote; not against bad input."""
     return isinstance(state.result(raise_on_failure=False), BusyError)
 
 
@@ -75,7 +75,7 @@ def stage(root: str, name: str) -> State[Any]:
 
 
 def _listeners() -> Any:
-    """Take a stage's lines into the run's logs and to the terminal; its `error:` line comes at the end, once."""
+    """Take a stage's lines to the run's logs and the terminal; its `error:` line comes at the end, once."""
     logger = get_run_logger()
 
     def out(line: str) -> None:

@@ -27,9 +27,7 @@ def retrain(root: str = ".", stale_minutes: float = 60, wait: float = 600) -> St
     """
     late = _minutes_late()
     if late > stale_minutes:
-        return _skipped(
-            f"scheduled {late:.0f} minutes ago, more than {stale_minutes:g}: left to the next one"
-        )
+        return _skipped(f"scheduled {late:.0f} minutes ago, more than {stale_minutes:g}: left to the next one")
     try:
         project = find_root(root)
         if version := unchanged_since_success(project):

@@ -101,6 +101,8 @@ def make_project(root: Path, shapes: Path, overrides: dict | None = None) -> Pat
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
         run_here(root, *command)
     run_here(root, "dvc", "config", "core.analytics", "false")
+    run_here(root, "git", "add", "-A")
+    run_here(root, "git", "commit", "-qm", "start")
     return root
 
 
@@ -112,9 +114,7 @@ def run_here(root: Path, *command: str, check: bool = True) -> subprocess.Comple
     environment |= {"GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org"}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     if check and done.returncode:
-        raise AssertionError(
-            f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-        )
+        raise AssertionError(f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return done
 
 

@@ -25,9 +25,7 @@ def other(tmp_path):
 
     def hold(seconds: float) -> subprocess.Popen[str]:
         code = HOLD.format(seconds=seconds)
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
         running.append(process)
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         return process

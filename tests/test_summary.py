@@ -26,7 +26,11 @@ def test_summary(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "metrics/evaluation.json").write_text(json.dumps(SCORES))
     (tmp_path / "report/index.html").touch()
-    stages = [StageRun("prepare", "Cached", 0.02), StageRun("train@maml", "Ran", 61.4), StageRun("e", "Ran", 3.2)]
+    stages = [
+        StageRun("prepare", "Cached", 0.02),
+        StageRun("train@maml", "Ran", 61.4),
+        StageRun("e", "Ran", 3.2),
+    ]
     summary = summarise(tmp_path, "data/ is version 41ab3f20, unchanged", stages, 125.3)
 
     assert as_text(summary).splitlines() == [

@@ -45,9 +45,7 @@ def test_adding_a_domain_moves_no_domain_between_seen_and_unseen_by_much():
 
 
 def test_patterns_choose_and_exclude():
-    table = assign_splits(
-        a_class_table(), splits(test=["set/d[0-2]", "!set/d1"], validation=["set/d1"]), seed=0
-    )
+    table = assign_splits(a_class_table(), splits(test=["set/d[0-2]", "!set/d1"], validation=["set/d1"]), seed=0)
     by_split = table.groupby("split")["domain"].unique()
     assert set(by_split["test"]) == {"set/d0", "set/d2"}
     assert set(by_split["validation"]) == {"set/d1"}

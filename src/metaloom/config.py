@@ -15,6 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from metaloom.errors import MetaloomError
 
 PARAMS = "params.yaml"
+SPLITS = ("train", "validation", "test")
+DOMAIN_SUFFIX = "_domain"  # marks a setting whose episodes stay within one domain
 OVERRIDES = "METALOOM_SET"  # JSON of dotted keys and values: how `run --set` reaches stages that DVC starts
 MethodName = Literal["protonet", "maml"]
 
@@ -161,6 +163,7 @@ class Settings(Section):
 
 
 METHODS: tuple[str, ...] = get_args(MethodName)
+METHOD_SETTINGS: dict[str, type[MethodSettings]] = {"protonet": ProtonetSettings, "maml": MamlSettings}
 
 
 def load_settings(path: str | Path = PARAMS, overrides: dict[str, Any] | None = None) -> Settings:
@@ -239,9 +242,7 @@ def _unknown(key: str, known: list[str]) -> str:
 
 def _describe(error: Any) -> str:
     location = [str(part) for part in error["loc"]]
-    dotted = ".".join(
-        part for part in location if not part.startswith(("function-", "constrained-", "list["))
-    )
+    dotted = ".".join(part for part in location if not part.startswith(("function-", "constrained-", "list[")))
     if error["type"] == "extra_forbidden":
         return f"{'.'.join(location)}: {_unknown(location[-1], _fields_at(location[:-1]))}"
     if error["type"] == "missing":

@@ -8,6 +8,4 @@ class MetaloomError(Exception):
     """
 
 
-ERROR_FILE = (
-    "METALOOM_ERROR_FILE"  # where a stage leaves its message when a flow runs it, which prints it once
-)
+ERROR_FILE = "METALOOM_ERROR_FILE"  # where a stage leaves its message when a flow runs it, which prints it once

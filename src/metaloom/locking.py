@@ -66,8 +66,6 @@ def _myself() -> dict[str, str | int]:
 def _holder(folder: Path) -> str:
     try:
         holder = json.loads((folder / "holder.json").read_text())
-        return (
-            f"process {holder['pid']} on {holder['host']}, `{holder['command']}`, since {holder['started']}"
-        )
+        return f"process {holder['pid']} on {holder['host']}, `{holder['command']}`, since {holder['started']}"
     except (OSError, ValueError, KeyError):  # read at the moment when the holder was writing its first
         return "a process that has not said its name yet"

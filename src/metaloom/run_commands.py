@@ -34,15 +34,11 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a setting for this run. Repeatable."),
     ] = None,
-    locked: Annotated[
-        bool, typer.Option("--locked", help="Refuse to make a new version of a changed data/.")
-    ] = False,
+    locked: Annotated[bool, typer.Option("--locked", help="Refuse to make a new version of a changed data/.")] = False,
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for another run in this project.")
     ] = 0,
-    be_quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors only.")
-    ] = False,
+    be_quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors only.")] = False,
 ) -> None:
     """Bring everything up to date: data version, dataset, splits, models, evaluation, bundle, report.
 
@@ -60,15 +56,13 @@ def run(
 
 def serve(
     cron: Annotated[str | None, typer.Option(help="When to retrain, as a cron line (UTC).")] = None,
-    interval: Annotated[
-        float | None, typer.Option(min=1, metavar="SECONDS", help="Or every so many seconds.")
-    ] = None,
+    interval: Annotated[float | None, typer.Option(min=1, metavar="SECONDS", help="Or every so many seconds.")] = None,
 ) -> None:
     """Serve the deployment `retrain`: on a schedule, run what `metaloom run` does if data/ has changed.
 
-    The schedule is the one in prefect.yaml unless given here. Runs are kept, seen and triggered in the Prefect
-    server that PREFECT_API_URL names (`prefect server start` starts one); without one, a temporary server
-    lives as long as this command, with the schedule but no web page. Runs in the foreground; end it with Ctrl-C.
+    The schedule is the one in prefect.yaml unless given here. Runs are kept, seen and triggered in the
+    Prefect server that PREFECT_API_URL names (`prefect server start` starts one); without one, a temporary
+    server lives as long as this command, with the schedule but no web page. Ends with Ctrl-C.
     """
     if cron and interval:
         raise MetaloomError("give --cron or --interval, not both")
@@ -129,7 +123,7 @@ def _conclude(state: Any) -> None:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM unwind, so that stages and a temporary server are ended, and end with their codes."""
+    """Ctrl-C and SIGTERM unwind, so that stages and a temporary server are ended too."""
 
     def terminate(*_: Any) -> None:
         raise SystemExit(TERMINATED)
@@ -161,21 +155,28 @@ def _server_errors() -> Iterator[None]:
 
 def _schedule(root: Path, cron: str | None, interval: float | None) -> dict[str, Any]:
     """The schedule in the words of `flow.serve`: the one given, else that of prefect.yaml."""
-    import yaml
     from prefect.client.schemas.schedules import CronSchedule
 
     if interval:
         return {"interval": interval}
-    timezone = "UTC"
-    if cron is None:
-        deployments = yaml.safe_load((root / "prefect.yaml").read_text())["deployments"]
-        (first, *_) = next(each for each in deployments if each["name"] == "retrain")["schedules"]
-        cron, timezone = first["cron"], first.get("timezone", timezone)
+    line, timezone = (cron, "UTC") if cron else _deployed(root)
     try:
-        return {"schedule": CronSchedule(cron=cron, timezone=timezone)}
+        return {"schedule": CronSchedule(cron=line, timezone=timezone)}
     except ValueError:
+        raise MetaloomError(f"{line!r} is no cron line: write five fields, for example '0 3 * * *'") from None
+
+
+def _deployed(root: Path) -> tuple[str, str]:
+    """Cron line and time zone of the deployment in prefect.yaml."""
+    import yaml
+
+    try:
+        deployments = yaml.safe_load((root / "prefect.yaml").read_text())["deployments"]
+        (first,) = (each["schedules"][0] for each in deployments if each["name"] == "retrain")
+        return first["cron"], first.get("timezone", "UTC")
+    except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
         raise MetaloomError(
-            f"--cron {cron!r} is no cron line; five fields, for example '0 3 * * *'"
+            "prefect.yaml has no deployment `retrain` with a cron schedule: give --cron or --interval"
         ) from None
 
 

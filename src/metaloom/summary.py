@@ -61,9 +61,7 @@ def as_text(summary: RunSummary) -> str:
     if summary.scores:
         table = _table(summary.scores)
         widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table
-        ]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
         lines.append("")
     lines += [f"{word:<8}{path}" for word, path in summary.places.items()]
     lines.append(f"{'data':<8}{summary.data.removeprefix('data/ is ')}")

@@ -14,11 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from metaloom.config import Domains, EpisodeSettings, Setting, SplitSettings
+from metaloom.config import DOMAIN_SUFFIX, SPLITS, Domains, EpisodeSettings, Setting, SplitSettings
 from metaloom.errors import MetaloomError
-
-SPLITS = ("train", "validation", "test")
-DOMAIN_SUFFIX = "_domain"  # marks a setting whose episodes stay within one domain
 
 
 def class_table(items: pd.DataFrame) -> pd.DataFrame:
@@ -87,14 +84,16 @@ def _matching(domains: list[str], patterns: list[str], name: str) -> list[str]:
 
 
 def _by_share(sizes: pd.Series, taken: dict[str, str], share: float, seed: int) -> list[str]:
-    """Free domains whose classes together come nearest to `share` of all, never over by half a domain."""
-    target, total, chosen = share * sizes.sum(), 0, []
+    """Free domains whose classes together make up about `share` of all: at most a fifth more, at least one."""
+    limit, total, chosen = 1.2 * share * sizes.sum(), 0, []
     free = [domain for domain in sizes.index if domain not in taken]
     for domain in sorted(free, key=lambda domain: hashlib.sha256(f"{seed}/{domain}".encode()).digest()):
-        if total + sizes[domain] / 2 <= target:
+        if total + sizes[domain] <= limit:
             chosen.append(domain)
             total += sizes[domain]
-    return chosen
+        if total >= share * sizes.sum():
+            break
+    return chosen or sorted(free, key=lambda domain: sizes[domain])[:1]
 
 
 def episode_settings(settings: EpisodeSettings) -> list[str]:
@@ -238,9 +237,7 @@ class EpisodeSampler:
     rotations: int
 
     @classmethod
-    def of(
-        cls, classes: pd.DataFrame, examples: int, rotations: bool, device: torch.device
-    ) -> EpisodeSampler:
+    def of(cls, classes: pd.DataFrame, examples: int, rotations: bool, device: torch.device) -> EpisodeSampler:
         """A sampler over the classes that have at least `examples` items."""
         large = classes[classes["count"] >= examples]
         first, count = (torch.tensor(large[name].to_numpy(), device=device) for name in ("first", "count"))

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from metaloom.data_commands import app
@@ -20,11 +21,13 @@ def here(project, monkeypatch) -> Path:
 @pytest.fixture
 def more(shapes, tmp_path_factory) -> Path:
     """A folder of two class folders, of pictures that data/ does not hold."""
-    from conftest import draw_shapes
-
-    folder = tmp_path_factory.mktemp("more")
-    draw_shapes(folder, domains=11, classes=2, examples=7)
-    return folder / "domain10"
+    folder = tmp_path_factory.mktemp("more") / "domain10"
+    for source in sorted((shapes / "domain0").glob("class[01]/[0-6].png")):
+        target = folder / source.parent.name / source.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(source) as image:
+            image.transpose(Image.Transpose.ROTATE_90).save(target)
+    return folder
 
 
 def metaloom_data(*arguments: str | Path) -> str:

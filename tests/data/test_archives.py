@@ -47,9 +47,7 @@ def test_names_are_cleaned(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "name", ["../x.png", "a/../../x.png", "/etc/x.png", "C:/x.png", "..\\x.png", "\\x.png"]
-)
+@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/etc/x.png", "C:/x.png", "..\\x.png", "\\x.png"])
 def test_paths_that_lead_out_are_refused(tmp_path, kind, name):
     path = pack(tmp_path / kind, {"a/b/1.png": b"x", name: b"x"})
     with pytest.raises(MetaloomError, match="unsafe path.*make it again with relative paths"):

@@ -54,9 +54,7 @@ def test_rows_are_the_files(place):
     order = list(zip(items["domain"], items["class"], items["source"], strict=True))
     assert order == sorted(order)
     assert dataset.images.shape == (40, 28, 28, 1) and isinstance(dataset.images, np.memmap)
-    for row, source, sha256, class_name in items[["row", "source", "sha256", "class"]].itertuples(
-        index=False
-    ):
+    for row, source, sha256, class_name in items[["row", "source", "sha256", "class"]].itertuples(index=False):
         content = (place / "data" / source).read_bytes()
         assert sha256 == hashlib.sha256(content).hexdigest() and source.startswith(class_name)
         assert np.array_equal(dataset.images[row, :, :, 0], np.asarray(Image.open(io.BytesIO(content))))

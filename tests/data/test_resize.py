@@ -42,9 +42,7 @@ def test_pixels_are_exact():
     got = resize(picture, 5)[0, :, :, 0]
     for y in range(5):
         for x in range(5):
-            value = sum(
-                down[y][i] * across[x][j] * int(picture[0, i, j, 0]) for i in range(11) for j in range(13)
-            )
+            value = sum(down[y][i] * across[x][j] * int(picture[0, i, j, 0]) for i in range(11) for j in range(13))
             assert got[y, x] == min(255, round(value))
 
 

@@ -57,9 +57,7 @@ def test_items_are_sorted_and_read_with_their_sources(tmp_path):
 
 
 def test_other_files_are_ignored_and_listed(tmp_path):
-    touch(
-        tmp_path, "README.md", "a/x/1.png", "a/x/Thumbs.db", "a/.DS_Store", ".cache/a/1.png", "a/x/notes.rar"
-    )
+    touch(tmp_path, "README.md", "a/x/1.png", "a/x/Thumbs.db", "a/.DS_Store", ".cache/a/1.png", "a/x/notes.rar")
     archive(tmp_path / "b.zip", "c/1.png", "__MACOSX/c/._1.png", "c/.hidden.png", "LICENSE")
     listing = list_sources(tmp_path)
     assert [item.source for item in listing.items] == ["a/x/1.png", "b.zip!c/1.png"]
@@ -87,9 +85,7 @@ def test_empty_classes_are_listed(tmp_path):
 @pytest.mark.parametrize("name", ["1.png", "class/1.png"])
 def test_an_image_outside_domain_and_class_is_refused(tmp_path, name):
     touch(tmp_path, name, "a/x/1.png")
-    with pytest.raises(
-        MetaloomError, match=f"{name}: an image belongs in a class folder.*domain/class/image"
-    ):
+    with pytest.raises(MetaloomError, match=f"{name}: an image belongs in a class folder.*domain/class/image"):
         list_sources(tmp_path)
 
 

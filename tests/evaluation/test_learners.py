@@ -61,9 +61,7 @@ def test_logistic_is_scikit_learn_s(tiny_settings, learner, images, tables):
 
 
 @pytest.mark.parametrize("name", SINGLE_TASK_LEARNERS)
-def test_a_single_task_learner_s_answer_does_not_depend_on_the_other_queries(
-    name, tiny_settings, learner, images
-):
+def test_a_single_task_learner_s_answer_does_not_depend_on_the_other_queries(name, tiny_settings, learner, images):
     settings = getattr(tiny_settings.evaluate, name)
     x = learner.normalisation(images[:24])
     support_x, support_y, query_x = x[:12], torch.arange(3).repeat_interleave(4), x[12:]

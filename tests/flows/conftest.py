@@ -66,19 +66,6 @@ def main(source, destination):
 run_stage(main)
 """
 
-COMMAND = """\
-import sys, typer
-from metaloom.errors import MetaloomError
-from metaloom.run_commands import run, serve
-app = typer.Typer()
-app.command()(run)
-app.command()(serve)
-try:
-    app()
-except MetaloomError as error:
-    sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
-"""
-
 
 class Standin:
     """The project in `root`."""
@@ -105,7 +92,7 @@ class Standin:
         """`metaloom ARGUMENTS` as a user whose environment is not activated would have it."""
         env = {**os.environ, "PATH": "/usr/bin:/bin", **self.environment, **more}
         process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *arguments],
+            [sys.executable, "-c", "from metaloom.cli import main; main()", *arguments],
             cwd=self.root,
             env=env,
             stdin=subprocess.DEVNULL,

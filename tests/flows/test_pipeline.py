@@ -19,7 +19,7 @@ TASKS = ["version_dataset", "prepare", "train@protonet", "train@maml", "join"]
 
 @pytest.fixture
 def pipeline(served):
-    """The flow, called in the project; gives its final state and its tasks' (name → state) from the server."""
+    """The flow, called in the project; gives its final state, and its tasks' (name → state) of the server."""
     from flows import pipeline as module
 
     def call(**parameters):
@@ -148,7 +148,7 @@ def test_a_lock_of_dvc_is_waited_for(pipeline, served):
     """Held for longer than DVC itself waits (3 s), and shorter than our first retry."""
     import zc.lockfile
 
-    code = "import time, zc.lockfile; lock = zc.lockfile.LockFile('.dvc/tmp/lock'); print(1, flush=True); time.sleep(4)"
+    code = "import time, zc.lockfile\nlock = zc.lockfile.LockFile('.dvc/tmp/lock')\nprint(1, flush=True); time.sleep(4)"
     (served.root / ".dvc/tmp").mkdir(exist_ok=True)
     other = subprocess.Popen([sys.executable, "-c", code], cwd=served.root, stdout=subprocess.PIPE)
     try:

@@ -1,4 +1,4 @@
-"""The deployment against a real server: asked for through the API, by a schedule, and when there is nothing to do."""
+"""The deployment against a real server: through the API, by a schedule, and with nothing to do."""
 
 from __future__ import annotations
 

@@ -65,9 +65,7 @@ def test_the_way_back_that_the_message_names_leads_back(standin, committed):
     assert command.startswith("git checkout data.dvc" if committed else "cp .metaloom/data-")
     standin.call("sh", "-c", command)
     assert (standin.root / "data/a").read_text() == "1\n"
-    assert dataset(standin.root) == DataVersion(
-        first.md5, False, f"data/ is version {first.md5[:8]}, unchanged"
-    )
+    assert dataset(standin.root) == DataVersion(first.md5, False, f"data/ is version {first.md5[:8]}, unchanged")
 
 
 def test_locked_refuses_a_change_by_hand(standin):
@@ -153,9 +151,7 @@ def test_a_version_that_is_nowhere_is_said_so(standin, tmp_path, remote):
         standin.dvc("remote", "add", "-d", "store", str(tmp_path / "store"))
     shutil.rmtree(standin.root / "data")
     shutil.rmtree(standin.root / ".dvc/cache")
-    with pytest.raises(
-        MetaloomError, match=rf"{first.md5[:8]}.*neither.*`dvc pull`.*`metaloom data add PATH`"
-    ):
+    with pytest.raises(MetaloomError, match=rf"{first.md5[:8]}.*neither.*`dvc pull`.*`metaloom data add PATH`"):
         version_dataset(standin.root, build=lambda folder: (folder / "a").write_text("another\n"))
     assert [path.name for path in standin.root.glob(".data*")] == []
     assert not (standin.root / "data").exists()

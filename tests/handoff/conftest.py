@@ -63,9 +63,7 @@ def save_model(learner: Learner, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def whole_bundle(
-    shapes: Path, model: Path, tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def whole_bundle(shapes: Path, model: Path, tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for the four classes of one domain; read it, don't change it."""
     out = tmp_path_factory.mktemp("bundles") / "bundle"
     adapt_to_folder(shapes / "domain0", out, model, tiny_settings, lambda done, text: None)

@@ -23,16 +23,12 @@ def test_held_out_says_what_it_is():
     }  # fmt: skip
 
 
-def test_cross_validation_asks_only_what_was_not_learned(
-    make_learner: Callable[[str], Learner], pictures: np.ndarray
-):
+def test_cross_validation_asks_only_what_was_not_learned(make_learner: Callable[[str], Learner], pictures: np.ndarray):
     """Labels without meaning are answered by chance; a model that had seen the answers would be right."""
     learner = make_learner("protonet")
     ways = np.arange(4).repeat(40)
     meaningless = np.random.default_rng(0).permutation(ways)
-    found = cross_validated(
-        learner, np.random.default_rng(1).permutation(pictures[:160]), meaningless, seed=0
-    )
+    found = cross_validated(learner, np.random.default_rng(1).permutation(pictures[:160]), meaningless, seed=0)
     assert found is not None and found["folds"] == 5 and found["examples"] == 160
     assert found["low95"] < 0.25 < found["high95"]
 

@@ -152,9 +152,7 @@ def test_an_interrupted_export_leaves_no_half_bundle(tmp_path: Path, monkeypatch
         ({"opset": 21, "ir_version": 9}, "opset 21 needs 10"),
     ],
 )
-def test_settings_that_cannot_work(
-    options: dict, words: str, root: Path, tiny_settings: Settings, tmp_path: Path
-):
+def test_settings_that_cannot_work(options: dict, words: str, root: Path, tiny_settings: Settings, tmp_path: Path):
     write_params(root, tiny_settings, **options)
     with pytest.raises(MetaloomError, match=words):
         run(tmp_path / "bundle")

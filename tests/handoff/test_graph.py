@@ -33,9 +33,7 @@ def protonet(make_task: MakeTask) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["protonet", "maml"])
-def test_probabilities_are_those_of_torch(
-    name: str, make_task: MakeTask, pictures: np.ndarray, protonet: bytes
-):
+def test_probabilities_are_those_of_torch(name: str, make_task: MakeTask, pictures: np.ndarray, protonet: bytes):
     task = make_task(name)
     model = protonet if name == "protonet" else to_onnx(task, 18, 9, ABOUT)
     for batch in (1, 2, 64):
@@ -56,9 +54,7 @@ def test_what_all_classes_share_costs_no_precision(make_task: MakeTask, pictures
     """A head with a large common part, against float64, where rounding does not matter."""
     task = make_task("protonet")
     weight, bias = task.model.head
-    head = Head(
-        weight + 1000 * torch.rand(weight.shape[1], generator=torch.Generator().manual_seed(0)), bias + 9
-    )
+    head = Head(weight + 1000 * torch.rand(weight.shape[1], generator=torch.Generator().manual_seed(0)), bias + 9)
     task = replace(task, model=replace(task.model, head=head))
     weights, statistics = (
         {k: v.double() for k, v in group.items()} for group in (task.model.weights, task.model.statistics)
@@ -78,9 +74,7 @@ SIZES = [*SQUARES, (64, 48), (28, 60), (100, 33), (1, 300), (199, 2), (27, 29), 
 def test_resized_pixels_inside_the_graph_are_those_of_training(height: int, width: int, protonet: bytes):
     model = onnx.load_from_string(protonet)
     rounding = next(node for node in model.graph.node if node.op_type == "Round")
-    model.graph.output.append(
-        onnx.helper.make_tensor_value_info(rounding.output[0], onnx.TensorProto.DOUBLE, None)
-    )
+    model.graph.output.append(onnx.helper.make_tensor_value_info(rounding.output[0], onnx.TensorProto.DOUBLE, None))
     session = onnxruntime.InferenceSession(model.SerializeToString())
     images = np.concatenate([noise(3, height, width, 1), (noise(3, height, width, 1) // 128) * 255])
     pixels = np.asarray(session.run([rounding.output[0]], {"images": images})[0])
@@ -118,8 +112,6 @@ def test_the_file_stands_alone_and_says_nothing_of_its_maker(make_task: MakeTask
     model = onnx.load_from_string(protonet)
     assert {each.key: each.value for each in model.metadata_props} == ABOUT
     assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in model.graph.initializer)
-    assert not model.functions and all(
-        node.domain == "" and not node.metadata_props for node in model.graph.node
-    )
+    assert not model.functions and all(node.domain == "" and not node.metadata_props for node in model.graph.node)
     assert b".py" not in protonet and b"/home" not in protonet and b"site-packages" not in protonet
     assert to_onnx(make_task("protonet"), 18, 9, ABOUT) == protonet

@@ -17,9 +17,7 @@ from metaloom.handoff.verify import check_files, main, verify
 def reseal(bundle: Path) -> None:
     """Make the checksums fit what is there now, as someone would who means to deceive, or edits by hand."""
     files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
-    lines = [
-        f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.relative_to(bundle).as_posix()}\n" for f in files
-    ]
+    lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.relative_to(bundle).as_posix()}\n" for f in files]
     (bundle / "SHA256SUMS").write_text("".join(lines))
 
 
@@ -48,9 +46,7 @@ def test_a_whole_bundle_verifies(bundle: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_sha256sum_reads_the_checksums(bundle: Path):
-    done = subprocess.run(
-        ["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=bundle, capture_output=True, text=True
-    )
+    done = subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=bundle, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -139,9 +135,7 @@ def test_wrong_values_are_found_behind_right_checksums(bundle: Path, name: str, 
 def test_other_weights_fail_the_golden_samples(bundle: Path):
     def swap(model: onnx.ModelProto) -> None:
         bias = next(each for each in model.graph.initializer if each.name == "head_bias")
-        bias.CopyFrom(
-            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias)[::-1].copy(), "head_bias")
-        )
+        bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias)[::-1].copy(), "head_bias"))
 
     change_model(bundle, swap)
     reseal(bundle)

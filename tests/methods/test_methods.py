@@ -65,11 +65,12 @@ def test_adapting_is_pure_and_needs_no_order(name, tiny_settings):
             assert torch.equal(value, getattr(params, group)[key])
 
 
+@pytest.mark.parametrize("norm", ["batch", "group"])
 @pytest.mark.parametrize("name", METHODS)
-def test_the_loss_gradient_by_finite_differences(name, tiny_settings):
-    method, params = method_of(name, tiny_settings, norm="group")
+def test_the_loss_gradient_by_finite_differences(name, norm, tiny_settings):
+    method, params = method_of(name, tiny_settings, norm)
     weights = {k: v.double().requires_grad_() for k, v in params.weights.items()}
-    params = type(params)(weights, params.statistics)
+    params = type(params)(weights, {k: v.double() for k, v in params.statistics.items()})
     support_x, support_y, query_x, query_y = (t.double() if t.is_floating_point() else t for t in a_task())
     episodes = Episodes(support_x[None], support_y, query_x[None], query_y, 3)
     loss, _ = method.loss(params, episodes)
@@ -132,9 +133,7 @@ class Oracle(nn.Module):
 
     def __init__(self, weights: dict, ways: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(
-            nn.Conv2d(1 if b == 0 else 8, 8, 3, padding=1, bias=False) for b in range(4)
-        )
+        self.convs = nn.ModuleList(nn.Conv2d(1 if b == 0 else 8, 8, 3, padding=1, bias=False) for b in range(4))
         self.norms = nn.ModuleList(nn.BatchNorm2d(8, momentum=1.0) for _ in range(4))
         self.head = nn.Linear(8, ways)
         for block in range(4):
@@ -167,9 +166,7 @@ def test_maml_adapts_as_sgd_on_a_copy(tiny_settings):
 
 def test_first_order_drops_the_second_derivatives(tiny_settings):
     """First-order MAML's gradient is the query gradient at the adapted weights (section 5.2)."""
-    method, params = method_of(
-        "maml", tiny_settings, norm="none", first_order=True, inner_steps=1, inner_rate=0.1
-    )
+    method, params = method_of("maml", tiny_settings, norm="none", first_order=True, inner_steps=1, inner_rate=0.1)
     support_x, support_y, query_x, query_y = a_task()
     params = params.detached()
     for weight in params.weights.values():

@@ -89,15 +89,14 @@ def test_a_damaged_checkpoint_is_not_resumed(short, tmp_path):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_training_learns(name, tiny_settings, tmp_path):
-    state = trainer(name, tiny_settings, tmp_path).run()
+    longer = tiny_settings.method(name).model_copy(update={"steps": 60})
+    state = trainer(name, tiny_settings.model_copy(update={name: longer}), tmp_path).run()
     assert state.best_record["accuracy"] > 0.7
 
 
 def test_the_best_validation_wins_and_patience_ends_the_run(tiny_settings, tmp_path):
     made = trainer("protonet", tiny_settings, tmp_path)
-    state = replace(
-        made, settings=made.settings.model_copy(update={"patience": 1, "validate_every": 1})
-    ).run()
+    state = replace(made, settings=made.settings.model_copy(update={"patience": 1, "validate_every": 1})).run()
     accuracies = [record["accuracy"] for record in state.history]
     assert state.best_record["accuracy"] == max(accuracies)
     assert state.step < tiny_settings.protonet.steps or accuracies[-1] > max(accuracies[:-1])
@@ -227,9 +226,7 @@ def test_the_champion_is_best_on_validation(tmp_path):
 
 def test_normalisation_shifts_by_the_paper_and_scales_to_unit_deviation():
     rng = np.random.default_rng(0)
-    images = np.where(rng.random((50, 8, 8, 1)) < 0.8, 255, rng.integers(0, 255, (50, 8, 8, 1))).astype(
-        np.uint8
-    )
+    images = np.where(rng.random((50, 8, 8, 1)) < 0.8, 255, rng.integers(0, 255, (50, 8, 8, 1))).astype(np.uint8)
     normalised = Normalisation.of(images)(torch.from_numpy(images))
     assert normalised.shape == (50, 1, 8, 8)
     assert float(normalised.mode().values.mode().values.flatten()[0]) == 0

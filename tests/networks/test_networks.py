@@ -8,9 +8,7 @@ from metaloom.networks import Conv4
 
 
 def network(**changes) -> Conv4:
-    return Conv4(
-        **({"channels": 1, "width": 8, "image_size": 28, "norm": "batch", "pool_first": False} | changes)
-    )
+    return Conv4(**({"channels": 1, "width": 8, "image_size": 28, "norm": "batch", "pool_first": False} | changes))
 
 
 def torch_conv4(weights: dict, channels: int) -> torch.nn.Sequential:
@@ -32,9 +30,13 @@ def test_conv4_is_the_network_of_the_papers(channels):
     weights = {k: v + 0.1 * torch.randn_like(v) for k, v in weights.items()}
     x = torch.randn(6, channels, 28, 28)
     theirs = torch_conv4(weights, channels)
-    embedding, statistics = ours(weights, x)
-    torch.testing.assert_close(embedding, theirs(x), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(statistics["2.mean"], theirs[9].running_mean, rtol=1e-4, atol=1e-5)
+    expected = theirs(x)
+    for differentiable in (False, True):
+        embedding, statistics = ours(weights, x, differentiable=differentiable)
+        torch.testing.assert_close(embedding, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(statistics["2.mean"], theirs[9].running_mean, rtol=1e-4, atol=1e-5)
+        unbiased = statistics["1.variance"] * (6 * 14 * 14 / (6 * 14 * 14 - 1))
+        torch.testing.assert_close(unbiased, theirs[5].running_var, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
@@ -55,7 +57,7 @@ def test_shapes_and_independence_of_the_batch(norm, pool_first, size):
 def test_given_statistics_carry_gradients():
     net = network()
     weights = {k: v.requires_grad_() for k, v in net.init(torch.Generator().manual_seed(0)).items()}
-    _, statistics = net(weights, torch.randn(4, 1, 28, 28))
+    _, statistics = net(weights, torch.randn(4, 1, 28, 28), differentiable=True)
     query, _ = net(weights, torch.randn(3, 1, 28, 28), statistics)
     (gradient,) = torch.autograd.grad(query.square().sum(), statistics["1.mean"])
     assert gradient.abs().sum() > 0

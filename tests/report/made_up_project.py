@@ -28,16 +28,16 @@ def make_project(
     size: int = 28,
     channels: int = 1,
     class_name: str = "",
+    prefix: str = "",
 ) -> Inputs:
     """Write everything that the report reads, below `root`."""
-    folders = {
-        name: root / "artifacts" / name for name in ("dataset", "splits", "models", "evaluation", "bundle")
-    }
+    folders = {name: root / "artifacts" / name for name in ("dataset", "splits", "models", "evaluation", "bundle")}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
     inputs = Inputs(**folders, metrics=root / "metrics", methods=methods, root=root)
     rng = np.random.default_rng(7)
-    classes = _dataset(inputs, rng, n_domains, n_classes, size, channels, class_name)
+    names = [prefix + (NAMES[i] if i < len(NAMES) else f"Script {i:03d}") for i in range(n_domains)]
+    classes = _dataset(inputs, rng, sorted(names), n_classes, size, channels, class_name)
     _models(inputs)
     _evaluation(inputs, rng, classes, settings, single_task)
     _bundle(inputs, classes)
@@ -70,13 +70,10 @@ def write_lock(inputs: Inputs) -> None:
     stages["prepare"]["deps"] = [{"path": "data", "hash": "md5", "md5": DATA_HASH}]
     stages["prepare"]["params"] = {"params.yaml": {"prepare": {"image_size": 28, "channels": 1}}}
     stages["split"]["params"] = {"params.yaml": {"seed": 0, "split": {"train": "rest"}}}
-    (inputs.root / "dvc.lock").write_text(
-        yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False)
-    )
+    (inputs.root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False))
 
 
-def _dataset(inputs, rng, n_domains, n_classes, size, channels, class_name) -> pd.DataFrame:
-    domains = sorted(NAMES[i] if i < len(NAMES) else f"Script {i:03d}" for i in range(n_domains))
+def _dataset(inputs, rng, domains, n_classes, size, channels, class_name) -> pd.DataFrame:
     rows, pictures = [], []
     for place, domain in enumerate(domains):
         split = "test" if place % 4 == 1 else "validation" if place % 4 == 3 else "train"
@@ -88,9 +85,7 @@ def _dataset(inputs, rng, n_domains, n_classes, size, channels, class_name) -> p
     classes.to_parquet(inputs.splits / "classes.parquet", index=False)
     items = classes.loc[classes.index.repeat(EXAMPLES), ["class", "domain"]].reset_index(drop=True)
     items.insert(0, "row", np.arange(len(items), dtype=np.int32))
-    items["source"] = [
-        f"{name}/{row:05d}.png" for row, name in zip(items["row"], items["class"], strict=True)
-    ]
+    items["source"] = [f"{name}/{row:05d}.png" for row, name in zip(items["row"], items["class"], strict=True)]
     items["sha256"] = [hashlib.sha256(source.encode()).hexdigest() for source in items["source"]]
     items.to_parquet(inputs.dataset / "items.parquet", index=False)
     np.save(inputs.dataset / "images.npy", np.stack(pictures))
@@ -114,9 +109,7 @@ def _letter(rng, size: int, channels: int) -> list[np.ndarray]:
         sheet = Image.new("L", (4 * size, 4 * size), 255)
         for stroke in strokes:
             points = (stroke + rng.normal(0, 0.025, stroke.shape)) * 4 * size
-            ImageDraw.Draw(sheet).line(
-                [tuple(p) for p in points], fill=0, width=round(0.3 * size), joint="curve"
-            )
+            ImageDraw.Draw(sheet).line([tuple(p) for p in points], fill=0, width=round(0.3 * size), joint="curve")
         grey = np.asarray(sheet.resize((size, size), Image.Resampling.BOX))
         drawn.append(np.repeat(grey[..., None], channels, axis=2))
     return drawn
@@ -203,9 +196,7 @@ def _bundle(inputs: Inputs, classes: pd.DataFrame) -> None:
         },
         "input": {"name": "images", "shape": ["batch", "height", "width", 1]},
         "tolerance": 1e-4,
-        "metrics": {
-            "task": {"kind": "held_out", "accuracy": 0.884, "low95": 0.855, "high95": 0.909, "examples": 120}
-        },
+        "metrics": {"task": {"kind": "held_out", "accuracy": 0.884, "low95": 0.855, "high95": 0.909, "examples": 120}},
     }
     files = {
         "model.onnx": b"\x08\x09" * 230_000,

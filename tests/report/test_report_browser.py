@@ -45,7 +45,8 @@ def file(request, tmp_path_factory):
         project = make_project(root)
     else:
         long = "a_very_long_class_name_without_any_space_that_goes_on_and_on_<b>"
-        project = make_project(root, 60, 6, ("2w1s", "20w15s_domain"), ("maml",), size=64, class_name=long)
+        settings, prefix = ("2w1s", "20w15s_domain"), "pictures_of_the_evaluation/"
+        project = make_project(root, 60, 6, settings, ("maml",), size=64, class_name=long, prefix=prefix)
     page = root / "index.html"
     page.write_text(build(project), encoding="utf-8")
     return page
@@ -65,9 +66,7 @@ def test_fits_every_window_in_light_and_dark(browser, file):
             backgrounds.add(browser.run("getComputedStyle(document.body).backgroundColor"))
     assert browser.run(SMALL_TEXT) == []
     assert len(backgrounds) == 2, "dark looks like light"
-    requests = [
-        e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"
-    ]
+    requests = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
     assert all(url.startswith("data:") or url == file.as_uri() for url in requests) and requests
     assert [event for event in browser.events if event["method"] in PROBLEMS] == []
 

@@ -18,10 +18,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made_up_project import DATA_HASH, make_project, put, write_curve, write_quality
 from PIL import Image
 
 from metaloom.errors import MetaloomError
+from metaloom.report.charts import Curve, curve_plot, nice_ticks
 from metaloom.report.page import LARGEST, build
 from metaloom.stages import report as stage
 
@@ -60,8 +63,7 @@ class Page(HTMLParser):
         return [
             (attrs, " ".join("".join(texts).split()))
             for found, attrs, texts in self.elements
-            if found == tag
-            and all(value in (attrs.get(name) or "").split() for name, value in wanted.items())
+            if found == tag and all(value in (attrs.get(name) or "").split() for name, value in wanted.items())
         ]
 
 
@@ -121,9 +123,7 @@ def test_headline_and_every_figure_with_its_interval(project, page):
 def test_gallery_counts_equal_the_table(project, page):
     table = pd.read_parquet(project.evaluation / "gallery.parquet")
     queries = table[table["role"] == "query"]
-    right = (
-        (queries["way"] == queries["predicted"]).groupby(queries["setting"], sort=False).agg(["sum", "size"])
-    )
+    right = (queries["way"] == queries["predicted"]).groupby(queries["setting"], sort=False).agg(["sum", "size"])
     shown = [int(value) for tag, attrs, texts in page.elements if "data-right" in attrs for value in texts]
     assert shown == list(right["sum"])
     assert len(page.all("li", **{"class": "wrong"})) == int((right["size"] - right["sum"]).sum()) > 0
@@ -152,9 +152,7 @@ def test_pictures_are_the_items(project, page):
     assert len(support) == len(rows)
     for attrs, row in list(zip(support, rows, strict=True))[:40]:
         encoded = (attrs["src"] or "").removeprefix("data:image/png;base64,")
-        assert np.array_equal(
-            np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded)))), images[row, ..., 0]
-        )
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded)))), images[row, ..., 0])
 
 
 def test_for_keyboard_and_screen_reader(page):
@@ -162,10 +160,7 @@ def test_for_keyboard_and_screen_reader(page):
     assert all(attrs.get("scope") for attrs, _ in page.all("th"))
     assert all(attrs.get("aria-label") for attrs, _ in page.all("svg") if attrs.get("role") == "img")
     assert len(page.all("main")) == len(page.all("h1")) == len(page.all("nav")) == 1
-    assert all(
-        attrs.get("tabindex") == "0" and attrs.get("aria-label")
-        for attrs, _ in page.all("div", role="region")
-    )
+    assert all(attrs.get("tabindex") == "0" and attrs.get("aria-label") for attrs, _ in page.all("div", role="region"))
     ids = [attrs["id"] for _, attrs, _ in page.elements if attrs.get("id")]
     assert len(ids) == len(set(ids))
     for attrs, _ in page.all("a"):
@@ -235,9 +230,7 @@ def test_many_domains_of_large_colour_pictures_stay_small(tmp_path):
     project = make_project(tmp_path, 60, 6, settings=("5w1s", "20w5s", "20w5s_domain"), size=72, channels=3)
     rng = np.random.default_rng(0)
     shape = np.load(project.dataset / "images.npy", mmap_mode="r").shape
-    np.save(
-        project.dataset / "images.npy", rng.integers(0, 256, shape, dtype=np.uint8)
-    )  # noise: the worst case
+    np.save(project.dataset / "images.npy", rng.integers(0, 256, shape, dtype=np.uint8))  # noise: the worst case
     text = build(project)
     assert len(text.encode()) <= LARGEST
     page = Page(text)
@@ -261,16 +254,17 @@ def test_many_domains_of_large_colour_pictures_stay_small(tmp_path):
 def test_missing_artifact_names_its_stage(project, tmp_path, file, made_by):
     root = tmp_path / "copy"
     shutil.copytree(project.root, root)
-    moved = {
-        name: root / path.relative_to(project.root)
-        for name, path in vars(project).items()
-        if name != "methods"
-    }
+    moved = {name: root / path.relative_to(project.root) for name, path in vars(project).items() if name != "methods"}
     (root / file).unlink()
-    with pytest.raises(
-        MetaloomError, match=f"{file.split('/')[-1]} not found: `dvc repro {made_by}` makes it"
-    ):
+    with pytest.raises(MetaloomError, match=f"{file.split('/')[-1]} not found: `dvc repro {made_by}` makes it"):
         build(replace(project, **moved))
+
+
+def test_quality_report_without_its_counts_is_refused(tmp_path):
+    project = make_project(tmp_path, 4, settings=("5w1s",))
+    put(project.dataset / "quality.json", {"images": 3})
+    with pytest.raises(MetaloomError, match="quality.json lacks problems, used: `dvc repro -f prepare`"):
+        build(project)
 
 
 def test_gallery_of_another_data_set_is_refused(tmp_path):
@@ -292,6 +286,20 @@ def test_curves_without_finite_values(tmp_path):
     write_curve(project.models / "maml", "train", "loss", [100], ["much"])
     with pytest.raises(MetaloomError, match=r"loss.tsv is no table of steps and values"):
         build(project)
+
+
+def test_ticks_say_where_they_are():
+    assert nice_ticks(0.655, 0.752) == [0.65, 0.675, 0.7, 0.725, 0.75, 0.775]
+    plot = str(curve_plot([Curve([100, 200], [0.655, 0.752])], "", percent=True))
+    assert "67.5%" in plot and "72.5%" in plot and ">68%" not in plot
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+def test_ticks_enclose_the_values(low, span):
+    ticks = nice_ticks(low, low + span)
+    slack = 1e-6 * (abs(low) + span) + 1e-9
+    assert ticks[0] <= low + slack and ticks[-1] >= low + span - slack
+    assert 2 <= len(ticks) <= 7 and ticks == sorted(set(ticks))
 
 
 def test_stage_writes_the_page_whole_or_not_at_all(tmp_path, monkeypatch, capsys):

@@ -34,9 +34,7 @@ def test_commit_and_changes_of_the_code(root):
     git(root, "commit", "-q", "-m", "one")
     commit = git(root, "rev-parse", "HEAD")
     assert git_state(root) == (commit, False)
-    (root / "dvc.lock").write_text(
-        (root / "dvc.lock").read_text() + "\n"
-    )  # every run writes it: no change of code
+    (root / "dvc.lock").write_text((root / "dvc.lock").read_text() + "\n")  # every run writes it: no change of code
     assert git_state(root) == (commit, False)
     (root / "params.yaml").write_text("seed: 1\n")
     assert git_state(root) == (commit, True)
@@ -52,9 +50,7 @@ def test_only_stages_of_now(root):
         "evaluate",
         "export",
     ]
-    assert known.stages[0].outputs[0][0] == "artifacts/prepare" and known.stages[0].outputs[0][1].endswith(
-        ".dir"
-    )
+    assert known.stages[0].outputs[0][0] == "artifacts/prepare" and known.stages[0].outputs[0][1].endswith(".dir")
 
 
 def test_settings_are_those_that_the_stages_ran_with(root):

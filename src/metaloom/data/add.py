@@ -26,9 +26,7 @@ class Addition:
     report: dict[str, Any]  # as quality.json
 
 
-def inspect_addition(
-    path: Path, data: Path, name: str | None, settings: PrepareSettings, overwrite: bool
-) -> Addition:
+def inspect_addition(path: Path, data: Path, name: str | None, settings: PrepareSettings, overwrite: bool) -> Addition:
     """Decode all of a folder or an archive as `prepare` would do it in data/.
 
     Args:
@@ -62,9 +60,7 @@ def _checked_name(path: Path, name: str | None) -> str:
         raise MetaloomError(f"--name {name!r}: give one name, without slashes and without a dot at the front")
     if path.is_dir():
         if archive_stem(name) is not None:
-            raise MetaloomError(
-                f"--name {name}: {path} is a folder, so its name cannot end like an archive's"
-            )
+            raise MetaloomError(f"--name {name}: {path} is a folder, so its name cannot end like an archive's")
         return name
     suffix = next(suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if _ends(path, suffix))
     return name if name.lower().endswith(suffix) else name + suffix

@@ -106,8 +106,7 @@ class _Tally:
 
     def _refuse(self, what: str) -> None:
         raise MetaloomError(
-            f"{self.path} may be a decompression bomb: it holds {what}. "
-            "If you trust it, unpack it into a folder"
+            f"{self.path} may be a decompression bomb: it holds {what}. If you trust it, unpack it into a folder"
         )
 
 
@@ -117,9 +116,7 @@ def _zip_members(path: Path) -> Iterator[tuple[str, int, bool]]:
             if stat.S_ISLNK(info.external_attr >> 16):
                 _refuse_link(path, info.filename)
             if info.flag_bits & 1:
-                raise MetaloomError(
-                    f"{path} is encrypted ({info.filename}): make it again without a password"
-                )
+                raise MetaloomError(f"{path} is encrypted ({info.filename}): make it again without a password")
             yield info.filename, info.file_size, info.is_dir()
 
 
@@ -153,8 +150,7 @@ def _open_tar(path: Path) -> Iterator[tuple[tarfile.TarFile, io.BufferedIOBase]]
 
 def _refuse_link(path: Path, name: str) -> None:
     raise MetaloomError(
-        f"{path} holds {name}, which is a link or a special file: "
-        "make the archive again with plain files only"
+        f"{path} holds {name}, which is a link or a special file: make the archive again with plain files only"
     )
 
 
@@ -162,8 +158,7 @@ def _clean_name(path: Path, name: str) -> str:
     parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name) or ".." in parts:
         raise MetaloomError(
-            f"{path} holds the unsafe path {name!r}, which leads out of the archive: "
-            "make it again with relative paths"
+            f"{path} holds the unsafe path {name!r}, which leads out of the archive: make it again with relative paths"
         )
     return checked_utf8("/".join(parts), path)
 

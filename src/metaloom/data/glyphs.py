@@ -47,9 +47,7 @@ def build_glyphs(folder: str | Path) -> Glyphs:
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MetaloomError(
-            f"{folder} is not empty: move what is in it away to build the embedded glyphs there"
-        )
+        raise MetaloomError(f"{folder} is not empty: move what is in it away to build the embedded glyphs there")
     selection = select_letters()
     letters = sorted(selection.letters, key=lambda letter: (letter.script, letter.code))
     with atomic_dir(folder) as temporary:

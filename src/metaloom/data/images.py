@@ -67,9 +67,7 @@ def decode(content: bytes, channels: int) -> UInt8[np.ndarray, "height width cha
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise MetaloomError(
-            f"has {width}x{height} pixels, more than {MAX_PIXELS // 2**20} megapixels: scale it down"
-        )
+        raise MetaloomError(f"has {width}x{height} pixels, more than {MAX_PIXELS // 2**20} megapixels: scale it down")
 
 
 def _flattened(image: Image.Image) -> Image.Image:

@@ -128,9 +128,7 @@ def select_letters() -> Selection:
     """
     letters = all_letters()
     size = Counter(letter.script for letter in letters)
-    letters.sort(
-        key=lambda letter: (size[letter.script], letter.script, _is_marked(letter.code), letter.code)
-    )
+    letters.sort(key=lambda letter: (size[letter.script], letter.script, _is_marked(letter.code), letter.code))
     alike = _alike(letters)
     kept: list[int] = []
     selection = Selection([], [], [])
@@ -151,9 +149,7 @@ def _is_marked(code: int) -> bool:
 def _alike(letters: list[Letter]) -> Bool[np.ndarray, "letter letter"]:
     alike = np.zeros((len(letters), len(letters)), dtype=bool)
     faces = sorted({face for letter in letters for face in letter.faces})
-    work = [
-        (face, [(i, each.code) for i, each in enumerate(letters) if face in each.faces]) for face in faces
-    ]
+    work = [(face, [(i, each.code) for i, each in enumerate(letters) if face in each.faces]) for face in faces]
     for first, second in track(parallel_map(_alike_in_face, work), "comparing letters", len(work)):
         alike[first, second] = True
     return alike

@@ -58,9 +58,7 @@ class Dataset:
             images = np.load(folder / IMAGES, mmap_mode="c", allow_pickle=False)
             items = pq.read_table(folder / ITEMS, schema=_SCHEMA).to_pandas()
         except (OSError, ValueError, EOFError, pa.ArrowException) as error:
-            raise MetaloomError(
-                f"{folder} is damaged ({error}): `dvc repro -f prepare` makes it again"
-            ) from None
+            raise MetaloomError(f"{folder} is damaged ({error}): `dvc repro -f prepare` makes it again") from None
         if images.ndim != 4 or images.dtype != np.uint8 or len(images) != len(items):
             raise MetaloomError(
                 f"{folder} is damaged: {IMAGES} holds {images.dtype} {images.shape} for {len(items)} items: "

@@ -19,12 +19,7 @@ def encode_grey16(levels: UInt8[np.ndarray, "height width"]) -> bytes:
     lines[:, 1:] = levels[:, ::2] << 4
     lines[:, 1 : 1 + width // 2] |= levels[:, 1::2]
     header = struct.pack(">IIBBBBB", width, height, 4, 0, 0, 0, 0)
-    return (
-        _SIGNATURE
-        + _chunk(b"IHDR", header)
-        + _chunk(b"IDAT", _stored(lines.tobytes()))
-        + _chunk(b"IEND", b"")
-    )
+    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", _stored(lines.tobytes())) + _chunk(b"IEND", b"")
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -33,7 +28,5 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 def _stored(content: bytes) -> bytes:
     blocks = [content[start : start + _BLOCK] for start in range(0, len(content), _BLOCK)] or [b""]
-    parts = [
-        struct.pack("<BHH", block is blocks[-1], len(block), len(block) ^ 0xFFFF) + block for block in blocks
-    ]
+    parts = [struct.pack("<BHH", block is blocks[-1], len(block), len(block) ^ 0xFFFF) + block for block in blocks]
     return b"\x78\x01" + b"".join(parts) + struct.pack(">I", zlib.adler32(content))

@@ -29,9 +29,7 @@ def judge(scan: Scan, min_examples: int) -> Quality:
     """
     items = scan.listing.items
     unreadable = [
-        {"source": item.source, "reason": reason}
-        for item, reason in zip(items, scan.reasons, strict=True)
-        if reason
+        {"source": item.source, "reason": reason} for item, reason in zip(items, scan.reasons, strict=True) if reason
     ]
     keep, duplicate, conflict = _unique(scan)
     usable = Counter(items[index].class_name for index in keep)
@@ -97,11 +95,8 @@ def check_quality(report: dict[str, Any], settings: PrepareSettings, where: str)
 
 def _first_bad(problems: dict[str, Any]) -> str:
     lines = [f"{each['source']} {each['reason']}" for each in problems["unreadable"][:_SHOWN]]
+    lines += [f"{each['source']} is the same picture as {each['of']}" for each in problems["duplicate"][:_SHOWN]]
     lines += [
-        f"{each['source']} is the same picture as {each['of']}" for each in problems["duplicate"][:_SHOWN]
-    ]
-    lines += [
-        f"{' and '.join(each['sources'][:2])} are one picture in two classes"
-        for each in problems["conflict"][:_SHOWN]
+        f"{' and '.join(each['sources'][:2])} are one picture in two classes" for each in problems["conflict"][:_SHOWN]
     ]
     return "; ".join(lines)

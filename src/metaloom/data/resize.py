@@ -43,9 +43,7 @@ def resize(
 def _resize_one(image: np.ndarray, size: int) -> np.ndarray:
     height, width, channels = image.shape
     down, across = resize_matrix(height, size), resize_matrix(width, size).T
-    strip = max(
-        1, _STRIP_BYTES // (8 * height * channels)
-    )  # columns at a time: a big photo stays small in memory
+    strip = max(1, _STRIP_BYTES // (8 * height * channels))  # columns at a time: a big photo stays small in memory
     rows = np.empty((channels, size, width))
     for start in range(0, width, strip):
         part = image[:, start : start + strip].transpose(2, 0, 1).astype(np.float64)

@@ -48,9 +48,7 @@ def list_sources(root: Path, prefix: str = "") -> Listing:
             folder is a link, or an archive is not to be trusted (see `archives.list_archive`).
     """
     if not root.exists():
-        raise MetaloomError(
-            f"{root} not found: put domain/class/ folders of images or archives of them there"
-        )
+        raise MetaloomError(f"{root} not found: put domain/class/ folders of images or archives of them there")
     walk = _Walk()
     if root.is_dir():
         walk.folder(root, PurePosixPath(prefix))
@@ -141,9 +139,7 @@ class _Walk:
             folders = (*outer, *inner) if len(inner) >= 2 else (*outer, stem, *inner)
             self._image(folders, source, path, name)
         leaves = set(contents.folders) - {str(PurePosixPath(folder).parent) for folder in contents.folders}
-        self.empty += [
-            f"{place}!{folder}" for folder in leaves - parents if not folder.startswith("__MACOSX")
-        ]
+        self.empty += [f"{place}!{folder}" for folder in leaves - parents if not folder.startswith("__MACOSX")]
 
     def _image(self, folders: tuple[str, ...], source: str, file: Path, member: str | None) -> None:
         if len(folders) < 2:

@@ -67,9 +67,7 @@ def single_task_scores(
     done = list(track(answers, f"evaluate {name}", len(jobs_to_do)))
     parts, start = [], 0
     for setting, table in tables.items():
-        parts.append(
-            _rows(name, setting, torch.from_numpy(np.stack(done[start : start + len(table)])), table)
-        )
+        parts.append(_rows(name, setting, torch.from_numpy(np.stack(done[start : start + len(table)])), table))
         start += len(table)
     return pd.concat(parts, ignore_index=True)
 

@@ -116,9 +116,7 @@ def write_bundle(
         MetaloomError: the bundle does not verify, or versions of ONNX do not fit; `folder` is as it was.
     """
     with atomic_dir(Path(folder).absolute()) as new:
-        onnx = to_onnx(
-            task, metadata["onnx"]["opset"], metadata["onnx"]["ir_version"], _about(labels, metadata)
-        )
+        onnx = to_onnx(task, metadata["onnx"]["opset"], metadata["onnx"]["ir_version"], _about(labels, metadata))
         (new / verify.MODEL).write_bytes(onnx)
         write_json(new / verify.LABELS, labels)
         write_json(new / verify.METADATA, metadata)

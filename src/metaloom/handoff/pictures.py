@@ -31,7 +31,5 @@ def read_picture(path: str | Path, channels: int) -> UInt8[np.ndarray, "height w
     except (MetaloomError, ValueError) as error:
         raise MetaloomError(f"{path}: {error}") from None
     if max(image.shape[:2]) > LONGEST_SIDE:
-        raise MetaloomError(
-            f"{path}: a side of {max(image.shape[:2]):,} pixels; at most {LONGEST_SIDE:,} work"
-        )
+        raise MetaloomError(f"{path}: a side of {max(image.shape[:2]):,} pixels; at most {LONGEST_SIDE:,} work")
     return image

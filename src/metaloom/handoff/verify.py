@@ -93,9 +93,7 @@ def check_files(folder: Path) -> list[str]:
     if not (folder / SUMS).is_file():
         return [f"{folder} is no bundle: it has no {SUMS}"]
     expected: dict[str, str] = {}
-    for number, line in enumerate(
-        (folder / SUMS).read_bytes().decode("utf-8", "replace").splitlines(), start=1
-    ):
+    for number, line in enumerate((folder / SUMS).read_bytes().decode("utf-8", "replace").splitlines(), start=1):
         digest, gap, name = line.partition("  ")
         if len(digest) != 64 or not gap or not _is_plain(name):
             return [f"{SUMS}: line {number} is no checksum of a file in the bundle"]
@@ -191,9 +189,7 @@ def _check_graph(data: bytes, metadata: Any) -> list[str]:
     for name, found in (("ir_version", ir_version), ("opset", opsets.get("", opsets.get("ai.onnx")))):
         if found != metadata["onnx"][name]:
             problems.append(f"{MODEL}: its {name} is {found}, {METADATA} says {metadata['onnx'][name]}")
-    problems += [
-        f"{MODEL}: needs operators of {domain!r}" for domain in opsets if domain not in ("", "ai.onnx")
-    ]
+    problems += [f"{MODEL}: needs operators of {domain!r}" for domain in opsets if domain not in ("", "ai.onnx")]
     return list(dict.fromkeys(problems))
 
 
@@ -333,9 +329,7 @@ def _one_line(error: Exception) -> str:
 
 def main(arguments: list[str]) -> int:
     if len(arguments) > 1 or any(each.startswith("-") for each in arguments):
-        print(
-            "usage: verify.py [BUNDLE]   (without BUNDLE: the folder that verify.py is in)", file=sys.stderr
-        )
+        print("usage: verify.py [BUNDLE]   (without BUNDLE: the folder that verify.py is in)", file=sys.stderr)
         return 2
     bundle = Path(arguments[0]) if arguments else Path(__file__).resolve().parent
     verdict = verify(bundle)

@@ -140,9 +140,7 @@ class EmbeddingMethod(Method):
         start = {k: torch.full_like(v, float(k.endswith("variance"))) for k, v in statistics.items()}
         return Params(weights, start)
 
-    def embed(
-        self, params: Params, x: Float[Tensor, "item channel height width"]
-    ) -> Float[Tensor, "item embed"]:
+    def embed(self, params: Params, x: Float[Tensor, "item channel height width"]) -> Float[Tensor, "item embed"]:
         return self.network(params.weights, x, params.statistics)[0]
 
     def adapt(

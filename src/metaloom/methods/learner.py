@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from metaloom.config import NetworkSettings, Settings
+from metaloom.config import METHOD_SETTINGS, NetworkSettings, Settings
 from metaloom.errors import MetaloomError
 from metaloom.io import read_json, write_json
 from metaloom.methods.base import EmbeddingMethod, Method, Params, TaskModel
@@ -107,18 +107,14 @@ class Learner:
             "input": {"channels": channels, "image_size": image_size, **vars(normalisation)},
             "seed": settings.seed,
         }
-        method = build_method(
-            name, build_network(settings.network, own.norm, channels, image_size), own
-        )
+        method = build_method(name, build_network(settings.network, own.norm, channels, image_size), own)
         params = method.init(torch.Generator().manual_seed(settings.seed))
         return cls(name, method, params, normalisation, json.loads(json.dumps(config)))
 
     def save(self, folder: str | Path) -> None:
         """Write model.safetensors and learner.json into an existing folder."""
         groups = {"weights": self.params.weights, "statistics": self.params.statistics}
-        flat = {
-            f"{group}/{k}": v.contiguous() for group, tensors in groups.items() for k, v in tensors.items()
-        }
+        flat = {f"{group}/{k}": v.contiguous() for group, tensors in groups.items() for k, v in tensors.items()}
         save_file(flat, Path(folder) / "model.safetensors")
         write_json(Path(folder) / "learner.json", self.config)
 
@@ -139,7 +135,7 @@ class Learner:
         name = options.pop("name")
         channels, size = config["input"]["channels"], config["input"]["image_size"]
         network = build_network(NetworkSettings(**config["network"]), options["norm"], channels, size)
-        method = build_method(name, network, Settings.model_fields[name].annotation(**options))
+        method = build_method(name, network, METHOD_SETTINGS[name](**options))
         params = _read_params(folder / "model.safetensors", method, device)
         normalisation = Normalisation(tuple(config["input"]["shift"]), tuple(config["input"]["scale"]))
         return cls(name, method, params, normalisation, config)
@@ -190,47 +186,44 @@ class Learner:
         """
         ways, shots = episodes.support.shape[1:]
         labels = torch.arange(ways, device=self.device).repeat_interleave(shots)
-        support, query = (
-            torch.as_tensor(r, device=self.device).flatten(1) for r in (episodes.support, episodes.query)
-        )
-        answers = []
+        support, query = (torch.as_tensor(r, device=self.device).flatten(1) for r in (episodes.support, episodes.query))
         with torch.no_grad():
-            embedded = self._embed_all(images, torch.cat([support, query], dim=1))
-            for support_rows, query_rows in zip(support, query, strict=True):
-                if embedded is not None:
-                    z, place = embedded
-                    head = self.method.head(self.params, z[place[support_rows]], labels, ways)
-                    logits = F.linear(z[place[query_rows]], *head)
-                else:
-                    x = self.normalisation(images[support_rows])
-                    logits = self.method.adapt(self.params, x, labels, ways).logits(
-                        self.normalisation(images[query_rows])
-                    )
-                answers.append(logits.log_softmax(dim=1))
-        return torch.stack(answers)
+            logits_of = self._embedded(images, torch.cat([support, query], dim=1)) or self._adapted(images)
+            answers = [logits_of(*rows, labels, ways) for rows in zip(support, query, strict=True)]
+        return torch.stack(answers).log_softmax(dim=2)
 
-    def _embed_all(
-        self, images: Tensor, rows: Int[Tensor, "..."]
-    ) -> tuple[Float[Tensor, "used embed"], Int[Tensor, " item"]] | None:
-        """Embeddings of the rows in use and where each row's stands; None for a method that has no fixed ones."""
-        if not isinstance(self.method, EmbeddingMethod):
+    def _adapted(self, images: Tensor) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+        """Logits from rows of support and query, the whole network adapted."""
+
+        def logits_of(support: Tensor, query: Tensor, labels: Tensor, n_way: int) -> Tensor:
+            model = self.method.adapt(self.params, self.normalisation(images[support]), labels, n_way)
+            return model.logits(self.normalisation(images[query]))
+
+        return logits_of
+
+    def _embedded(
+        self, images: Tensor, rows: Int[Tensor, "*row"]
+    ) -> Callable[[Tensor, Tensor, Tensor, int], Tensor] | None:
+        """The same from embeddings of all `rows`; None for a method that changes the network for a task."""
+        method, params = self.method, self.params
+        if not isinstance(method, EmbeddingMethod):
             return None
         used = rows.unique()
         place = torch.zeros(len(images), dtype=torch.long, device=rows.device)
         place[used] = torch.arange(len(used), device=rows.device)
-        parts = [
-            self.method.embed(self.params, self.normalisation(images[part])) for part in used.split(BATCH)
-        ]
-        return torch.cat(parts), place
+        z = torch.cat([method.embed(params, self.normalisation(images[part])) for part in used.split(BATCH)])
+
+        def logits_of(support: Tensor, query: Tensor, labels: Tensor, n_way: int) -> Tensor:
+            return F.linear(z[place[query]], *method.head(params, z[place[support]], labels, n_way))
+
+        return logits_of
 
 
 def _read_params(path: Path, method: Method, device: torch.device | str) -> Params:
     try:
         flat = load_file(path, device=str(device))
     except (FileNotFoundError, SafetensorError) as error:
-        raise MetaloomError(
-            f"{path} cannot be read ({error}): `dvc repro train@{path.parent.name}` makes it"
-        ) from None
+        raise MetaloomError(f"{path} cannot be read ({error}): `dvc repro train@{path.parent.name}` makes it") from None
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "statistics": {}}
     for name, tensor in flat.items():
         group, _, key = name.partition("/")
@@ -239,18 +232,14 @@ def _read_params(path: Path, method: Method, device: torch.device | str) -> Para
     for group, tensors in groups.items():
         shapes = {k: tuple(v.shape) for k, v in getattr(expected, group).items()}
         if shapes != {k: tuple(v.shape) for k, v in tensors.items()}:
-            raise MetaloomError(
-                f"{path} holds the {group} of another network than its learner.json says: train again"
-            )
+            raise MetaloomError(f"{path} holds the {group} of another network than its learner.json says: train again")
     return Params(**groups)
 
 
 def champion(models: str | Path, methods: Sequence[str]) -> str:
     """The method with the best accuracy on the validation episodes; the first named wins a tie."""
     scores = {
-        name: read_json(Path(models) / name / "metrics.json", made_by=f"train@{name}")["validation"][
-            "accuracy"
-        ]
+        name: read_json(Path(models) / name / "metrics.json", made_by=f"train@{name}")["validation"]["accuracy"]
         for name in methods
     }
     return max(methods, key=lambda name: scores[name])

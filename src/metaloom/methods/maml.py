@@ -48,12 +48,10 @@ class Maml(Method):
             weights = self._start(params, n_way, training)
             for _ in range(self.settings.inner_steps):
                 embedding, _ = self.network(weights, support_x)
-                loss = F.cross_entropy(
-                    F.linear(embedding, weights["head.weight"], weights["head.bias"]), support_y
-                )
+                loss = F.cross_entropy(F.linear(embedding, weights["head.weight"], weights["head.bias"]), support_y)
                 weights = self._step(weights, loss, training and not self.settings.first_order)
         with torch.set_grad_enabled(training):
-            _, statistics = self.network(weights, support_x)
+            _, statistics = self.network(weights, support_x, differentiable=True)
         head = Head(weights.pop("head.weight"), weights.pop("head.bias"))
         return TaskModel(self.network, weights, statistics, head)
 

@@ -61,6 +61,7 @@ class Conv4:
         weights: Tensors,
         x: Float[Tensor, "batch channel height width"],
         statistics: Tensors | None = None,
+        differentiable: bool = False,
     ) -> tuple[Float[Tensor, "batch embed"], Tensors]:
         """Embed normalised images.
 
@@ -68,6 +69,7 @@ class Conv4:
             weights: as `init` makes them.
             x: images.
             statistics: batch norm's means and variances to use; None takes those of `x`.
+            differentiable: the returned statistics carry gradients.
 
         Returns:
             The embeddings and the statistics that were used (none unless the norm is "batch").
@@ -78,7 +80,7 @@ class Conv4:
             x = F.conv2d(x, kernel, padding=1)
             if self.pool_first:
                 x = F.max_pool2d(x, 2)
-            x = normalise(self.norm, x, weights, f"{block}.", statistics, used)
+            x = normalise(self.norm, x, weights, f"{block}.", statistics, used, differentiable)
             x = F.relu(x)
             if not self.pool_first:
                 x = F.max_pool2d(x, 2)

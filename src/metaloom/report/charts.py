@@ -113,7 +113,7 @@ def curve_plot(
 
     parts = []
     for tick in ticks:
-        label = f"{100 * tick:.0f}%" if percent else f"{tick:g}"
+        label = f"{round(100 * tick, 6):g}%" if percent else f"{tick:g}"
         parts += [_line(0, y(tick), 100, y(tick), "grid"), _text(0, y(tick) - 4, label, "tick")]
     lines = [_path(curve, last, y) for curve in curves]
     inner = '<svg viewBox="0 0 1000 {h}" width="100%" height="{h}" preserveAspectRatio="none">{lines}</svg>'
@@ -161,7 +161,8 @@ def stacked_bar(shares: Sequence[tuple[str, Number]], summary: str) -> Markup:
 
 def nice_ticks(low: Number, high: Number, wanted: int = 4) -> list[Number]:
     """Round numbers, about `wanted` of them, from at most `low` to at least `high`."""
-    span = (high - low) or abs(high) or 1.0
+    largest = max(abs(low), abs(high))
+    span = max(high - low, 1e-6 * largest, 1e-9) if largest else 1.0
     power = 10.0 ** math.floor(math.log10(span / wanted))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power * wanted >= span * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -170,8 +171,7 @@ def nice_ticks(low: Number, high: Number, wanted: int = 4) -> list[Number]:
 
 def _svg(parts: Sequence[Markup], height: Number, summary: str, kind: str) -> Markup:
     return Markup(
-        '<svg class="chart {kind}" role="img" aria-label="{summary}" width="100%" height="{height}">'
-        "{parts}</svg>"
+        '<svg class="chart {kind}" role="img" aria-label="{summary}" width="100%" height="{height}">{parts}</svg>'
     ).format(kind=kind, summary=summary, height=height, parts=Markup("").join(parts))
 
 

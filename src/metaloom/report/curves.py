@@ -102,9 +102,7 @@ def read_curve(path: Path, stage: str) -> tuple[list[float], list[float]]:
     try:
         pairs = [(float(row[0]), float(row[1])) for row in rows]
     except (IndexError, ValueError):
-        raise MetaloomError(
-            f"{path} is no table of steps and values: `dvc repro -f {stage}` makes it anew"
-        ) from None
+        raise MetaloomError(f"{path} is no table of steps and values: `dvc repro -f {stage}` makes it anew") from None
     pairs = [pair for pair in pairs if math.isfinite(pair[1])]
     if not pairs:
         raise MetaloomError(f"{path} has no finite value: look at the settings of {stage} in params.yaml")

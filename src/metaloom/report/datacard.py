@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from metaloom.config import SPLITS
+from metaloom.errors import MetaloomError
 from metaloom.report.charts import stacked_bar
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.pictures import Pictures
 from metaloom.report.words import count
 
-SPLITS = ("train", "validation", "test")  # as in metaloom.tasks, which needs torch to import
 SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test", "": "not used"}
 THUMBNAILS = 6  # of a domain, each of another class
 BUDGET = 900_000  # characters of thumbnails
@@ -92,9 +93,7 @@ class DataCard:
         return next(part for part in self.parts if part.split == split)
 
 
-def data_card(
-    inputs: Inputs, pictures: Pictures, shape: tuple[int, ...], quality: dict[str, Any]
-) -> DataCard:
+def data_card(inputs: Inputs, pictures: Pictures, shape: tuple[int, ...], quality: dict[str, Any]) -> DataCard:
     """Read the class table, and put the quality report into words.
 
     Args:
@@ -104,11 +103,13 @@ def data_card(
         quality: what quality.json holds.
 
     Raises:
-        MetaloomError: the class table is absent; the message names its stage.
+        MetaloomError: the class table is absent or quality.json incomplete; the message names the stage.
     """
-    classes = read_table(
-        inputs.splits / "classes.parquet", "split", ["class", "domain", "split", "first", "count"]
-    )
+    missing = {"images", "used", "problems"} - quality.keys()
+    if missing:
+        path, lacks = inputs.dataset / "quality.json", ", ".join(sorted(missing))
+        raise MetaloomError(f"{path} lacks {lacks}: `dvc repro -f prepare` makes it anew")
+    classes = read_table(inputs.splits / "classes.parquet", "split", ["class", "domain", "split", "first", "count"])
     domains = _domains(classes)
     shown = _thin(domains[:MOST_DOMAINS], pictures)
     parts = [_part(split, domains) for split in SPLITS]

@@ -13,8 +13,8 @@ from metaloom.report.pictures import Pictures
 from metaloom.report.words import SettingWords, percent, setting_words, short
 
 COLUMNS = ["setting", "episode", "role", "way", "row", "predicted", "probabilities"]
-BUDGET = 2_600_000  # characters that the episodes may take of the page
-MARKUP = 260  # characters that one picture's element takes, about
+BUDGET = 3_300_000  # characters that the episodes may take of the page
+MARKUP = 130  # characters that one picture's element takes, about
 LARGE, SMALL = 56, 32  # pixels a picture
 MOST_WRONG = 12  # wrong answers of a setting shown large
 
@@ -134,15 +134,13 @@ def gallery(inputs: Inputs, pictures: Pictures, class_of: list[str], budget: int
         for setting, part in table.groupby("setting", sort=False)
     }
     shown = _within_budget(episodes, pictures, budget)
-    return [
-        Room(setting_words(str(name)), shown[name], len(episodes[name])) for name in episodes if shown[name]
-    ]
+    return [Room(setting_words(str(name)), shown[name], len(episodes[name])) for name in episodes if shown[name]]
 
 
 def _within_budget(episodes: dict, pictures: Pictures, budget: int) -> dict:
     shown, spent = {name: [] for name in episodes}, 0
     for name, episode in _in_rounds(episodes):
-        cost = sum(len(pictures.uri(row)) + MARKUP + len(words) for row, words in _all_pictures(episode))
+        cost = sum(len(pictures.uri(row)) + MARKUP + 2 * len(words) for row, words in _all_pictures(episode))
         if spent + cost <= budget or not spent:
             shown[name].append(episode)
             spent += cost
@@ -168,9 +166,7 @@ def _all_pictures(episode: Episode) -> Iterator[tuple[int, str]]:
 def _episode(rows: pd.DataFrame, class_of: list[str]) -> Episode:
     support: dict[int, list[int]] = {}
     queries = []
-    for role, way, row, predicted, probabilities in rows[
-        ["role", "way", "row", "predicted", "probabilities"]
-    ].values:
+    for role, way, row, predicted, probabilities in rows[["role", "way", "row", "predicted", "probabilities"]].values:
         if role == "support":
             support.setdefault(int(way), []).append(int(row))
         else:

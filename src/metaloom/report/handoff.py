@@ -116,9 +116,7 @@ def _learnt_from(task: dict[str, Any]) -> str:
     if "support_examples" not in task:
         return ""
     seen = "these classes were" if task.get("meta_trained_on_it") else "none of these classes was"
-    return (
-        f"Adapted from {count(task['support_examples'], 'labelled picture')}; {seen} part of meta-training."
-    )
+    return f"Adapted from {count(task['support_examples'], 'labelled picture')}; {seen} part of meta-training."
 
 
 def _files(inputs: Inputs) -> list[BundleFile]:
@@ -130,9 +128,7 @@ def _files(inputs: Inputs) -> list[BundleFile]:
         sha256, _, name = line.partition("  ")
         file = inputs.bundle / name
         if not file.is_file():
-            raise MetaloomError(
-                f"{path} lists {name!r}, which is not there: `dvc repro -f {STAGE}` makes it anew"
-            )
+            raise MetaloomError(f"{path} lists {name!r}, which is not there: `dvc repro -f {STAGE}` makes it anew")
         files.append(BundleFile(name, size(file.stat().st_size), sha256))
     return files
 

@@ -35,12 +35,8 @@ def read_table(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these
-        raise MetaloomError(
-            f"{path} cannot be read ({error}): `dvc repro -f {made_by}` makes it anew"
-        ) from None
+        raise MetaloomError(f"{path} cannot be read ({error}): `dvc repro -f {made_by}` makes it anew") from None
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise MetaloomError(
-            f"{path} lacks the column(s) {', '.join(missing)}: `dvc repro -f {made_by}` makes it anew"
-        )
+        raise MetaloomError(f"{path} lacks the column(s) {', '.join(missing)}: `dvc repro -f {made_by}` makes it anew")
     return table

@@ -53,9 +53,7 @@ def build(inputs: Inputs) -> str:
         training=training(inputs),
         rooms=gallery(inputs, pictures, list(dataset.items["class"])),
         card=card,
-        handoff=handoff(
-            inputs, dict(zip(dataset.items["class"][::-1], dataset.items["row"][::-1], strict=True))
-        ),
+        handoff=handoff(inputs, dict(zip(dataset.items["class"][::-1], dataset.items["row"][::-1], strict=True))),
         provenance=provenance(inputs.root, inputs.methods),
         pictures=pictures,
     )

@@ -82,9 +82,7 @@ def provenance(root: Path, methods: tuple[str, ...]) -> Provenance:
         commit=commit,
         changed=changed,
         data_version=_data_version(root, stages),
-        stages=[
-            Stage(name, [_output(out) for out in stage.get("outs", [])]) for name, stage in stages.items()
-        ],
+        stages=[Stage(name, [_output(out) for out in stage.get("outs", [])]) for name, stage in stages.items()],
         settings=settings,
         settings_from="dvc.lock" if used else PARAMS,
         packages=[(name, found) for name in PACKAGES if (found := _version(name))],
@@ -105,9 +103,7 @@ def _yaml(path: Path) -> dict[str, Any]:
         return yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
         why = " ".join(str(error).split())
-        raise MetaloomError(
-            f"{path} is no valid YAML ({why}): `git checkout {path.name}` brings it back"
-        ) from None
+        raise MetaloomError(f"{path} is no valid YAML ({why}): `git checkout {path.name}` brings it back") from None
 
 
 def _used_settings(stages: dict[str, Any]) -> dict[str, Any]:

@@ -109,9 +109,7 @@ def load_results(inputs: Inputs) -> Results:
     if not scores or not any(scores.values()):
         raise MetaloomError(f"{inputs.metrics / 'evaluation.json'} holds no figures: {REMAKE}")
     if champion not in scores:
-        raise MetaloomError(
-            f"the champion {champion} has no figures in {inputs.metrics}/evaluation.json: {REMAKE}"
-        )
+        raise MetaloomError(f"the champion {champion} has no figures in {inputs.metrics}/evaluation.json: {REMAKE}")
     return Results(scores, differences, champion, inputs.methods)
 
 
@@ -165,9 +163,7 @@ def headline(results: Results) -> Headline:
         if score is not None and known(score.accuracy):
             break
     else:
-        raise MetaloomError(
-            f"the champion {learner_title(results.champion)} has no accuracy at all: {REMAKE}"
-        )
+        raise MetaloomError(f"the champion {learner_title(results.champion)} has no accuracy at all: {REMAKE}")
     rivals = results.ranked(setting.name, results.single_task)
     rival = rivals[0] if rivals else None
     return Headline(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from metaloom.config import Setting
+from metaloom.config import DOMAIN_SUFFIX, Setting
 
 Number = int | float  # JSON writes 1.0 as either
 
-DOMAIN_SUFFIX = "_domain"  # as in metaloom.tasks, which needs torch to import
 MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
 PLUS_MINUS = "\N{NO-BREAK SPACE}\N{PLUS-MINUS SIGN}\N{NO-BREAK SPACE}"
 

@@ -30,10 +30,7 @@ def main(dataset: str, splits: str, models: str, evaluation: str, metrics: str) 
     raw = torch.from_numpy(Dataset.load(dataset).images)
     images = raw.to(device)
     parts = [meta_learner_scores(name, learner, images, tables) for name, learner in learners.items()]
-    parts += [
-        single_task_scores(name, settings.evaluate, learners[best], raw, tables)
-        for name in SINGLE_TASK_LEARNERS
-    ]
+    parts += [single_task_scores(name, settings.evaluate, learners[best], raw, tables) for name in SINGLE_TASK_LEARNERS]
     episodes = pd.concat(parts, ignore_index=True)
     summary = summarise(episodes)
     with atomic_dir(evaluation) as folder:
@@ -44,10 +41,7 @@ def main(dataset: str, splits: str, models: str, evaluation: str, metrics: str) 
         _accuracy_table(summary).to_csv(folder / "accuracy.csv", index=False)
     write_json(metrics, summary)
     for name, settings_of in summary.items():
-        say(
-            f"{name}: "
-            + ", ".join(f"{s} {f['accuracy']:.1%} ± {f['ci95']:.1%}" for s, f in settings_of.items())
-        )
+        say(f"{name}: " + ", ".join(f"{s} {f['accuracy']:.1%} ± {f['ci95']:.1%}" for s, f in settings_of.items()))
 
 
 def _accuracy_table(summary: dict) -> pd.DataFrame:

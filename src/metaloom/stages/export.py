@@ -81,9 +81,7 @@ def draw_task(classes: pd.DataFrame, settings: Settings) -> DeploymentTask:
     chosen: pd.DataFrame = classes.loc[classes["domain"] == domain]
     if chosen.empty:
         tests = classes.loc[classes["split"] == "test", "domain"].unique()
-        raise MetaloomError(
-            f"{PARAMS}: export.domain: there is no {domain!r}; test domains: {', '.join(tests)}"
-        )
+        raise MetaloomError(f"{PARAMS}: export.domain: there is no {domain!r}; test domains: {', '.join(tests)}")
     if len(chosen) < 2:
         raise MetaloomError(f"{PARAMS}: export.domain: {domain} has one class, a task needs two or more")
     fewest = chosen.sort_values("count").iloc[0]

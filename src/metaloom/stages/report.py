@@ -13,9 +13,7 @@ from metaloom.report.words import size
 from metaloom.stages import run_stage
 
 
-def main(
-    dataset: str, splits: str, models: str, evaluation: str, bundle: str, metrics: str, report: str
-) -> None:
+def main(dataset: str, splits: str, models: str, evaluation: str, bundle: str, metrics: str, report: str) -> None:
     """Write index.html, self-contained, to the folder `report`."""
     folders = (Path(folder) for folder in (dataset, splits, models, evaluation, bundle, metrics))
     page = build(Inputs(*folders, methods=tuple(load_settings().methods)))

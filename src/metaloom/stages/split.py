@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from metaloom.config import load_settings
+from metaloom.config import SPLITS, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.io import atomic_dir
 from metaloom.progress import say
 from metaloom.stages import run_stage
-from metaloom.tasks import SPLITS, assign_splits, class_table, draw_fixed_episodes
+from metaloom.tasks import assign_splits, class_table, draw_fixed_episodes
 
 
 def main(dataset: str, splits: str) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from dvclive import Live
+from dvclive.live import Live
+from scmrepo.exceptions import SCMError
 
 import metaloom
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.device import choose_device
+from metaloom.errors import MetaloomError
 from metaloom.io import atomic_dir, write_json
 from metaloom.methods import Learner
 from metaloom.methods.learner import Normalisation
@@ -39,14 +41,12 @@ def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> No
     learner = _fresh_learner(method, settings, packed, training, device)
     examples = settings.train.n_shot + settings.train.n_query
     with atomic_dir(model) as folder, bar(f"train {method}", settings.method(method).steps) as progress:
-        live = Live(str(folder / "curves"), save_dvc_exp=False, dvcyaml=None, monitor_system=False)
+        live = _curves(folder / "curves")
         trainer = Trainer(
             learner=learner,
             images=torch.from_numpy(packed.images).to(device),
             sampler=EpisodeSampler.of(training, examples, settings.train.rotations, device),
-            validation=load_episodes(splits, "validation", [settings.train.select_on])[
-                settings.train.select_on
-            ],
+            validation=load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on],
             settings=settings.train,
             seed=settings.seed,
             checkpoint=CHECKPOINTS / f"{method}.safetensors",
@@ -69,13 +69,18 @@ def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> No
     )
 
 
+def _curves(folder: Path) -> Live:
+    try:
+        return Live(str(folder), save_dvc_exp=False, dvcyaml=None, monitor_system=False)
+    except SCMError:
+        raise MetaloomError("this git repository has no commit yet, and DVCLive needs one: commit first") from None
+
+
 def _fresh_learner(
     method: str, settings: Settings, packed: Dataset, training: pd.DataFrame, device: torch.device
 ) -> Learner:
     _, size, _, channels = packed.images.shape
-    rows = np.concatenate(
-        [np.arange(f, f + n) for f, n in training[["first", "count"]].itertuples(index=False)]
-    )
+    rows = np.concatenate([np.arange(f, f + n) for f, n in training[["first", "count"]].itertuples(index=False)])
     rows = rows[:: max(1, len(rows) // SAMPLE)]
     learner = Learner.create(method, settings, channels, size, Normalisation.of(packed.images[rows]))
     return replace(learner, params=learner.params.to(device))

@@ -7,24 +7,21 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.io import atomic_dir, atomic_file
-from metaloom.locking import STATE, BusyError, project_lock
+from metaloom.locking import STATE, project_lock
+from metaloom.versioning import objects
+from metaloom.versioning.objects import DATA, POINTER, hash_of, saved_tree, short, tree_of
 from metaloom.versioning.project import open_project
 
-if TYPE_CHECKING:
-    from dvc.output import Output
-    from dvc.repo import Repo
-
-DATA, POINTER = "data", "data.dvc"
 SEEN = f"{STATE}/data-version"  # the version that data/ held when we last looked
 
 
 @dataclass(frozen=True)
 class DataVersion:
-    """A version of data/: its hash as in data.dvc, whether this call changed anything, and one line about it."""
+    """A version of data/: its hash as in data.dvc, whether this call changed anything, one line about it."""
 
     md5: str
     changed: bool
@@ -35,6 +32,10 @@ def version_data(root: str | Path, wait: int | float = 0) -> DataVersion:
     """Make what data/ holds now its version: `dvc add data`, in process.
 
     The message says what changed against the version before, and how to go back to that.
+
+    Raises:
+        BusyError: another run holds the project's lock for longer than `wait` seconds.
+        MetaloomError: data/ holds no files, or DVC refuses.
     """
     root = Path(root).resolve()
     if not _files(root / DATA):
@@ -52,7 +53,8 @@ def version_dataset(
     """See to it that data/ is there and that data.dvc names it.
 
     data/ absent: it comes from DVC's cache or remote, else it is the embedded default, built anew.
-    data.dvc moved (a git pull or checkout): data/ follows it. data/ changed by hand: it becomes the new version.
+    data.dvc moved (a git pull or checkout): data/ follows it.
+    data/ changed by hand: it becomes the new version.
 
     Args:
         root: the project's root.
@@ -61,21 +63,22 @@ def version_dataset(
         build: makes the embedded default in the empty folder that it is given.
 
     Raises:
+        BusyError: another run or DVC command is at work, or the remote cannot be reached.
         MetaloomError: the version in data.dvc is nowhere to be had, or data/ differs and `locked` is set,
             or both data/ and data.dvc changed.
     """
     root = Path(root).resolve()
     with project_lock(root, wait), open_project(root, lock=True) as repo:
-        output = _output(repo)
+        output = objects.pointer(repo)
         if not _files(root / DATA):
             return _absent(repo, root, output, build or _glyphs)
         if output is None:
-            _refuse_if(locked, f"data/ has no version yet ({POINTER} is absent)", f"dvc add {DATA}")
+            _refuse_if(locked, f"data/ has no version yet ({POINTER} is absent)", "without --locked")
             return _add(repo, root)
-        held = _hash(repo, root / DATA)
+        held = hash_of(repo, root / DATA)
         if held == output.hash_info.value:
             _saw(root, held)
-            return DataVersion(held, False, f"data/ is version {_short(held)}, unchanged")
+            return DataVersion(held, False, f"data/ is version {short(held)}, unchanged")
         return _differing(repo, root, output, held, locked)
 
 
@@ -85,76 +88,85 @@ def data_version(root: str | Path) -> str | None:
     if not _files(root / DATA):
         return None
     with open_project(root) as repo:
-        return _hash(repo, root / DATA)
+        return hash_of(repo, root / DATA)
 
 
 def named_version(root: str | Path) -> str | None:
     """The hash in data.dvc; None where there is no data.dvc."""
     with open_project(root) as repo:
-        output = _output(repo)
+        output = objects.pointer(repo)
         return output.hash_info.value if output is not None else None
 
 
-def _differing(repo: Repo, root: Path, output: Output, held: str, locked: bool) -> DataVersion:
+def _differing(repo: Any, root: Path, output: Any, held: str, locked: bool) -> DataVersion:
     """data/ is not what data.dvc says: either data.dvc moved, or data/ did."""
     named, seen = output.hash_info.value, _seen(root)
-    saved = _tree(repo, held) is not None
+    saved = saved_tree(repo, held) is not None
     if seen == held and saved:
-        _fetch(repo, output)
-        _check_out(repo, root, output)
-        return DataVersion(named, True, f"data/ now holds version {_short(named)}, as {POINTER} says")
+        if not objects.fetch(repo, output):
+            raise MetaloomError(
+                f"data version {short(named)} ({POINTER}) is in neither DVC's cache nor a remote: `dvc pull` it "
+                f"from a remote that has it, or keep data/ as it is with `dvc add {DATA}`"
+            )
+        _check_out(root, output)
+        return DataVersion(named, True, f"data/ now holds version {short(named)}, as {POINTER} says")
     if seen == named or (seen is None and not saved):
-        changes = _changes(repo, root, named)
-        _refuse_if(locked, f"data/ differs from {POINTER} ({changes})", f"dvc checkout {POINTER}")
+        changes = objects.changes(saved_tree(repo, named), tree_of(repo, root / DATA))
+        back = f"without --locked to make it a new version, or go back with `dvc checkout {POINTER}`"
+        _refuse_if(locked, f"data/ differs from {POINTER} ({changes})", back)
         return _add(repo, root)
     raise MetaloomError(
-        f"data/ holds version {_short(held)} and {POINTER} names {_short(named)}, and which of them is meant "
+        f"data/ holds version {short(held)} and {POINTER} names {short(named)}, and which of them is meant "
         f"cannot be told: `dvc add {DATA}` keeps data/ as it is, `dvc checkout {POINTER}` takes the other"
     )
 
 
-def _absent(repo: Repo, root: Path, output: Output | None, build: Callable[[Path], Any]) -> DataVersion:
-    if output is not None and _fetch(repo, output, missing_ok=True):
-        _check_out(repo, root, output)
+def _absent(repo: Any, root: Path, output: Any | None, build: Callable[[Path], Any]) -> DataVersion:
+    if output is not None and objects.fetch(repo, output):
+        _check_out(root, output)
         named = output.hash_info.value
-        return DataVersion(named, True, f"data/ was restored: version {_short(named)}")
+        return DataVersion(named, True, f"data/ was restored: version {short(named)}")
     with atomic_dir(root / DATA) as folder:
         build(folder)
-        built = _hash(repo, folder)
+        built = hash_of(repo, folder)
         if output is not None and built != output.hash_info.value:
-            named = _short(output.hash_info.value)
+            named = short(output.hash_info.value)
             raise MetaloomError(
                 f"data version {named} ({POINTER}) is in neither DVC's cache nor a remote, and it is not the "
-                f"embedded data set (version {_short(built)}): `dvc pull` it from a remote that has it, or "
+                f"embedded data set (version {short(built)}): `dvc pull` it from a remote that has it, or "
                 "take other data with `metaloom data add PATH`"
             )
     repo.add(str(root / DATA))
     _saw(root, built)
-    return DataVersion(built, True, f"data/ is the embedded data set, built now: version {_short(built)}")
+    return DataVersion(built, True, f"data/ is the embedded data set, built now: version {short(built)}")
 
 
-def _add(repo: Repo, root: Path) -> DataVersion:
-    before = _output(repo)
-    named = before.hash_info.value if before is not None else None
-    changes = _changes(repo, root, named) if named else _count(len(_files(root / DATA)))
-    pointer = (root / POINTER).read_bytes() if named else b""
+def _add(repo: Any, root: Path) -> DataVersion:
+    before = objects.pointer(repo)
+    if before is None:
+        repo.add(str(root / DATA))
+        held = hash_of(repo, root / DATA)
+        _saw(root, held)
+        files = objects.count(len(_files(root / DATA)))
+        return DataVersion(held, True, f"data/ is version {short(held)}, the first: {files}")
+    named, pointer = before.hash_info.value, (root / POINTER).read_bytes()
+    tree = tree_of(repo, root / DATA)
+    changes = objects.changes(saved_tree(repo, named), tree)
     repo.add(str(root / DATA))
-    held = _hash(repo, root / DATA)
+    held = tree.hash_info.value
     _saw(root, held)
-    if named is None:
-        return DataVersion(held, True, f"data/ is version {_short(held)}, the first: {changes}")
     if named == held:
-        return DataVersion(held, False, f"data/ is version {_short(held)}, unchanged")
+        return DataVersion(held, False, f"data/ is version {short(held)}, unchanged")
     back = _way_back(repo, root, named, pointer)
-    return DataVersion(held, True, f"data/ is now version {_short(held)}: {changes}; {back}")
+    return DataVersion(held, True, f"data/ is now version {short(held)}: {changes}; {back}")
 
 
-def _way_back(repo: Repo, root: Path, named: str, pointer: bytes) -> str:
-    if _tree(repo, named) is None:
-        return f"the version before, {_short(named)}, is not in DVC's cache: only a remote may have it"
+def _way_back(repo: Any, root: Path, named: str, pointer: bytes) -> str:
+    if saved_tree(repo, named) is None:
+        return f"the version before, {short(named)}, is not in DVC's cache: only a remote may have it"
     if _committed(root) == pointer:
         return f"to go back: git checkout {POINTER} && dvc checkout {POINTER}"
-    kept = root / STATE / f"data-{_short(named)}"
+    kept = root / STATE / f"data-{short(named)}"
     with atomic_file(kept) as temporary:
         temporary.write_bytes(pointer)
     return f"to go back: cp {kept.relative_to(root)} {POINTER} && dvc checkout {POINTER}"
@@ -168,96 +180,16 @@ def _committed(root: Path) -> bytes:
     return subprocess.run(show, capture_output=True, check=False).stdout
 
 
-def _changes(repo: Repo, root: Path, named: str) -> str:
-    """`1 file added, 2 removed` between the version `named` and what data/ holds."""
-    before, after = _tree(repo, named), _build(repo, root / DATA)
-    if before is None:
-        return f"{_count(len(after))}, against version {_short(named)}, whose files are not known here"
-    old, new = ({key: oid.value for key, _, oid in tree} for tree in (before, after))
-    counts = {
-        "added": len(new.keys() - old.keys()),
-        "modified": sum(new[key] != old[key] for key in new.keys() & old.keys()),
-        "removed": len(old.keys() - new.keys()),
-    }
-    return ", ".join(f"{_count(count)} {verb}" for verb, count in counts.items() if count)
-
-
-def _fetch(repo: Repo, output: Output, missing_ok: bool = False) -> bool:
-    """Have the version that data.dvc names in the cache, from a remote if need be; whether it is there."""
-    from dvc.exceptions import DownloadError, FileTransferError
-
-    named = _short(output.hash_info.value)
-    if not output.changed_cache():
-        return True
-    if repo.config["core"].get("remote"):
-        try:
-            repo.fetch([output.stage.path])
-        except (DownloadError, FileTransferError):
-            pass  # the remote does not have it; asked again below
-        except OSError as error:
-            raise BusyError(f"data version {named} could not be fetched from the remote: {error}") from None
-    if not output.changed_cache():
-        return True
-    if missing_ok:
-        return False
-    raise MetaloomError(
-        f"data version {named} ({POINTER}) is in neither DVC's cache nor a remote: `dvc pull` it from a remote "
-        f"that has it, or keep data/ as it is with `dvc add {DATA}`"
-    )
-
-
-def _check_out(repo: Repo, root: Path, output: Output) -> None:
-    """Put the named version in the place of data/, whole or not at all."""
-    from dvc.fs import localfs
-    from dvc_data.hashfile.checkout import checkout
-
+def _check_out(root: Path, output: Any) -> None:
+    """Put the version that data.dvc names in the place of data/, whole or not at all."""
     with atomic_dir(root / DATA) as folder:
-        checkout(str(folder), localfs, output.get_obj(), output.cache, force=True, quiet=True)
+        objects.check_out(output, folder)
     _saw(root, output.hash_info.value)
 
 
-def _output(repo: Repo) -> Output | None:
-    """data/ as data.dvc has it."""
-    if not repo.fs.exists(repo.fs.join(repo.root_dir, POINTER)):
-        return None
-    output = repo.stage.load_one(repo.fs.join(repo.root_dir, POINTER)).outs[0]
-    if not output.hash_info:
-        raise MetaloomError(f"{POINTER} names no version: mend it (git checkout {POINTER}) or remove it")
-    return output
-
-
-def _build(repo: Repo, folder: Path) -> Any:
-    """The tree object (file → hash) of a folder; hashes of unchanged files come from DVC's own state."""
-    from dvc.fs import localfs
-    from dvc_data.hashfile.build import build
-
-    return build(repo.cache.local, str(folder), localfs, "md5", ignore=repo.dvcignore, dry_run=True)[2]
-
-
-def _hash(repo: Repo, folder: Path) -> str:
-    return _build(repo, folder).hash_info.value
-
-
-def _tree(repo: Repo, md5: str) -> Any | None:
-    """The tree object of a version, if it and all its files are in the cache."""
-    from dvc_data.hashfile import check
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_data.hashfile.tree import Tree
-    from dvc_objects.errors import ObjectFormatError
-
-    try:
-        tree = Tree.load(repo.cache.local, HashInfo("md5", md5))
-        check(repo.cache.local, tree)
-    except (FileNotFoundError, ObjectFormatError):
-        return None
-    return tree
-
-
-def _refuse_if(locked: bool, what: str, back: str) -> None:
+def _refuse_if(locked: bool, what: str, remedy: str) -> None:
     if locked:
-        raise MetaloomError(
-            f"{what}: run without --locked to make it a new version, or go back with `{back}`"
-        )
+        raise MetaloomError(f"{what}: run {remedy}")
 
 
 def _files(folder: Path) -> list[Path]:
@@ -272,14 +204,6 @@ def _seen(root: Path) -> str | None:
 def _saw(root: Path, md5: str) -> None:
     with atomic_file(root / SEEN) as temporary:
         temporary.write_text(md5 + "\n")
-
-
-def _count(files: int) -> str:
-    return f"{files} file{'s' * (files != 1)}"
-
-
-def _short(md5: str) -> str:
-    return md5[:8]
 
 
 def _glyphs(folder: Path) -> None:

@@ -10,14 +10,11 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metaloom.config import OVERRIDES, PARAMS, apply_overrides, environment_overrides
 from metaloom.errors import MetaloomError
 from metaloom.locking import BusyError
-
-if TYPE_CHECKING:
-    from dvc.repo import Repo
 
 DAG = "dvc.yaml"
 
@@ -35,7 +32,7 @@ def find_root(start: str | Path = ".") -> Path:
 
 @contextmanager
 def overriding(overrides: dict[str, Any]) -> Iterator[None]:
-    """Lay dotted settings over params.yaml, for this process and the stages it starts; the file stays as it is."""
+    """Lay dotted settings over params.yaml, for this process and what it starts; the file stays as it is."""
     before = os.environ.get(OVERRIDES)
     os.environ[OVERRIDES] = json.dumps(environment_overrides() | overrides)
     try:
@@ -48,8 +45,8 @@ def overriding(overrides: dict[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def open_project(root: str | Path, lock: bool = False) -> Iterator[Repo]:
-    """The DVC repository at `root`, which reads params.yaml with the environment's overrides.
+def open_project(root: str | Path, lock: bool = False) -> Iterator[Any]:
+    """DVC's Repo at `root`, which reads params.yaml with the environment's overrides.
 
     With `lock`, other DVC commands have to wait until the block ends.
 
@@ -67,19 +64,21 @@ def open_project(root: str | Path, lock: bool = False) -> Iterator[Repo]:
 
 @contextmanager
 def _quiet_dvc() -> Iterator[None]:
-    """No running commentary from DVC, and no warning that it cleaned up after a run that was killed."""
-    logger = logging.getLogger("dvc")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    """No running commentary from DVC, and no warnings: what matters in them, our own messages say."""
+    loggers = [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager
 def _params_overridden(root: Path) -> Iterator[None]:
-    """DVC looks a file's loader up by suffix, for the matrix in dvc.yaml and for the params of a stage alike."""
+    """DVC looks a file's loader up by suffix: for the matrix in dvc.yaml and for a stage's params alike."""
     from dvc.utils.serialize import LOADERS
 
     plain, params = LOADERS[".yaml"], str(root / PARAMS)

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from enum import IntEnum
+from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.versioning.project import DAG, chain, open_project
@@ -25,16 +27,13 @@ class Outcome(IntEnum):
 
 def stage_names(root: str | Path) -> list[str]:
     """The stages of dvc.yaml, each after those it depends on, otherwise as they stand there."""
-    import networkx
     from dvc.stage import PipelineStage
 
     with open_project(root) as repo:
-        position = {stage: place for place, stage in enumerate(repo.index.stages)}
-        order = networkx.lexicographical_topological_sort(
-            repo.index.graph.reverse(), key=position.__getitem__
-        )
-        dag = _dag(root)
-        return [each.name for each in order if isinstance(each, PipelineStage) and each.path == dag]
+        graph, dag = repo.index.graph, _dag(root)
+        order = TopologicalSorter({stage: graph.successors(stage) for stage in repo.index.stages})
+        pipeline = [each for each in order.static_order() if isinstance(each, PipelineStage)]
+        return [str(each.name) for each in pipeline if each.path == dag]
 
 
 def is_current(root: str | Path, name: str) -> bool:
@@ -56,13 +55,10 @@ def reproduce(root: str | Path, name: str) -> Outcome:
     from dvc.exceptions import ReproductionError
     from dvc.stage.exceptions import StageCmdFailedError
 
-    with (
-        chdir(root),
-        open_project(".") as repo,
-        _restores() as restored,
-    ):  # the run cache takes the root from there
+    # chdir: DVC's run cache looks for dvc.yaml in the working directory
+    with chdir(root), open_project(root) as repo, _restores() as restored:
         try:
-            done = repo.reproduce(name, single_item=True)
+            done: Any = repo.reproduce(name, single_item=True)
         except ReproductionError as error:
             cause = error.__cause__
             if isinstance(cause, StageCmdFailedError):
