@@ -77,7 +77,6 @@ class EpisodeSettings(Section):
 class NetworkSettings(Section):
     name: Literal["conv4"]
     width: PositiveInt
-    pool_first: bool
 
 
 class TrainSettings(Section):

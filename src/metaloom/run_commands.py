@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,17 +15,11 @@ import typer
 from metaloom.config import PARAMS, environment_overrides, load_settings, parse_override
 from metaloom.errors import MetaloomError
 from metaloom.locking import project_lock
+from metaloom.prefect_server import prefect_server
 from metaloom.progress import QUIET, console, quiet, say
+from metaloom.versioning import find_root, overriding, stage_names
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
-
-PREFECT = {  # what we want of Prefect, unless the environment says otherwise
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",  # no server configured: a temporary one
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the first start on a machine is slow
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # a run's logs are with the run; we say the rest
-}
 
 
 def run(
@@ -67,47 +60,36 @@ def serve(
     if cron and interval:
         raise MetaloomError("give --cron or --interval, not both")
     root = _enter_project()
-    schedule = _schedule(root, cron, interval)
-    with _ended_by_signals(), _server_errors():
+    with _ended_by_signals():
+        server = prefect_server(root)
         from flows.retrain import retrain
 
-        say(f"serving the deployment retrain/retrain, {_words(schedule)}; trigger it: {_trigger()}")
+        schedule = _schedule(root, cron, interval)
+        server.wait()
+        asked = "by nothing else" if server.temporary else "by `prefect deployment run retrain/retrain`"
+        say(f"serving the deployment retrain/retrain: started {_words(schedule)}, and {asked}; end with Ctrl-C")
         retrain.serve(name="retrain", global_limit=1, print_starting_message=False, **schedule)
 
 
 def _enter_project() -> Path:
-    """Go to the project's root, where `flows` is, with Prefect set up as we want it."""
-    from metaloom.versioning import find_root
-
+    """Go to the project's root, where `flows` is."""
     root = find_root()
     os.chdir(root)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    for name, value in PREFECT.items():
-        os.environ.setdefault(name, value)
     return root
 
 
 def _pipeline(root: Path, locked: bool, overrides: dict[str, Any]) -> Any:
     """Run the flow; while a temporary server starts (seconds), import the rest and have DVC read dvc.yaml."""
-    from prefect.client.orchestration import get_client
-
-    from metaloom.versioning import overriding, stage_names
-
-    def connect() -> None:
-        with get_client(sync_client=True) as client:
-            client.hello()
-
     starting = console.status("starting Prefect") if console.is_terminal and not quiet() else nullcontext()
-    with _server_errors(), starting, ThreadPoolExecutor(1) as pool:
-        connected = pool.submit(connect)
+    with starting, overriding(overrides):
+        server = prefect_server(root)
         from flows.pipeline import pipeline
 
-        with overriding(overrides):
-            stage_names(root)
-        connected.result()
-    with _server_errors():
-        return pipeline(str(root), locked=locked, overrides=overrides or None, return_state=True)
+        stage_names(root)
+        server.wait()
+    return pipeline(str(root), locked=locked, overrides=overrides or None, return_state=True)
 
 
 def _conclude(state: Any) -> None:
@@ -136,21 +118,6 @@ def _ended_by_signals() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _server_errors() -> Iterator[None]:
-    import httpx
-
-    try:
-        yield
-    except (httpx.TransportError, httpx.HTTPStatusError) as error:
-        from prefect.settings import PREFECT_API_URL
-
-        raise MetaloomError(
-            f"the Prefect server at {PREFECT_API_URL.value()} does not answer ({error}): start it with "
-            "`prefect server start`, or unset PREFECT_API_URL to use a temporary one"
-        ) from None
 
 
 def _schedule(root: Path, cron: str | None, interval: float | None) -> dict[str, Any]:
@@ -184,11 +151,3 @@ def _words(schedule: dict[str, Any]) -> str:
     if "interval" in schedule:
         return f"every {schedule['interval']:g} s"
     return f"at {schedule['schedule'].cron!r} ({schedule['schedule'].timezone})"
-
-
-def _trigger() -> str:
-    from prefect.settings import PREFECT_API_URL
-
-    if not PREFECT_API_URL.value():
-        return "not from outside, as PREFECT_API_URL names no server"
-    return "`prefect deployment run retrain/retrain`"

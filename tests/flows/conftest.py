@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from metaloom.run_commands import PREFECT
+from metaloom.prefect_server import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # flows/ is no part of the installed package
@@ -90,7 +90,9 @@ class Standin:
 
     def start(self, *arguments: str, stderr: int = subprocess.PIPE, **more: str) -> subprocess.Popen[str]:
         """`metaloom ARGUMENTS` as a user whose environment is not activated would have it."""
-        env = {**os.environ, "PATH": "/usr/bin:/bin", **self.environment, **more}
+        env = {**os.environ, "PATH": "/usr/bin:/bin"}
+        env.pop("PREFECT_API_URL", None)  # of the flows called in this process
+        env |= self.environment | more
         process = subprocess.Popen(
             [sys.executable, "-c", "from metaloom.cli import main; main()", *arguments],
             cwd=self.root,
@@ -99,6 +101,7 @@ class Standin:
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
+            start_new_session=True,  # so that a test can signal the group, as a terminal does
         )
         self.started.append(process)
         return process
@@ -221,7 +224,7 @@ def _await_server(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 def prefect(prefect_server: dict[str, str]):
     """Flows called in this process report to the server, as do Prefect's own threads."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (PREFECT | prefect_server).items():
+        for name, value in (ENVIRONMENT | prefect_server).items():
             patch.setenv(name, value)
         from prefect.context import refresh_global_settings_context
 

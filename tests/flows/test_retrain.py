@@ -94,8 +94,6 @@ def test_by_a_schedule_of_seconds(served, client, serve):
     first, second = scheduled(client, deployment, 2)
     assert (first.name, second.name) == ("Completed", "Skipped")
     assert served.steps() == ["prepare.txt", "protonet.txt", "maml.txt"]
-    (served.root / "data/b").write_text("2\n")
-    served.wait_for("maml.txt")
 
 
 @pytest.fixture

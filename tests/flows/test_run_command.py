@@ -6,9 +6,9 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import time
 
+import psutil
 import pytest
 
 
@@ -126,10 +126,19 @@ def test_killed_in_the_middle_of_a_stage_and_run_again(served):
 
 
 @pytest.mark.slow
-def test_without_a_server(standin, tmp_path):
-    """A temporary server starts and is gone afterwards; nothing of it is seen."""
-    done = standin.command("run", PREFECT_HOME=str(tmp_path / "home"))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "4 ran" in done.stdout
-    leftover = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert f"{sys.executable} -m uvicorn" not in leftover
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_without_a_server(standin, tmp_path, number, code):
+    """A temporary server starts and is gone afterwards; nothing of it is seen. Ctrl-C is for the whole group."""
+    (standin.root / "slow").touch()
+    process = standin.start("run", PREFECT_HOME=str(tmp_path / "home"))
+    standin.wait_for("maml.txt")
+    children = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+    assert len(children) >= 3  # the server, DVC, the stage
+    os.killpg(process.pid, number)
+    got, _, err = finish(process)
+    assert got == code and len(err.splitlines()) <= 1
+    assert all(standin.ended(child) for child in children)
+    if number == signal.SIGINT:
+        (standin.root / "slow").unlink()
+        done = standin.command("run", PREFECT_HOME=str(tmp_path / "home"))
+        assert (done.returncode, done.stderr) == (0, "") and "2 ran" in done.stdout

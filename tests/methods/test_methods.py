@@ -17,8 +17,9 @@ from metaloom.networks import Conv4
 
 
 def method_of(name: str, settings, norm: str = "batch", **changes):
-    network = Conv4(channels=1, width=8, image_size=28, norm=norm, pool_first=True)
-    method = build_method(name, network, settings.method(name).model_copy(update=changes))
+    network = Conv4(channels=1, width=8, image_size=28, norm=norm)
+    options = {"norm": norm} | ({"first_order": False} if name == "maml" else {}) | changes
+    method = build_method(name, network, settings.method(name).model_copy(update=options))
     params = method.init(torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     params = method_params_moved(params)
@@ -145,7 +146,7 @@ class Oracle(nn.Module):
 
     def forward(self, x):
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.relu(norm(F.max_pool2d(conv(x), 2)))
+            x = F.max_pool2d(F.relu(norm(conv(x))), 2)
         return self.head(x.flatten(1))
 
 

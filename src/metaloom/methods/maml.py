@@ -50,8 +50,10 @@ class Maml(Method):
                 embedding, _ = self.network(weights, support_x)
                 loss = F.cross_entropy(F.linear(embedding, weights["head.weight"], weights["head.bias"]), support_y)
                 weights = self._step(weights, loss, training and not self.settings.first_order)
-        with torch.set_grad_enabled(training):
-            _, statistics = self.network(weights, support_x, differentiable=True)
+        statistics: Tensors = {}
+        if self.settings.norm == "batch":
+            with torch.set_grad_enabled(training):
+                _, statistics = self.network(weights, support_x, differentiable=True)
         head = Head(weights.pop("head.weight"), weights.pop("head.bias"))
         return TaskModel(self.network, weights, statistics, head)
 

@@ -9,22 +9,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-import time
 from pathlib import Path
 
 from metaloom.errors import ERROR_FILE, MetaloomError
+from metaloom.lifeline import end_with_parent
 from metaloom.locking import BusyError
 from metaloom.versioning.stages import Outcome, reproduce
-
-PATIENCE = 10  # seconds from SIGTERM to SIGKILL
 
 
 def main() -> int:
     if len(sys.argv) != 2:
         print(f"usage: {Path(sys.executable).name} -m metaloom.versioning STAGE", file=sys.stderr)
         return Outcome.REFUSED
-    _end_with_parent()
+    if end_with_parent():  # with SIGTERM for the group: that ends the stage's command, and DVC tidies up
+        signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         return reproduce(".", sys.argv[1])
     except BusyError as error:
@@ -41,29 +39,6 @@ def _fail(outcome: Outcome, error: MetaloomError) -> Outcome:
     elif not Path(path).stat().st_size:
         Path(path).write_text(str(error))
     return outcome
-
-
-def _end_with_parent() -> None:
-    """End this process's group when standard input closes: the parent holds its other end, and is gone then.
-
-    SIGTERM to the group ends the stage's command; this process outlives it, so that DVC can tidy up.
-    """
-    if sys.stdin.isatty() or os.getpgrp() != os.getpid():
-        return  # started by hand
-    signal.signal(signal.SIGTERM, lambda *_: None)  # unlike SIG_IGN, not inherited by the command
-    lifeline = os.dup(sys.stdin.fileno())
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, sys.stdin.fileno())  # what the stage's command finds as its input
-    os.close(null)
-
-    def watch() -> None:
-        while os.read(lifeline, 1):
-            pass
-        os.killpg(0, signal.SIGTERM)
-        time.sleep(PATIENCE)
-        os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

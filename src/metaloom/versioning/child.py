@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -11,11 +10,11 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from metaloom import lifeline
 from metaloom.errors import ERROR_FILE, MetaloomError
 from metaloom.locking import BusyError
 from metaloom.versioning.stages import Outcome
 
-PATIENCE = 15  # seconds from SIGTERM to SIGKILL
 COMMAND_FAILED = "failed to run: "  # how DVC begins to say that a command exited with another code than 0
 
 
@@ -62,26 +61,22 @@ def _run(
         last[0] = line.strip() or last[0]
         err(line)
 
-    child = subprocess.Popen(
-        [sys.executable, "-m", "metaloom.versioning", name],
+    child = lifeline.start(
+        ["-m", "metaloom.versioning", name],
         cwd=root,
         env=_environment(message),
-        stdin=subprocess.PIPE,  # never written to: its closing tells the child that we are gone
-        stdout=subprocess.PIPE,
-        stderr=None if sys.stderr.isatty() else subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,  # one group to end; Ctrl-C reaches us alone, and we pass it on
+        out=subprocess.PIPE,
+        err=None if sys.stderr.isatty() else subprocess.PIPE,
     )
     readers = [_reader(child.stdout, out), _reader(child.stderr, heard)]
     try:
         code = child.wait()
     except BaseException:
-        _end(child)
+        lifeline.stop(child)
         raise
     finally:
         for reader in readers:
-            reader.join(timeout=PATIENCE)
+            reader.join(timeout=lifeline.PATIENCE)
         if child.stdin:
             child.stdin.close()
     return code, last[0]
@@ -101,14 +96,3 @@ def _environment(message: Path) -> dict[str, str]:
     """`python` in dvc.yaml is the one that runs us, with or without an activated environment."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", ERROR_FILE: str(message)}
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(child.pid, number)
-            child.wait(timeout=PATIENCE)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue

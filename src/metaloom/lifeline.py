@@ -1,0 +1,70 @@
+"""Child processes that end with their parent, however that ends: even SIGKILL closes a pipe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+PATIENCE = 10  # seconds from SIGTERM to SIGKILL
+
+
+def start(
+    arguments: list[str], cwd: str | Path, env: dict[str, str], out: int | IO[Any], err: int | IO[Any] | None
+) -> subprocess.Popen[str]:
+    """Start `python ARGUMENTS`, which has to call `end_with_parent`, in a process group of its own.
+
+    Ctrl-C in a terminal reaches the parent alone, which then decides what becomes of its children.
+    """
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.PIPE,  # never written to: its closing is the message
+        stdout=out,
+        stderr=err,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def stop(child: subprocess.Popen[str]) -> None:
+    """End the child and all of its group, and wait for it."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+            child.wait(timeout=PATIENCE)
+            break
+        except ProcessLookupError:
+            child.wait()
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    if child.stdin:
+        child.stdin.close()
+
+
+def end_with_parent() -> bool:
+    """End this process's group when its standard input closes; false, and nothing, in one started by hand."""
+    if sys.stdin.isatty() or os.getpgrp() != os.getpid():
+        return False
+    lifeline = os.dup(sys.stdin.fileno())
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, sys.stdin.fileno())  # what the process's own children find as their input
+    os.close(null)
+
+    def watch() -> None:
+        while os.read(lifeline, 1):
+            pass
+        os.killpg(0, signal.SIGTERM)
+        time.sleep(PATIENCE)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return True

@@ -1,0 +1,117 @@
+"""Prefect's server: the configured one, or a temporary one for as long as we run.
+
+Prefect starts a temporary server too, but in our process group: Ctrl-C would end it before the run could
+report to it, and after a SIGKILL it would stay.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaloom import lifeline
+from metaloom.errors import MetaloomError
+from metaloom.locking import STATE
+
+START = """\
+from metaloom.lifeline import end_with_parent
+end_with_parent()
+import uvicorn
+uvicorn.main()
+"""
+STARTUP_SECONDS = 120  # the first start on a machine is slow
+
+ENVIRONMENT = {  # what we want of Prefect, unless the environment says otherwise
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # a run's logs are with the run; we say the rest
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the API is, and a function that waits for it; do something useful before calling that.
+
+    The function raises MetaloomError when the server does not answer.
+    """
+
+    url: str
+    temporary: bool
+    wait: Callable[[], None]
+
+
+def prefect_server(root: Path) -> Server:
+    """The server of PREFECT_API_URL or of the Prefect profile, else one that ends with this process."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value()
+    return Server(url, False, lambda: _check(url)) if url else _temporary(root)
+
+
+def _temporary(root: Path) -> Server:
+    from prefect.context import refresh_global_settings_context
+
+    address = f"http://127.0.0.1:{_free_port()}"
+    url = f"{address}/api"
+    log = root / STATE / "prefect-server.log"
+    log.parent.mkdir(exist_ok=True)
+    with open(log, "w") as sink:
+        process = lifeline.start(_command(address), cwd=root, env=_environment(), out=sink, err=sink)
+    atexit.register(lifeline.stop, process)  # after Prefect's own threads have reported what they have
+    os.environ["PREFECT_API_URL"] = url
+    refresh_global_settings_context()
+
+    def wait() -> None:
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise MetaloomError(f"Prefect's temporary server did not start: {log} says why")
+            time.sleep(0.05)
+
+    return Server(url, True, wait)
+
+
+def _command(address: str) -> list[str]:
+    """As Prefect starts its own, but for the lifeline."""
+    host, port = address.removeprefix("http://").split(":")
+    application = ["--factory", "prefect.server.api.server:create_app", "--lifespan", "on"]
+    return ["-c", START, *application, "--host", host, "--port", port, "--log-level", "error"]
+
+
+def _environment() -> dict[str, str]:
+    as_prefect_does = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    return {**os.environ, **as_prefect_does}
+
+
+def _check(url: str) -> None:
+    if not _answers(url, patience=10):
+        raise MetaloomError(
+            f"the Prefect server at {url} does not answer: start it with `prefect server start`, "
+            "or unset PREFECT_API_URL to use a temporary one"
+        )
+
+
+def _answers(url: str, patience: float = 1.0) -> bool:
+    """Whether the API is there; one that wants a login is, too."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=patience):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)
+    except OSError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
