@@ -44,7 +44,9 @@ def test_every_method_and_make_target_is_there(repo, readme):
 
 
 def test_ci_calls_exactly_the_test_command(repo, readme):
-    commands = [line for line in (repo / ".ci/run").read_text().splitlines() if line and not line.startswith(("#", "set", "cd"))]
+    commands = [
+        line for line in (repo / ".ci/run").read_text().splitlines() if line and not line.startswith(("#", "set", "cd"))
+    ]
     assert commands == ["make test"]
     assert "\nmake test " in readme
 

@@ -1,0 +1,86 @@
+"""A tiny data set and a tiny project, for tests that run stages for real."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image, ImageDraw
+
+REPO = Path(__file__).resolve().parents[1]
+TINY = {  # a whole pipeline in about a minute
+    "methods": ["protonet", "maml"],
+    "prepare.min_examples": 4,
+    "episodes.settings": ["3w1s", "3w2s"],
+    "episodes.n_query": 2,
+    "episodes.validation": 12,
+    "episodes.test": 12,
+    "network.width": 8,
+    "train.n_query": 2,
+    "train.validate_every": 10,
+    "train.select_on": "3w1s",
+    "protonet.n_way": 8,
+    "protonet.steps": 30,
+    "maml.n_way": 3,
+    "maml.steps": 20,
+    "maml.tasks_per_step": 2,
+    "evaluate.scratch.episodes": 3,
+    "evaluate.scratch.steps": 3,
+    "evaluate.logistic.episodes": 4,
+    "export.n_shot": 2,
+}
+
+
+def draw_shapes(folder: Path, domains: int = 10, classes: int = 4, examples: int = 8) -> None:
+    """A folder of domain/class/*.png: each class a polygon of its own, each example a jittered drawing of it."""
+    rng = np.random.default_rng(0)
+    for domain in range(domains):
+        for name in range(classes):
+            corners = rng.uniform(4, 24, (3 + name % 3, 2))
+            place = folder / f"domain{domain}" / f"class{name}"
+            place.mkdir(parents=True)
+            for example in range(examples):
+                picture = Image.new("L", (28, 28), 255)
+                jittered = [tuple(point) for point in corners + rng.normal(0, 1, corners.shape)]
+                ImageDraw.Draw(picture).polygon(jittered, outline=0, width=2)
+                picture.save(place / f"{example}.png")
+
+
+def make_project(root: Path, shapes: Path, overrides: dict | None = None) -> Path:
+    """A clone-like project: the repo's stages and flows, tiny params, data/ of shapes, git and DVC."""
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(REPO / name, root / name)
+    for name in ("src", "flows"):
+        shutil.copytree(REPO / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    params = yaml.safe_load((REPO / "params.yaml").read_text())
+    for dotted, value in (TINY | (overrides or {})).items():
+        *sections, key = dotted.split(".")
+        node = params
+        for section in sections:
+            node = node[section]
+        node[key] = value
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    shutil.copytree(shapes, root / "data")
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
+        run_here(root, *command)
+    run_here(root, "dvc", "config", "core.analytics", "false")
+    run_here(root, "git", "add", "-A")
+    run_here(root, "git", "commit", "-qm", "start")
+    return root
+
+
+def run_here(root: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command in a project, with this interpreter's scripts first on the path."""
+    scripts = str(Path(sys.executable).parent)
+    environment = os.environ | {"PATH": scripts + os.pathsep + os.environ["PATH"], "DVC_NO_ANALYTICS": "1"}
+    environment |= {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org"}
+    environment |= {"GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org"}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done
