@@ -22,7 +22,7 @@ def pipeline(served):
     """The flow, called in the project; gives its final state, and its tasks' (name → state) of the server."""
     from flows import pipeline as module
 
-    def call(count=len(TASKS), **parameters):
+    def call(count=5, **parameters):
         state = module.pipeline(str(served.root), return_state=True, **parameters)
         return state, tasks_of(state.state_details.flow_run_id, count)
 
@@ -50,13 +50,19 @@ def names(tasks) -> dict[str, str]:
     return {task: state.name for task, state in tasks.items()}
 
 
-def logs_of(flow_run: UUID) -> str:
+def logged(flow_run: UUID, text: str) -> bool:
+    """Whether the run's logs on the server have the text; they are sent every few seconds."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 
+    of = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run]))
     with get_client(sync_client=True) as client:
-        logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run])), 200, 0)
-    return "\n".join(log.message for log in logs)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if any(text in log.message for log in client.read_logs(of, 200, 0)):
+                return True
+            time.sleep(0.2)
+    return False
 
 
 def test_ran_then_cached(pipeline, served, capfd):
@@ -64,14 +70,14 @@ def test_ran_then_cached(pipeline, served, capfd):
     assert state.is_completed()
     assert list(tasks) == TASKS and set(names(tasks).values()) == {"Ran"}
     assert served.steps() == ["prepare.txt", "protonet.txt", "maml.txt"]
-    assert "stepping to maml.txt" in logs_of(state.state_details.flow_run_id)
+    assert logged(state.state_details.flow_run_id, "stepping to maml.txt")
     out, err = capfd.readouterr()
     assert "train@maml\n  stepping to maml.txt\n" in out and err == ""
 
     state, tasks = pipeline()
     assert list(tasks) == TASKS and set(names(tasks).values()) == {"Cached"}
     assert served.steps() == []
-    assert "everything was cached (4 stages)" in logs_of(state.state_details.flow_run_id)
+    assert logged(state.state_details.flow_run_id, "everything was cached (4 stages)")
     assert capfd.readouterr().out == ""
 
     served.dvc("repro", "-q")
