@@ -175,8 +175,20 @@ def stage_command(root: Path, name: str) -> tuple[str, list[str]]:
     return words[2].rsplit(".", 1)[1], words[3:]
 
 
-@pytest.mark.parametrize("stage", ["prepare", "split", "train@protonet", "train@maml", "evaluate", "export"])
-@pytest.mark.parametrize("moment", [0.5, 2.5, 4.5])
+MOMENTS = [  # seconds after its start, in its imports and in its work
+    ("prepare", 0.5),
+    ("prepare", 1.5),
+    ("split", 1.5),
+    ("train@protonet", 3.5),
+    ("train@maml", 5.0),
+    ("evaluate", 3.5),
+    ("evaluate", 6.0),
+    ("export", 4.0),
+    ("export", 7.0),
+]
+
+
+@pytest.mark.parametrize(("stage", "moment"), MOMENTS)
 def test_a_killed_stage_leaves_nothing_half_and_a_rerun_ends_the_same(done, tmp_path, stage, moment):
     root = tmp_path / "copy"
     shutil.copytree(done[0], root, symlinks=True)
