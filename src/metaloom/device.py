@@ -1,10 +1,15 @@
-"""The one place that decides where tensors live."""
+"""The one place that decides where tensors live, and prepares it."""
 
 from __future__ import annotations
+
+import ctypes
+import os
 
 import torch
 
 from metaloom.errors import MetaloomError
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
 def choose_device(name: str) -> torch.device:
@@ -19,4 +24,18 @@ def choose_device(name: str) -> torch.device:
     if not present[name]:
         here = ", ".join(kind for kind, there in present.items() if there)
         raise MetaloomError(f"params.yaml: device: {name} is not available here ({here}); set device: auto")
+    if name == "cpu":
+        keep_freed_memory()
     return torch.device(name)
+
+
+def keep_freed_memory() -> bool:
+    """Have malloc keep what is freed for the next step; False where the C library has no such switch.
+
+    By default glibc returns large blocks to the system at once, and a training step, which frees and takes the
+    same hundreds of MB again and again, spends a third of its time on page faults.
+    """
+    if os.name != "posix":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and mallopt(M_MMAP_MAX, 0) == 1 and mallopt(M_TRIM_THRESHOLD, 2**31 - 1) == 1

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metaloom.baselines import SINGLE_TASK_LEARNERS
 from metaloom.config import EvaluateSettings
+from metaloom.device import keep_freed_memory
 from metaloom.methods import Learner
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.training import scores
@@ -124,6 +125,7 @@ def _one_episode(
     seed: int,
 ) -> np.ndarray:
     torch.set_num_threads(1)
+    keep_freed_memory()
     labels = torch.arange(support.shape[0]).repeat_interleave(support.shape[1])
     support_x, query_x = (normalisation(torch.from_numpy(each)).flatten(0, 1) for each in (support, query))
     return SINGLE_TASK_LEARNERS[name](getattr(settings, name), network, support_x, labels, query_x, seed)
