@@ -45,9 +45,9 @@ def main(dataset: str, splits: str, models: str, evaluation: str, metrics: str) 
 
 
 def _accuracy_table(summary: dict) -> pd.DataFrame:
-    """For `dvc plots`: one row a learner and setting."""
+    """For `dvc plots`: one bar a setting and learner."""
     return pd.DataFrame(
-        {"learner": learner, "setting": setting, **figures}
+        {"bar": f"{setting} {learner}", **figures}
         for learner, by_setting in summary.items()
         for setting, figures in by_setting.items()
     )
