@@ -36,9 +36,9 @@ TINY = {  # a whole pipeline in about a minute
 }
 
 
-def draw_shapes(folder: Path, domains: int = 10, classes: int = 4, examples: int = 8) -> None:
+def draw_shapes(folder: Path, domains: int = 10, classes: int = 4, examples: int = 8, seed: int = 0) -> None:
     """A folder of domain/class/*.png: each class a polygon of its own, each example a jittered drawing of it."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for domain in range(domains):
         for name in range(classes):
             corners = rng.uniform(4, 24, (3 + name % 3, 2))
