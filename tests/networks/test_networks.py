@@ -31,8 +31,8 @@ def test_conv4_is_the_network_of_the_papers(channels):
     x = torch.randn(6, channels, 28, 28)
     theirs = torch_conv4(weights, channels)
     expected = theirs(x)
-    for differentiable in (False, True):
-        embedding, statistics = ours(weights, x, differentiable=differentiable)
+    for twice in (False, True):
+        embedding, statistics = ours(weights, x, twice=twice)
         torch.testing.assert_close(embedding, expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(statistics["2.mean"], theirs[9].running_mean, rtol=1e-4, atol=1e-5)
         unbiased = statistics["1.variance"] * (6 * 14 * 14 / (6 * 14 * 14 - 1))
@@ -56,7 +56,7 @@ def test_shapes_and_independence_of_the_batch(norm, size):
 def test_given_statistics_carry_gradients():
     net = network()
     weights = {k: v.requires_grad_() for k, v in net.init(torch.Generator().manual_seed(0)).items()}
-    _, statistics = net(weights, torch.randn(4, 1, 28, 28), differentiable=True)
+    _, statistics = net(weights, torch.randn(4, 1, 28, 28), twice=True)
     query, _ = net(weights, torch.randn(3, 1, 28, 28), statistics)
     (gradient,) = torch.autograd.grad(query.square().sum(), statistics["1.mean"])
     assert gradient.abs().sum() > 0

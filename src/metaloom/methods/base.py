@@ -16,11 +16,17 @@ from metaloom.config import MethodSettings
 from metaloom.networks import Network, Tensors
 
 
-class Head(NamedTuple):
-    """A linear classifier over embeddings."""
+TASKS_AT_A_TIME = 4  # that are adapted together: enough to share a step's overhead, few enough for the cache
 
-    weight: Float[Tensor, "n_way embed"]
-    bias: Float[Tensor, " n_way"]
+
+class Head(NamedTuple):
+    """A linear classifier over embeddings, or one for each task."""
+
+    weight: Float[Tensor, "*task n_way embed"]
+    bias: Float[Tensor, "*task n_way"]
+
+    def logits(self, z: Float[Tensor, "*task item embed"]) -> Float[Tensor, "*task item n_way"]:
+        return z @ self.weight.mT + self.bias.unsqueeze(-2)
 
 
 @dataclass(frozen=True)
@@ -49,16 +55,20 @@ class Params:
 
 @dataclass(frozen=True)
 class TaskModel:
-    """A network and a linear head for one task; every statistic is fixed, so no query sees another."""
+    """A network and a linear head for one task, or stacked for several; every statistic is fixed, so no query
+    sees another."""
 
     network: Network
     weights: Tensors
     statistics: Tensors
     head: Head
 
-    def logits(self, x: Float[Tensor, "query channel height width"]) -> Float[Tensor, "query n_way"]:
-        embedding, _ = self.network(self.weights, x, self.statistics)
-        return F.linear(embedding, *self.head)
+    def logits(
+        self, x: Float[Tensor, "*task query channel height width"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*task query n_way"]:
+        """Scores whose softmax are probabilities; a generator turns dropout on."""
+        embedding, _ = self.network(self.weights, x, self.statistics, generator=generator)
+        return self.head.logits(embedding)
 
 
 @dataclass(frozen=True)
@@ -74,9 +84,10 @@ class Episodes:
     def __len__(self) -> int:
         return len(self.support_x)
 
-    def one_by_one(self) -> Iterator[Episodes]:
-        for task in range(len(self)):
-            part = slice(task, task + 1)
+    def split(self, tasks: int) -> Iterator[Episodes]:
+        """The same in parts of so many tasks."""
+        for start in range(0, len(self), tasks):
+            part = slice(start, start + tasks)
             yield replace(self, support_x=self.support_x[part], query_x=self.query_x[part])
 
 
@@ -95,26 +106,37 @@ class Method(ABC):
     def adapt(
         self,
         params: Params,
-        support_x: Float[Tensor, "support channel height width"],
+        support_x: Float[Tensor, "*task support channel height width"],
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> TaskModel:
-        """The model of one task: pure, and differentiable with respect to `params` where autograd records."""
+        """The model of one task, or of several whose labels are the same.
+
+        Pure, and differentiable with respect to `params` where autograd records.
+        """
 
     def chunks(self, episodes: Episodes) -> Iterator[Episodes]:
-        """The parts of a meta-batch that go backward one at a time: one task, so memory does not grow."""
-        return episodes.one_by_one()
+        """The parts of a meta-batch that go backward one at a time, so that memory does not grow with it."""
+        return episodes.split(TASKS_AT_A_TIME)
 
-    def loss(self, params: Params, episodes: Episodes) -> tuple[Float[Tensor, ""], Params]:
-        """Mean NLL of the queries after adaptation, and the parameters with their statistics moved on."""
-        losses = [
-            F.cross_entropy(
-                self.adapt(params, support_x, episodes.support_y, episodes.n_way).logits(query_x),
-                episodes.query_y,
-            )
-            for support_x, query_x in zip(episodes.support_x, episodes.query_x, strict=True)
-        ]
-        return torch.stack(losses).mean(), params
+    def loss(
+        self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0
+    ) -> tuple[Float[Tensor, ""], Params]:
+        """Mean NLL of the queries after adaptation, and the parameters with their statistics moved on.
+
+        Args:
+            params: where autograd records.
+            episodes: tasks of one shape.
+            generator: for dropout; None drops nothing.
+            progress: share of the training budget that is spent.
+        """
+        model = self.adapt(params, episodes.support_x, episodes.support_y, episodes.n_way)
+        return query_loss(model.logits(episodes.query_x, generator), episodes.query_y), params
+
+
+def query_loss(logits: Float[Tensor, "task query n_way"], labels: Int[Tensor, " query"]) -> Float[Tensor, ""]:
+    """Mean NLL over the queries of all tasks."""
+    return F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)))
 
 
 class EmbeddingMethod(Method):
@@ -126,11 +148,11 @@ class EmbeddingMethod(Method):
     def head(
         self,
         params: Params,
-        support_z: Float[Tensor, "support embed"],
+        support_z: Float[Tensor, "*task support embed"],
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> Head:
-        """The head for one task from its support embeddings."""
+        """The head for a task from its support embeddings, or one for each of several."""
 
     def init(self, generator: torch.Generator) -> Params:
         weights = self.network.init(generator)
@@ -140,30 +162,31 @@ class EmbeddingMethod(Method):
         start = {k: torch.full_like(v, float(k.endswith("variance"))) for k, v in statistics.items()}
         return Params(weights, start)
 
-    def embed(self, params: Params, x: Float[Tensor, "item channel height width"]) -> Float[Tensor, "item embed"]:
+    def embed(
+        self, params: Params, x: Float[Tensor, "*task item channel height width"]
+    ) -> Float[Tensor, "*task item embed"]:
         return self.network(params.weights, x, params.statistics)[0]
 
     def adapt(
         self,
         params: Params,
-        support_x: Float[Tensor, "support channel height width"],
+        support_x: Float[Tensor, "*task support channel height width"],
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> TaskModel:
         head = self.head(params, self.embed(params, support_x), support_y, n_way)
         return TaskModel(self.network, params.weights, params.statistics, head)
 
-    def chunks(self, episodes: Episodes) -> Iterator[Episodes]:
-        yield episodes
+    def loss(
+        self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0
+    ) -> tuple[Float[Tensor, ""], Params]:
+        """As for any method, but all images of a task pass the network together, under their own statistics."""
+        images = torch.cat([episodes.support_x, episodes.query_x], dim=1)
+        z, statistics = self.network(params.weights, images, generator=generator)
+        n_support = episodes.support_x.shape[1]
+        head = self.head(params, z[:, :n_support], episodes.support_y, episodes.n_way)
+        loss = query_loss(head.logits(z[:, n_support:]), episodes.query_y)
+        return loss, replace(params, statistics=self._moved(params.statistics, statistics))
 
-    def loss(self, params: Params, episodes: Episodes) -> tuple[Float[Tensor, ""], Params]:
-        """As for any method, but all images pass the network together, under their common statistics."""
-        tasks, support = episodes.support_x.shape[:2]
-        images = torch.cat([episodes.support_x, episodes.query_x], dim=1).flatten(0, 1)
-        embedding, statistics = self.network(params.weights, images)
-        losses = []
-        for z in embedding.unflatten(0, (tasks, -1)):
-            head = self.head(params, z[:support], episodes.support_y, episodes.n_way)
-            losses.append(F.cross_entropy(F.linear(z[support:], *head), episodes.query_y))
-        running = {k: v.lerp(statistics[k].detach(), self.momentum) for k, v in params.statistics.items()}
-        return torch.stack(losses).mean(), replace(params, statistics=running)
+    def _moved(self, running: Tensors, of_tasks: Tensors) -> Tensors:
+        return {k: v.lerp(of_tasks[k].detach().mean(dim=0), self.momentum) for k, v in running.items()}

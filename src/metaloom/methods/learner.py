@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -214,7 +213,7 @@ class Learner:
         z = torch.cat([method.embed(params, self.normalisation(images[part])) for part in used.split(BATCH)])
 
         def logits_of(support: Tensor, query: Tensor, labels: Tensor, n_way: int) -> Tensor:
-            return F.linear(z[place[query]], *method.head(params, z[place[support]], labels, n_way))
+            return method.head(params, z[place[support]], labels, n_way).logits(z[place[query]])
 
         return logits_of
 

@@ -14,10 +14,14 @@ take the queries' own, which makes a prediction depend on its neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd import Function
 
 from metaloom.config import MamlSettings
 from metaloom.methods.base import Head, Method, Params, TaskModel
@@ -39,33 +43,36 @@ class Maml(Method):
     def adapt(
         self,
         params: Params,
-        support_x: Float[Tensor, "support channel height width"],
+        support_x: Float[Tensor, "*task support channel height width"],
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> TaskModel:
+        stacked = support_x if support_x.dim() == 5 else support_x[None]
         training = torch.is_grad_enabled()
         with torch.enable_grad():
-            weights = self._start(params, n_way, training)
+            weights = self._start(params, len(stacked), n_way, training)
             for _ in range(self.settings.inner_steps):
-                embedding, _ = self.network(weights, support_x)
-                loss = F.cross_entropy(F.linear(embedding, weights["head.weight"], weights["head.bias"]), support_y)
-                weights = self._step(weights, loss, training and not self.settings.first_order)
-        statistics: Tensors = {}
-        if self.settings.norm == "batch":
-            with torch.set_grad_enabled(training):
-                _, statistics = self.network(weights, support_x, differentiable=True)
+                weights = self._step(weights, stacked, support_y, training)
+        with torch.set_grad_enabled(training):
+            statistics = self.network(weights, stacked)[1] if self.settings.norm == "batch" else {}
+        if support_x.dim() == 4:
+            weights, statistics = ({k: v[0] for k, v in each.items()} for each in (weights, statistics))
         head = Head(weights.pop("head.weight"), weights.pop("head.bias"))
         return TaskModel(self.network, weights, statistics, head)
 
-    def _start(self, params: Params, n_way: int, training: bool) -> Tensors:
-        weights = dict(params.weights)
-        if not training:
-            weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-        head = weights.pop(HEAD).expand(n_way, -1)
-        return weights | {"head.weight": head, "head.bias": torch.zeros_like(head[:, 0], requires_grad=True)}
+    def _start(self, params: Params, tasks: int, n_way: int, training: bool) -> Tensors:
+        """The shared weights, for every task; the head is one learned vector for every class."""
+        shared = params.weights if training else {k: v.detach().requires_grad_() for k, v in params.weights.items()}
+        weights = {name: weight.expand(tasks, *weight.shape) for name, weight in shared.items()}
+        head = weights.pop(HEAD).unsqueeze(1).expand(-1, n_way, -1)
+        return weights | {"head.weight": head, "head.bias": torch.zeros_like(head[..., 0], requires_grad=True)}
 
-    def _step(self, weights: Tensors, loss: Tensor, create_graph: bool) -> Tensors:
-        gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph)
+    def _step(self, weights: Tensors, x: Tensor, y: Tensor, training: bool) -> Tensors:
+        second_order = training and not self.settings.first_order
+        embedding, _ = self.network(weights, x, twice=second_order)
+        logits = Head(weights["head.weight"], weights["head.bias"]).logits(embedding)
+        loss = F.cross_entropy(logits.flatten(0, 1), y.repeat(len(x)), reduction="sum") / len(y)
+        gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=second_order)
         return {
             name: weight - self.settings.inner_rate * gradient
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True)

@@ -19,17 +19,17 @@ class ProtoNet(EmbeddingMethod):
     def head(
         self,
         params: Params,
-        support_z: Float[Tensor, "support embed"],
+        support_z: Float[Tensor, "*task support embed"],
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> Head:
         prototypes = prototypes_of(support_z, support_y, n_way)
-        return Head(2 * prototypes, -prototypes.square().sum(dim=1))
+        return Head(2 * prototypes, -prototypes.square().sum(dim=-1))
 
 
 def prototypes_of(
-    support_z: Float[Tensor, "support embed"], support_y: Int[Tensor, " support"], n_way: int
-) -> Float[Tensor, "{n_way} embed"]:
+    support_z: Float[Tensor, "*task support embed"], support_y: Int[Tensor, " support"], n_way: int
+) -> Float[Tensor, "*task {n_way} embed"]:
     """Mean embedding of each class."""
     member = (support_y == torch.arange(n_way, device=support_y.device)[:, None]).to(support_z.dtype)
     return member @ support_z / member.sum(dim=1, keepdim=True)

@@ -139,7 +139,7 @@ class Trainer:
         total = 0.0
         state.optimiser.zero_grad()
         for chunk in self.learner.method.chunks(episodes):
-            loss, state.params = self.learner.method.loss(state.params, chunk)
+            loss, state.params = self.learner.method.loss(state.params, chunk, progress=self._progress(state))
             share = len(chunk) / len(episodes)
             (loss * share).backward()
             total += float(loss.detach()) * share

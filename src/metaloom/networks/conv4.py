@@ -14,35 +14,23 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from metaloom.networks.norm import init_norm, normalise
+from metaloom.networks.base import Network, Tensors
+from metaloom.networks.cpu import Activation, Pooled, convolve_and_pool
+from metaloom.networks.layers import EPSILON, convolution, dropped, groups_of, init_norm, normalise, on_cpu
 
-Tensors = dict[str, Tensor]
 BLOCKS = 4
 
 
 @dataclass(frozen=True)
-class Conv4:
-    """A pure function of its weights: `network(weights, x) → (embedding, statistics)`.
-
-    Args:
-        channels: input channels.
-        width: channels of every block.
-        image_size: side of the square input, in pixels.
-        norm: "batch", "group" or "none".
-    """
-
-    channels: int
-    width: int
-    image_size: int
-    norm: str
+class Conv4(Network):
+    """Width: channels of every block."""
 
     @property
     def embed(self) -> int:
-        """Length of an embedding."""
         return self.width * (self.image_size // 2**BLOCKS) ** 2
 
     def init(self, generator: torch.Generator) -> Tensors:
-        """Fresh weights on the generator's device: He-normal convolutions, norms at one and zero."""
+        """He-normal convolutions, norms at one and zero."""
         weights: Tensors = {}
         channels = self.channels
         for block in range(BLOCKS):
@@ -56,25 +44,84 @@ class Conv4:
     def __call__(
         self,
         weights: Tensors,
-        x: Float[Tensor, "batch channel height width"],
+        x: Float[Tensor, "*task example channel height width"],
         statistics: Tensors | None = None,
-        differentiable: bool = False,
-    ) -> tuple[Float[Tensor, "batch embed"], Tensors]:
-        """Embed normalised images.
-
-        Args:
-            weights: as `init` makes them.
-            x: images.
-            statistics: batch norm's means and variances to use; None takes those of `x`.
-            differentiable: the returned statistics carry gradients.
-
-        Returns:
-            The embeddings and the statistics that were used (none unless the norm is "batch").
-        """
+        *,
+        twice: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Float[Tensor, "*task example embed"], Tensors]:
+        if on_cpu(x) and not (self.dropout and generator):
+            return self._on_cpu(weights, x, statistics, twice)
         used: Tensors = {}
         for block in range(BLOCKS):
-            kernel = weights[f"{block}.conv"].contiguous(memory_format=torch.channels_last)
-            x = F.conv2d(x, kernel, padding=1)
-            x = normalise(self.norm, x, weights, f"{block}.", statistics, used, differentiable)
-            x = F.relu(F.max_pool2d(x, 2))  # in the papers ReLU comes first: the same values, on four times the pixels
-        return x.flatten(1), used
+            x = convolution(x, weights[f"{block}.conv"], twice)
+            x = normalise(self.norm, x, weights, f"{block}.", statistics, used, twice=twice)
+            # in the papers ReLU comes first: the same values, on four times the pixels
+            x = F.relu(F.max_pool2d(x.flatten(0, -4), 2).unflatten(0, x.shape[:-3]))
+            x = dropped(x, self.dropout, generator)
+        return x.flatten(-3), used
+
+    def _on_cpu(
+        self, weights: Tensors, x: Tensor, statistics: Tensors | None, twice: bool
+    ) -> tuple[Tensor, Tensors]:
+        lead = x.shape[:-3]
+        tasks = lead[0] if len(lead) == 2 else 1
+        used: Tensors = {}
+        maps, gain, bias = x.flatten(0, -4), None, None
+        sums = self.norm == "group" or (self.norm == "batch" and statistics is None)
+        for block in range(BLOCKS):
+            kernel, sign = weights[f"{block}.conv"], None
+            if self.norm != "none":
+                sign = torch.where(weights[f"{block}.scale"].detach() < 0, -1.0, 1.0).to(kernel.dtype)
+                kernel = kernel * sign[..., None, None, None]
+            pooled = convolve_and_pool(maps, gain, bias, kernel.expand(tasks, *kernel.shape[-4:]), sums, twice)
+            pixels = maps.shape[-2] * maps.shape[-1]
+            maps = pooled.maps
+            gain, bias = self._affine(pooled, pixels, weights, f"{block}.", sign, statistics, used, lead)
+        return Activation.apply(maps, gain, bias).flatten(1).unflatten(0, lead), used
+
+    def _affine(
+        self,
+        pooled: Pooled,
+        pixels: int,
+        weights: Tensors,
+        prefix: str,
+        sign: Tensor | None,
+        statistics: Tensors | None,
+        used: Tensors,
+        lead: torch.Size,
+    ) -> tuple[Tensor, Tensor]:
+        """The norm as gain and bias of every example and channel."""
+        shift = weights[f"{prefix}shift"]
+        if sign is None:
+            return _by_example(torch.ones_like(shift), lead), _by_example(shift, lead)
+        scale = weights[f"{prefix}scale"] * sign
+        if self.norm == "group":
+            mean, variance = _group_moments(pooled, pixels, _by_example(sign, lead), groups_of(self.width))
+            gain = _by_example(scale, lead) * torch.rsqrt(variance + EPSILON)
+            return gain, _by_example(shift, lead) - mean * _by_example(sign, lead) * gain
+        if statistics is None:
+            mean, square = (each.unflatten(0, lead).mean(dim=-2) / pixels for each in (pooled.total, pooled.squares))
+            mean, variance = mean * sign, (square - mean.square()).clamp(min=0)
+        else:
+            mean, variance = statistics[f"{prefix}mean"], statistics[f"{prefix}variance"]
+        used[f"{prefix}mean"], used[f"{prefix}variance"] = mean, variance
+        gain = scale * torch.rsqrt(variance + EPSILON)
+        return _by_example(gain, lead), _by_example(shift - mean * sign * gain, lead)
+
+
+def _by_example(values: Float[Tensor, "*task channel"], lead: torch.Size) -> Float[Tensor, "example channel"]:
+    """Values of all examples, or of each task, repeated for every example of all tasks."""
+    if values.dim() == 1:
+        return values.expand(math.prod(lead), -1)
+    return values.repeat_interleave(lead[-1], dim=0)
+
+
+def _group_moments(
+    pooled: Pooled, pixels: int, sign: Float[Tensor, "example channel"], groups: int
+) -> tuple[Float[Tensor, "example channel"], Float[Tensor, "example channel"]]:
+    """Each channel's mean and variance are those of its group, as they are without the signs."""
+    sums = (pooled.total * sign, pooled.squares)
+    mean, square = (each.unflatten(1, (groups, -1)).mean(dim=2, keepdim=True) / pixels for each in sums)
+    moments = (mean, (square - mean.square()).clamp(min=0))
+    return tuple(each.expand(-1, -1, pooled.maps.shape[1] // groups).flatten(1) for each in moments)

@@ -1,0 +1,181 @@
+"""Convolution, pooling and activation whose gradients are differentiated again, on a CPU.
+
+torch's own second derivative of a convolution is a convolution with a kernel as large as the map, several times
+slower than the ones of ordinary shape that it also is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from metaloom.networks.cpu import kernels as kernel
+from metaloom.networks.cpu.parts import channels_last, empty, flat, gradients, over, parts_of, pixels
+
+
+class Convolution(Function):
+    """Convolution of (example, …) with kernels (task, out, channel, k, k), k odd, as many examples for each task."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernels: Tensor) -> Tensor:  # type: ignore[override]
+        x = channels_last(x)
+        ctx.save_for_backward(x, kernels)
+        return _convolved(x, kernels)
+
+    @staticmethod
+    def backward(ctx: Any, d_y: Tensor) -> Any:  # type: ignore[override]
+        x, kernels = ctx.saved_tensors
+        return _ConvolutionGradients.apply(d_y, x, kernels, ctx.needs_input_grad[0])
+
+
+class _ConvolutionGradients(Function):
+    @staticmethod
+    def forward(ctx: Any, d_y: Tensor, x: Tensor, kernels: Tensor, needs_x: bool) -> Any:  # type: ignore[override]
+        d_y = channels_last(d_y)
+        ctx.save_for_backward(d_y, x, kernels)
+        ctx.set_materialize_grads(False)
+        return _gradients(d_y, x, kernels, needs_x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, to_x: Tensor | None, to_kernels: Tensor | None) -> Any:  # type: ignore[override]
+        """The gradients are bilinear: of d_y and the kernels, and of d_y and x."""
+        d_y, x, kernels = ctx.saved_tensors
+        to_d_y = d_x = d_kernels = None
+        if to_kernels is not None:
+            to_d_y = _convolved(x, to_kernels)
+            d_x = _gradients(d_y, x, to_kernels, True, False)[0] if ctx.needs_input_grad[1] else None
+        if to_x is not None:
+            to_x = channels_last(to_x)
+            through_x = _convolved(to_x, kernels)
+            to_d_y = through_x if to_d_y is None else to_d_y.add_(through_x)
+            d_kernels = _gradients(d_y, to_x, kernels, False)[1]
+        return to_d_y, d_x, d_kernels, None
+
+
+class Activation(Function):
+    """relu(x · gain + bias), the affine map one for each example and channel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:  # type: ignore[override]
+        x, out = channels_last(x), empty(x, x.shape)
+        kernel.activate(flat(x), *_arrays(gain, bias), flat(out))
+        ctx.save_for_backward(x, gain, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor) -> Any:  # type: ignore[override]
+        return _ActivationGradients.apply(d_out, *ctx.saved_tensors)
+
+
+class _ActivationGradients(Function):
+    @staticmethod
+    def forward(ctx: Any, d_out: Tensor, x: Tensor, gain: Tensor, out: Tensor) -> Any:  # type: ignore[override]
+        d_out, d_x = channels_last(d_out), torch.empty_like(x)
+        d_gain, d_bias = torch.empty_like(gain), torch.empty_like(gain)
+        kernel.activate_gradient(flat(d_out), flat(out), flat(x), *_arrays(gain), flat(d_x), *_arrays(d_gain, d_bias))
+        ctx.save_for_backward(d_out, x, gain, out)
+        return d_x, d_gain, d_bias
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, to_x: Tensor, to_gain: Tensor, to_bias: Tensor) -> Any:  # type: ignore[override]
+        d_out, x, gain, out = ctx.saved_tensors
+        to_d_out, d_x, d_gain = torch.empty_like(x), torch.empty_like(x), torch.empty_like(gain)
+        kernel.activate_second(
+            flat(channels_last(to_x)),
+            *_arrays(to_gain, to_bias),
+            *map(flat, (d_out, out, x)),
+            *_arrays(gain),
+            flat(to_d_out),
+            flat(d_x),
+            *_arrays(d_gain),
+        )
+        return to_d_out, d_x, d_gain, None
+
+
+class PoolAndSum(Function):
+    """2×2 max-pooling, and each channel's sum and sum of squares over an example's pixels before it."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor) -> Any:  # type: ignore[override]
+        y = channels_last(y)
+        shape = (*y.shape[:2], y.shape[2] // 2, y.shape[3] // 2)
+        maps, place = empty(y, shape), empty(y, shape, torch.uint8)
+        total, squares = y.new_empty(2, *y.shape[:2])
+        kernel.pool(pixels(y), pixels(maps), pixels(place))
+        kernel.pixel_sums(flat(y), *_arrays(total, squares))
+        ctx.save_for_backward(y, place)
+        return maps, total, squares
+
+    @staticmethod
+    def backward(ctx: Any, d_maps: Tensor, d_total: Tensor, d_squares: Tensor) -> Any:  # type: ignore[override]
+        return _PoolAndSumGradient.apply(d_maps, d_total, d_squares, *ctx.saved_tensors)
+
+
+class _PoolAndSumGradient(Function):
+    @staticmethod
+    def forward(ctx: Any, d_maps: Tensor, d_total: Tensor, d_squares: Tensor, y: Tensor, place: Tensor) -> Tensor:  # type: ignore[override]
+        d_y = torch.empty_like(y)
+        ctx.save_for_backward(d_squares, y, place)
+        kernel.unpool(
+            pixels(y), *_arrays(d_total, d_squares), pixels(channels_last(d_maps)), pixels(place), pixels(d_y)
+        )
+        return d_y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, to_d_y: Tensor) -> Any:  # type: ignore[override]
+        d_squares, y, place = ctx.saved_tensors
+        to_maps, d_y = empty(y, place.shape), torch.empty_like(y)
+        to_total, to_squares = torch.empty_like(d_squares), torch.empty_like(d_squares)
+        kernel.unpool_second(
+            pixels(channels_last(to_d_y)),
+            pixels(y),
+            *_arrays(d_squares),
+            pixels(place),
+            pixels(to_maps),
+            *_arrays(to_total, to_squares),
+            pixels(d_y),
+        )
+        return to_maps, to_total, to_squares, d_y, None
+
+
+def _arrays(*values: Tensor) -> list[Any]:
+    return [each.detach().contiguous().numpy() for each in values]
+
+
+def _convolved(x: Tensor, kernels: Tensor) -> Tensor:
+    y = empty(x, (len(x), kernels.shape[1], *x.shape[2:]))
+
+    def work(task: int, part: slice) -> None:
+        y[part] = F.conv2d(x[part], kernels[task], padding=kernels.shape[-1] // 2)
+
+    over(parts_of(x, kernels), work)
+    return y
+
+
+def _gradients(
+    d_y: Tensor, x: Tensor, kernels: Tensor, needs_x: bool, needs_kernels: bool = True
+) -> tuple[Tensor | None, Tensor | None]:
+    d_x = torch.empty_like(x) if needs_x else None
+
+    def work(task: int, part: slice) -> Tensor | None:
+        d_part, d_kernel = gradients(d_y[part], x[part], kernels[task], (needs_x, needs_kernels))
+        if d_x is not None and d_part is not None:
+            d_x[part] = d_part
+        return d_kernel
+
+    parts = parts_of(x, kernels)
+    done = over(parts, work)
+    if not needs_kernels:
+        return d_x, None
+    d_kernels = torch.zeros(kernels.shape, dtype=kernels.dtype)
+    for (task, _), d_kernel in zip(parts, done, strict=True):
+        d_kernels[task] += d_kernel
+    return d_x, d_kernels

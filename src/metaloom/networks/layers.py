@@ -1,0 +1,124 @@
+"""Layers as pure functions, with or without a leading task axis on the input and on the weights.
+
+This is the form for GPUs, for export and for every network; `metaloom.networks.cpu` has conv4's block in the
+form that a CPU likes, and second derivatives that it likes for all.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from metaloom.networks.base import Tensors
+from metaloom.networks.cpu import Convolution
+
+EPSILON = 1e-5
+GROUPS = 8  # at most; a group has at least four channels, as a deep map may have a single pixel
+
+
+def convolution(
+    x: Float[Tensor, "*task example channel height width"], kernel: Float[Tensor, "*any out channel k k"], twice: bool
+) -> Float[Tensor, "*task example out height width"]:
+    """A convolution that keeps the size (k is odd), with one kernel for all or one for each task.
+
+    On a CPU tasks go one after the other, on other devices together as groups of one convolution.
+    """
+    lead, flat = x.shape[:-3], x.flatten(0, -4)
+    stacked = kernel if kernel.dim() == 5 else kernel[None]
+    if on_cpu(x) and (twice or len(stacked) > 1):
+        return Convolution.apply(flat, stacked).unflatten(0, lead)
+    if len(stacked) == 1:
+        layout = torch.channels_last if on_cpu(x) else torch.preserve_format
+        return F.conv2d(flat, stacked[0].contiguous(memory_format=layout), padding=kernel.shape[-1] // 2).unflatten(0, lead)
+    together = x.transpose(0, 1).flatten(1, 2)  # (example, task · channel, height, width)
+    y = F.conv2d(together, stacked.flatten(0, 1), padding=kernel.shape[-1] // 2, groups=len(stacked))
+    return y.unflatten(1, (len(stacked), -1)).transpose(0, 1)
+
+
+def linear(
+    x: Float[Tensor, "*task example inputs"], weight: Float[Tensor, "*any outputs inputs"]
+) -> Float[Tensor, "*task example outputs"]:
+    return x @ weight.mT
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Whether to take the CPU's form: not while torch traces a graph that may run elsewhere."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def dropped(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
+    """Dropout: Srivastava et al., 2014. What is left is scaled up, so that the mean stays."""
+    if share == 0 or generator is None:
+        return x
+    kept = torch.rand(x.shape, generator=generator, device=x.device) >= share
+    return x * kept / (1 - share)
+
+
+def init_norm(norm: str, width: int, prefix: str, device: torch.device) -> Tensors:
+    """Scale and shift of a norm over `width` channels; a plain shift where there is no norm."""
+    shift = {f"{prefix}shift": torch.zeros(width, device=device)}
+    return shift if norm == "none" else {f"{prefix}scale": torch.ones(width, device=device)} | shift
+
+
+def normalise(
+    norm: str,
+    x: Float[Tensor, "*task_example channel_pixels"] | Tensor,
+    weights: Tensors,
+    prefix: str,
+    statistics: Tensors | None,
+    used: Tensors,
+    *,
+    pixels: int = 2,
+    twice: bool = False,
+) -> Tensor:
+    """Normalise `x`, (*task, example, channel) and as many axes of pixels as `pixels` says.
+
+    Batch norm takes the given statistics, or those of each task's examples, and notes them in `used`. With
+    statistics that are given it is an affine map, so that a prediction cannot depend on its batch. Those noted
+    carry gradients if `twice`; if not, torch's fused kernel does it all, many times faster.
+    """
+    shift = _spread(weights[f"{prefix}shift"], pixels)
+    if norm == "none":
+        return x + shift
+    scale = weights[f"{prefix}scale"]
+    if norm == "group":
+        flat = x.flatten(0, x.dim() - pixels - 2)
+        y = F.group_norm(flat, groups_of(flat.shape[1]), eps=EPSILON).view_as(x)
+        return torch.addcmul(shift, y, _spread(scale, pixels))
+    mean_name, variance_name = f"{prefix}mean", f"{prefix}variance"
+    if statistics is None and not twice and x.dim() == pixels + 2:
+        y, used[mean_name], used[variance_name] = _fused(x, scale, weights[f"{prefix}shift"])
+        return y
+    mean, variance = _moments(x, pixels) if statistics is None else (statistics[mean_name], statistics[variance_name])
+    used[mean_name], used[variance_name] = mean, variance
+    gain = scale * torch.rsqrt(variance + EPSILON)
+    return torch.addcmul(_spread(weights[f"{prefix}shift"] - mean * gain, pixels), x, _spread(gain, pixels))
+
+
+def groups_of(channels: int) -> int:
+    return math.gcd(max(channels // 4, 1), GROUPS)
+
+
+def _spread(values: Float[Tensor, "*task channel"], pixels: int) -> Tensor:
+    """With an axis for the examples (where there is one for tasks) and for the pixels."""
+    values = values.unsqueeze(-2) if values.dim() == 2 else values
+    return values[(..., *[None] * pixels)]
+
+
+def _fused(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch norm in training mode; the mean and (biased) variance come from its running buffers."""
+    mean, variance = torch.zeros_like(scale), torch.ones_like(scale)
+    y = F.batch_norm(x, mean, variance, scale, shift, training=True, momentum=1.0, eps=EPSILON)
+    n = x.numel() // x.shape[1]
+    return y, mean, variance * ((n - 1) / n)
+
+
+def _moments(x: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel; over a flat view, as torch's reduction of three axes is slow."""
+    flat = x.movedim(-1 - pixels, -1).flatten(-2 - pixels, -2)
+    mean = flat.mean(dim=-2)
+    return mean, (flat - mean.unsqueeze(-2)).square().mean(dim=-2)
