@@ -24,7 +24,7 @@ def test_settings_are_frozen(settings):
         ({"train.n_shot": 0}, "train.n_shot: input should be greater than or equal to 1"),
         ({"train.n_shot": "many"}, "it is 'many'"),
         ({"maml.norm": "layer"}, "'batch', 'group' or 'none'"),
-        ({"methods": ["mamml"]}, "'protonet' or 'maml'"),
+        ({"methods": ["mamml"]}, "'shared' or 'bank'"),
         ({"episodes.settings": ["five"]}, "write ways"),
         ({"train.select_on": "7w1s"}, "not in episodes.settings"),
         ({"split.test": 1.5}, "split.test: .*less than 1"),

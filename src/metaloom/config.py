@@ -18,7 +18,7 @@ PARAMS = "params.yaml"
 SPLITS = ("train", "validation", "test")
 DOMAIN_SUFFIX = "_domain"  # marks a setting whose episodes stay within one domain
 OVERRIDES = "METALOOM_SET"  # JSON of dotted keys and values: how `run --set` reaches stages that DVC starts
-MethodName = Literal["protonet", "maml"]
+MethodName = Literal["protonet", "ridge", "maml", "anil", "reptile", "shared", "bank"]
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -75,8 +75,9 @@ class EpisodeSettings(Section):
 
 
 class NetworkSettings(Section):
-    name: Literal["conv4"]
+    name: Literal["conv4", "resnet12", "mlp", "gru"]
     width: PositiveInt
+    dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainSettings(Section):
@@ -87,6 +88,9 @@ class TrainSettings(Section):
     validate_every: PositiveInt
     patience: PositiveInt
     select_on: SettingName
+    processes: PositiveInt
+    precision: Literal["float32", "bf16"]
+    compile: Literal["auto"] | bool
 
 
 class MethodSettings(Section):
@@ -100,13 +104,44 @@ class MethodSettings(Section):
 
 
 class ProtonetSettings(MethodSettings):
-    pass
+    temperature: Literal["fixed", "learned"]
 
 
-class MamlSettings(MethodSettings):
+class RidgeSettings(MethodSettings):
+    regularisation: PositiveFloat
+
+
+class GradientSettings(MethodSettings):
+    """Methods that adapt by gradient steps; `beta` is chosen on the validation episodes where it is "auto"."""
+
     inner_steps: PositiveInt
     inner_rate: PositiveFloat
+    beta: Literal["auto"] | Annotated[float, Field(ge=0, le=2)]
+
+
+class MamlSettings(GradientSettings):
     first_order: bool
+    learned_rates: bool
+    multi_step: bool
+    recompute: bool
+
+
+class AnilSettings(GradientSettings):
+    first_order: bool
+
+
+class ReptileSettings(GradientSettings):
+    batch: PositiveInt
+
+
+class SharedSettings(GradientSettings):
+    heads: Literal["all", "domain"]
+
+
+class BankSettings(ProtonetSettings):
+    window: PositiveInt
+    stride: PositiveInt
+    route: Literal["pick", "mix"]
 
 
 class ScratchSettings(Section):
@@ -144,7 +179,12 @@ class Settings(Section):
     network: NetworkSettings
     train: TrainSettings
     protonet: ProtonetSettings
+    ridge: RidgeSettings
     maml: MamlSettings
+    anil: AnilSettings
+    reptile: ReptileSettings
+    shared: SharedSettings
+    bank: BankSettings
     evaluate: EvaluateSettings
     export: ExportSettings
 
@@ -162,7 +202,10 @@ class Settings(Section):
 
 
 METHODS: tuple[str, ...] = get_args(MethodName)
-METHOD_SETTINGS: dict[str, type[MethodSettings]] = {"protonet": ProtonetSettings, "maml": MamlSettings}
+METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
+    name: Settings.model_fields[name].annotation
+    for name in METHODS  # type: ignore[misc]
+}
 
 
 def load_settings(path: str | Path = PARAMS, overrides: dict[str, Any] | None = None) -> Settings:

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from metaloom.config import METHODS
-from metaloom.methods import EmbeddingMethod, Episodes, build_method
+from metaloom.methods import METHOD_CLASSES, EmbeddingMethod, Episodes, build_method
 from metaloom.methods.protonet import prototypes_of
 from metaloom.networks import Conv4
 
@@ -40,7 +39,7 @@ def a_task(shots: int = 2, queries: int = 3, ways: int = 3):
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHOD_CLASSES)
 def test_a_prediction_does_not_depend_on_the_other_queries(name, norm, tiny_settings):
     method, params = method_of(name, tiny_settings, norm)
     support_x, support_y, query_x, _ = a_task()
@@ -51,7 +50,7 @@ def test_a_prediction_does_not_depend_on_the_other_queries(name, norm, tiny_sett
     assert model.head.weight.shape == (3, method.network.embed)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHOD_CLASSES)
 def test_adapting_is_pure_and_needs_no_order(name, tiny_settings):
     method, params = method_of(name, tiny_settings)
     before = copy.deepcopy(params)
@@ -67,7 +66,7 @@ def test_adapting_is_pure_and_needs_no_order(name, tiny_settings):
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHOD_CLASSES)
 def test_the_loss_gradient_by_finite_differences(name, norm, tiny_settings):
     method, params = method_of(name, tiny_settings, norm)
     weights = {k: v.double().requires_grad_() for k, v in params.weights.items()}
@@ -86,7 +85,7 @@ def test_the_loss_gradient_by_finite_differences(name, norm, tiny_settings):
     assert slope == pytest.approx(float(sum((gradients[k] * direction[k]).sum() for k in weights)), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHOD_CLASSES)
 def test_no_tensor_is_made_off_the_device(name, tiny_settings):
     """One training step and one adaptation on the meta device: a tensor made elsewhere would raise."""
     method, params = method_of(name, tiny_settings)

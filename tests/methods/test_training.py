@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from metaloom.config import METHODS
 from metaloom.errors import MetaloomError
-from metaloom.methods import Learner, champion
+from metaloom.methods import METHOD_CLASSES, Learner, champion
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.training import State, Trainer, scores, turned
 from metaloom.tasks import EpisodeSampler, EpisodeTable
@@ -45,7 +44,7 @@ def trainer(name: str, tiny, folder: Path, **changes) -> Trainer:
 @pytest.fixture
 def short(tiny_settings):
     steps = {"steps": 14}
-    changed = {name: tiny_settings.method(name).model_copy(update=steps) for name in METHODS}
+    changed = {name: tiny_settings.method(name).model_copy(update=steps) for name in METHOD_CLASSES}
     return tiny_settings.model_copy(update=changed)
 
 
@@ -57,7 +56,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHOD_CLASSES)
 @pytest.mark.parametrize("moment", [2, 4, 7, 13])
 def test_a_run_that_is_killed_and_started_again_ends_bit_identical(name, moment, short, tmp_path):
     def kill(step: int, loss: float) -> None:
@@ -87,7 +86,7 @@ def test_a_damaged_checkpoint_is_not_resumed(short, tmp_path):
     assert trainer("protonet", short, tmp_path).run().step == 14
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHOD_CLASSES)
 def test_training_learns(name, tiny_settings, tmp_path):
     longer = tiny_settings.method(name).model_copy(update={"steps": 60})
     state = trainer(name, tiny_settings.model_copy(update={name: longer}), tmp_path).run()
@@ -150,7 +149,7 @@ def test_scores_by_hand():
     assert nll[0] == pytest.approx(-np.log([0.9, 0.4, 0.8, 0.5]).mean(), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHOD_CLASSES)
 def test_a_learner_comes_back_from_disk_the_same(name, short, tmp_path):
     made = trainer(name, short, tmp_path)
     images = images_of_classes()
@@ -161,7 +160,7 @@ def test_a_learner_comes_back_from_disk_the_same(name, short, tmp_path):
     np.testing.assert_array_equal(before.predict_proba(images[:18]), after.predict_proba(images[:18]))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHOD_CLASSES)
 def test_answers_to_fixed_episodes_are_those_of_adapt(name, short, tmp_path):
     made = trainer(name, short, tmp_path)
     answers = made.learner.answer(made.images, made.validation)

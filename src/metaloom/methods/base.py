@@ -15,7 +15,6 @@ from torch import Tensor
 from metaloom.config import MethodSettings
 from metaloom.networks import Network, Tensors
 
-
 TASKS_AT_A_TIME = 4  # that are adapted together: enough to share a step's overhead, few enough for the cache
 
 
@@ -114,6 +113,9 @@ class Method(ABC):
 
         Pure, and differentiable with respect to `params` where autograd records.
         """
+
+    def optimiser(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(leaves, lr=self.settings.learning_rate)
 
     def chunks(self, episodes: Episodes) -> Iterator[Episodes]:
         """The parts of a meta-batch that go backward one at a time, so that memory does not grow with it."""

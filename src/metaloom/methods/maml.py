@@ -14,14 +14,10 @@ take the queries' own, which makes a prediction depend on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd import Function
 
 from metaloom.config import MamlSettings
 from metaloom.methods.base import Head, Method, Params, TaskModel

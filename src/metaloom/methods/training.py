@@ -31,7 +31,7 @@ class State:
     """All that a run is, so that a checkpoint of it goes on as if nothing had happened."""
 
     params: Params
-    optimiser: torch.optim.Adam
+    optimiser: torch.optim.Optimizer
     generator: torch.Generator
     step: int = 0
     seconds: float = 0.0
@@ -113,9 +113,8 @@ class Trainer:
         generator = torch.Generator(device=self.images.device).manual_seed(self.seed)
         return State(params, self._optimiser(params), generator)
 
-    def _optimiser(self, params: Params) -> torch.optim.Adam:
-        leaves = [weight.requires_grad_() for weight in params.weights.values()]
-        return torch.optim.Adam(leaves, lr=self.learner.method.settings.learning_rate)
+    def _optimiser(self, params: Params) -> torch.optim.Optimizer:
+        return self.learner.method.optimiser([weight.requires_grad_() for weight in params.weights.values()])
 
     def _progress(self, state: State) -> float:
         """Share of the budget that is spent: of steps, and of seconds where they are limited."""
@@ -136,10 +135,11 @@ class Trainer:
         for group in state.optimiser.param_groups:
             group["lr"] = self.learner.method.settings.learning_rate * self._schedule(state)
         episodes = self.draw(state.generator)
+        dropout = state.generator if self.learner.method.network.dropout else None
         total = 0.0
         state.optimiser.zero_grad()
         for chunk in self.learner.method.chunks(episodes):
-            loss, state.params = self.learner.method.loss(state.params, chunk, progress=self._progress(state))
+            loss, state.params = self.learner.method.loss(state.params, chunk, dropout, self._progress(state))
             share = len(chunk) / len(episodes)
             (loss * share).backward()
             total += float(loss.detach()) * share

@@ -61,9 +61,7 @@ class Conv4(Network):
             x = dropped(x, self.dropout, generator)
         return x.flatten(-3), used
 
-    def _on_cpu(
-        self, weights: Tensors, x: Tensor, statistics: Tensors | None, twice: bool
-    ) -> tuple[Tensor, Tensors]:
+    def _on_cpu(self, weights: Tensors, x: Tensor, statistics: Tensors | None, twice: bool) -> tuple[Tensor, Tensors]:
         lead = x.shape[:-3]
         tasks = lead[0] if len(lead) == 2 else 1
         used: Tensors = {}
@@ -123,5 +121,6 @@ def _group_moments(
     """Each channel's mean and variance are those of its group, as they are without the signs."""
     sums = (pooled.total * sign, pooled.squares)
     mean, square = (each.unflatten(1, (groups, -1)).mean(dim=2, keepdim=True) / pixels for each in sums)
-    moments = (mean, (square - mean.square()).clamp(min=0))
-    return tuple(each.expand(-1, -1, pooled.maps.shape[1] // groups).flatten(1) for each in moments)
+    variance = (square - mean.square()).clamp(min=0)
+    size = pooled.maps.shape[1] // groups
+    return mean.expand(-1, -1, size).flatten(1), variance.expand(-1, -1, size).flatten(1)

@@ -33,7 +33,9 @@ def convolution(
         return Convolution.apply(flat, stacked).unflatten(0, lead)
     if len(stacked) == 1:
         layout = torch.channels_last if on_cpu(x) else torch.preserve_format
-        return F.conv2d(flat, stacked[0].contiguous(memory_format=layout), padding=kernel.shape[-1] // 2).unflatten(0, lead)
+        return F.conv2d(flat, stacked[0].contiguous(memory_format=layout), padding=kernel.shape[-1] // 2).unflatten(
+            0, lead
+        )
     together = x.transpose(0, 1).flatten(1, 2)  # (example, task · channel, height, width)
     y = F.conv2d(together, stacked.flatten(0, 1), padding=kernel.shape[-1] // 2, groups=len(stacked))
     return y.unflatten(1, (len(stacked), -1)).transpose(0, 1)

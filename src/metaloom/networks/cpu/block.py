@@ -11,7 +11,16 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from metaloom.networks.cpu import kernels as kernel
-from metaloom.networks.cpu.parts import channels_last, empty, flat, gradients, over, parts_of, pixels
+from metaloom.networks.cpu.parts import (
+    channels_last,
+    empty,
+    flat,
+    input_gradient,
+    kernel_gradient,
+    over,
+    parts_of,
+    pixels,
+)
 
 RECOMPUTE = 4  # input channels up to which the map before pooling is convolved again in the backward pass, not kept
 
@@ -49,7 +58,7 @@ class Block(Function):
         d_affine = None if gain is None else torch.empty(2, *gain.shape, dtype=x.dtype)
         kept = dict(zip([part.start for _, part in ctx.parts], ctx.before, strict=True))
 
-        def work(task: int, part: slice) -> Tensor | None:
+        def work(task: int, part: slice) -> Tensor:
             activated, y = _activated(x, gain, bias, part), kept[part.start]
             y = F.conv2d(activated, kernels[task], padding=1) if y is None else y
             d_y = torch.empty_like(y)
@@ -61,10 +70,10 @@ class Block(Function):
                 pixels(place[part]),
                 pixels(d_y),
             )
-            d_activated, d_kernel = gradients(d_y, activated, kernels[task], (needs_x, True))
-            if d_x is not None and d_activated is not None:
+            if d_x is not None:
+                d_activated = input_gradient(d_y, activated, kernels[task])
                 _through_affine(d_activated, activated, x[part], gain, part, d_x[part], d_affine)
-            return d_kernel
+            return kernel_gradient(d_y, activated, kernels[task])
 
         d_kernels = torch.zeros_like(kernels)
         for (task, _), d_kernel in zip(ctx.parts, over(ctx.parts, work), strict=True):
@@ -88,5 +97,11 @@ def _through_affine(
         return
     d_gain, d_bias = d_affine[:, part].numpy()
     kernel.activate_gradient(
-        flat(channels_last(d_activated)), flat(activated), flat(x), gain[part].detach().numpy(), flat(d_x), d_gain, d_bias
+        flat(channels_last(d_activated)),
+        flat(activated),
+        flat(x),
+        gain[part].detach().numpy(),
+        flat(d_x),
+        d_gain,
+        d_bias,
     )

@@ -46,11 +46,18 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "metaloom", initializer=lambda: torch.set_num_threads(1))
 
 
-def gradients(d_y: Tensor, x: Tensor, kernel: Tensor, wanted: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
-    """Those of a convolution's input and kernel."""
-    padding, ones = [kernel.shape[-1] // 2] * 2, [1, 1]
-    d_x, d_kernel, _ = _backward(d_y, x, kernel, None, ones, padding, ones, False, [0, 0], 1, [*wanted, False])
-    return d_x, d_kernel
+def input_gradient(d_y: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
+    """Of a convolution that keeps the size."""
+    return _backward(d_y, x, kernel, None, *_geometry(kernel), [True, False, False])[0]
+
+
+def kernel_gradient(d_y: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
+    """Of a convolution that keeps the size."""
+    return _backward(d_y, x, kernel, None, *_geometry(kernel), [False, True, False])[1]
+
+
+def _geometry(kernel: Tensor) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
+    return [1, 1], [kernel.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
 
 
 def channels_last(x: Float[Tensor, "example channel height width"]) -> Float[Tensor, "example channel height width"]:

@@ -15,7 +15,16 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from metaloom.networks.cpu import kernels as kernel
-from metaloom.networks.cpu.parts import channels_last, empty, flat, gradients, over, parts_of, pixels
+from metaloom.networks.cpu.parts import (
+    channels_last,
+    empty,
+    flat,
+    input_gradient,
+    kernel_gradient,
+    over,
+    parts_of,
+    pixels,
+)
 
 
 class Convolution(Function):
@@ -39,7 +48,7 @@ class _ConvolutionGradients(Function):
         d_y = channels_last(d_y)
         ctx.save_for_backward(d_y, x, kernels)
         ctx.set_materialize_grads(False)
-        return _gradients(d_y, x, kernels, needs_x)
+        return _input_gradient(d_y, x, kernels) if needs_x else None, _kernel_gradients(d_y, x, kernels)
 
     @staticmethod
     @once_differentiable
@@ -49,12 +58,12 @@ class _ConvolutionGradients(Function):
         to_d_y = d_x = d_kernels = None
         if to_kernels is not None:
             to_d_y = _convolved(x, to_kernels)
-            d_x = _gradients(d_y, x, to_kernels, True, False)[0] if ctx.needs_input_grad[1] else None
+            d_x = _input_gradient(d_y, x, to_kernels) if ctx.needs_input_grad[1] else None
         if to_x is not None:
             to_x = channels_last(to_x)
             through_x = _convolved(to_x, kernels)
             to_d_y = through_x if to_d_y is None else to_d_y.add_(through_x)
-            d_kernels = _gradients(d_y, to_x, kernels, False)[1]
+            d_kernels = _kernel_gradients(d_y, to_x, kernels)
         return to_d_y, d_x, d_kernels, None
 
 
@@ -160,22 +169,20 @@ def _convolved(x: Tensor, kernels: Tensor) -> Tensor:
     return y
 
 
-def _gradients(
-    d_y: Tensor, x: Tensor, kernels: Tensor, needs_x: bool, needs_kernels: bool = True
-) -> tuple[Tensor | None, Tensor | None]:
-    d_x = torch.empty_like(x) if needs_x else None
+def _input_gradient(d_y: Tensor, x: Tensor, kernels: Tensor) -> Tensor:
+    d_x = torch.empty_like(x)
 
-    def work(task: int, part: slice) -> Tensor | None:
-        d_part, d_kernel = gradients(d_y[part], x[part], kernels[task], (needs_x, needs_kernels))
-        if d_x is not None and d_part is not None:
-            d_x[part] = d_part
-        return d_kernel
+    def work(task: int, part: slice) -> None:
+        d_x[part] = input_gradient(d_y[part], x[part], kernels[task])
 
+    over(parts_of(x, kernels), work)
+    return d_x
+
+
+def _kernel_gradients(d_y: Tensor, x: Tensor, kernels: Tensor) -> Tensor:
     parts = parts_of(x, kernels)
-    done = over(parts, work)
-    if not needs_kernels:
-        return d_x, None
+    of_parts = over(parts, lambda task, part: kernel_gradient(d_y[part], x[part], kernels[task]))
     d_kernels = torch.zeros(kernels.shape, dtype=kernels.dtype)
-    for (task, _), d_kernel in zip(parts, done, strict=True):
+    for (task, _), d_kernel in zip(parts, of_parts, strict=True):
         d_kernels[task] += d_kernel
-    return d_x, d_kernels
+    return d_kernels
