@@ -5,22 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from metaloom.networks.cpu import kernels as kernel
-from metaloom.networks.cpu.parts import (
-    channels_last,
-    empty,
-    flat,
-    input_gradient,
-    kernel_gradient,
-    over,
-    parts_of,
-    pixels,
-)
+from metaloom.networks.cpu.convolution import convolve, input_gradient, kernel_gradient
+from metaloom.networks.cpu.parts import channels_last, empty, flat, over, parts_of, pixels
 
 RECOMPUTE = 4  # input channels up to which the map before pooling is convolved again in the backward pass, not kept
 
@@ -34,10 +25,11 @@ class Block(Function):
         shape = (len(x), kernels.shape[1], x.shape[2] // 2, x.shape[3] // 2)
         maps, place = empty(x, shape), empty(x, shape, torch.uint8)
         total, squares = x.new_zeros(2, *shape[:2])
-        keep = x.shape[1] > RECOMPUTE and any(ctx.needs_input_grad)
+        recorded = any(ctx.needs_input_grad)
+        keep = x.shape[1] > RECOMPUTE and recorded
 
         def work(task: int, part: slice) -> Tensor | None:
-            y = F.conv2d(_activated(x, gain, bias, part), kernels[task], padding=1)
+            y = convolve(_activated(x, gain, bias, part), kernels[task], exact=not recorded)
             if sums:
                 kernel.pixel_sums(flat(y), total[part].numpy(), squares[part].numpy())
             kernel.pool(pixels(y), pixels(maps[part]), pixels(place[part]))
@@ -60,7 +52,7 @@ class Block(Function):
 
         def work(task: int, part: slice) -> Tensor:
             activated, y = _activated(x, gain, bias, part), kept[part.start]
-            y = F.conv2d(activated, kernels[task], padding=1) if y is None else y
+            y = convolve(activated, kernels[task]) if y is None else y
             d_y = torch.empty_like(y)
             kernel.unpool(
                 pixels(y),

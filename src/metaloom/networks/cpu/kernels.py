@@ -1,9 +1,9 @@
 """Single passes over maps in machine code (numba), so that what lies between two convolutions costs little.
 
 Arrays are numpy views of maps that lie channels-last, (example, pixel, channel) or (example, row, column, channel);
-sums, gains and biases are (example, channel). A kernel keeps to one thread and lets go of Python's lock: work in
-parallel is its callers' matter. `place` says which pixel of a 2×2 window was its (first) greatest: 0 and 1 in the
-upper row, 2 and 3 in the lower.
+sums, gains and biases are (example, channel). Constants have the arrays' type, or numba would work in float64. A
+kernel keeps to one thread and lets go of Python's lock: work in parallel is its callers' matter. `place` says which
+pixel of a 2×2 window was its (first) greatest: 0 and 1 in the upper row, 2 and 3 in the lower.
 """
 
 from __future__ import annotations
@@ -16,53 +16,54 @@ import numpy as np
 from numba import njit
 
 
-def _jit(function: Callable[..., None]) -> Any:
+def jit(function: Callable[..., None]) -> Any:
     """Machine code, kept on disk; without what a type-checking import hook has wrapped around the function."""
     options = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
     return njit(inspect.unwrap(function), **options)
 
 
-@_jit
+@jit
 def activate(x, gain, bias, out):
     """out = relu(x · gain + bias)."""
+    zero = x.dtype.type(0)
     for n in range(x.shape[0]):
         for p in range(x.shape[1]):
             for c in range(x.shape[2]):
-                out[n, p, c] = max(x[n, p, c] * gain[n, c] + bias[n, c], 0)
+                out[n, p, c] = max(x[n, p, c] * gain[n, c] + bias[n, c], zero)
 
 
-@_jit
+@jit
 def activate_gradient(d_out, out, x, gain, d_x, d_gain, d_bias):
     """The gradients of x, gain and bias from that of `out`."""
-    sums = np.empty((2, x.shape[2]), x.dtype)
+    zero, sums = x.dtype.type(0), np.empty((2, x.shape[2]), x.dtype)
     for n in range(x.shape[0]):
         sums[:] = 0
         for p in range(x.shape[1]):
             for c in range(x.shape[2]):
-                d = d_out[n, p, c] if out[n, p, c] > 0 else x.dtype.type(0)
+                d = d_out[n, p, c] if out[n, p, c] > 0 else zero
                 d_x[n, p, c] = d * gain[n, c]
                 sums[0, c] += d * x[n, p, c]
                 sums[1, c] += d
         d_gain[n], d_bias[n] = sums[0], sums[1]
 
 
-@_jit
+@jit
 def activate_second(to_x, to_gain, to_bias, d_out, out, x, gain, to_d_out, d_x, d_gain):
     """What reaches d_out, x and gain through the three gradients of `activate_gradient`, from what reaches them."""
-    sums = np.empty(x.shape[2], x.dtype)
+    zero, sums = x.dtype.type(0), np.empty(x.shape[2], x.dtype)
     for n in range(x.shape[0]):
         sums[:] = 0
         for p in range(x.shape[1]):
             for c in range(x.shape[2]):
                 through = to_x[n, p, c] * gain[n, c] + to_gain[n, c] * x[n, p, c] + to_bias[n, c]
-                d = d_out[n, p, c] if out[n, p, c] > 0 else x.dtype.type(0)
-                to_d_out[n, p, c] = through if out[n, p, c] > 0 else x.dtype.type(0)
+                d = d_out[n, p, c] if out[n, p, c] > 0 else zero
+                to_d_out[n, p, c] = through if out[n, p, c] > 0 else zero
                 d_x[n, p, c] = d * to_gain[n, c]
                 sums[c] += d * to_x[n, p, c]
         d_gain[n] = sums
 
 
-@_jit
+@jit
 def pool(y, maps, place):
     """2×2 maxima and their places; an odd last row or column is left out."""
     for n in range(maps.shape[0]):
@@ -78,7 +79,7 @@ def pool(y, maps, place):
                     place[n, i, j, c] = at
 
 
-@_jit
+@jit
 def pixel_sums(y, total, squares):
     """Each channel's sum and sum of squares over the pixels."""
     sums = np.empty((2, y.shape[2]), y.dtype)
@@ -91,27 +92,28 @@ def pixel_sums(y, total, squares):
         total[n], squares[n] = sums[0], sums[1]
 
 
-@_jit
+@jit
 def unpool(y, d_total, d_squares, d_maps, place, d_y):
     """The gradient of y from those of its maxima and of its sums."""
+    zero, two = y.dtype.type(0), y.dtype.type(2)
     for n in range(y.shape[0]):
         for i in range(y.shape[1]):
             for j in range(y.shape[2]):
                 for c in range(y.shape[3]):
-                    d_y[n, i, j, c] = d_total[n, c] + 2 * d_squares[n, c] * y[n, i, j, c]
+                    d_y[n, i, j, c] = d_total[n, c] + two * d_squares[n, c] * y[n, i, j, c]
             if i // 2 >= d_maps.shape[1]:
                 continue
             for j in range(2 * d_maps.shape[2]):
                 k = i % 2 * 2 + j % 2
                 for c in range(y.shape[3]):
                     d = d_maps[n, i // 2, j // 2, c]
-                    d_y[n, i, j, c] += d if place[n, i // 2, j // 2, c] == k else y.dtype.type(0)
+                    d_y[n, i, j, c] += d if place[n, i // 2, j // 2, c] == k else zero
 
 
-@_jit
+@jit
 def unpool_second(to_d_y, y, d_squares, place, to_maps, to_total, to_squares, d_y):
     """What reaches the gradients of maxima and sums, and y, through `unpool`, from what reaches its result."""
-    sums = np.empty((2, y.shape[3]), y.dtype)
+    two, sums = y.dtype.type(2), np.empty((2, y.shape[3]), y.dtype)
     for n in range(y.shape[0]):
         sums[:] = 0
         for i in range(y.shape[1]):
@@ -120,8 +122,8 @@ def unpool_second(to_d_y, y, d_squares, place, to_maps, to_total, to_squares, d_
                     to = to_d_y[n, i, j, c]
                     sums[0, c] += to
                     sums[1, c] += to * y[n, i, j, c]
-                    d_y[n, i, j, c] = 2 * d_squares[n, c] * to
-        to_total[n], to_squares[n] = sums[0], 2 * sums[1]
+                    d_y[n, i, j, c] = two * d_squares[n, c] * to
+        to_total[n], to_squares[n] = sums[0], two * sums[1]
         for i in range(to_maps.shape[1]):
             for j in range(to_maps.shape[2]):
                 for c in range(to_maps.shape[3]):

@@ -16,13 +16,16 @@ CACHE = 2 << 20  # bytes of a map before pooling that are worked on at a time
 T = TypeVar("T")
 Part = tuple[int, slice]  # a task, and some of its examples
 
-_backward = torch.ops.aten.convolution_backward
-
 
 def parts_of(x: Tensor, kernels: Tensor) -> list[Part]:
-    """Examples of one task that fit the cache; x has as many examples for each task as for the others."""
+    """Examples of one task that fit the cache; x has as many examples for each task as for the others.
+
+    A task on its own comes in four parts or more, so that threads have something to share.
+    """
     each = len(x) // len(kernels)
-    size = max(1, CACHE // (x.element_size() * kernels.shape[1] * x.shape[2] * x.shape[3]))
+    fit = max(1, CACHE // (x.element_size() * kernels.shape[1] * x.shape[2] * x.shape[3]))
+    count = max(-(-each // fit), min(each, 4 if len(kernels) == 1 else 1))
+    size = -(-each // count)
     return [
         (task, slice(start, min(start + size, (task + 1) * each)))
         for task in range(len(kernels))
@@ -44,20 +47,6 @@ def over(parts: Sequence[Part], work: Callable[[int, slice], T]) -> list[T]:
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "metaloom", initializer=lambda: torch.set_num_threads(1))
-
-
-def input_gradient(d_y: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
-    """Of a convolution that keeps the size."""
-    return _backward(d_y, x, kernel, None, *_geometry(kernel), [True, False, False])[0]
-
-
-def kernel_gradient(d_y: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
-    """Of a convolution that keeps the size."""
-    return _backward(d_y, x, kernel, None, *_geometry(kernel), [False, True, False])[1]
-
-
-def _geometry(kernel: Tensor) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
-    return [1, 1], [kernel.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
 
 
 def channels_last(x: Float[Tensor, "example channel height width"]) -> Float[Tensor, "example channel height width"]:

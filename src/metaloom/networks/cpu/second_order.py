@@ -9,22 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from metaloom.networks.cpu import kernels as kernel
-from metaloom.networks.cpu.parts import (
-    channels_last,
-    empty,
-    flat,
-    input_gradient,
-    kernel_gradient,
-    over,
-    parts_of,
-    pixels,
-)
+from metaloom.networks.cpu.convolution import convolve, input_gradient, kernel_gradient
+from metaloom.networks.cpu.parts import channels_last, empty, flat, over, parts_of, pixels
 
 
 class Convolution(Function):
@@ -163,7 +154,7 @@ def _convolved(x: Tensor, kernels: Tensor) -> Tensor:
     y = empty(x, (len(x), kernels.shape[1], *x.shape[2:]))
 
     def work(task: int, part: slice) -> None:
-        y[part] = F.conv2d(x[part], kernels[task], padding=kernels.shape[-1] // 2)
+        y[part] = convolve(x[part], kernels[task])
 
     over(parts_of(x, kernels), work)
     return y
