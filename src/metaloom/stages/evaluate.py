@@ -47,9 +47,9 @@ def main(dataset: str, splits: str, models: str, evaluation: str, metrics: str) 
 
 
 def _accuracy_table(summary: dict) -> pd.DataFrame:
-    """For `dvc plots`: one bar a setting and learner."""
+    """For `dvc plots`: one row a setting and learner."""
     return pd.DataFrame(
-        {"bar": f"{setting} {learner}", **figures}
+        {"setting": setting, "learner": learner, **figures}
         for learner, by_setting in summary.items()
         for setting, figures in by_setting.items()
     )
