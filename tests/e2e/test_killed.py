@@ -115,6 +115,7 @@ RUN_MOMENTS = [  # stage to run anew, line to wait for, seconds after it
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "line", "seconds"), RUN_MOMENTS)
 def test_a_run_killed_with_all_its_processes_and_run_again_ends_the_same(copied, stage, line, seconds):
     expected = lasting(copied)
