@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,29 +15,65 @@ from pathlib import Path
 import psutil
 
 SCRIPTS = Path(sys.executable).parent
+SAMPLE_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of a process and everything that it started, at one moment or at its worst; MiB."""
+
+    total: float  # a page that several processes share counts once (proportional set sizes)
+    largest: float  # resident, of the largest single process
+
+    def __or__(self, other: Memory) -> Memory:
+        """The worse of two moments, in both respects."""
+        return Memory(max(self.total, other.total), max(self.largest, other.largest))
+
+    def __str__(self) -> str:
+        return f"peak {self.total:.0f} MiB (largest process {self.largest:.0f} MiB)"
 
 
 @dataclass(frozen=True)
 class Measured:
     seconds: float
-    peak_mib: float  # resident, of the largest single process
+    peak: Memory
     output: str
 
 
 def measure(root: Path, *command: str) -> Measured:
     """Run a command in `root` with this interpreter's scripts first on the path; raises if it fails."""
     environment = os.environ | {"PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
-    started, peak = time.perf_counter(), 0
-    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    started, peak = time.perf_counter(), Memory(0, 0)
+    with (
+        tempfile.TemporaryFile("w+") as output,
+        subprocess.Popen(command, cwd=root, env=environment, stdout=output) as process,
+    ):
         tree = psutil.Process(process.pid)
         while process.poll() is None:
-            peak = max(peak, _largest(tree))
-            time.sleep(0.05)
+            peak |= memory_of(tree)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(SAMPLE_SECONDS)
         seconds = time.perf_counter() - started
-        output = process.stdout.read() if process.stdout else ""
+        output.seek(0)
+        text = output.read()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} exited with {process.returncode}")
-    return Measured(seconds, peak / 2**20, output)
+    return Measured(seconds, peak, text)
+
+
+def memory_of(tree: psutil.Process) -> Memory:
+    """What a process and all below it hold now."""
+    total = largest = 0
+    try:
+        processes = [tree, *tree.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        processes = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            found = process.memory_full_info()
+            total += getattr(found, "pss", found.rss)  # Linux alone knows shares; elsewhere shared pages count twice
+            largest = max(largest, found.rss)
+    return Memory(total / 2**20, largest / 2**20)
 
 
 def fresh_clone(folder: str) -> Path:
@@ -51,13 +89,3 @@ def machine() -> str:
     return (
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     )
-
-
-def _largest(tree: psutil.Process) -> int:
-    sizes = []
-    try:
-        for process in [tree, *tree.children(recursive=True)]:
-            sizes.append(process.memory_info().rss)
-    except psutil.Error:
-        pass  # it has just ended
-    return max(sizes, default=0)

@@ -33,13 +33,13 @@ def main(archives: str) -> None:
             archive = str(Path(archives).resolve() / f"omniglot_images_{name}.zip")
             measure(root, "metaloom", "data", "add", archive, *(["--only"] if number == 0 else []))
         prepare = measure(root, "dvc", "repro", "prepare")
-        print(f"prepare: {prepare.seconds:.1f} s, peak {prepare.peak_mib:.0f} MiB")
+        print(f"prepare: {prepare.seconds:.1f} s, {prepare.peak}")
         overrides = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
         whole = measure(root, "metaloom", "run", *overrides)
         print(whole.output)
         training = json.loads((root / "metrics/training/protonet.json").read_text())
         print(f"training: {training['seconds']:.0f} s, {training['images_per_second']} images/s")
-        print(f"the whole run: {whole.seconds:.0f} s, peak {whole.peak_mib:.0f} MiB")
+        print(f"the whole run: {whole.seconds:.0f} s, {whole.peak}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def main() -> None:
             rows[f"empty Prefect flow ({turn})"] = measure(root, sys.executable, "-c", EMPTY_FLOW)
             rows[f"dvc repro with nothing to do ({turn})"] = measure(root, "dvc", "repro")
         for name, row in rows.items():
-            print(f"{name:34} {row.seconds:7.2f} s   peak {row.peak_mib:6.0f} MiB")
+            print(f"{name:34} {row.seconds:7.2f} s   {row.peak}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def stage(root: str, name: str) -> State[Any]:
     return Completed(name="Cached", message=f"{name} was restored from DVC's run cache")
 
 
-def _listeners() -> Any:
+def _listeners() -> tuple[Callable[[str], None], Callable[[str], None]]:
     """Take a stage's lines to the run's logs and the terminal; its `error:` line comes at the end, once."""
     logger = get_run_logger()
 

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image, ImageDraw
 
 REPO = Path(__file__).resolve().parents[1]
+GIT_IDENTITY = {"NAME": "t", "EMAIL": "t@example.org"}
 TINY = {  # a whole pipeline in about a minute
     "methods": ["protonet", "maml"],
     "prepare.min_examples": 4,
@@ -68,19 +70,48 @@ def make_project(root: Path, shapes: Path, overrides: dict | None = None) -> Pat
     shutil.copytree(shapes, root / "data")
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
         run_here(root, *command)
+    shutil.copytree(REPO / ".dvc/plots", root / ".dvc/plots")
     run_here(root, "dvc", "config", "core.analytics", "false")
     run_here(root, "git", "add", "-A")
     run_here(root, "git", "commit", "-qm", "start")
     return root
 
 
+def environment() -> dict[str, str]:
+    """This interpreter's scripts first on the path, and a name for git's commits."""
+    who = {f"GIT_{role}_{key}": v for role in ("AUTHOR", "COMMITTER") for key, v in GIT_IDENTITY.items()}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | who | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+
+
 def run_here(root: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command in a project, with this interpreter's scripts first on the path."""
-    scripts = str(Path(sys.executable).parent)
-    environment = os.environ | {"PATH": scripts + os.pathsep + os.environ["PATH"], "DVC_NO_ANALYTICS": "1"}
-    environment |= {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org"}
-    environment |= {"GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org"}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    """Run a command in a project; raises with what it printed if it fails."""
+    done = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def metaloom(root: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return run_here(root, "metaloom", *arguments, check=check)
+
+
+def locked_stages(root: Path) -> dict[str, Any]:
+    """The stages of dvc.lock."""
+    return yaml.safe_load((root / "dvc.lock").read_text())["stages"]
+
+
+def stage_command(root: Path, name: str) -> tuple[str, list[str]]:
+    """The module of a stage that has run (its last name alone), and its arguments."""
+    words = locked_stages(root)[name]["cmd"].split()
+    return words[2].rsplit(".", 1)[1], words[3:]
+
+
+def hashes(root: Path) -> dict[str, str]:
+    """Of every output of every stage, as dvc.lock has them."""
+    return {out["path"]: out["md5"] for stage in locked_stages(root).values() for out in stage["outs"]}
+
+
+def lasting(root: Path) -> dict[str, str]:
+    """The outputs that hold no times, so that they are the same on every run (metrics/training has seconds)."""
+    return {path: md5 for path, md5 in hashes(root).items() if not path.startswith(("metrics/training", "report"))}

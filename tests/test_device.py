@@ -23,6 +23,19 @@ for _ in range(10):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+KEPT = """
+import psutil, torch
+from metaloom.device import keep_freed_memory, return_freed_memory
+def resident():
+    return psutil.Process().memory_info().rss // 2**20
+keep_freed_memory()
+before = resident()
+torch.ones(64 * 2**20)
+kept = resident()
+return_freed_memory()
+print(kept - before, resident() - before)
+"""
+
 
 def test_auto_takes_what_is_there():
     assert choose_device("cpu") == torch.device("cpu")
@@ -44,3 +57,11 @@ def test_freed_memory_is_kept():
         for how in ("keep", "return")
     )
     assert kept < returned / 2
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="this C library has no mallopt")
+def test_kept_memory_can_be_returned():
+    """A block of 256 MB that was freed: resident until it is returned."""
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
+    kept, returned = map(int, done.stdout.split())
+    assert kept > 200 and returned < 50

@@ -36,6 +36,21 @@ def test_what_a_killed_process_left_is_cleared(tmp_path):
     assert os.listdir(tmp_path / "out") == ["whole"]
 
 
+def test_what_a_process_killed_between_two_renames_moved_away_comes_back(tmp_path):
+    (tmp_path / ".out.old").mkdir()
+    (tmp_path / ".out.old" / "good").touch()
+    with pytest.raises(ZeroDivisionError), atomic_dir(tmp_path / "out"):
+        1 / 0  # noqa: B018
+    assert os.listdir(tmp_path) == ["out"]
+    assert os.listdir(tmp_path / "out") == ["good"]
+
+
+def test_what_a_killed_process_left_of_a_file_is_written_over(tmp_path):
+    (tmp_path / ".f.new").write_text("a longer half of what was to be written")
+    write_json(tmp_path / "f", 1)
+    assert os.listdir(tmp_path) == ["f"] and read_json(tmp_path / "f") == 1
+
+
 def test_a_file_is_written_whole_or_not_at_all_and_readable_for_others(tmp_path):
     with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "f") as temporary:
         temporary.write_text("half")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import Any
 
 import torch
 
@@ -35,7 +36,16 @@ def keep_freed_memory() -> bool:
     By default glibc returns large blocks to the system at once, and a training step, which frees and takes the
     same hundreds of MB again and again, spends a third of its time on page faults.
     """
-    if os.name != "posix":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _c_function("mallopt")
     return mallopt is not None and mallopt(M_MMAP_MAX, 0) == 1 and mallopt(M_TRIM_THRESHOLD, 2**31 - 1) == 1
+
+
+def return_freed_memory() -> None:
+    """Give the system what `keep_freed_memory` has kept so far, where the C library can: others will need it."""
+    if trim := _c_function("malloc_trim"):
+        trim(0)
+
+
+def _c_function(name: str) -> Any:
+    """A function of the C library; None where it has none of that name."""
+    return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None

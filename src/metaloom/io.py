@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +17,14 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place, and that of an older one, when the block ends.
 
     When the block raises, `path` is as it was. When the process is killed, the temporary folder stays until
-    the next call for the same `path`, which removes it.
+    the next call for the same `path`, which removes it, and puts back an older `path` that was just on its way
+    out.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = path.parent / f".{path.name}.new", path.parent / f".{path.name}.old"
+    if old.is_dir() and not path.exists():
+        old.rename(path)
     for leftover in (temporary, old):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir()
@@ -40,17 +41,15 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """A temporary file name beside `path` that is renamed to it when the block ends, and removed if it raises."""
+    """A temporary file name beside `path` that is renamed to it when the block ends, and removed if it raises.
+
+    It is the same name each time, so what a killed process left is written over: one writer at a time.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = path.parent / f".{path.name}.new"
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from metaloom.config import DOMAIN_SUFFIX
+
 
 @dataclass(frozen=True)
 class StageRun:
@@ -103,7 +105,7 @@ def _table(scores: dict[str, dict[str, dict[str, float]]]) -> list[list[str]]:
     rows = [["accuracy, %", *scores]]
     for setting in settings:
         cells = [_score(learner.get(setting)) for learner in scores.values()]
-        rows.append([setting.replace("_domain", ", one domain"), *cells])
+        rows.append([setting.replace(DOMAIN_SUFFIX, ", one domain"), *cells])
     return rows
 
 

@@ -19,6 +19,10 @@ from metaloom.data.glyphs import build_glyphs, draw_letter
 from metaloom.data.letters import Letter, alike_pairs, raster
 from metaloom.data.png import encode_grey16
 from metaloom.errors import MetaloomError
+from metaloom.stages import prepare, split
+from metaloom.versioning import data_version
+from metaloom.versioning.objects import hash_of
+from metaloom.versioning.project import open_project
 
 
 def test_png_is_what_pillow_reads():
@@ -137,13 +141,25 @@ def test_faces_without_letters_are_not_used():
     assert "DejaVuSans.ttf" in names and not [name for name in names if "LastResort" in name]
 
 
-def test_the_build_is_the_version_in_data_dvc(built, repo, tmp_path):
-    pointer = repo / "data.dvc"
-    if not pointer.is_file():
-        pytest.skip("data.dvc is not there")
-    from metaloom.versioning import data_version
-
+@pytest.fixture
+def project(tmp_path) -> Path:
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=tmp_path, check=True)
-    shutil.copytree(built[0], tmp_path / "data")
-    assert data_version(tmp_path) == yaml.safe_load(pointer.read_text())["outs"][0]["md5"]
+    return tmp_path
+
+
+def test_the_build_is_the_version_in_data_dvc(built, repo, project):
+    shutil.copytree(built[0], project / "data")
+    assert data_version(project) == yaml.safe_load((repo / "data.dvc").read_text())["outs"][0]["md5"]
+
+
+def test_prepared_and_split_it_has_the_hashes_of_dvc_lock(built, repo, project, monkeypatch):
+    """What a clone without cache or remote makes is what the committed run had."""
+    shutil.copy(repo / "params.yaml", project)
+    monkeypatch.chdir(project)
+    prepare.main(str(built[0]), "artifacts/dataset")
+    split.main("artifacts/dataset", "artifacts/splits")
+    lock = yaml.safe_load((repo / "dvc.lock").read_text())["stages"]
+    expected = {out["path"]: out["md5"] for name in ("prepare", "split") for out in lock[name]["outs"]}
+    with open_project(project) as opened:
+        assert {path: hash_of(opened, project / path) for path in expected} == expected

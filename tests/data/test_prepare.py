@@ -15,8 +15,6 @@ from metaloom.data.parallel import parallel_map
 from metaloom.errors import MetaloomError
 from metaloom.stages import prepare
 
-rng = np.random.default_rng(0)
-
 
 def picture(seed: int, side: int = 28) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side), np.uint8)

@@ -9,7 +9,8 @@ import yaml
 from made_up_project import DATA_HASH, make_project
 
 from metaloom.errors import MetaloomError
-from metaloom.report.provenance import git_state, provenance
+from metaloom.git import head
+from metaloom.report.provenance import provenance
 
 METHODS = ("protonet",)
 
@@ -29,15 +30,15 @@ def root(tmp_path):
 def test_commit_and_changes_of_the_code(root):
     (root / "params.yaml").write_text("seed: 0\n")
     git(root, "init", "-q")
-    assert git_state(root) == ("", False)
+    assert head(root) is None and provenance(root, METHODS).commit == ""
     git(root, "add", "params.yaml", "dvc.lock")
     git(root, "commit", "-q", "-m", "one")
     commit = git(root, "rev-parse", "HEAD")
-    assert git_state(root) == (commit, False)
+    assert head(root) == (commit, False)
     (root / "dvc.lock").write_text((root / "dvc.lock").read_text() + "\n")  # every run writes it: no change of code
-    assert git_state(root) == (commit, False)
+    assert head(root) == (commit, False)
     (root / "params.yaml").write_text("seed: 1\n")
-    assert git_state(root) == (commit, True)
+    assert head(root) == (commit, True)
     assert provenance(root, METHODS).commands[0] == f"git checkout {commit[:12]}"
 
 

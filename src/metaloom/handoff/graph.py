@@ -17,10 +17,9 @@ from metaloom import __version__
 from metaloom.config import PARAMS
 from metaloom.data.resize import WEIGHT_BITS
 from metaloom.errors import MetaloomError
+from metaloom.handoff.verify import INPUT, OUTPUT
 from metaloom.methods import Head
 from metaloom.methods.learner import AdaptedTask
-
-INPUT, OUTPUT = "images", "probabilities"
 
 
 class TaskGraph(nn.Module):

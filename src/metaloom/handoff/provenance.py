@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import yaml
 
 from metaloom.errors import MetaloomError
+from metaloom.git import head
 
 LIBRARIES = ("metaloom", "numpy", "onnx", "onnxruntime", "onnxscript", "torch")
-OURS = ("src", "params.yaml", "dvc.yaml", "constraints.txt")  # what a model depends on besides data
 
 
 def libraries() -> dict[str, str]:
@@ -33,20 +32,8 @@ def data_version(root: str | Path = ".") -> str | None:
 
 def commit(root: str | Path = ".") -> dict[str, Any] | None:
     """The commit, and whether code or settings differ from it; None outside git or before a first commit."""
-    head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    if head is None:
-        return None
-    return {"commit": head, "uncommitted_changes": bool(_git(root, "status", "--porcelain", "--", *OURS))}
-
-
-def _git(root: str | Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "--no-optional-locks", *arguments], cwd=root, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:  # git is not installed
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    found = head(root)
+    return None if found is None else {"commit": found[0], "uncommitted_changes": found[1]}
 
 
 def sha256(path: str | Path) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +16,7 @@ import yaml
 
 from metaloom.config import PARAMS
 from metaloom.errors import MetaloomError
+from metaloom.git import head
 
 PACKAGES = (
     "metaloom",
@@ -30,12 +30,6 @@ PACKAGES = (
     "dvc",
     "prefect",
 )
-CODE = (
-    "src",
-    "params.yaml",
-    "dvc.yaml",
-    "constraints.txt",
-)  # what a commit must hold for the page to be remade
 OWN_STAGE = "report"  # its entry in dvc.lock is of the page before this one
 
 
@@ -75,7 +69,7 @@ def provenance(root: Path, methods: tuple[str, ...]) -> Provenance:
     lock = _yaml(root / "dvc.lock").get("stages", {})
     stages = {name: stage for name, stage in lock.items() if _is_of_now(name, methods)}
     used = _used_settings(stages)
-    commit, changed = git_state(root)
+    commit, changed = head(root) or ("", False)
     plain = root / PARAMS
     settings = yaml.safe_dump(used, sort_keys=False) if used else plain.read_text() if plain.is_file() else ""
     return Provenance(
@@ -129,22 +123,6 @@ def _hash(entry: dict[str, Any]) -> str:
 
 def _output(entry: dict[str, Any]) -> tuple[str, str]:
     return entry["path"], _hash(entry)
-
-
-def git_state(root: Path) -> tuple[str, bool]:
-    """The commit, and whether the code differs from it; ("", False) where there is no commit."""
-    commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    changed = bool(commit and _git(root, "status", "--porcelain", "--", *CODE))
-    return commit, changed
-
-
-def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def machine() -> list[tuple[str, str]]:

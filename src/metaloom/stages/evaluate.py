@@ -10,7 +10,7 @@ import torch
 from metaloom.baselines import SINGLE_TASK_LEARNERS
 from metaloom.config import load_settings
 from metaloom.data.packed import Dataset
-from metaloom.device import choose_device
+from metaloom.device import choose_device, return_freed_memory
 from metaloom.evaluation.run import gallery, meta_learner_scores, single_task_scores
 from metaloom.evaluation.statistics import paired_differences, summarise
 from metaloom.io import atomic_dir, write_json
@@ -30,12 +30,14 @@ def main(dataset: str, splits: str, models: str, evaluation: str, metrics: str) 
     raw = torch.from_numpy(Dataset.load(dataset).images)
     images = raw.to(device)
     parts = [meta_learner_scores(name, learner, images, tables) for name, learner in learners.items()]
+    shown = gallery(learners[best], images, tables)
+    return_freed_memory()  # the processes of the single-task learners take their own
     parts += [single_task_scores(name, settings.evaluate, learners[best], raw, tables) for name in SINGLE_TASK_LEARNERS]
     episodes = pd.concat(parts, ignore_index=True)
     summary = summarise(episodes)
     with atomic_dir(evaluation) as folder:
         episodes.to_parquet(folder / "episodes.parquet", index=False)
-        gallery(learners[best], images, tables).to_parquet(folder / "gallery.parquet", index=False)
+        shown.to_parquet(folder / "gallery.parquet", index=False)
         write_json(folder / "champion.json", {"method": best})
         write_json(folder / "differences.json", paired_differences(episodes, best))
         _accuracy_table(summary).to_csv(folder / "accuracy.csv", index=False)
@@ -45,9 +47,9 @@ def main(dataset: str, splits: str, models: str, evaluation: str, metrics: str) 
 
 
 def _accuracy_table(summary: dict) -> pd.DataFrame:
-    """For `dvc plots`: one bar a setting and learner."""
+    """For `dvc plots`: one row a setting and learner."""
     return pd.DataFrame(
-        {"bar": f"{setting} {learner}", **figures}
+        {"setting": setting, "learner": learner, **figures}
         for learner, by_setting in summary.items()
         for setting, figures in by_setting.items()
     )

@@ -1,0 +1,23 @@
+"""The commit that the code stands at."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+CODE = ("src", "params.yaml", "dvc.yaml", "constraints.txt")  # what artifacts depend on besides data
+
+
+def head(root: str | Path = ".") -> tuple[str, bool] | None:
+    """The commit, and whether code or settings differ from it; None outside git or before a first commit."""
+    commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    return (commit, bool(_git(root, "status", "--porcelain", "--", *CODE))) if commit else None
+
+
+def _git(root: str | Path, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (FileNotFoundError, subprocess.TimeoutExpired):  # git is not installed, or waits for a disk
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
