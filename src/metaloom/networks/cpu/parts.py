@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -12,7 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metaloom.networks.cpu import kernels as kernel
+
 CACHE = 2 << 20  # bytes of a map before pooling that are worked on at a time
+_spaces = threading.local()
 T = TypeVar("T")
 Part = tuple[int, slice]  # a task, and some of its examples
 
@@ -69,3 +74,20 @@ def pixels(x: Tensor) -> np.ndarray:
 def flat(x: Tensor) -> np.ndarray:
     """The array (example, pixel, channel) that a kernel works on."""
     return x.detach().permute(0, 2, 3, 1).flatten(1, 2).numpy()
+
+
+def padded(x: Tensor, multiple: int = 1) -> np.ndarray:
+    """x, channels-last, with a border of zeros and more of them after it, up to a multiple of so many pixels."""
+    height, width = (-(-size // multiple) * multiple + 2 for size in x.shape[2:])
+    with_border = space("padded", x, len(x), height, width, x.shape[1]).numpy()
+    kernel.pad(pixels(x), with_border)
+    return with_border
+
+
+def space(name: str, like: Tensor, *shape: int) -> Tensor:
+    """Memory of this thread's own for what is used up at once: it stays in the cache."""
+    name, size = f"{name} {like.dtype}", math.prod(shape)
+    kept = _spaces.__dict__.get(name)
+    if kept is None or len(kept) < size:
+        kept = _spaces.__dict__[name] = torch.empty(size, dtype=like.dtype)
+    return kept[:size].view(shape)

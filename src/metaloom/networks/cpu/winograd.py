@@ -9,19 +9,16 @@ it, and inference does not.
 
 from __future__ import annotations
 
-import math
-import threading
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from metaloom.networks.cpu.kernels import jit
+from metaloom.networks.cpu.parts import padded, space
 
-TILE = 4
+TILE = 4  # pixels of a result, a side
 CACHE = 2 << 20  # bytes of transformed examples that are worked on at a time
-_spaces = threading.local()
 _G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 _KERNEL = torch.tensor(np.kron(_G, _G))  # (36, 9)
 
@@ -49,7 +46,7 @@ def convolve(x: Part, tiles: Float[Tensor, "36 channel out"]) -> Part:
     y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
     for part in _slices(x):
         of_input = _input_tiles(x[part])
-        products = torch.bmm(of_input, tiles, out=_space("products", x, *of_input.shape[:2], shape[1]))
+        products = torch.bmm(of_input, tiles, out=space("products", x, *of_input.shape[:2], shape[1]))
         _from_tiles(products.numpy(), y[part].permute(0, 2, 3, 1).numpy())
     return y
 
@@ -58,8 +55,8 @@ def kernel_gradient(d_y: Part, x: Part) -> Float[Tensor, "out channel 3 3"]:
     products = torch.zeros(36, x.shape[1], d_y.shape[1], dtype=x.dtype)
     for part in _slices(x):
         of_input = _input_tiles(x[part])
-        of_output = _space("products", x, *of_input.shape[:2], d_y.shape[1])
-        _gradient_tiles(_padded(d_y[part]), of_output.numpy())
+        of_output = space("products", x, *of_input.shape[:2], d_y.shape[1])
+        _gradient_tiles(padded(d_y[part], TILE), of_output.numpy())
         products.baddbmm_(of_input.mT, of_output)
     kernel = _KERNEL.T.to(x.dtype) @ products.flatten(1)
     return kernel.view(3, 3, x.shape[1], d_y.shape[1]).permute(3, 2, 0, 1)
@@ -72,41 +69,14 @@ def _slices(x: Part) -> list[slice]:
 
 
 def _input_tiles(x: Part) -> Tiles:
-    tiles = _space("tiles", x, 36, len(x) * _tiles(x), x.shape[1])
-    _to_tiles(_padded(x), tiles.numpy())
+    tiles = space("tiles", x, 36, len(x) * _tiles(x), x.shape[1])
+    _to_tiles(padded(x, TILE), tiles.numpy())
     return tiles
 
 
 def _tiles(x: Part) -> int:
     """Tiles of one example."""
     return -(-x.shape[2] // TILE) * -(-x.shape[3] // TILE)
-
-
-def _padded(x: Part) -> np.ndarray:
-    """(example, row, column, channel) with a border of zeros, and more of them to whole tiles."""
-    height, width = (-(-size // TILE) * TILE + 2 for size in x.shape[2:])
-    padded = _space("padded", x, len(x), height, width, x.shape[1]).numpy()
-    _pad(x.permute(0, 2, 3, 1).numpy(), padded)
-    return padded
-
-
-def _space(name: str, like: Tensor, *shape: int) -> Tensor:
-    """Memory of this thread's own for what is used up at once: it stays in the cache."""
-    name, size = f"{name} {like.dtype}", math.prod(shape)
-    kept = _spaces.__dict__.get(name)
-    if kept is None or len(kept) < size:
-        kept = _spaces.__dict__[name] = torch.empty(size, dtype=like.dtype)
-    return kept[:size].view(shape)
-
-
-@jit
-def _pad(x, padded):
-    for n in range(x.shape[0]):
-        padded[n] = 0
-        for i in range(x.shape[1]):
-            for j in range(x.shape[2]):
-                for c in range(x.shape[3]):
-                    padded[n, i + 1, j + 1, c] = x[n, i, j, c]
 
 
 @jit
