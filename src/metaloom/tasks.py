@@ -229,31 +229,40 @@ class EpisodeSampler:
         count: number of items of each class.
         largest: the greatest of them.
         rotations: how many quarter turns count as further classes: 1 (none) or 4.
+        domain: number of each class's domain, from 0; None where the class table has no domains.
     """
 
     first: Int[Tensor, "class"]
     count: Int[Tensor, "class"]
     largest: int
     rotations: int
+    domain: Int[Tensor, " class"] | None = None
 
     @classmethod
     def of(cls, classes: pd.DataFrame, examples: int, rotations: bool, device: torch.device) -> EpisodeSampler:
         """A sampler over the classes that have at least `examples` items."""
         large = classes[classes["count"] >= examples]
         first, count = (torch.tensor(large[name].to_numpy(), device=device) for name in ("first", "count"))
-        return cls(first, count, int(large["count"].max()) if len(large) else 0, 4 if rotations else 1)
+        codes = torch.tensor(pd.factorize(large["domain"])[0], device=device) if "domain" in large else None
+        return cls(first, count, int(large["count"].max()) if len(large) else 0, 4 if rotations else 1, codes)
 
     @property
     def classes(self) -> int:
+        """How many there are; class c is class c % len(first) of the table, by c // len(first) quarter turns."""
         return len(self.first) * self.rotations
+
+    @property
+    def domains(self) -> Int[Tensor, " turned_class"] | None:
+        """The domain of each of `classes`; a class stays in its domain when it is turned."""
+        return None if self.domain is None else self.domain.repeat(self.rotations)
 
     def sample(
         self, tasks: int, n_way: int, examples: int, generator: torch.Generator | None
-    ) -> tuple[Int[Tensor, "task way example"], Int[Tensor, "task way"]]:
-        """Rows of the drawn items, and how many quarter turns each way is rotated by."""
+    ) -> tuple[Int[Tensor, "task way example"], Int[Tensor, "task way"], Int[Tensor, "task way"]]:
+        """Rows of the drawn items, how many quarter turns each way is rotated by, and which of `classes` it is."""
         device = self.first.device
         chosen = torch.rand(tasks, self.classes, generator=generator, device=device).topk(n_way).indices
         turns, base = chosen // len(self.first), chosen % len(self.first)
         order = torch.rand(tasks, n_way, self.largest, generator=generator, device=device)
         order.masked_fill_(torch.arange(self.largest, device=device) >= self.count[base][..., None], -1.0)
-        return self.first[base][..., None] + order.topk(examples).indices, turns
+        return self.first[base][..., None] + order.topk(examples).indices, turns, chosen

@@ -14,12 +14,16 @@ from metaloom.methods import METHOD_CLASSES, EmbeddingMethod, Episodes, build_me
 from metaloom.methods.protonet import prototypes_of
 from metaloom.networks import Conv4
 
+CLASSES = 5  # of training
+
 
 def method_of(name: str, settings, norm: str = "batch", **changes):
     network = Conv4(channels=1, width=8, image_size=28, norm=norm)
     options = {"norm": norm} | ({"first_order": False} if name == "maml" else {}) | changes
     method = build_method(name, network, settings.method(name).model_copy(update=options))
     params = method.init(torch.Generator().manual_seed(0))
+    further = method.training_weights(torch.Generator().manual_seed(1), CLASSES)
+    params = type(params)(params.weights | further, params.statistics)
     torch.manual_seed(0)
     params = method_params_moved(params)
     return method, params
@@ -36,6 +40,11 @@ def a_task(shots: int = 2, queries: int = 3, ways: int = 3):
     support, query = (torch.randn(n * ways, 1, 28, 28, generator=generator) for n in (shots, queries))
     labels = torch.arange(ways)
     return support, labels.repeat_interleave(shots), query, labels.repeat_interleave(queries)
+
+
+def an_episode(support_x, support_y, query_x, query_y) -> Episodes:
+    classes, domains = (torch.tensor(each).to(support_x.device) for each in ([[1, 4, 0]], [0, 1, 0, 0, 1]))
+    return Episodes(support_x[None], support_y, query_x[None], query_y, 3, classes, domains)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
@@ -72,7 +81,7 @@ def test_the_loss_gradient_by_finite_differences(name, norm, tiny_settings):
     weights = {k: v.double().requires_grad_() for k, v in params.weights.items()}
     params = type(params)(weights, {k: v.double() for k, v in params.statistics.items()})
     support_x, support_y, query_x, query_y = (t.double() if t.is_floating_point() else t for t in a_task())
-    episodes = Episodes(support_x[None], support_y, query_x[None], query_y, 3)
+    episodes = an_episode(support_x, support_y, query_x, query_y)
     loss, _ = method.loss(params, episodes)
     gradients = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
     direction = {k: torch.randn_like(v) for k, v in weights.items()}
@@ -92,7 +101,7 @@ def test_no_tensor_is_made_off_the_device(name, tiny_settings):
     params = params.to("meta").detached()
     weights = [weight.requires_grad_() for weight in params.weights.values()]
     support_x, support_y, query_x, query_y = (each.to("meta") for each in a_task())
-    episodes = Episodes(support_x[None], support_y, query_x[None], query_y, 3)
+    episodes = an_episode(support_x, support_y, query_x, query_y)
     for chunk in method.chunks(episodes):
         loss, moved = method.loss(params, chunk)
         loss.backward()

@@ -15,6 +15,7 @@ from torch import Tensor
 from metaloom.config import MethodSettings
 from metaloom.networks import Network, Tensors
 
+TRAINING = "training."  # begins the names of weights that exist only while training
 TASKS_AT_A_TIME = 4  # that are adapted together: enough to share a step's overhead, few enough for the cache
 
 
@@ -44,6 +45,11 @@ class Params:
         """The same numbers as new leaves without a graph."""
         return self._each(lambda tensor: tensor.detach().clone())
 
+    def kept(self) -> Params:
+        """Without the weights that exist only while training."""
+        weights = {name: weight for name, weight in self.weights.items() if not name.startswith(TRAINING)}
+        return replace(self, weights=weights)
+
     def to(self, device: torch.device | str) -> Params:
         return self._each(lambda tensor: tensor.to(device))
 
@@ -72,13 +78,19 @@ class TaskModel:
 
 @dataclass(frozen=True)
 class Episodes:
-    """Training tasks of one shape, as normalised images; labels are the same in every task."""
+    """Training tasks of one shape, as normalised images; labels are the same in every task.
+
+    `classes` says which training class each way is, and `domains` the domain of every training class, for
+    methods that learn from more than the episode.
+    """
 
     support_x: Float[Tensor, "task support channel height width"]
     support_y: Int[Tensor, " support"]
     query_x: Float[Tensor, "task query channel height width"]
     query_y: Int[Tensor, " query"]
     n_way: int
+    classes: Int[Tensor, "task n_way"] | None = None
+    domains: Int[Tensor, " class"] | None = None
 
     def __len__(self) -> int:
         return len(self.support_x)
@@ -87,7 +99,8 @@ class Episodes:
         """The same in parts of so many tasks."""
         for start in range(0, len(self), tasks):
             part = slice(start, start + tasks)
-            yield replace(self, support_x=self.support_x[part], query_x=self.query_x[part])
+            classes = None if self.classes is None else self.classes[part]
+            yield replace(self, support_x=self.support_x[part], query_x=self.query_x[part], classes=classes)
 
 
 class Method(ABC):
@@ -100,6 +113,13 @@ class Method(ABC):
     def init(self, generator: torch.Generator) -> Params:
         """Fresh parameters on the generator's device."""
         return Params(self.network.init(generator), {})
+
+    def training_weights(self, generator: torch.Generator, classes: int) -> Tensors:
+        """Further weights for training on so many classes; they are optimised and checkpointed, but not kept.
+
+        Their names begin with `TRAINING`.
+        """
+        return {}
 
     @abstractmethod
     def adapt(

@@ -112,7 +112,7 @@ class Learner:
 
     def save(self, folder: str | Path) -> None:
         """Write model.safetensors and learner.json into an existing folder."""
-        groups = {"weights": self.params.weights, "statistics": self.params.statistics}
+        groups = {"weights": self.params.kept().weights, "statistics": self.params.statistics}
         flat = {f"{group}/{k}": v.contiguous() for group, tensors in groups.items() for k, v in tensors.items()}
         save_file(flat, Path(folder) / "model.safetensors")
         write_json(Path(folder) / "learner.json", self.config)

@@ -4,18 +4,39 @@ Snell, Swersky, Zemel: Prototypical Networks for Few-shot Learning, 2017 (https:
 A class is the mean embedding of its support examples (its prototype c_k), and a query f(x) goes to the nearest:
 p(y=k|x) = softmax(-‖f(x) - c_k‖²). As ‖f(x)‖² is the same for all classes it drops out, and what is left is
 a linear head, 2·c_k·f(x) - ‖c_k‖² (the paper's section 2.4).
+
+With a learned temperature the logits are -τ·‖f(x) - c_k‖²: Oreshkin, Rodríguez, Lacoste: TADAM: Task dependent
+adaptive metric for improved few-shot learning, 2018 (https://arxiv.org/abs/1805.10123), section 2.1, where τ is
+called α. The weight `temperature` is log τ, so that τ starts at 1 and stays positive.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from metaloom.config import ProtonetSettings
 from metaloom.methods.base import EmbeddingMethod, Head, Params
+from metaloom.networks import Network
+
+TEMPERATURE = "temperature"
 
 
 class ProtoNet(EmbeddingMethod):
+    settings: ProtonetSettings
+
+    def __init__(self, network: Network, settings: ProtonetSettings) -> None:
+        super().__init__(network, settings)
+
+    def init(self, generator: torch.Generator) -> Params:
+        params = super().init(generator)
+        if self.settings.temperature == "fixed":
+            return params
+        return replace(params, weights=params.weights | {TEMPERATURE: torch.zeros((), device=generator.device)})
+
     def head(
         self,
         params: Params,
@@ -24,7 +45,11 @@ class ProtoNet(EmbeddingMethod):
         n_way: int,
     ) -> Head:
         prototypes = prototypes_of(support_z, support_y, n_way)
-        return Head(2 * prototypes, -prototypes.square().sum(dim=-1))
+        head = Head(2 * prototypes, -prototypes.square().sum(dim=-1))
+        if self.settings.temperature == "fixed":
+            return head
+        tau = params.weights[TEMPERATURE].exp()
+        return Head(tau * head.weight, tau * head.bias)
 
 
 def prototypes_of(

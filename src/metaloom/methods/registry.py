@@ -8,9 +8,11 @@ from metaloom.config import MethodSettings
 from metaloom.methods.base import Method
 from metaloom.methods.maml import Maml
 from metaloom.methods.protonet import ProtoNet
+from metaloom.methods.ridge import Ridge
+from metaloom.methods.shared import Shared
 from metaloom.networks import Network
 
-METHOD_CLASSES: dict[str, Any] = {"protonet": ProtoNet, "maml": Maml}
+METHOD_CLASSES: dict[str, Any] = {"protonet": ProtoNet, "ridge": Ridge, "maml": Maml, "shared": Shared}
 
 
 def build_method(name: str, network: Network, settings: MethodSettings) -> Method:

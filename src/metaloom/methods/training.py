@@ -109,12 +109,17 @@ class Trainer:
         return self.settings.n_shot + self.settings.n_query
 
     def _fresh(self) -> State:
-        params = self.learner.params.detached()
+        # a generator of their own: every process starts from the same weights, whatever episodes it draws
+        own = torch.Generator(device=self.images.device).manual_seed(self.seed)
+        further = self.learner.method.training_weights(own, self.sampler.classes)
+        params = replace(self.learner.params, weights=self.learner.params.weights | further).detached()
         generator = torch.Generator(device=self.images.device).manual_seed(self.seed)
         return State(params, self._optimiser(params), generator)
 
     def _optimiser(self, params: Params) -> torch.optim.Optimizer:
-        return self.learner.method.optimiser([weight.requires_grad_() for weight in params.weights.values()])
+        # by name: a checkpoint's moments are numbered, and it gives the weights back in an order of its own
+        leaves = [weight.requires_grad_() for _, weight in sorted(params.weights.items())]
+        return self.learner.method.optimiser(leaves)
 
     def _progress(self, state: State) -> float:
         """Share of the budget that is spent: of steps, and of seconds where they are limited."""
@@ -159,7 +164,7 @@ class Trainer:
     def draw(self, generator: torch.Generator | None) -> Episodes:
         """One meta-batch of training episodes, on the device."""
         method, shots = self.learner.method.settings, self.settings.n_shot
-        rows, turns = self.sampler.sample(method.tasks_per_step, method.n_way, self.examples, generator)
+        rows, turns, classes = self.sampler.sample(method.tasks_per_step, method.n_way, self.examples, generator)
         images = self.images[rows]
         x = self.learner.normalisation(turned(images, turns) if self.settings.rotations else images)
         way = torch.arange(method.n_way, device=rows.device)
@@ -169,13 +174,15 @@ class Trainer:
             query_x=x[:, :, shots:].flatten(1, 2),
             query_y=way.repeat_interleave(self.settings.n_query),
             n_way=method.n_way,
+            classes=classes,
+            domains=self.sampler.domains,
         )
 
     def _validate(self, state: State, loss: float) -> None:
         scores = accuracy_and_nll(replace(self.learner, params=state.params), self.images, self.validation)
         record = {"step": state.step, "loss": loss, **scores}
         if not state.history or record["accuracy"] > state.best_record["accuracy"]:
-            state.best = state.params.detached()
+            state.best = state.params.kept().detached()
         state.history.append(record)
         self.on_validation(record)
 

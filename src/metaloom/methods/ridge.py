@@ -1,0 +1,67 @@
+"""Ridge regression as the learner of a task (R2-D2).
+
+Bertinetto, Henriques, Torr, Vedaldi: Meta-learning with differentiable closed-form solvers, 2019
+(https://arxiv.org/abs/1805.08136). A task's head is the ridge regression of the one-hot labels Y on the support
+embeddings X, W = (XᵀX + λI)⁻¹XᵀY = Xᵀ(XXᵀ + λI)⁻¹Y (the paper's equations 4 and 5), and a query's logits are
+α·x·W + β. The solution is differentiable, so the network, λ and α learn through it. The weight `regularisation`
+is log λ, `scale` is log α.
+
+We deviate in two places. Of the two forms we solve the smaller one, whatever the shots. And β is left out: it
+adds the same to every class, which softmax takes away again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metaloom.config import RidgeSettings
+from metaloom.methods.base import EmbeddingMethod, Head, Params
+from metaloom.networks import Network
+
+REGULARISATION, SCALE = "regularisation", "scale"
+FIRST_SCALE = 8.0  # answers to one-hot targets lie between 0 and 1, too close together for a softmax
+
+
+class Ridge(EmbeddingMethod):
+    settings: RidgeSettings
+
+    def __init__(self, network: Network, settings: RidgeSettings) -> None:
+        super().__init__(network, settings)
+
+    def init(self, generator: torch.Generator) -> Params:
+        params = super().init(generator)
+        start = {REGULARISATION: self.settings.regularisation, SCALE: FIRST_SCALE}
+        own = {name: torch.tensor(math.log(value), device=generator.device) for name, value in start.items()}
+        return replace(params, weights=params.weights | own)
+
+    def head(
+        self,
+        params: Params,
+        support_z: Float[Tensor, "*task support embed"],
+        support_y: Int[Tensor, " support"],
+        n_way: int,
+    ) -> Head:
+        one_hot = (support_y[:, None] == torch.arange(n_way, device=support_y.device)).to(support_z.dtype)
+        solution = ridge_solution(support_z, one_hot, params.weights[REGULARISATION].exp())
+        weight = params.weights[SCALE].exp() * solution.mT
+        return Head(weight, torch.zeros_like(weight[..., 0]))
+
+
+def ridge_solution(
+    x: Float[Tensor, "*task item embed"], y: Float[Tensor, "item n_way"], regularisation: Float[Tensor, ""]
+) -> Float[Tensor, "*task embed n_way"]:
+    """The W that minimises ‖x·W - y‖² + regularisation · ‖W‖², from whichever system is smaller.
+
+    NaN in, NaN out: the trainer says what to do about it, and a GPU need not wait for a check.
+    """
+    items, embed = x.shape[-2:]
+    gram = x @ x.mT if items <= embed else x.mT @ x
+    system = gram + regularisation * torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
+    target = y if items <= embed else x.mT @ y
+    solution, _ = torch.linalg.solve_ex(system, target.expand(*x.shape[:-2], *target.shape[-2:]))
+    return x.mT @ solution if items <= embed else solution

@@ -1,0 +1,85 @@
+"""ProtoNet's temperature and ridge regression, against the formula and scikit-learn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge as SklearnRidge
+
+from metaloom.methods import Head, build_method
+from metaloom.methods.ridge import ridge_solution
+from metaloom.networks import Conv4
+
+NETWORK = Conv4(channels=1, width=8, image_size=28, norm="batch")
+
+
+def method_of(name: str, settings, **changes):
+    method = build_method(name, NETWORK, settings.method(name).model_copy(update=changes))
+    return method, method.init(torch.Generator().manual_seed(0))
+
+
+def embeddings(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def heads(method, params, z: torch.Tensor, y: torch.Tensor) -> Head:
+    weights = {name: weight.double() for name, weight in params.weights.items()}
+    return method.head(type(params)(weights, params.statistics), z, y, 3)
+
+
+@pytest.mark.parametrize("items", [4, 8, 30])  # fewer than, as many as and more than the embedding is long
+@pytest.mark.parametrize("regularisation", [0.1, 10.0])
+def test_ridge_is_scikit_learn_s_for_every_stacked_task(items, regularisation):
+    x, y = embeddings(2, items, 8), embeddings(items, 3)
+    got = ridge_solution(x, y, torch.tensor(regularisation, dtype=torch.float64))
+    for task in range(2):
+        expected = SklearnRidge(alpha=regularisation, fit_intercept=False).fit(x[task].numpy(), y.numpy())
+        np.testing.assert_allclose(got[task].numpy(), expected.coef_.T, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("items", [4, 9])
+def test_ridge_s_gradient_by_finite_differences(items):
+    x, y, log = embeddings(items, 6).requires_grad_(), embeddings(items, 2), torch.tensor(0.3, dtype=torch.float64)
+    log.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, log: ridge_solution(x, y, log.exp()), (x, log))
+
+
+def test_ridge_s_head_scales_the_answers_to_one_hot_targets(tiny_settings):
+    method, params = method_of("ridge", tiny_settings, regularisation=0.7)
+    z, query, y = embeddings(6, 8), embeddings(5, 8), torch.tensor([2, 0, 1, 1, 0, 2])
+    head = heads(method, params, z, y)
+    expected = SklearnRidge(alpha=0.7, fit_intercept=False).fit(z.numpy(), np.eye(3)[y.numpy()]).predict(query.numpy())
+    alpha = math.exp(float(params.weights["scale"]))
+    np.testing.assert_allclose(head.logits(query).numpy(), alpha * expected, rtol=1e-6)
+
+
+def test_ridge_gives_nan_for_nan_so_that_the_trainer_can_say_what_to_do():
+    x = torch.full((4, 8), math.nan)
+    assert ridge_solution(x, torch.eye(4), torch.tensor(1.0)).isnan().all()
+
+
+def test_a_learned_temperature_is_a_factor_on_the_squared_distances(tiny_settings):
+    method, params = method_of("protonet", tiny_settings, temperature="learned")
+    params.weights["temperature"] += math.log(0.25)
+    z, query, y = embeddings(6, 8), embeddings(5, 8), torch.tensor([2, 0, 1, 1, 0, 2])
+    got = heads(method, params, z, y).logits(query).softmax(dim=1)
+    prototypes = torch.stack([z[y == way].mean(dim=0) for way in range(3)])
+    torch.testing.assert_close(got, (-0.25 * torch.cdist(query, prototypes).square()).softmax(dim=1))
+
+
+def test_the_learned_temperature_starts_as_the_fixed_one_and_learns(tiny_settings):
+    z, y = embeddings(6, 8), torch.tensor([2, 0, 1, 1, 0, 2])
+    fixed, fixed_params = method_of("protonet", tiny_settings, temperature="fixed")
+    learned, params = method_of("protonet", tiny_settings, temperature="learned")
+    assert set(params.weights) - set(fixed_params.weights) == {"temperature"}
+    for one, other in zip(heads(fixed, fixed_params, z, y), heads(learned, params, z, y), strict=True):
+        assert torch.equal(one, other)
+
+    def loss(log: torch.Tensor) -> torch.Tensor:
+        own = type(params)(params.weights | {"temperature": log}, params.statistics)
+        return learned.head(own, z, y, 3).logits(z).logsumexp(dim=1).mean()
+
+    assert torch.autograd.gradcheck(loss, torch.tensor(0.2, dtype=torch.float64, requires_grad=True))
