@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from metaloom.config import MethodSettings
+from metaloom.methods.anil import Anil
 from metaloom.methods.base import Method
 from metaloom.methods.maml import Maml
 from metaloom.methods.protonet import ProtoNet
+from metaloom.methods.reptile import Reptile
 from metaloom.networks import Network
 
-METHOD_CLASSES: dict[str, Any] = {"protonet": ProtoNet, "maml": Maml}
+METHOD_CLASSES: dict[str, Any] = {"protonet": ProtoNet, "maml": Maml, "anil": Anil, "reptile": Reptile}
 
 
 def build_method(name: str, network: Network, settings: MethodSettings) -> Method:
