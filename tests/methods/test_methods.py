@@ -19,7 +19,7 @@ CLASSES = 5  # of training
 
 def method_of(name: str, settings, norm: str = "batch", **changes):
     network = Conv4(channels=1, width=8, image_size=28, norm=norm)
-    options = {"norm": norm} | ({"first_order": False} if name == "maml" else {}) | changes
+    options = {"norm": norm} | ({"first_order": False, "inner_steps": 2} if name == "maml" else {}) | changes
     method = build_method(name, network, settings.method(name).model_copy(update=options))
     params = method.init(torch.Generator().manual_seed(0))
     further = method.training_weights(torch.Generator().manual_seed(1), CLASSES)
@@ -75,7 +75,7 @@ def test_adapting_is_pure_and_needs_no_order(name, tiny_settings):
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
-@pytest.mark.parametrize("name", METHOD_CLASSES)
+@pytest.mark.parametrize("name", [name for name in METHOD_CLASSES if name != "reptile"])  # see test_reptile.py
 def test_the_loss_gradient_by_finite_differences(name, norm, tiny_settings):
     method, params = method_of(name, tiny_settings, norm)
     weights = {k: v.double().requires_grad_() for k, v in params.weights.items()}
@@ -149,7 +149,7 @@ class Oracle(nn.Module):
             self.convs[block].weight.data = weights[f"{block}.conv"].clone()
             self.norms[block].weight.data = weights[f"{block}.scale"].clone()
             self.norms[block].bias.data = weights[f"{block}.shift"].clone()
-        self.head.weight.data = weights["head"].repeat(ways, 1)
+        self.head.weight.data.zero_()
         self.head.bias.data.zero_()
 
     def forward(self, x):
@@ -175,7 +175,7 @@ def test_maml_adapts_as_sgd_on_a_copy(tiny_settings):
 
 def test_first_order_drops_the_second_derivatives(tiny_settings):
     """First-order MAML's gradient is the query gradient at the adapted weights (section 5.2)."""
-    method, params = method_of("maml", tiny_settings, norm="none", first_order=True, inner_steps=1, inner_rate=0.1)
+    method, params = method_of("maml", tiny_settings, norm="none", first_order=True, inner_steps=3, inner_rate=0.1)
     support_x, support_y, query_x, query_y = a_task()
     params = params.detached()
     for weight in params.weights.values():

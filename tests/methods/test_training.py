@@ -113,8 +113,26 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(short, tmp_path):
     made = trainer("protonet", short, tmp_path)
     weights = {k: v * float("nan") for k, v in made.learner.params.weights.items()}
     broken = replace(made.learner, params=replace(made.learner.params, weights=weights))
-    with pytest.raises(MetaloomError, match="loss is nan at step 1; lower protonet.learning_rate"):
+    with pytest.raises(MetaloomError, match="loss is nan .* at step 1; lower protonet.learning_rate"):
         replace(made, learner=broken).run()
+
+
+def test_a_gradient_that_is_not_finite_stops_with_its_norm_and_the_last_good_checkpoint(short, tmp_path):
+    made = trainer("protonet", short, tmp_path)
+    loss_of, steps = made.learner.method.loss, iter(range(1, 100))
+
+    def loss(params, *rest):
+        value, params = loss_of(params, *rest)
+        if next(steps) == 6:
+            value = value + (0 * next(iter(params.weights.values()))).sqrt().sum()  # 0, with a slope of 0 · ∞
+        return value, params
+
+    made.learner.method.loss = loss
+    with pytest.raises(MetaloomError, match=r"loss is \d\.\d+ and its gradient's norm nan at step 6; lower protonet"):
+        made.run()
+    seen: list[int] = []
+    trainer("protonet", short, tmp_path, on_step=lambda step, loss: seen.append(step)).run()
+    assert seen[0] == 5
 
 
 def test_too_many_ways(short, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,13 @@ class Learner:
         method = build_method(name, build_network(settings.network, own.norm, channels, image_size), own)
         params = method.init(torch.Generator().manual_seed(settings.seed))
         return cls(name, method, params, normalisation, json.loads(json.dumps(config)))
+
+    def changed(self, **settings: Any) -> Learner:
+        """The same with other values for some of the method's settings."""
+        own = self.method.settings.model_copy(update=settings)
+        method = build_method(self.name, self.method.network, own)
+        config = self.config | {"method": self.config["method"] | settings}
+        return replace(self, method=method, config=config)
 
     def save(self, folder: str | Path) -> None:
         """Write model.safetensors and learner.json into an existing folder."""

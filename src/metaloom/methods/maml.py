@@ -1,4 +1,4 @@
-"""Model-agnostic meta-learning.
+"""Model-agnostic meta-learning, with the remedies of MAML++ as options.
 
 Finn, Abbeel, Levine: Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, 2017
 (https://arxiv.org/abs/1703.03400). A task's weights are a few gradient steps on its support set away from the
@@ -6,24 +6,31 @@ shared ones, θ' = θ - α∇L(θ); the shared ones minimise the query loss afte
 θ: `params.weights`, α: `inner_rate`, number of steps: `inner_steps`; `first_order` drops the second
 derivatives (section 5.2).
 
-We deviate in two places. The head starts as one learned vector for every class (Ye, Chao: How to Train Your
-MAML to Excel in Few-Shot Classification, 2022, https://arxiv.org/abs/2106.16245), so that one model serves any
-number of ways. Batch norm takes the support set's statistics for the queries too: published figures mostly
-take the queries' own, which makes a prediction depend on its neighbours.
+Antoniou, Edwards, Storkey: How to train your MAML, 2019 (https://arxiv.org/abs/1810.09502). `learned_rates`: α is
+learned, one for every weight tensor and step (LSLR). `multi_step`: the query losses after all steps count (MSL).
+
+We deviate in two places. The head starts at zero, the same for every class, so that one model serves any number
+of ways; what follows from that is in `metaloom.methods.gradient`. Batch norm takes the support set's statistics
+for the queries too: published figures mostly take the queries' own, which makes a prediction depend on its
+neighbours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import MamlSettings
-from metaloom.methods.base import Head, Method, Params, TaskModel
+from metaloom.methods.base import Episodes, Method, Params, TaskModel, query_loss
+from metaloom.methods.gradient import HEAD, first_gradients, interpolated, nll_and_gradients, stacked, task_model
+from metaloom.methods.recompute import recomputed
 from metaloom.networks import Network, Tensors
 
-HEAD = "head"
+RATE = "rate."  # "rate.{step}.{name}": a learned inner rate among the weights
+ANNEALED = 0.1  # share of training after which the last step alone counts: the authors' 10 of 100 epochs
 
 
 class Maml(Method):
@@ -33,8 +40,13 @@ class Maml(Method):
         super().__init__(network, settings)
 
     def init(self, generator: torch.Generator) -> Params:
-        head = torch.zeros(self.network.embed, device=generator.device)
-        return Params(self.network.init(generator) | {HEAD: head}, {})
+        """The network's weights, and a rate for every tensor that a step moves if rates are learned."""
+        weights = self.network.init(generator)
+        rates: Tensors = {}
+        for step in range(self.settings.inner_steps if self.settings.learned_rates else 0):
+            for name in HEAD if step == 0 else (*weights, *HEAD):
+                rates[f"{RATE}{step}.{name}"] = torch.tensor(self.settings.inner_rate, device=generator.device)
+        return Params(weights | rates, {})
 
     def adapt(
         self,
@@ -43,33 +55,72 @@ class Maml(Method):
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> TaskModel:
-        stacked = support_x if support_x.dim() == 5 else support_x[None]
-        training = torch.is_grad_enabled()
-        with torch.enable_grad():
-            weights = self._start(params, len(stacked), n_way, training)
-            for _ in range(self.settings.inner_steps):
-                weights = self._step(weights, stacked, support_y, training)
-        with torch.set_grad_enabled(training):
-            statistics = self.network(weights, stacked)[1] if self.settings.norm == "batch" else {}
-        if support_x.dim() == 4:
-            weights, statistics = ({k: v[0] for k, v in each.items()} for each in (weights, statistics))
-        head = Head(weights.pop("head.weight"), weights.pop("head.bias"))
-        return TaskModel(self.network, weights, statistics, head)
+        *_, adapted = self._steps(params, support_x, support_y, n_way)
+        return task_model(self.network, interpolated(_shared(params), adapted, self.settings), support_x)
 
-    def _start(self, params: Params, tasks: int, n_way: int, training: bool) -> Tensors:
-        """The shared weights, for every task; the head is one learned vector for every class."""
-        shared = params.weights if training else {k: v.detach().requires_grad_() for k, v in params.weights.items()}
-        weights = {name: weight.expand(tasks, *weight.shape) for name, weight in shared.items()}
-        head = weights.pop(HEAD).unsqueeze(1).expand(-1, n_way, -1)
-        return weights | {"head.weight": head, "head.bias": torch.zeros_like(head[..., 0], requires_grad=True)}
+    def loss(
+        self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0
+    ) -> tuple[Float[Tensor, ""], Params]:
+        """As for any method; with `multi_step` the weighted mean of the losses after each step."""
+        if not self.settings.multi_step:
+            return super().loss(params, episodes, generator, progress)
 
-    def _step(self, weights: Tensors, x: Tensor, y: Tensor, training: bool) -> Tensors:
-        second_order = training and not self.settings.first_order
-        embedding, _ = self.network(weights, x, twice=second_order)
-        logits = Head(weights["head.weight"], weights["head.bias"]).logits(embedding)
-        loss = F.cross_entropy(logits.flatten(0, 1), y.repeat(len(x)), reduction="sum") / len(y)
-        gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=second_order)
+        def loss_after(weights: Tensors) -> Tensors:
+            logits = task_model(self.network, weights, episodes.support_x).logits(episodes.query_x, generator)
+            return {"loss": query_loss(logits, episodes.query_y)}
+
+        importance = importance_of_steps(self.settings.inner_steps, progress)
+        steps = self._steps(params, episodes.support_x, episodes.support_y, episodes.n_way)
+        total = episodes.query_x.new_zeros(())
+        for weights, share in zip(steps, importance, strict=True):
+            if share and self.settings.recompute:
+                total = total + share * recomputed(loss_after, weights, generator=generator)["loss"]
+            elif share:
+                total = total + share * loss_after(weights)["loss"]
+        return total, params
+
+    def _steps(self, params: Params, x: Tensor, y: Tensor, n_way: int) -> Iterator[Tensors]:
+        """The weights after each inner step. The first moves the head alone, so the network has no task axis yet."""
+        shared = _shared(params)
+        z, _ = self.network(shared, x)
+        gradients = first_gradients(z.detach() if self.settings.first_order else z, y, n_way)
+        rates = self._rates(params, 0)
+        weights = shared | {name: -rates.get(name, self.settings.inner_rate) * gradients[name] for name in HEAD}
+        yield weights
+        weights = stacked(shared, x.shape[:-4]) | {name: weights[name] for name in HEAD}
+        again = self.settings.recompute and not self.settings.first_order and torch.is_grad_enabled()
+        for step in range(1, self.settings.inner_steps):
+            rates = self._rates(params, step)
+            if again:
+                weights = recomputed(lambda w, r: self._step(w, r, x, y), weights, rates)
+            else:
+                weights = self._step(weights, rates, x, y)
+            yield weights
+
+    def _step(self, weights: Tensors, rates: Tensors, x: Tensor, y: Tensor) -> Tensors:
+        twice = torch.is_grad_enabled() and not self.settings.first_order
+        _, gradients = nll_and_gradients(self.network, weights, x, y, twice=twice)
         return {
-            name: weight - self.settings.inner_rate * gradient
-            for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+            name: weight - rates.get(name, self.settings.inner_rate) * gradients[name]
+            for name, weight in weights.items()
         }
+
+    def _rates(self, params: Params, step: int) -> Tensors:
+        """The learned rates of a step, by the name of the weight; those of the last one for steps beyond it."""
+        known = [int(name.split(".")[1]) for name in params.weights if name.startswith(RATE)]
+        prefix = f"{RATE}{min(step, max(known, default=0))}."
+        return {k.removeprefix(prefix): v for k, v in params.weights.items() if k.startswith(prefix)}
+
+
+def importance_of_steps(steps: int, progress: float) -> list[float]:
+    """MAML++'s weights of the losses after each step: equal at first, then the last one's grows to 1.
+
+    As the authors' code has it, linear over a tenth of training (https://github.com/AntreasAntoniou/
+    HowToTrainYourMAMLPytorch, multi_step_loss_num_epochs 10 of total_epochs 100), without its floor of 0.03/steps.
+    """
+    early = max(0.0, 1 - progress / ANNEALED) / steps
+    return [early] * (steps - 1) + [1 - early * (steps - 1)]
+
+
+def _shared(params: Params) -> Tensors:
+    return {name: weight for name, weight in params.weights.items() if not name.startswith(RATE)}

@@ -5,14 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from metaloom.config import MethodSettings
+from metaloom.methods.anil import Anil
 from metaloom.methods.base import Method
 from metaloom.methods.maml import Maml
 from metaloom.methods.protonet import ProtoNet
+from metaloom.methods.reptile import Reptile
 from metaloom.methods.ridge import Ridge
 from metaloom.methods.shared import Shared
 from metaloom.networks import Network
 
-METHOD_CLASSES: dict[str, Any] = {"protonet": ProtoNet, "ridge": Ridge, "maml": Maml, "shared": Shared}
+METHOD_CLASSES: dict[str, Any] = {
+    "protonet": ProtoNet,
+    "ridge": Ridge,
+    "maml": Maml,
+    "anil": Anil,
+    "reptile": Reptile,
+    "shared": Shared,
+}
 
 
 def build_method(name: str, network: Network, settings: MethodSettings) -> Method:

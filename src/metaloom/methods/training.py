@@ -75,7 +75,7 @@ class Trainer:
         """Train until the budget is spent or validation stops improving.
 
         Raises:
-            MetaloomError: the loss is not finite, or the training classes are too few.
+            MetaloomError: the loss or its gradient is not finite, or the training classes are too few.
         """
         self._check()
         state = self._resumed() or self._fresh()
@@ -149,10 +149,11 @@ class Trainer:
             (loss * share).backward()
             total += float(loss.detach()) * share
         state.step += 1
-        if not math.isfinite(total):
+        norm = gradient_norm(state.params)
+        if not (math.isfinite(total) and math.isfinite(norm)):
             raise MetaloomError(
-                f"{self.learner.name}: the loss is {total} at step {state.step}; lower {self.learner.name}."
-                f"learning_rate. The last good checkpoint is {self.checkpoint}"
+                f"{self.learner.name}: the loss is {total} and its gradient's norm {norm} at step {state.step}; lower "
+                f"{self.learner.name}.learning_rate. The last good checkpoint is {self.checkpoint}"
             )
         state.optimiser.step()
         return total
@@ -224,6 +225,12 @@ class Trainer:
         about = json.loads(metadata["state"])
         state.step, state.seconds, state.history = about["step"], about["seconds"], about["history"]
         return state
+
+
+def gradient_norm(params: Params) -> float:
+    """Euclidean norm of all gradients together."""
+    gradients = [weight.grad for weight in params.weights.values() if weight.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients))
 
 
 def turned(

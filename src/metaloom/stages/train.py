@@ -22,6 +22,7 @@ from metaloom.errors import MetaloomError
 from metaloom.io import atomic_dir, write_json
 from metaloom.methods import Learner
 from metaloom.methods.learner import Normalisation
+from metaloom.methods.selection import choose_beta, wants_beta
 from metaloom.methods.training import State, Trainer
 from metaloom.progress import bar, say
 from metaloom.stages import run_stage
@@ -56,8 +57,12 @@ def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> No
         )
         state = trainer.run()
         live.end()
-        summary = _summary(state, settings)
-        replace(learner, params=state.best).save(folder)
+        trained, summary = replace(learner, params=state.best), _summary(state, settings)
+        if wants_beta(trained):
+            trained, beta = choose_beta(trained, trainer.images, trainer.validation)
+            summary["validation"] |= beta["tried"][str(beta["chosen"])]
+            summary["beta"] = beta
+        trained.save(folder)
         write_json(folder / "metrics.json", summary)
         (folder / "curves" / "metrics.json").unlink(missing_ok=True)
     write_json(metrics, summary | _speed(state, settings, method))

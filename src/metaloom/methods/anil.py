@@ -1,0 +1,42 @@
+"""Almost no inner loop.
+
+Raghu, Raghu, Bengio, Vinyals: Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of MAML,
+2020 (https://arxiv.org/abs/1909.09157). As MAML, but the inner steps move the head alone (section 4): what MAML
+learns is mostly good features. `inner_steps`, `inner_rate`: of the head's gradient descent on the support set;
+`first_order` takes the support embeddings in its gradients as constants.
+
+We deviate in one place: the head starts at zero instead of a learned start for each class, so that one model serves
+any number of ways. A learned start that all classes share would change nothing (`metaloom.methods.gradient`).
+As all that happens is linear in the head's distance from zero, β scales the logits: it changes how sure the
+model is, not what it predicts.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metaloom.config import AnilSettings
+from metaloom.methods.base import EmbeddingMethod, Head, Params
+from metaloom.methods.gradient import HEAD, head_of, interpolated
+from metaloom.methods.head_fit import fit_head
+from metaloom.networks import Network
+
+
+class Anil(EmbeddingMethod):
+    settings: AnilSettings
+
+    def __init__(self, network: Network, settings: AnilSettings) -> None:
+        super().__init__(network, settings)
+
+    def head(
+        self,
+        params: Params,
+        support_z: Float[Tensor, "*task support embed"],
+        support_y: Int[Tensor, " support"],
+        n_way: int,
+    ) -> Head:
+        z = support_z.detach() if self.settings.first_order else support_z
+        start = Head(z.new_zeros(n_way, z.shape[-1]), z.new_zeros(n_way))
+        fitted = fit_head(start, z, support_y, self.settings.inner_steps, self.settings.inner_rate)
+        return head_of(interpolated({}, dict(zip(HEAD, fitted, strict=True)), self.settings))

@@ -1,0 +1,96 @@
+"""What the methods that adapt by gradient descent share: the first step, every other one, the task model, β.
+
+The head starts at zero. Any start that is the same for every class, so that one model serves any number of ways,
+gives the same predictions: softmax ignores what all classes share, at every step (Ye, Chao: How to Train Your
+MAML to Excel in Few-Shot Classification, 2022, https://arxiv.org/abs/2106.16245, section 4; Kao et al.: MAML is
+a Noisy Contrastive Learner, 2022, https://arxiv.org/abs/2106.15367, set it to zero as here). At such a head the
+network has no gradient, and the head's is known in closed form: the first step moves the head alone, exactly.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metaloom.config import GradientSettings
+from metaloom.methods.base import Head, TaskModel
+from metaloom.networks import Network, Tensors
+
+HEAD = ("head.weight", "head.bias")  # beside the network's weights while a task is learned
+
+
+def first_gradients(
+    z: Float[Tensor, "*task support embed"], labels: Int[Tensor, " support"], n_way: int
+) -> dict[str, Tensor]:
+    """Gradients of each task's mean NLL at a head of zeros, where every class has probability 1/n_way."""
+    member = (labels[:, None] == torch.arange(n_way, device=labels.device)).to(z.dtype)
+    excess = (1 / n_way - member) / len(labels)
+    return {"head.weight": excess.mT @ z, "head.bias": excess.sum(dim=0).expand(*z.shape[:-2], -1)}
+
+
+def nll_and_gradients(
+    network: Network,
+    weights: Tensors,
+    x: Float[Tensor, "*task item channel height width"],
+    labels: Int[Tensor, " item"],
+    *,
+    twice: bool,
+    generator: torch.Generator | None = None,
+) -> tuple[Float[Tensor, ""], Tensors]:
+    """Mean NLL over the items, summed over tasks, and its gradients for the network and the head of each task.
+
+    Args:
+        network: the shared one.
+        weights: each with an axis for the tasks where x has one.
+        x: normalised images.
+        labels: the same in every task.
+        twice: the gradients are going to be differentiated; if not they come without a graph.
+        generator: turns dropout on.
+    """
+    with torch.enable_grad():
+        leaves = {  # after the first step the head's bias hangs on nothing that is learned
+            name: weight if twice and weight.requires_grad else weight.detach().requires_grad_()
+            for name, weight in weights.items()
+        }
+        embedding, _ = network(leaves, x, twice=twice, generator=generator)
+        logits = head_of(leaves).logits(embedding).flatten(0, -2)
+        nll = F.cross_entropy(logits, labels.repeat(len(logits) // len(labels)), reduction="sum") / len(labels)
+        gradients = torch.autograd.grad(nll, list(leaves.values()), create_graph=twice)
+    return nll, dict(zip(leaves, gradients, strict=True))
+
+
+def stacked(weights: Tensors, lead: torch.Size) -> Tensors:
+    """The shared weights with an axis for the tasks, if there is one."""
+    return {name: weight.expand(*lead, *weight.shape) for name, weight in weights.items()}
+
+
+def head_of(weights: Tensors) -> Head:
+    return Head(*(weights[name] for name in HEAD))
+
+
+def task_model(
+    network: Network, weights: Tensors, support_x: Float[Tensor, "*task support channel height width"]
+) -> TaskModel:
+    """Adapted weights as a model; batch norm keeps the support set's statistics for the queries."""
+    body = {name: weight for name, weight in weights.items() if name not in HEAD}
+    statistics = {}
+    if network.norm == "batch":
+        _, statistics = network(body, support_x, twice=torch.is_grad_enabled())
+    return TaskModel(network, body, statistics, head_of(weights))
+
+
+def interpolated(shared: Tensors, adapted: Tensors, settings: GradientSettings) -> Tensors:
+    """W_task ← W_model + β · (W_task - W_model): 0 is the shared model, 1 is plain adaptation.
+
+    Args:
+        shared: the weights before adaptation; those that are not there started at zero.
+        adapted: the same after it.
+        settings: their β; "auto" is 1 until a value has been chosen. While autograd records it is 1 too, as β is
+            a matter of adapting outside training.
+    """
+    if torch.is_grad_enabled() or settings.beta in ("auto", 1.0):
+        return adapted
+    starts = {name: shared.get(name, torch.zeros_like(weight)) for name, weight in adapted.items()}
+    return {name: starts[name] + settings.beta * (weight - starts[name]) for name, weight in adapted.items()}

@@ -1,0 +1,98 @@
+"""Reptile: train on a task, move some way towards where that ended.
+
+Nichol, Achiam, Schulman: On First-Order Meta-Learning Algorithms, 2018 (https://arxiv.org/abs/1803.02999),
+algorithm 2. k steps of SGD on minibatches of a task lead from the shared weights φ to φ̃; then φ ← φ + ε(φ̃ - φ),
+the mean over a step's tasks. φ: `params.weights`, k: `inner_steps`, SGD's rate: `inner_rate`, size of a minibatch:
+`batch`, ε: `learning_rate`, which the trainer anneals to zero as the paper does.
+
+A task's minibatches are drawn from its support and query examples together, in an order that takes all classes
+in turn and begins again at the end: nothing random, so that a resumed run does the same. We deviate in two
+places. The head starts at zero (`metaloom.methods.gradient`); its rows' mean, all that could be carried to another
+task, stays there. And when adapting, every step takes the whole support set, so that its order does not matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metaloom.config import ReptileSettings
+from metaloom.methods.base import Episodes, Method, Params, TaskModel
+from metaloom.methods.gradient import HEAD, first_gradients, interpolated, nll_and_gradients, stacked, task_model
+from metaloom.networks import Network, Tensors
+
+
+class Reptile(Method):
+    settings: ReptileSettings
+
+    def __init__(self, network: Network, settings: ReptileSettings) -> None:
+        super().__init__(network, settings)
+
+    def optimiser(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
+        """Plain SGD on φ - φ̃ is the interpolation."""
+        return torch.optim.SGD(leaves, lr=self.settings.learning_rate)
+
+    def adapt(
+        self,
+        params: Params,
+        support_x: Float[Tensor, "*task support channel height width"],
+        support_y: Int[Tensor, " support"],
+        n_way: int,
+    ) -> TaskModel:
+        """As for any method; the gradients of the inner steps count as constants where autograd records."""
+        everything = [torch.arange(len(support_y), device=support_y.device)] * self.settings.inner_steps
+        adapted, _ = self._descended(params.weights, support_x, support_y, n_way, everything)
+        return task_model(self.network, interpolated(params.weights, adapted, self.settings), support_x)
+
+    def loss(
+        self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0
+    ) -> tuple[Float[Tensor, ""], Params]:
+        """Mean NLL over the minibatches of all inner steps, each before its step.
+
+        Its gradient is not that of its value: it is φ - φ̃, the mean over tasks.
+        """
+        x = torch.cat([episodes.support_x, episodes.query_x], dim=1)
+        y = torch.cat([episodes.support_y, episodes.query_y])
+        batches = minibatches(y, episodes.n_way, self.settings.inner_steps, self.settings.batch)
+        with torch.no_grad():
+            adapted, nll = self._descended(params.weights, x, y, episodes.n_way, batches, generator)
+        surrogate = nll
+        for name, weight in params.weights.items():
+            moved = (weight.detach() - adapted[name]) / len(episodes)
+            surrogate = surrogate + ((weight - weight.detach()) * moved).sum()
+        return surrogate, params
+
+    def _descended(
+        self,
+        shared: Tensors,
+        x: Tensor,
+        y: Tensor,
+        n_way: int,
+        batches: Iterable[Tensor],
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensors, Float[Tensor, ""]]:
+        """The weights after a step of SGD on each batch of items, and the mean NLL over tasks and batches."""
+        rate, losses = self.settings.inner_rate, []
+        first, *others = batches
+        z, _ = self.network(shared, x[..., first, :, :, :], generator=generator)
+        gradients = first_gradients(z.detach(), y[first], n_way)
+        weights = stacked(shared, x.shape[:-4]) | {name: -rate * gradients[name] for name in HEAD}
+        for batch in others:
+            nll, gradients = nll_and_gradients(
+                self.network, weights, x[..., batch, :, :, :], y[batch], twice=False, generator=generator
+            )
+            weights = {name: weight - rate * gradients[name] for name, weight in weights.items()}
+            losses.append(nll.detach() / math.prod(x.shape[:-4]))
+        return weights, (sum(losses, z.new_tensor(math.log(n_way)))) / (1 + len(losses))
+
+
+def minibatches(labels: Int[Tensor, " item"], n_way: int, steps: int, size: int) -> Int[Tensor, "{steps} batch"]:
+    """Items of each step's minibatch: cyclic through the first items of all classes, then the second ones, …"""
+    member = (labels[:, None] == torch.arange(n_way, device=labels.device)).long()
+    turn = (member.cumsum(dim=0) * member).sum(dim=1) * n_way + labels
+    place = torch.arange(steps * min(size, len(labels)), device=labels.device) % len(labels)
+    return turn.argsort(stable=True)[place].view(steps, -1)

@@ -1,0 +1,36 @@
+"""What is chosen on the validation episodes once a method is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from metaloom.config import GradientSettings
+from metaloom.methods.learner import Learner
+from metaloom.methods.training import accuracy_and_nll
+from metaloom.tasks import EpisodeTable
+
+BETAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+
+
+def wants_beta(learner: Learner) -> bool:
+    settings = learner.method.settings
+    return isinstance(settings, GradientSettings) and settings.beta == "auto"
+
+
+def choose_beta(learner: Learner, images: Tensor, validation: EpisodeTable) -> tuple[Learner, dict[str, Any]]:
+    """The learner with its best β as a number, and what was found.
+
+    Args:
+        learner: trained.
+        images: the whole data set, raw, on the learner's device.
+        validation: the episodes to choose on; never those of the test.
+
+    Returns:
+        The learner, and `chosen` with the scores of every β that was tried. The greatest accuracy wins, and the
+        least NLL where that ties (anil's β leaves every accuracy as it is).
+    """
+    tried = {beta: accuracy_and_nll(learner.changed(beta=beta), images, validation) for beta in BETAS}
+    best = max(BETAS, key=lambda beta: (tried[beta]["accuracy"], -tried[beta]["nll"]))
+    return learner.changed(beta=best), {"chosen": best, "tried": {str(beta): tried[beta] for beta in BETAS}}

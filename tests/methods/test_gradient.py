@@ -1,0 +1,126 @@
+"""What the methods share that adapt by gradient descent: the start, β, and its choice."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from projects import run_here
+from test_methods import a_task, method_of
+from test_training import trainer
+
+from metaloom.methods import Learner
+from metaloom.methods.gradient import first_gradients
+from metaloom.methods.selection import BETAS, choose_beta, wants_beta
+from metaloom.methods.training import accuracy_and_nll
+
+GRADIENT_METHODS = ["maml", "anil", "reptile"]
+
+
+def test_the_first_gradients_are_autograd_s():
+    z, labels = torch.randn(2, 6, 4), torch.tensor([0, 2, 1, 1, 0, 0])
+    got = first_gradients(z, labels, 3)
+    for task in range(2):
+        head = torch.nn.Linear(4, 3)
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+        F.cross_entropy(head(z[task]), labels).backward()
+        torch.testing.assert_close(got["head.weight"][task], head.weight.grad)
+        torch.testing.assert_close(got["head.bias"][task], head.bias.grad)
+
+
+def test_a_start_that_all_classes_share_changes_no_prediction():
+    """Why the head starts at zero: SGD on a copy of a whole network, from both starts."""
+    torch.manual_seed(0)
+    x, y, query = torch.randn(6, 5).double(), torch.tensor([0, 1, 2, 0, 1, 2]), torch.randn(4, 5).double()
+    body = torch.nn.Linear(5, 4).double()
+    answers = []
+    for start in (torch.zeros(4), torch.randn(4)):
+        net = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)).double()
+        net[0].load_state_dict(body.state_dict())
+        net[2].weight.data = start.double().repeat(3, 1)
+        net[2].bias.data.zero_()
+        optimiser = torch.optim.SGD(net.parameters(), lr=0.3)
+        for _ in range(4):
+            optimiser.zero_grad()
+            F.cross_entropy(net(x), y).backward()
+            optimiser.step()
+        answers.append(net(query).softmax(dim=1))
+    torch.testing.assert_close(*answers, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+def test_beta_interpolates_between_the_shared_model_and_the_adapted_one(name, tiny_settings):
+    support_x, support_y, _, _ = a_task()
+    models = {}
+    for beta in (0.0, 0.5, 1.0, "auto"):
+        method, params = method_of(name, tiny_settings, "group", beta=beta, inner_steps=2)
+        with torch.no_grad():
+            models[beta] = method.adapt(params, support_x, support_y, 3)
+    for key, plain in models[1.0].weights.items():
+        assert torch.equal(plain, models["auto"].weights[key])
+        torch.testing.assert_close(models[0.0].weights[key], params.weights[key])
+        torch.testing.assert_close(models[0.5].weights[key], (plain + params.weights[key]) / 2)
+    torch.testing.assert_close(models[0.5].head.weight, models[1.0].head.weight / 2)
+    assert not models[0.0].head.weight.any()
+    moved = [not torch.equal(models[1.0].weights[key], params.weights[key]) for key in models[1.0].weights]
+    assert any(moved) == (name != "anil")
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+def test_beta_leaves_training_alone(name, tiny_settings):
+    support_x, support_y, query_x, _ = a_task()
+    answers = []
+    for beta in (0.5, 1.0):
+        method, params = method_of(name, tiny_settings, "group", beta=beta, inner_steps=2)
+        answers.append(method.adapt(params, support_x, support_y, 3).logits(query_x))
+    torch.testing.assert_close(*answers)
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+def test_nothing_hangs_on_a_graph_outside_training(name, tiny_settings):
+    support_x, support_y, _, _ = a_task()
+    method, params = method_of(name, tiny_settings, inner_steps=2)
+    params = params.detached()
+    for weight in params.weights.values():
+        weight.requires_grad_()
+    with torch.no_grad():
+        model = method.adapt(params, support_x, support_y, 3)
+    assert model.head.weight.grad_fn is None
+    assert all(tensor.grad_fn is None for tensor in (model.weights | model.statistics).values())
+
+
+def test_the_best_beta_on_validation_is_chosen_and_kept(tiny_settings, tmp_path):
+    """A rate that is far too large, so that less than a whole step is better."""
+    settings = tiny_settings.maml.model_copy(update={"beta": "auto", "inner_steps": 2, "inner_rate": 20.0})
+    made = trainer("maml", tiny_settings.model_copy(update={"maml": settings}), tmp_path)
+    assert wants_beta(made.learner)
+    chosen, found = choose_beta(made.learner, made.images, made.validation)
+    best = min(found["tried"].values(), key=lambda scores: (-scores["accuracy"], scores["nll"]))
+    assert list(found["tried"]) == [str(beta) for beta in BETAS]
+    assert found["tried"][str(found["chosen"])] == best
+    assert found["chosen"] < 1
+    assert accuracy_and_nll(chosen, made.images, made.validation) == best
+    chosen.save(tmp_path)
+    loaded = Learner.load(tmp_path)
+    assert loaded.config["method"]["beta"] == found["chosen"] == loaded.method.settings.beta
+    assert not wants_beta(loaded)
+
+
+@pytest.mark.slow
+def test_the_stage_writes_the_chosen_beta(make):
+    root = make({"maml.beta": "auto", "maml.inner_steps": 2, "maml.steps": 2, "episodes.validation": 4})
+    for stage, *arguments in (
+        ("prepare", "data", "dataset"),
+        ("split", "dataset", "splits"),
+        ("train", "maml", "dataset", "splits", "model", "metrics.json"),
+    ):
+        run_here(root, sys.executable, "-m", f"metaloom.stages.{stage}", *arguments)
+    metrics, learner = (json.loads((root / name).read_text()) for name in ("metrics.json", "model/learner.json"))
+    beta = metrics["beta"]
+    assert learner["method"]["beta"] == beta["chosen"] in BETAS
+    scores = beta["tried"][str(beta["chosen"])]
+    assert {name: metrics["validation"][name] for name in scores} == scores

@@ -1,0 +1,91 @@
+"""Reptile against torch's modules: a deep copy, torch's SGD, the interpolation by hand."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_maml import modules_of
+from test_methods import method_of
+
+from metaloom.methods import Episodes
+from metaloom.methods.reptile import minibatches
+
+
+def two_tasks(dtype=torch.double) -> Episodes:
+    generator = torch.Generator().manual_seed(3)
+    support, query = (torch.randn(2, n, 1, 28, 28, generator=generator, dtype=dtype) for n in (3, 6))
+    return Episodes(support, torch.arange(3), query, torch.arange(3).repeat_interleave(2), 3)
+
+
+def doubled(params):
+    return type(params)({k: v.double().requires_grad_() for k, v in params.weights.items()}, {})
+
+
+@pytest.mark.parametrize("batch", [4, 100])
+def test_an_outer_step_is_the_interpolation(batch, tiny_settings):
+    method, params = method_of("reptile", tiny_settings, "group", inner_steps=4, inner_rate=0.1, batch=batch)
+    params, episodes = doubled(params), two_tasks()
+    labels = torch.cat([episodes.support_y, episodes.query_y])
+    first = modules_of(params.weights, 3)
+    ends, losses = [], []
+    for task in range(2):
+        images = torch.cat([episodes.support_x[task], episodes.query_x[task]])
+        net = copy.deepcopy(first)
+        optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+        # the classes in turn: support examples 0-2, then the first query of each class, then the second
+        order = [0, 1, 2, 3, 5, 7, 4, 6, 8]
+        for step in range(4):
+            size = min(batch, 9)
+            chosen = [order[(step * size + i) % 9] for i in range(size)]
+            optimiser.zero_grad()
+            loss = F.cross_entropy(net(images[chosen]), labels[chosen])
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+        ends.append(net)
+    value, _ = method.loss(params, episodes)
+    assert float(value.detach()) == pytest.approx(sum(losses) / len(losses), abs=1e-9)
+    optimiser = replace_rate(method, 0.3).optimiser(list(params.weights.values()))
+    before = {k: v.detach().clone() for k, v in params.weights.items()}
+    value.backward()
+    optimiser.step()
+    for name, weight in params.weights.items():
+        end = torch.stack([dict(net.named_weights())[name] for net in ends]).mean(dim=0)
+        torch.testing.assert_close(weight.detach(), before[name] + 0.3 * (end - before[name]), rtol=1e-9, atol=1e-10)
+    head = torch.stack([net.head.weight.detach().mean(dim=0) for net in ends])
+    torch.testing.assert_close(head, torch.zeros_like(head), rtol=0, atol=1e-12)
+
+
+def replace_rate(method, rate: float):
+    return type(method)(method.network, method.settings.model_copy(update={"learning_rate": rate}))
+
+
+def test_tasks_do_not_touch_each_other(tiny_settings):
+    method, params = method_of("reptile", tiny_settings, "batch", inner_steps=3)
+    params, episodes = doubled(params), two_tasks()
+    together = torch.autograd.grad(method.loss(params, episodes)[0], list(params.weights.values()))
+    alone = [
+        torch.autograd.grad(method.loss(params, one)[0], list(params.weights.values())) for one in episodes.split(1)
+    ]
+    for both, first, second in zip(together, *alone, strict=True):
+        torch.testing.assert_close(both, (first + second) / 2)
+
+
+def test_dropout_is_drawn_from_the_generator(tiny_settings):
+    method, params = method_of("reptile", tiny_settings, "group", inner_steps=3)
+    method = type(method)(replace(method.network, dropout=0.3), method.settings)
+    losses = [
+        float(method.loss(params, two_tasks(torch.float), torch.Generator().manual_seed(seed))[0].detach())
+        for seed in (0, 0, 1)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_minibatches_go_through_the_classes_in_turn():
+    labels = torch.tensor([0, 1, 2, 0, 0, 1, 1, 2, 2])
+    assert minibatches(labels, 3, 3, 4).tolist() == [[0, 1, 2, 3], [5, 7, 4, 6], [8, 0, 1, 2]]
+    assert minibatches(labels, 3, 2, 50).sort(dim=1).values.tolist() == [list(range(9))] * 2
