@@ -15,7 +15,7 @@ PATIENCE = 10  # seconds from SIGTERM to SIGKILL
 
 
 def start(
-    arguments: list[str], cwd: str | Path, env: dict[str, str], out: int | IO[Any], err: int | IO[Any] | None
+    arguments: list[str], cwd: str | Path, env: dict[str, str], out: int | IO[Any] | None, err: int | IO[Any] | None
 ) -> subprocess.Popen[str]:
     """Start `python ARGUMENTS`, which has to call `end_with_parent`, in a process group of its own.
 

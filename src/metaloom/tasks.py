@@ -15,7 +15,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from metaloom.config import DOMAIN_SUFFIX, SPLITS, Domains, EpisodeSettings, Setting, SplitSettings
+from metaloom.distinct import distinct
 from metaloom.errors import MetaloomError
+
+SMALL_SPLIT, SMALL_CLASS = 4096, 512  # classes, examples of a class: up to here all are put in random order
 
 
 def class_table(items: pd.DataFrame) -> pd.DataFrame:
@@ -222,7 +225,7 @@ def _table(long: pd.DataFrame) -> EpisodeTable:
 
 @dataclass(frozen=True)
 class EpisodeSampler:
-    """Draws training episodes on the device, without a loop over classes or examples.
+    """Draws training episodes on the device, in a time that their number of classes and examples do not change.
 
     Args:
         first: first row of each class.
@@ -261,8 +264,8 @@ class EpisodeSampler:
     ) -> tuple[Int[Tensor, "task way example"], Int[Tensor, "task way"], Int[Tensor, "task way"]]:
         """Rows of the drawn items, how many quarter turns each way is rotated by, and which of `classes` it is."""
         device = self.first.device
-        chosen = torch.rand(tasks, self.classes, generator=generator, device=device).topk(n_way).indices
+        pools = torch.full((tasks,), self.classes, device=device)
+        chosen = distinct(n_way, pools, self.classes, SMALL_SPLIT, generator)
         turns, base = chosen // len(self.first), chosen % len(self.first)
-        order = torch.rand(tasks, n_way, self.largest, generator=generator, device=device)
-        order.masked_fill_(torch.arange(self.largest, device=device) >= self.count[base][..., None], -1.0)
-        return self.first[base][..., None] + order.topk(examples).indices, turns, chosen
+        order = distinct(examples, self.count[base], self.largest, SMALL_CLASS, generator)
+        return self.first[base][..., None] + order, turns, chosen

@@ -145,7 +145,8 @@ def test_drawing_episodes_stays_on_the_device(short, tmp_path):
     train = short.train.model_copy(update={"rotations": True})
     made = trainer("protonet", short, tmp_path, settings=train)
     sampler = replace(made.sampler, first=made.sampler.first.to("meta"), count=made.sampler.count.to("meta"))
-    episodes = replace(made, images=made.images.to("meta"), sampler=sampler).draw(None)
+    learner = replace(made.learner, params=made.learner.params.to("meta"))
+    episodes = replace(made, learner=learner, images=made.images.to("meta"), sampler=sampler).draw(None)
     assert all(getattr(episodes, name).is_meta for name in ("support_x", "support_y", "query_x", "query_y"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,12 @@ class Dataset:
                 "`dvc repro -f prepare` makes it again"
             )
         return cls(images, items, quality)
+
+    def let_go(self) -> None:
+        """Give back the memory of the pages of `images` that have been read: they count as ours until then."""
+        mapped = getattr(self.images, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def write_dataset(folder: Path, scan: Scan, scratch: Path, used: list[int], quality: dict[str, Any]) -> None:

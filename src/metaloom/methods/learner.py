@@ -19,6 +19,7 @@ from metaloom.config import METHOD_SETTINGS, NetworkSettings, Settings
 from metaloom.errors import MetaloomError
 from metaloom.io import read_json, write_json
 from metaloom.methods.base import EmbeddingMethod, Method, Params, TaskModel
+from metaloom.methods.pixels import picked
 from metaloom.methods.registry import build_method
 from metaloom.networks import build_network
 from metaloom.tasks import EpisodeTable
@@ -186,13 +187,14 @@ class Learner:
     def answer(
         self, images: UInt8[Tensor, "item height width channel"], episodes: EpisodeTable
     ) -> Float[Tensor, "episode query n_way"]:
-        """Log-probabilities for every query of fixed episodes; queries go way by way.
+        """Log-probabilities for every query of fixed episodes; queries go way by way. Images may be on the host.
 
         A method that only adapts its head embeds each image once, however many episodes it is in.
         """
         ways, shots = episodes.support.shape[1:]
         labels = torch.arange(ways, device=self.device).repeat_interleave(shots)
-        support, query = (torch.as_tensor(r, device=self.device).flatten(1) for r in (episodes.support, episodes.query))
+        where = images.device
+        support, query = (torch.as_tensor(rows, device=where).flatten(1) for rows in (episodes.support, episodes.query))
         with torch.no_grad():
             logits_of = self._embedded(images, torch.cat([support, query], dim=1)) or self._adapted(images)
             answers = [logits_of(*rows, labels, ways) for rows in zip(support, query, strict=True)]
@@ -202,8 +204,8 @@ class Learner:
         """Logits from rows of support and query, the whole network adapted."""
 
         def logits_of(support: Tensor, query: Tensor, labels: Tensor, n_way: int) -> Tensor:
-            model = self.method.adapt(self.params, self.normalisation(images[support]), labels, n_way)
-            return model.logits(self.normalisation(images[query]))
+            model = self.method.adapt(self.params, self._input(images, support), labels, n_way)
+            return model.logits(self._input(images, query))
 
         return logits_of
 
@@ -215,14 +217,18 @@ class Learner:
         if not isinstance(method, EmbeddingMethod):
             return None
         used = rows.unique()
-        place = torch.zeros(len(images), dtype=torch.long, device=rows.device)
-        place[used] = torch.arange(len(used), device=rows.device)
-        z = torch.cat([method.embed(params, self.normalisation(images[part])) for part in used.split(BATCH)])
+        z = torch.cat([method.embed(params, self._input(images, part)) for part in used.split(BATCH)])
+
+        def embedded(some: Tensor) -> Tensor:
+            return z[torch.searchsorted(used, some.contiguous()).to(z.device)]
 
         def logits_of(support: Tensor, query: Tensor, labels: Tensor, n_way: int) -> Tensor:
-            return method.head(params, z[place[support]], labels, n_way).logits(z[place[query]])
+            return method.head(params, embedded(support), labels, n_way).logits(embedded(query))
 
         return logits_of
+
+    def _input(self, images: Tensor, rows: Tensor) -> Tensor:
+        return self.normalisation(picked(images, rows, self.device))
 
 
 def _read_params(path: Path, method: Method, device: torch.device | str) -> Params:

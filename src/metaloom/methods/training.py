@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -21,6 +21,8 @@ from metaloom.errors import MetaloomError
 from metaloom.io import atomic_file
 from metaloom.methods.base import Episodes, Params
 from metaloom.methods.learner import Learner
+from metaloom.methods.pixels import picked, turned
+from metaloom.methods.ranks import ALONE, Ranks, check_shares
 from metaloom.tasks import EpisodeSampler, EpisodeTable
 
 WARM_UP = 20  # steps over which the learning rate rises
@@ -49,13 +51,14 @@ class Trainer:
 
     Args:
         learner: fresh; its parameters are where training starts.
-        images: the whole data set, raw, on the learner's device.
-        sampler: of training classes.
+        images: the whole data set, raw, on the learner's device or on the host.
+        sampler: of training classes, where the images are.
         validation: the fixed episodes that early stop and selection look at.
         settings: budget and shapes of the episodes.
         seed: of the sampler.
         checkpoint: a file that is written at every validation.
         fingerprint: of everything that the run depends on; a checkpoint with another one is not resumed.
+        ranks: the processes that share the work; the first one validates and writes the checkpoint.
         on_step: called with the step and its loss.
         on_validation: called with each record of the history, those of a resumed run included.
     """
@@ -68,6 +71,7 @@ class Trainer:
     seed: int
     checkpoint: Path
     fingerprint: str
+    ranks: Ranks = ALONE
     on_step: Callable[[int, float], None] = lambda step, loss: None
     on_validation: Callable[[dict[str, Any]], None] = lambda record: None
 
@@ -75,7 +79,8 @@ class Trainer:
         """Train until the budget is spent or validation stops improving.
 
         Raises:
-            MetaloomError: the loss or its gradient is not finite, or the training classes are too few.
+            MetaloomError: the loss or its gradient is not finite, the training classes are too few, or the processes
+                cannot share out the tasks of a step.
         """
         self._check()
         state = self._resumed() or self._fresh()
@@ -84,19 +89,28 @@ class Trainer:
         started, losses = time.perf_counter() - state.seconds, []
         while not self._done(state):
             losses.append(self._step(state))
-            state.seconds = time.perf_counter() - started
+            state.seconds = self._since(started)
             self.on_step(state.step, losses[-1])
             spent = self._progress(state) >= 1
             if state.step % self.settings.validate_every == 0 or spent:
                 self._validate(state, sum(losses) / len(losses))
                 losses.clear()
-                self._save(state)
+                state.seconds = self._since(started)
+                if self.ranks.first:
+                    self._save(state)
         return state
+
+    def _since(self, started: float) -> float:
+        """Seconds; the first process's in all of them where it is they that end the run."""
+        if self.settings.max_seconds is None:
+            return time.perf_counter() - started
+        return self.ranks.agreed(lambda: time.perf_counter() - started)
 
     def discard_checkpoint(self) -> None:
         self.checkpoint.unlink(missing_ok=True)
 
     def _check(self) -> None:
+        check_shares(self.ranks.count, self.learner.name, self.learner.method.settings.tasks_per_step)
         n_way, classes = self.learner.method.settings.n_way, self.sampler.classes
         if n_way > classes:
             raise MetaloomError(
@@ -139,15 +153,7 @@ class Trainer:
     def _step(self, state: State) -> float:
         for group in state.optimiser.param_groups:
             group["lr"] = self.learner.method.settings.learning_rate * self._schedule(state)
-        episodes = self.draw(state.generator)
-        dropout = state.generator if self.learner.method.network.dropout else None
-        total = 0.0
-        state.optimiser.zero_grad()
-        for chunk in self.learner.method.chunks(episodes):
-            loss, state.params = self.learner.method.loss(state.params, chunk, dropout, self._progress(state))
-            share = len(chunk) / len(episodes)
-            (loss * share).backward()
-            total += float(loss.detach()) * share
+        total = float(self._gradients(state))
         state.step += 1
         norm = gradient_norm(state.params)
         if not (math.isfinite(total) and math.isfinite(norm)):
@@ -158,17 +164,39 @@ class Trainer:
         state.optimiser.step()
         return total
 
+    def _gradients(self, state: State) -> Tensor:
+        """Leave the meta-gradients at the weights and move the statistics on; returns the loss. All are means
+        over the tasks of all processes."""
+        method, episodes = self.learner.method, self.draw(state.generator)
+        dropout = None
+        if method.network.dropout:
+            dropout = self.ranks.own(state.generator, self.learner.device, self.seed, state.step)
+        state.optimiser.zero_grad()
+        total, statistics = torch.zeros((), device=self.learner.device), {}
+        for chunk in method.chunks(episodes):
+            loss, moved = method.loss(state.params, chunk, dropout, self._progress(state))
+            share = len(chunk) / len(episodes)
+            (loss * share).backward()
+            total += loss.detach() * share
+            statistics = {k: statistics.get(k, 0) + v * share for k, v in moved.statistics.items()}
+        leaves = list(state.params.weights.values())
+        total, *means = self.ranks.average(leaves, [total, *statistics.values()])
+        state.params = replace(state.params, statistics=dict(zip(statistics, means, strict=True)))
+        return total
+
     def _schedule(self, state: State) -> float:
         warm = min((state.step + 1) / WARM_UP, 1.0)
         return warm * 0.5 * (1 + math.cos(math.pi * self._progress(state)))
 
     def draw(self, generator: torch.Generator | None) -> Episodes:
-        """One meta-batch of training episodes, on the device."""
+        """This process's share of one meta-batch of training episodes, on the device."""
         method, shots = self.learner.method.settings, self.settings.n_shot
-        rows, turns, classes = self.sampler.sample(method.tasks_per_step, method.n_way, self.examples, generator)
-        images = self.images[rows]
+        drawn = self.sampler.sample(method.tasks_per_step, method.n_way, self.examples, generator)
+        rows, turns, classes = self.ranks.share(*drawn)
+        images = picked(self.images, rows, self.learner.device)
+        turns, classes = turns.to(self.learner.device), classes.to(self.learner.device)
         x = self.learner.normalisation(turned(images, turns) if self.settings.rotations else images)
-        way = torch.arange(method.n_way, device=rows.device)
+        way = torch.arange(method.n_way, device=x.device)
         return Episodes(
             support_x=x[:, :, :shots].flatten(1, 2),
             support_y=way.repeat_interleave(shots),
@@ -180,7 +208,8 @@ class Trainer:
         )
 
     def _validate(self, state: State, loss: float) -> None:
-        scores = accuracy_and_nll(replace(self.learner, params=state.params), self.images, self.validation)
+        learner = replace(self.learner, params=state.params)
+        scores = self.ranks.agreed(lambda: accuracy_and_nll(learner, self.images, self.validation))
         record = {"step": state.step, "loss": loss, **scores}
         if not state.history or record["accuracy"] > state.best_record["accuracy"]:
             state.best = state.params.kept().detached()
@@ -203,7 +232,7 @@ class Trainer:
     def _resumed(self) -> State | None:
         """The state of the checkpoint, or None where there is none of this very run."""
         try:
-            with safe_open(self.checkpoint, framework="pt", device=str(self.images.device)) as file:
+            with safe_open(self.checkpoint, framework="pt", device=str(self.learner.device)) as file:
                 metadata = file.metadata()
                 if metadata["fingerprint"] != self.fingerprint:
                     return None
@@ -231,17 +260,6 @@ def gradient_norm(params: Params) -> float:
     """Euclidean norm of all gradients together."""
     gradients = [weight.grad for weight in params.weights.values() if weight.grad is not None]
     return float(torch.nn.utils.get_total_norm(gradients))
-
-
-def turned(
-    images: UInt8[Tensor, "task way example height width channel"], turns: Int[Tensor, "task way"]
-) -> UInt8[Tensor, "task way example height width channel"]:
-    """Each way's images, rotated by its number of quarter turns."""
-    result = images
-    for quarter in (1, 2, 3):
-        chosen = (turns == quarter)[..., None, None, None, None]
-        result = torch.where(chosen, images.rot90(quarter, dims=(3, 4)), result)
-    return result
 
 
 def accuracy_and_nll(learner: Learner, images: Tensor, episodes: EpisodeTable) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from metaloom.evaluation.run import gallery, meta_learner_scores, single_task_sc
 from metaloom.evaluation.statistics import paired_differences, summarise
 from metaloom.io import atomic_dir, write_json
 from metaloom.methods import Learner, champion
+from metaloom.methods.pixels import placed
 from metaloom.progress import say
 from metaloom.stages import run_stage
 from metaloom.tasks import load_episodes
@@ -28,7 +29,7 @@ def main(dataset: str, splits: str, models: str, evaluation: str, metrics: str) 
     tables = load_episodes(splits, "test", [])
     learners = {name: Learner.load(Path(models) / name, device) for name in settings.methods}
     raw = torch.from_numpy(Dataset.load(dataset).images)
-    images = raw.to(device)
+    images = placed(raw, device)
     parts = [meta_learner_scores(name, learner, images, tables) for name, learner in learners.items()]
     shown = gallery(learners[best], images, tables)
     return_freed_memory()  # the processes of the single-task learners take their own

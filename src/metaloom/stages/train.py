@@ -20,8 +20,11 @@ from metaloom.data.packed import Dataset
 from metaloom.device import choose_device
 from metaloom.errors import MetaloomError
 from metaloom.io import atomic_dir, write_json
+from metaloom.launch import begin, launch
 from metaloom.methods import Learner
 from metaloom.methods.learner import Normalisation
+from metaloom.methods.pixels import placed
+from metaloom.methods.ranks import Ranks, check_processes, check_shares, launched
 from metaloom.methods.selection import choose_beta, wants_beta
 from metaloom.methods.training import State, Trainer
 from metaloom.progress import bar, say
@@ -30,34 +33,64 @@ from metaloom.tasks import EpisodeSampler, load_episodes
 
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
 SAMPLE = 20_000  # training images that the normalisation is measured on, at most
+LET_GO = 10  # steps after which the pages of images that were read are given back
 
 
 def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> None:
     """Write the model folder (weights, config, metrics, curves), and its metrics with times beside it."""
     settings = load_settings()
-    device = choose_device(settings.device)
-    packed = Dataset.load(dataset)
+    device, processes = choose_device(settings.device), settings.train.processes
+    if launched():
+        begin()
+    elif processes > 1:
+        check_shares(processes, method, settings.method(method).tasks_per_step)
+        check_processes(processes, device)
+        return launch("metaloom.stages.train", [method, dataset, splits, model, metrics], processes)
+    with Ranks.joined(device) as ranks:
+        packed = Dataset.load(dataset)
+        trainer = replace(
+            _trainer(method, settings, packed, dataset, splits, device),
+            ranks=ranks,
+            on_step=lambda step, loss: packed.let_go() if step % LET_GO == 0 else None,
+        )
+        if ranks.first:
+            _train(trainer, settings, model, metrics)
+        else:
+            trainer.run()
+
+
+def _trainer(
+    method: str, settings: Settings, packed: Dataset, dataset: str, splits: str, device: torch.device
+) -> Trainer:
     classes = pd.read_parquet(Path(splits) / "classes.parquet")
     training = classes[classes["split"] == "train"]
     learner = _fresh_learner(method, settings, packed, training, device)
+    images = placed(torch.from_numpy(packed.images), device)
     examples = settings.train.n_shot + settings.train.n_query
+    return Trainer(
+        learner=learner,
+        images=images,
+        sampler=EpisodeSampler.of(training, examples, settings.train.rotations, images.device),
+        validation=load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on],
+        settings=settings.train,
+        seed=settings.seed,
+        checkpoint=CHECKPOINTS / f"{method}.safetensors",
+        fingerprint=_fingerprint(learner.config, settings, dataset, splits),
+    )
+
+
+def _train(trainer: Trainer, settings: Settings, model: str, metrics: str) -> None:
+    method = trainer.learner.name
     with atomic_dir(model) as folder, bar(f"train {method}", settings.method(method).steps) as progress:
         live = _curves(folder / "curves")
-        trainer = Trainer(
-            learner=learner,
-            images=torch.from_numpy(packed.images).to(device),
-            sampler=EpisodeSampler.of(training, examples, settings.train.rotations, device),
-            validation=load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on],
-            settings=settings.train,
-            seed=settings.seed,
-            checkpoint=CHECKPOINTS / f"{method}.safetensors",
-            fingerprint=_fingerprint(learner.config, settings, dataset, splits),
-            on_step=lambda step, loss: progress.update(step, f"loss {loss:.3f}"),
-            on_validation=lambda record: _log(live, record),
-        )
-        state = trainer.run()
+
+        def on_step(step: int, loss: float) -> None:
+            trainer.on_step(step, loss)
+            progress.update(step, f"loss {loss:.3f}")
+
+        state = replace(trainer, on_step=on_step, on_validation=lambda record: _log(live, record)).run()
         live.end()
-        trained, summary = replace(learner, params=state.best), _summary(state, settings)
+        trained, summary = replace(trainer.learner, params=state.best), _summary(state, settings)
         if wants_beta(trained):
             trained, beta = choose_beta(trained, trainer.images, trainer.validation)
             summary["validation"] |= beta["tried"][str(beta["chosen"])]
@@ -65,12 +98,12 @@ def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> No
         trained.save(folder)
         write_json(folder / "metrics.json", summary)
         (folder / "curves" / "metrics.json").unlink(missing_ok=True)
-    write_json(metrics, summary | _speed(state, settings, method))
+    write_json(metrics, summary | _speed(state, settings, method, trainer.ranks.count))
     trainer.discard_checkpoint()
     best = summary["validation"]
     say(
         f"{method}: {best['accuracy']:.1%} ± {best['ci95']:.1%} on validation {best['setting']}, "
-        f"step {summary['best_step']} of {summary['steps']}, {state.seconds:.0f} s on {device}"
+        f"step {summary['best_step']} of {summary['steps']}, {state.seconds:.0f} s on {trainer.learner.device.type}"
     )
 
 
@@ -121,13 +154,13 @@ def _summary(state: State, settings: Settings) -> dict[str, Any]:
     return {"validation": validation, "best_step": int(best["step"]), "steps": state.step}
 
 
-def _speed(state: State, settings: Settings, method: str) -> dict[str, Any]:
+def _speed(state: State, settings: Settings, method: str, processes: int) -> dict[str, Any]:
     own, train = settings.method(method), settings.train
     images = state.step * own.tasks_per_step * own.n_way * (train.n_shot + train.n_query)
     return {
         "seconds": round(state.seconds, 2),
         "images_per_second": round(images / max(state.seconds, 1e-9)),
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads() * processes,
     }
 
 

@@ -1,0 +1,77 @@
+"""Start a stage again in several processes, through torchrun.
+
+`python -m metaloom.launch TORCHRUN_ARGUMENTS` is torchrun itself, which ends with its parent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from metaloom import lifeline
+from metaloom.errors import ERROR_FILE, MetaloomError
+from metaloom.progress import QUIET
+
+RESTARTS = 3  # from the checkpoint, when a process dies
+
+
+def launch(module: str, arguments: list[str], processes: int) -> None:
+    """Run `python -m MODULE ARGUMENTS` in so many processes, which share the cores.
+
+    When one dies, all start again, which is why they have to go on from a checkpoint.
+
+    Raises:
+        MetaloomError: one of theirs, or they died more often than torchrun starts them again.
+    """
+    options = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={processes}", f"--max-restarts={RESTARTS}"]
+    threads = max(1, torch.get_num_threads() // processes)
+    with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
+        message = Path(folder, "error")
+        message.touch()
+        child = lifeline.start(
+            ["-m", "metaloom.launch", *options, "-m", module, *arguments],
+            cwd=".",
+            env={**os.environ, ERROR_FILE: str(message), "OMP_NUM_THREADS": str(threads)},
+            out=None,
+            err=None,
+        )
+        try:
+            code = child.wait()
+        finally:
+            lifeline.stop(child)
+        if text := message.read_text().strip():
+            raise MetaloomError(text)
+    if code:
+        raise MetaloomError(
+            f"a training process died, and again after {RESTARTS} restarts (torchrun's exit code {code}; what it wrote "
+            "is above): the same command goes on from the last checkpoint"
+        )
+
+
+def begin() -> None:
+    """What such a process does first: be quiet unless it is the first, and end with those that `launch` started it
+    through. One that is started again though another has left a message for the user has nothing to do.
+    """
+    if os.environ["RANK"] != "0":
+        os.environ[QUIET] = "1"
+    if path := os.environ.get(ERROR_FILE):  # not where torchrun was started by hand, on several machines perhaps
+        lifeline.end_with_parent()
+        if Path(path).stat().st_size:
+            sys.exit(0)
+
+
+def main() -> None:
+    from torch.distributed.run import main as torchrun
+
+    pipe = os.dup(sys.stdin.fileno())
+    lifeline.end_with_parent()
+    os.dup2(pipe, sys.stdin.fileno())  # the processes inherit it, and end should torchrun itself be killed
+    torchrun(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

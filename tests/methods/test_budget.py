@@ -1,0 +1,78 @@
+"""Budgets of seconds, with a clock that the test moves: a second a step, ten a validation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from test_training import Killed, trainer
+
+from metaloom.methods import training
+
+STEP, VALIDATION = 1.0, 10.0
+
+
+class Clock:
+    """Moves on at each training step and each validation."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock, gradients, validate = Clock(), training.Trainer._gradients, training.accuracy_and_nll
+
+    def slow_gradients(*args):
+        clock.now += STEP
+        return gradients(*args)
+
+    def slow_validation(*args):
+        clock.now += VALIDATION
+        return validate(*args)
+
+    monkeypatch.setattr(training, "time", clock)
+    monkeypatch.setattr(training.Trainer, "_gradients", slow_gradients)
+    monkeypatch.setattr(training, "accuracy_and_nll", slow_validation)
+    return clock
+
+
+def limited(tiny_settings, folder, seconds: float):
+    made = trainer("protonet", tiny_settings, folder)
+    return replace(made, settings=made.settings.model_copy(update={"max_seconds": seconds}))
+
+
+def test_validations_count_and_none_is_made_twice(clock, tiny_settings, tmp_path):
+    state = limited(tiny_settings, tmp_path, 27.0).run()
+    assert [record["step"] for record in state.history] == [4, 8]  # 14, 28 seconds: no step after those is due
+    assert state.seconds == 28
+
+
+def test_the_last_step_within_the_budget_is_validated(clock, tiny_settings, tmp_path):
+    state = limited(tiny_settings, tmp_path, 16.0).run()
+    assert [record["step"] for record in state.history] == [4, 6]
+    assert state.seconds == 26
+
+
+def test_a_resumed_run_has_the_budget_that_its_checkpoint_leaves(clock, tiny_settings, tmp_path):
+    def kill(step: int, loss: float) -> None:
+        if step == 6:
+            raise Killed
+
+    whole = limited(tiny_settings, tmp_path / "whole", 27.0).run()
+    with pytest.raises(Killed):
+        replace(limited(tiny_settings, tmp_path, 27.0), on_step=kill).run()
+    clock.now += 1000  # the machine was off
+    resumed = limited(tiny_settings, tmp_path, 27.0).run()
+    assert resumed.history == whole.history
+    assert resumed.seconds == whole.seconds
+
+
+def test_a_spent_budget_takes_no_further_step(clock, tiny_settings, tmp_path):
+    limited(tiny_settings, tmp_path, 16.0).run()
+    steps: list[int] = []
+    again = replace(limited(tiny_settings, tmp_path, 16.0), on_step=lambda step, loss: steps.append(step)).run()
+    assert steps == []
+    assert again.step == 6
