@@ -26,6 +26,8 @@ TINY = {  # a whole pipeline in about a minute
     "train.select_on": "3w1s",
     "protonet.n_way": 8,
     "protonet.steps": 30,
+    "bank.n_way": 8,
+    "bank.steps": 30,
     "maml.n_way": 3,
     "maml.steps": 20,
     "maml.tasks_per_step": 2,

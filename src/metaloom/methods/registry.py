@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from metaloom.config import MethodSettings
+from metaloom.methods.bank import Bank
 from metaloom.methods.base import Method
 from metaloom.methods.maml import Maml
 from metaloom.methods.protonet import ProtoNet
 from metaloom.networks import Network
 
-METHOD_CLASSES: dict[str, Any] = {"protonet": ProtoNet, "maml": Maml}
+METHOD_CLASSES: dict[str, Any] = {"protonet": ProtoNet, "maml": Maml, "bank": Bank}
 
 
-def build_method(name: str, network: Network, settings: MethodSettings) -> Method:
-    return METHOD_CLASSES[name](network, settings)
+def build_method(name: str, network: Network, settings: MethodSettings, **shape: int) -> Method:
+    """`shape` is what a method has learned the size of: a bank's members."""
+    return METHOD_CLASSES[name](network, settings, **shape)

@@ -42,6 +42,11 @@ class State:
     def best_record(self) -> dict[str, Any]:
         return max(self.history, key=lambda record: record["accuracy"])
 
+    @property
+    def steps_run(self) -> int:
+        """Steps that `seconds` went on."""
+        return self.step
+
 
 @dataclass(frozen=True)
 class Trainer:

@@ -21,6 +21,7 @@ from metaloom.device import choose_device
 from metaloom.errors import MetaloomError
 from metaloom.io import atomic_dir, write_json
 from metaloom.methods import Learner
+from metaloom.methods.bank_training import BankState, BankTrainer
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.training import State, Trainer
 from metaloom.progress import bar, say
@@ -54,10 +55,13 @@ def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> No
             on_step=lambda step, loss: progress.update(step, f"loss {loss:.3f}"),
             on_validation=lambda record: _log(live, record),
         )
+        if method == "bank":
+            trainer = BankTrainer(trainer, training, previous=Path(model))
         state = trainer.run()
         live.end()
         summary = _summary(state, settings)
-        replace(learner, params=state.best).save(folder)
+        trained = state.learner if isinstance(state, BankState) else replace(learner, params=state.best)
+        trained.save(folder)
         write_json(folder / "metrics.json", summary)
         (folder / "curves" / "metrics.json").unlink(missing_ok=True)
     write_json(metrics, summary | _speed(state, settings, method))
@@ -106,7 +110,7 @@ def _log(live: Live, record: dict[str, Any]) -> None:
     live.make_summary()
 
 
-def _summary(state: State, settings: Settings) -> dict[str, Any]:
+def _summary(state: State | BankState, settings: Settings) -> dict[str, Any]:
     best = state.best_record
     validation = {
         "setting": settings.train.select_on,
@@ -116,9 +120,9 @@ def _summary(state: State, settings: Settings) -> dict[str, Any]:
     return {"validation": validation, "best_step": int(best["step"]), "steps": state.step}
 
 
-def _speed(state: State, settings: Settings, method: str) -> dict[str, Any]:
+def _speed(state: State | BankState, settings: Settings, method: str) -> dict[str, Any]:
     own, train = settings.method(method), settings.train
-    images = state.step * own.tasks_per_step * own.n_way * (train.n_shot + train.n_query)
+    images = state.steps_run * own.tasks_per_step * own.n_way * (train.n_shot + train.n_query)
     return {
         "seconds": round(state.seconds, 2),
         "images_per_second": round(images / max(state.seconds, 1e-9)),
