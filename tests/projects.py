@@ -32,6 +32,8 @@ TINY = {  # a whole pipeline in about a minute
     "ridge.steps": 30,
     "shared.n_way": 12,
     "shared.steps": 30,
+    "bank.n_way": 8,
+    "bank.steps": 30,
     "maml.n_way": 3,
     "maml.steps": 20,
     "maml.tasks_per_step": 2,

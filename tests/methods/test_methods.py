@@ -90,7 +90,7 @@ def test_the_loss_gradient_by_finite_differences(name, norm, tiny_settings):
         moved = {k: (v.detach() + step * direction[k]).requires_grad_() for k, v in weights.items()}
         return float(method.loss(type(params)(moved, params.statistics), episodes)[0].detach())
 
-    slope = (at(1e-6) - at(-1e-6)) / 2e-6
+    slope = (at(1e-7) - at(-1e-7)) / 2e-7  # longer steps meet kinks of ReLU and max-pooling
     assert slope == pytest.approx(float(sum((gradients[k] * direction[k]).sum() for k in weights)), rel=1e-3)
 
 

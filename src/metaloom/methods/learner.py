@@ -142,7 +142,8 @@ class Learner:
         name = options.pop("name")
         channels, size = config["input"]["channels"], config["input"]["image_size"]
         network = build_network(NetworkSettings(**config["network"]), options["norm"], channels, size)
-        method = build_method(name, network, METHOD_SETTINGS[name](**options))
+        shape = {"members": len(config["members"])} if "members" in config else {}
+        method = build_method(name, network, METHOD_SETTINGS[name](**options), **shape)
         params = _read_params(folder / "model.safetensors", method, device)
         normalisation = Normalisation(tuple(config["input"]["shift"]), tuple(config["input"]["scale"]))
         return cls(name, method, params, normalisation, config)

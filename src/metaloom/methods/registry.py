@@ -6,6 +6,7 @@ from typing import Any
 
 from metaloom.config import MethodSettings
 from metaloom.methods.anil import Anil
+from metaloom.methods.bank import Bank
 from metaloom.methods.base import Method
 from metaloom.methods.maml import Maml
 from metaloom.methods.protonet import ProtoNet
@@ -21,8 +22,10 @@ METHOD_CLASSES: dict[str, Any] = {
     "anil": Anil,
     "reptile": Reptile,
     "shared": Shared,
+    "bank": Bank,
 }
 
 
-def build_method(name: str, network: Network, settings: MethodSettings) -> Method:
-    return METHOD_CLASSES[name](network, settings)
+def build_method(name: str, network: Network, settings: MethodSettings, **shape: int) -> Method:
+    """`shape` is what a method has learned the size of: a bank's members."""
+    return METHOD_CLASSES[name](network, settings, **shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -43,6 +44,11 @@ class State:
     @property
     def best_record(self) -> dict[str, Any]:
         return max(self.history, key=lambda record: record["accuracy"])
+
+    @property
+    def steps_run(self) -> int:
+        """Steps that `seconds` went on."""
+        return self.step
 
 
 @dataclass(frozen=True)
@@ -286,3 +292,10 @@ def _params(tensors: dict[str, Tensor], prefix: str) -> Params:
             group, _, key = name.removeprefix(prefix).partition("/")
             groups[group][key] = value
     return Params(**groups)
+
+
+def code_hash() -> str:
+    """Of the code that a network depends on: a developer's change need not change the version number."""
+    root = Path(__file__).parents[1]
+    files = sorted([*root.glob("methods/*.py"), *root.glob("networks/**/*.py"), root / "tasks.py"])
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -14,7 +14,6 @@ import torch
 from dvclive.live import Live
 from scmrepo.exceptions import SCMError
 
-import metaloom
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.device import choose_device
@@ -22,11 +21,12 @@ from metaloom.errors import MetaloomError
 from metaloom.io import atomic_dir, write_json
 from metaloom.launch import begin, launch
 from metaloom.methods import Learner
+from metaloom.methods.bank_training import BankState, BankTrainer
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.pixels import placed
 from metaloom.methods.ranks import Ranks, check_processes, check_shares, launched
 from metaloom.methods.selection import choose_beta, wants_beta
-from metaloom.methods.training import State, Trainer
+from metaloom.methods.training import State, Trainer, code_hash
 from metaloom.progress import bar, say
 from metaloom.stages import run_stage
 from metaloom.tasks import EpisodeSampler, load_episodes
@@ -47,23 +47,27 @@ def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> No
         check_processes(processes, device)
         return launch("metaloom.stages.train", [method, dataset, splits, model, metrics], processes)
     with Ranks.joined(device) as ranks:
-        packed = Dataset.load(dataset)
+        packed, training = Dataset.load(dataset), _training_classes(splits)
         trainer = replace(
-            _trainer(method, settings, packed, dataset, splits, device),
+            _trainer(method, settings, packed, training, dataset, splits, device),
             ranks=ranks,
             on_step=lambda step, loss: packed.let_go() if step % LET_GO == 0 else None,
         )
         if ranks.first:
-            _train(trainer, settings, model, metrics)
+            _train(trainer, training, settings, model, metrics)
         else:
-            trainer.run()
+            _of_method(trainer, training, model).run()
 
 
 def _trainer(
-    method: str, settings: Settings, packed: Dataset, dataset: str, splits: str, device: torch.device
+    method: str,
+    settings: Settings,
+    packed: Dataset,
+    training: pd.DataFrame,
+    dataset: str,
+    splits: str,
+    device: torch.device,
 ) -> Trainer:
-    classes = pd.read_parquet(Path(splits) / "classes.parquet")
-    training = classes[classes["split"] == "train"]
     learner = _fresh_learner(method, settings, packed, training, device)
     images = placed(torch.from_numpy(packed.images), device)
     examples = settings.train.n_shot + settings.train.n_query
@@ -79,7 +83,20 @@ def _trainer(
     )
 
 
-def _train(trainer: Trainer, settings: Settings, model: str, metrics: str) -> None:
+def _training_classes(splits: str) -> pd.DataFrame:
+    path = Path(splits) / "classes.parquet"
+    if not path.is_file():
+        raise MetaloomError(f"{path} not found: `dvc repro split` makes it")
+    classes = pd.read_parquet(path)
+    return classes[classes["split"] == "train"]
+
+
+def _of_method(trainer: Trainer, training: pd.DataFrame, model: str) -> Trainer | BankTrainer:
+    """A bank trains several networks, and takes over what it can from the model that is there."""
+    return BankTrainer(trainer, training, Path(model)) if trainer.learner.name == "bank" else trainer
+
+
+def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, model: str, metrics: str) -> None:
     method = trainer.learner.name
     with atomic_dir(model) as folder, bar(f"train {method}", settings.method(method).steps) as progress:
         live = _curves(folder / "curves")
@@ -88,9 +105,11 @@ def _train(trainer: Trainer, settings: Settings, model: str, metrics: str) -> No
             trainer.on_step(step, loss)
             progress.update(step, f"loss {loss:.3f}")
 
-        state = replace(trainer, on_step=on_step, on_validation=lambda record: _log(live, record)).run()
+        shown = replace(trainer, on_step=on_step, on_validation=lambda record: _log(live, record))
+        state = _of_method(shown, training, model).run()
         live.end()
-        trained, summary = replace(trainer.learner, params=state.best), _summary(state, settings)
+        summary = _summary(state, settings)
+        trained = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.best)
         if wants_beta(trained):
             trained, beta = choose_beta(trained, trainer.images, trainer.validation)
             summary["validation"] |= beta["tried"][str(beta["chosen"])]
@@ -99,7 +118,7 @@ def _train(trainer: Trainer, settings: Settings, model: str, metrics: str) -> No
         write_json(folder / "metrics.json", summary)
         (folder / "curves" / "metrics.json").unlink(missing_ok=True)
     write_json(metrics, summary | _speed(state, settings, method, trainer.ranks.count))
-    trainer.discard_checkpoint()
+    _of_method(trainer, training, model).discard_checkpoint()
     best = summary["validation"]
     say(
         f"{method}: {best['accuracy']:.1%} ± {best['ci95']:.1%} on validation {best['setting']}, "
@@ -131,7 +150,7 @@ def _fingerprint(config: dict[str, Any], settings: Settings, dataset: str, split
         Path(splits) / "classes.parquet",
         Path(splits) / "episodes.parquet",
     )
-    parts = [metaloom.__version__, json.dumps(config), settings.train.model_dump_json()]
+    parts = [code_hash(), str(settings.device), json.dumps(config), settings.train.model_dump_json()]
     parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -144,7 +163,7 @@ def _log(live: Live, record: dict[str, Any]) -> None:
     live.make_summary()
 
 
-def _summary(state: State, settings: Settings) -> dict[str, Any]:
+def _summary(state: State | BankState, settings: Settings) -> dict[str, Any]:
     best = state.best_record
     validation = {
         "setting": settings.train.select_on,
@@ -154,9 +173,9 @@ def _summary(state: State, settings: Settings) -> dict[str, Any]:
     return {"validation": validation, "best_step": int(best["step"]), "steps": state.step}
 
 
-def _speed(state: State, settings: Settings, method: str, processes: int) -> dict[str, Any]:
+def _speed(state: State | BankState, settings: Settings, method: str, processes: int) -> dict[str, Any]:
     own, train = settings.method(method), settings.train
-    images = state.step * own.tasks_per_step * own.n_way * (train.n_shot + train.n_query)
+    images = state.steps_run * own.tasks_per_step * own.n_way * (train.n_shot + train.n_query)
     return {
         "seconds": round(state.seconds, 2),
         "images_per_second": round(images / max(state.seconds, 1e-9)),

@@ -1,0 +1,96 @@
+"""Banks of one are put together to a bank, and taken out of it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from metaloom.methods.bank import MEAN, SHARPNESS, SPREAD, Bank
+from metaloom.methods.base import EmbeddingMethod, Params
+from metaloom.methods.learner import BATCH, Learner, Normalisation
+from metaloom.methods.training import scores
+from metaloom.networks import Tensors
+from metaloom.networks.bank import BIAS, GAIN, of_member, prefix
+from metaloom.tasks import EpisodeTable
+
+SHARPNESSES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # 0: all members alike
+
+
+def with_moments(method: EmbeddingMethod, one: Params, x: Float[Tensor, "item channel height width"]) -> Params:
+    """A bank of one that knows where its window lies: mean and total variance of its images' embeddings."""
+    with torch.no_grad():
+        z = torch.cat([method.embed(one, part) for part in x.split(BATCH)])
+    spread = z.var(dim=0, correction=0).sum().clamp(min=1e-12)
+    return replace(one, statistics=one.statistics | {MEAN: z.mean(dim=0)[None], SPREAD: spread[None]})
+
+
+def joined(ones: Sequence[Params], own: Sequence[Normalisation], shared: Normalisation) -> Params:
+    """A bank from banks of one.
+
+    Args:
+        ones: each with one member.
+        own: the normalisation that each was trained with.
+        shared: that of the bank; the members' inputs are brought back from it to their own.
+    """
+    weights: Tensors = {}
+    statistics: Tensors = {SHARPNESS: torch.ones_like(ones[0].statistics[SHARPNESS])}
+    for index, one in enumerate(ones):
+        weights |= {prefix(index) + name: tensor for name, tensor in of_member(one.weights, 0).items()}
+        statistics |= {prefix(index) + name: tensor for name, tensor in of_member(one.statistics, 0).items()}
+    for name in (MEAN, SPREAD):
+        statistics[name] = torch.cat([one.statistics[name] for one in ones])
+    shift, scale = (
+        torch.tensor([getattr(each, name) for each in own], dtype=torch.float64) for name in ("shift", "scale")
+    )
+    shared_shift, shared_scale = (torch.tensor(each, dtype=torch.float64) for each in (shared.shift, shared.scale))
+    like = ones[0].statistics[GAIN]
+    return Params(
+        weights, statistics | {GAIN: (shared_scale / scale).to(like), BIAS: ((shared_shift - shift) / scale).to(like)}
+    )
+
+
+def one_of(bank: Params, index: int) -> Params:
+    """A member as the bank of one that it was."""
+    weights, statistics = (
+        {prefix(0) + name: tensor for name, tensor in of_member(group, index).items()}
+        for group in (bank.weights, bank.statistics)
+    )
+    statistics |= {name: bank.statistics[name][index : index + 1] for name in (MEAN, SPREAD)}
+    ones = torch.ones_like(bank.statistics[GAIN][:1])
+    plain = {GAIN: ones, BIAS: torch.zeros_like(ones), SHARPNESS: torch.ones_like(bank.statistics[SHARPNESS])}
+    return Params(weights, statistics | plain)
+
+
+def calibrated(learner: Learner, images: UInt8[Tensor, "item height width channel"], episodes: EpisodeTable) -> Learner:
+    """The bank with the sharpness of its mixture that gives the least NLL on fixed (validation) episodes."""
+    method, params = cast(Bank, learner.method), learner.params
+    ways, shots = episodes.support.shape[1:]
+    labels = torch.arange(ways, device=images.device).repeat_interleave(shots)
+    with torch.no_grad():
+        support, query = (
+            torch.stack([method.embed(params, learner.normalisation(images[row])) for row in rows])
+            for rows in (
+                torch.as_tensor(r, device=images.device).flatten(1) for r in (episodes.support, episodes.query)
+            )
+        )
+        nll = {
+            sharp: float(scores(_answers(method, sharp_of, support, query, labels, ways), episodes)[1].mean())
+            for sharp, sharp_of in ((sharp, _with_sharpness(params, sharp)) for sharp in SHARPNESSES)
+        }
+    return replace(learner, params=_with_sharpness(params, min(nll, key=lambda sharp: nll[sharp])))
+
+
+def _with_sharpness(params: Params, sharpness: float) -> Params:
+    value = torch.full_like(params.statistics[SHARPNESS], sharpness)
+    return replace(params, statistics=params.statistics | {SHARPNESS: value})
+
+
+def _answers(
+    method: Bank, params: Params, support: Tensor, query: Tensor, labels: Tensor, n_way: int
+) -> Float[Tensor, "episode query n_way"]:
+    return method.head(params, support, labels, n_way).logits(query).log_softmax(dim=-1)

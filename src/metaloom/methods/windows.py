@@ -1,0 +1,90 @@
+"""Windows of similar domains, such that a domain that is added leaves most of them alone.
+
+A window is an anchor domain and those nearest to it. It changes when a domain is added only if the new one comes
+into it, so the network that was trained on it can be kept otherwise. Anchors are taken in an order that is a hash
+of the domain's name: one that no earlier window serves becomes an anchor itself. So domains are the points that a
+window slides over, and there is no order of all of them that one more domain would shift.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from metaloom.config import BankSettings
+from metaloom.errors import MetaloomError
+from metaloom.networks import Conv4
+
+SAMPLE = 256  # images that a domain is described by, at most
+WIDTH = 32
+
+Descriptors = dict[str, Float[np.ndarray, " embed"]]
+
+
+def describe_domains(images: UInt8[Tensor, "item height width channel"], classes: pd.DataFrame) -> Descriptors:
+    """Each domain's mean embedding by one fixed network with random weights; it depends on nothing else.
+
+    Random convolutions keep what images look like (Saxe et al.: On Random Weights and Unsupervised Feature
+    Learning, 2011), and need no training that one more domain would change.
+
+    Args:
+        images: the whole data set, on any device; domains are described on the CPU.
+        classes: the class table (domain, first, count) of the domains to describe.
+    """
+    size, channels = images.shape[1], images.shape[3]
+    network = Conv4(channels=channels, image_size=size, width=WIDTH, norm="group")
+    weights = network.init(torch.Generator().manual_seed(0))
+    described = {}
+    for domain, own in classes.groupby("domain", sort=True):
+        rows = spread_rows(own, SAMPLE)
+        x = images[rows].cpu().movedim(-1, -3) / 127.5 - 1
+        with torch.no_grad():
+            described[str(domain)] = network(weights, x)[0].mean(dim=0).numpy()
+    return described
+
+
+def spread_rows(classes: pd.DataFrame, most: int) -> Int[Tensor, " row"]:
+    """Rows of items of these classes, at most so many, evenly spread over them."""
+    rows = np.concatenate([np.arange(f, f + n) for f, n in classes[["first", "count"]].itertuples(index=False)])
+    return torch.from_numpy(rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)])
+
+
+def windows(descriptors: Descriptors, settings: BankSettings) -> list[tuple[str, ...]]:
+    """Sets of `window` similar domains, each sorted by name, that cover all domains.
+
+    A window serves the `stride` domains that are nearest to its anchor, itself included.
+
+    Raises:
+        MetaloomError: there are fewer domains than one window needs, or the stride leaves gaps.
+    """
+    names = sorted(descriptors, key=lambda name: hashlib.sha256(name.encode()).digest())
+    if settings.window > len(names):
+        raise MetaloomError(
+            f"params.yaml: bank.window is {settings.window}, but the training split has {len(names)} domain(s); "
+            f"the largest that works is {len(names)}"
+        )
+    if settings.stride > settings.window:
+        raise MetaloomError(
+            f"params.yaml: bank.stride is {settings.stride}, which is more than bank.window ({settings.window}): "
+            f"some domains would be in no window; the largest that works is {settings.window}"
+        )
+    served: set[str] = set()
+    found: dict[tuple[str, ...], None] = {}  # ordered, and without repetition
+    for anchor in names:
+        if anchor not in served:
+            nearest = _nearest(anchor, descriptors)
+            served.update(nearest[: settings.stride])
+            found[tuple(sorted(nearest[: settings.window]))] = None
+    return sorted(found)
+
+
+def _nearest(anchor: str, descriptors: Descriptors) -> list[str]:
+    """All domains, the anchor first; names decide between equals."""
+    place = descriptors[anchor].astype(np.float64)
+    far = {name: float(np.square(each - place).sum()) for name, each in descriptors.items()}
+    return sorted(descriptors, key=lambda name: (name != anchor, far[name], name))
