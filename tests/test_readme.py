@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from typer.main import get_command
 
 from metaloom.cli import app
 from metaloom.config import METHODS, load_settings, parse_override
+from metaloom.methods import Learner
+from metaloom.methods.learner import Normalisation
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +59,21 @@ def test_the_schedule_is_the_one_in_prefect_yaml(repo, readme):
     deployment = yaml.safe_load((repo / "prefect.yaml").read_text())["deployments"][0]
     assert deployment["schedules"][0]["cron"] == "0 3 * * *"
     assert "03:00 UTC every day" in readme
+
+
+def test_its_python_runs_as_written(readme, tiny_settings, tmp_path, monkeypatch):
+    letters = np.random.default_rng(0).integers(0, 256, (6, 1, 28, 28, 1))
+    images = letters.repeat(20, axis=1).reshape(120, 28, 28, 1).astype(np.uint8)
+    (tmp_path / "artifacts/dataset").mkdir(parents=True)
+    np.save(tmp_path / "artifacts/dataset/images.npy", images)
+    pd.DataFrame({"class": np.repeat(list("abcdef"), 20)}).to_parquet(tmp_path / "artifacts/dataset/items.parquet")
+    learner = Learner.create("protonet", tiny_settings, 1, 28, Normalisation.of(images))
+    (tmp_path / "artifacts/models/protonet").mkdir(parents=True)
+    learner.save(tmp_path / "artifacts/models/protonet")
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    assert names["probabilities"].shape == (5, 5)
+    assert names["task"].predict(names["query_x"]) == list("abcde")  # every drawing is its letter's only one
+    assert (tmp_path / "artifacts/my_task/task.json").is_file()

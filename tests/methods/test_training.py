@@ -196,7 +196,7 @@ def test_answers_to_fixed_episodes_are_those_of_adapt(name, short, tmp_path):
         (
             np.zeros((4, 14, 14, 1), np.uint8),
             [0, 0, 1, 1],
-            r"this learner takes torch.uint8 \(support, 28, 28, 1\)",
+            r"this learner takes uint8 \(support, 28, 28, 1\)",
         ),
         (np.zeros((4, 28, 28, 1), np.float32), [0, 0, 1, 1], "float32"),
         (np.zeros((4, 28, 28, 1), np.uint8), [0, 1], "4 support images with 2 labels"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from metaloom.methods.adapted import AdaptedTask
 from metaloom.methods.base import EmbeddingMethod, Episodes, Head, Method, Params, TaskModel
 from metaloom.methods.learner import Learner, champion
 from metaloom.methods.registry import METHOD_CLASSES, build_method
 
 __all__ = [
     "METHOD_CLASSES",
+    "AdaptedTask",
     "EmbeddingMethod",
     "Episodes",
     "Head",

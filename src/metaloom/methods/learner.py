@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,62 +18,14 @@ from torch import Tensor
 from metaloom.config import METHOD_SETTINGS, NetworkSettings, Settings
 from metaloom.errors import MetaloomError
 from metaloom.io import read_json, write_json
-from metaloom.methods.base import EmbeddingMethod, Method, Params, TaskModel
+from metaloom.methods.adapted import BATCH, AdaptedTask, Normalisation, checked_images
+from metaloom.methods.base import EmbeddingMethod, Method, Params
 from metaloom.methods.pixels import picked
 from metaloom.methods.registry import build_method
 from metaloom.networks import build_network
 from metaloom.tasks import EpisodeTable
 
 FORMAT = 1
-BATCH = 512  # images that pass the network at a time when nothing is learned: bounds memory
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Raw pixels to network input, (pixel - shift) / scale for each channel, in units of pixel values 0–255."""
-
-    shift: tuple[float, ...]
-    scale: tuple[float, ...]
-
-    @classmethod
-    def of(cls, images: UInt8[np.ndarray, "item height width channel"]) -> Normalisation:
-        """Shift to the most frequent value (the paper, which then equals the padding), scale to unit deviation."""
-        shift, scale = [], []
-        for channel in range(images.shape[-1]):
-            histogram = np.bincount(images[..., channel].ravel(), minlength=256)
-            values, share = np.arange(256), histogram / histogram.sum()
-            mean = float((values * share).sum())
-            shift.append(float(histogram.argmax()))
-            scale.append(max(float(np.sqrt(((values - mean) ** 2 * share).sum())), 1.0))
-        return cls(tuple(shift), tuple(scale))
-
-    def __call__(
-        self, images: UInt8[Tensor, "*item height width channel"]
-    ) -> Float[Tensor, "*item channel height width"]:
-        shift = torch.tensor(self.shift, device=images.device)
-        scale = torch.tensor(self.scale, device=images.device)
-        return ((images - shift) / scale).movedim(-1, -3)
-
-
-@dataclass(frozen=True)
-class AdaptedTask:
-    """A task model together with the labels of its classes and the way pixels go in."""
-
-    model: TaskModel
-    normalisation: Normalisation
-    classes: list[Any]
-
-    def predict_proba(
-        self, query_x: UInt8[np.ndarray | Tensor, "query height width channel"]
-    ) -> Float[np.ndarray, "query n_way"]:
-        """Class probabilities, columns in the order of `classes`."""
-        images = torch.as_tensor(np.asarray(query_x))
-        with torch.no_grad():
-            parts = [self.model.logits(self.normalisation(part)) for part in images.split(BATCH)]
-        return torch.cat(parts).softmax(dim=1).cpu().numpy()
-
-    def predict(self, query_x: UInt8[np.ndarray | Tensor, "query height width channel"]) -> list[Any]:
-        return [self.classes[way] for way in self.predict_proba(query_x).argmax(axis=1)]
 
 
 @dataclass(frozen=True)
@@ -90,7 +42,7 @@ class Learner:
 
     name: str
     method: Method
-    params: Params
+    params: Params = field(repr=False)
     normalisation: Normalisation
     config: dict[str, Any]
 
@@ -150,26 +102,19 @@ class Learner:
 
     def adapt(
         self,
-        support_x: Shaped[np.ndarray | Tensor, "support height width channel"],
+        support_x: Shaped[np.ndarray | Tensor, "support ..."],
         support_y: Sequence[Any] | np.ndarray,
     ) -> AdaptedTask:
         """Learn a task from labelled examples.
 
         Args:
-            support_x: raw pixels, at the network's own size.
+            support_x: raw pixels, uint8 (support, height, width, channel), at the network's own size.
             support_y: a label for each; any values that sort. Their order is that of the probabilities.
 
         Raises:
             MetaloomError: shapes do not fit, or there are fewer than two classes.
         """
-        images = torch.as_tensor(np.asarray(support_x))
-        network = self.method.network
-        expected = (network.image_size, network.image_size, network.channels)
-        if tuple(images.shape[1:]) != expected or images.dtype != torch.uint8:
-            raise MetaloomError(
-                f"support images are {images.dtype} {tuple(images.shape)}; this learner takes torch.uint8 "
-                f"(support, {', '.join(map(str, expected))})"
-            )
+        images = checked_images(support_x, self.method.network, "support")
         classes, labels = np.unique(np.asarray(support_y), return_inverse=True)
         if len(labels) != len(images) or len(classes) < 2:
             raise MetaloomError(

@@ -6,7 +6,7 @@ from metaloom.config import NetworkSettings
 from metaloom.networks.base import Network, Tensors
 from metaloom.networks.conv4 import Conv4
 
-__all__ = ["Conv4", "Network", "Tensors", "build_network"]
+__all__ = ["NETWORKS", "Conv4", "Network", "Tensors", "build_network"]
 
 NETWORKS: dict[str, type[Network]] = {"conv4": Conv4}
 

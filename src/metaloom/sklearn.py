@@ -1,0 +1,139 @@
+"""A learner as a scikit-learn estimator: for pipelines, cross-validation and whatever else takes one."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped, UInt8
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from metaloom.errors import MetaloomError
+from metaloom.methods import AdaptedTask, Learner
+from metaloom.methods.adapted import checked_images
+from metaloom.networks import Network
+
+HELD_AS_FILES: dict[str, type[Learner] | type[AdaptedTask]] = {"learner": Learner, "task_": AdaptedTask}
+
+
+class FewShotClassifier(ClassifierMixin, BaseEstimator):
+    """Learns a task from a handful of labelled images: `fit` adapts a meta-trained learner.
+
+    A pickle of it holds the learner and the task as safetensors and JSON, so that nothing but this class's own
+    code runs when it is read (as with any pickle, read only your own). It comes back on the CPU.
+
+    Args:
+        learner: a Learner, or the folder of a saved one, which `fit` loads.
+
+    Attributes:
+        classes_: labels, sorted; the order of probabilities.
+        n_features_in_: height · width · channel.
+        task_: the AdaptedTask; its own classes are positions in `classes_`.
+    """
+
+    def __init__(self, learner: Any) -> None:
+        self.learner = learner
+
+    def fit(self, X: Any, y: Any) -> FewShotClassifier:
+        """Adapt to a task.
+
+        Args:
+            X: raw pixels, uint8 (support, height, width, channel) or (support, height · width · channel).
+            y: a label for each.
+
+        Raises:
+            ValueError: shapes or types do not fit, or there are fewer than two classes.
+            MetaloomError: the learner's folder is absent or damaged.
+        """
+        learner = self._loaded()
+        X, y = validate_data(self, _flat(X, learner.method.network, "support"), y, dtype=None)
+        check_classification_targets(y)
+        self.classes_, ways = np.unique(y, return_inverse=True)
+        images = self._images(X, learner.method.network, "support")
+        try:
+            self.task_ = learner.adapt(images, ways)
+        except MetaloomError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def predict_proba(self, X: Any) -> Float[np.ndarray, "query n_way"]:
+        """Class probabilities of images, which have either of the shapes that `fit` takes.
+
+        Raises:
+            NotFittedError: before `fit`.
+            ValueError: shapes or types do not fit.
+        """
+        check_is_fitted(self)
+        network = self.task_.model.network
+        X = validate_data(self, _flat(X, network, "query"), dtype=None, reset=False)
+        return self.task_.predict_proba(self._images(X, network, "query"))
+
+    def predict(self, X: Any) -> Shaped[np.ndarray, " query"]:
+        """The likeliest class of each image; see `predict_proba`."""
+        ways = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[ways]
+
+    def _loaded(self) -> Learner:
+        if isinstance(self.learner, str | Path):
+            return Learner.load(self.learner)
+        if not isinstance(self.learner, Learner):
+            raise TypeError(f"learner is a {type(self.learner).__name__}; give a Learner or the folder of a saved one")
+        return self.learner
+
+    def _images(
+        self, X: Shaped[np.ndarray, "item pixel"], network: Network, what: str
+    ) -> UInt8[Tensor, "item height width channel"]:
+        size = _size(network)
+        return _checked(X.reshape(-1, *size) if X.shape[1] == math.prod(size) else X, network, what)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return {
+            name: _packed(value) if isinstance(value, Learner | AdaptedTask) else value for name, value in state.items()
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(
+            {
+                name: _unpacked(HELD_AS_FILES[name], value) if name in HELD_AS_FILES and type(value) is dict else value
+                for name, value in state.items()
+            }
+        )
+
+
+def _size(network: Network) -> tuple[int, int, int]:
+    return network.image_size, network.image_size, network.channels
+
+
+def _flat(X: Any, network: Network, what: str) -> Any:
+    """Images as rows of pixels, the only shape that scikit-learn's own checks know; anything else as it is."""
+    if getattr(X, "ndim", 2) <= 2:
+        return X
+    return np.asarray(_checked(X, network, what)).reshape(len(X), math.prod(_size(network)))
+
+
+def _checked(X: Any, network: Network, what: str) -> UInt8[Tensor, "item height width channel"]:
+    try:
+        return checked_images(X if isinstance(X, Tensor) else np.asarray(X), network, what)
+    except MetaloomError as error:
+        raise ValueError(str(error)) from None
+
+
+def _packed(thing: Learner | AdaptedTask) -> dict[str, bytes]:
+    """The files that it saves itself in, by name."""
+    with TemporaryDirectory() as folder:
+        thing.save(folder)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def _unpacked(kind: type[Learner] | type[AdaptedTask], files: dict[str, bytes]) -> Learner | AdaptedTask:
+    with TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        return kind.load(folder)
