@@ -108,7 +108,7 @@ def test_the_second_order_gradient_is_torch_func_s(tiny_settings):
         torch.testing.assert_close(gradients[name], expected, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.04, 1.0])
+@pytest.mark.parametrize("progress", [0.04, 1.0])
 def test_learned_rates_and_multi_step_are_torch_func_s(progress, tiny_settings):
     method, params = maml(tiny_settings, inner_steps=3, learned_rates=True, multi_step=True)
     episodes = a_double_task()
@@ -130,10 +130,17 @@ def test_learned_rates_and_multi_step_are_torch_func_s(progress, tiny_settings):
         torch.testing.assert_close(gradients[ours[key]], expected, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("norm", ["batch", "group", "none"])
-@pytest.mark.parametrize("options", [{}, {"learned_rates": True, "multi_step": True}])
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_recomputed_steps_give_the_same_gradients(norm, options, dropout, tiny_settings):
+@pytest.mark.parametrize(
+    ("norm", "dropout", "options"),
+    [
+        ("batch", 0.0, {}),
+        ("group", 0.0, {}),
+        ("batch", 0.3, {"learned_rates": True, "multi_step": True}),
+        ("group", 0.3, {"multi_step": True}),
+        ("none", 0.0, {"learned_rates": True}),
+    ],
+)
+def test_recomputed_steps_give_the_same_gradients(norm, dropout, options, tiny_settings):
     both = []
     for recompute in (False, True):
         method, params = maml(tiny_settings, norm, dropout, inner_steps=3, recompute=recompute, **options)

@@ -1,9 +1,9 @@
 """What the methods that adapt by gradient descent share: the first step, every other one, the task model, β.
 
-The head starts at zero. Any start that is the same for every class, so that one model serves any number of ways,
-gives the same predictions: softmax ignores what all classes share, at every step (Ye, Chao: How to Train Your
-MAML to Excel in Few-Shot Classification, 2022, https://arxiv.org/abs/2106.16245, section 4; Kao et al.: MAML is
-a Noisy Contrastive Learner, 2022, https://arxiv.org/abs/2106.15367, set it to zero as here). At such a head the
+The head starts at zero, as in Kao, Chiu, Chen: MAML is a Noisy Contrastive Learner, 2022
+(https://arxiv.org/abs/2106.15367). To serve any number of ways a start must be the same for every class (Ye, Chao:
+How to Train Your MAML to Excel in Few-Shot Classification, 2022, https://arxiv.org/abs/2106.16245), and all that
+share it predict the same: softmax ignores what the classes have in common, at every step. At such a head the
 network has no gradient, and the head's is known in closed form: the first step moves the head alone, exactly.
 """
 

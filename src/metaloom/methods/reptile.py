@@ -3,7 +3,7 @@
 Nichol, Achiam, Schulman: On First-Order Meta-Learning Algorithms, 2018 (https://arxiv.org/abs/1803.02999),
 algorithm 2. k steps of SGD on minibatches of a task lead from the shared weights φ to φ̃; then φ ← φ + ε(φ̃ - φ),
 the mean over a step's tasks. φ: `params.weights`, k: `inner_steps`, SGD's rate: `inner_rate`, size of a minibatch:
-`batch`, ε: `learning_rate`, which the trainer anneals to zero as the paper does.
+`batch`, ε: `learning_rate`, which the trainer anneals to zero (the paper linearly).
 
 A task's minibatches are drawn from its support and query examples together, in an order that takes all classes
 in turn and begins again at the end: nothing random, so that a resumed run does the same. We deviate in two
