@@ -53,7 +53,7 @@ def test_what_cannot_be_saved(tiny_settings, tmp_path):
         pass
 
     task = task_of(tiny_settings)
-    with pytest.raises(MetaloomError, match="a Another over a Conv4 cannot be saved: save its learner"):
+    with pytest.raises(MetaloomError, match="Another over a Conv4 cannot be saved: save its learner"):
         replace(task, model=Another(**vars(task.model))).save(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

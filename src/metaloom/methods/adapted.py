@@ -19,9 +19,11 @@ from metaloom.errors import MetaloomError
 from metaloom.io import atomic_file, read_json, write_json
 from metaloom.methods.base import Head, TaskModel
 from metaloom.networks import NETWORKS, Network, Tensors
+from metaloom.networks.bank import BIAS, GAIN, BankNetwork
 
 FORMAT = 1  # of saved tasks, the newest that this file knows
 MODEL, ABOUT = "task.safetensors", "task.json"
+BANK = "bank"  # beside the names of networks, several of one shape
 BATCH = 512  # images that pass the network at a time when nothing is learned: bounds memory
 
 
@@ -81,22 +83,21 @@ class AdaptedTask:
         """Write task.safetensors and task.json, which names the other's SHA-256; a folder is made where there is none.
 
         Raises:
-            MetaloomError: the classes are neither texts nor numbers, or the model is not of one network.
+            MetaloomError: the classes are neither texts nor numbers, or the model has more than a task model has.
         """
         folder, network = Path(folder), self.model.network
         kinds = {type(label) for label in self.classes} - {str, int, float, bool}
         if kinds:
             raise MetaloomError(f"classes of type {kinds.pop().__name__} cannot be saved: label with texts or numbers")
-        name = next((name for name, kind in NETWORKS.items() if kind is type(network)), None)
-        if name is None or type(self.model) is not TaskModel:
+        if type(self.model) is not TaskModel:
             raise MetaloomError(
-                f"a task model that is a {type(self.model).__name__} over a {type(network).__name__} cannot be saved: "
+                f"a {type(self.model).__name__} over a {type(network).__name__} cannot be saved: "
                 "save its learner and the support set, and adapt again"
             )
         tensors = safetensors.torch.save(_tensors_of(self.model))
         about = {
             "format": FORMAT,
-            "network": {"name": name, **asdict(network)},
+            "network": _described(network),
             "input": asdict(self.normalisation),
             "classes": self.classes,
             "sha256": hashlib.sha256(tensors).hexdigest(),
@@ -174,8 +175,18 @@ def _read_about(path: Path) -> _About:
         raise MetaloomError(f"{path} is damaged: {where}: {first['msg']}; save the task again") from None
 
 
+def _described(network: Network) -> dict[str, Any]:
+    """Name and shape; of a bank, those of its members."""
+    if isinstance(network, BankNetwork):
+        return {"name": BANK, "members": network.members, "member": _described(network.member)}
+    name = next(name for name, kind in NETWORKS.items() if kind is type(network))
+    return {"name": name, **asdict(network)}
+
+
 def _network(about: dict[str, Any], path: Path) -> Network:
     try:
+        if about["name"] == BANK:
+            return BankNetwork.of(_network(about["member"], path), about["members"])
         return TypeAdapter(NETWORKS[about["name"]]).validate_python(about)
     except (KeyError, ValidationError):
         raise MetaloomError(f"{path}: this metaloom has no network {about}: save the task again") from None
@@ -217,6 +228,8 @@ def _model(network: Network, groups: dict[str, Tensors], n_way: int, folder: Pat
 def _expected(network: Network, n_way: int) -> dict[str, dict[str, torch.Size]]:
     weights = network.init(torch.Generator())
     _, statistics = network(weights, torch.zeros(2, network.channels, network.image_size, network.image_size))
+    if isinstance(network, BankNetwork):
+        statistics |= {name: torch.empty(network.members, network.channels) for name in (GAIN, BIAS)}
     head = {"weight": torch.empty(n_way, network.embed), "bias": torch.empty(n_way)}
     return {"weights": _shapes(weights), "statistics": _shapes(statistics), "head": _shapes(head)}
 
