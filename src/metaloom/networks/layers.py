@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from metaloom.networks.base import Tensors
 from metaloom.networks.cpu import Convolution
@@ -48,16 +49,27 @@ def linear(
 
 
 def on_cpu(x: Tensor) -> bool:
-    """Whether to take the CPU's form: not while torch traces a graph that may run elsewhere."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether to take the CPU's form: not in bfloat16, and not while torch traces a graph that may run elsewhere."""
+    traced = torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
+    exact = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+    return x.device.type == "cpu" and exact and not traced
+
+
+def max_pooled(x: Float[Tensor, "*task example channel height width"]) -> Tensor:
+    """2×2 maxima; an odd last row or column is left out."""
+    return F.max_pool2d(x.flatten(0, -4), 2).unflatten(0, x.shape[:-3])
 
 
 def dropped(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
     """Dropout: Srivastava et al., 2014. What is left is scaled up, so that the mean stays."""
     if share == 0 or generator is None:
         return x
-    kept = torch.rand(x.shape, generator=generator, device=x.device) >= share
-    return x * kept / (1 - share)
+    return x * kept(x, share, generator) / (1 - share)
+
+
+def kept(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """True where a value stays; the same draws on a device, whatever form the network takes there."""
+    return torch.rand(x.shape, generator=generator, device=x.device) >= share
 
 
 def init_norm(norm: str, width: int, prefix: str, device: torch.device) -> Tensors:
@@ -102,7 +114,7 @@ def normalise(
 
 
 def groups_of(channels: int) -> int:
-    return math.gcd(max(channels // 4, 1), GROUPS)
+    return math.gcd(channels, max(channels // 4, 1), GROUPS)
 
 
 def _spread(values: Float[Tensor, "*task channel"], pixels: int) -> Tensor:
@@ -122,5 +134,6 @@ def _fused(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Ten
 def _moments(x: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel; over a flat view, as torch's reduction of three axes is slow."""
     flat = x.movedim(-1 - pixels, -1).flatten(-2 - pixels, -2)
+    flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
     mean = flat.mean(dim=-2)
     return mean, (flat - mean.unsqueeze(-2)).square().mean(dim=-2)
