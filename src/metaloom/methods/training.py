@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from metaloom.config import TrainSettings
 from metaloom.errors import MetaloomError
 from metaloom.io import atomic_file
+from metaloom.methods.acceleration import Loss, loss_of, precision_of
 from metaloom.methods.base import Episodes, Params
 from metaloom.methods.learner import Learner
 from metaloom.tasks import EpisodeSampler, EpisodeTable
@@ -139,9 +141,10 @@ class Trainer:
         total = 0.0
         state.optimiser.zero_grad()
         for chunk in self.learner.method.chunks(episodes):
-            loss, state.params = self.learner.method.loss(state.params, chunk, dropout, self._progress(state))
             share = len(chunk) / len(episodes)
-            (loss * share).backward()
+            with precision_of(self.settings):
+                loss, state.params = self._loss(state.params, chunk, dropout, self._progress(state))
+                (loss * share).backward()
             total += float(loss.detach()) * share
         state.step += 1
         if not math.isfinite(total):
@@ -151,6 +154,10 @@ class Trainer:
             )
         state.optimiser.step()
         return total
+
+    @cached_property
+    def _loss(self) -> Loss:
+        return loss_of(self.learner.name, self.learner.method, self.settings, self.learner.device)
 
     def _schedule(self, state: State) -> float:
         warm = min((state.step + 1) / WARM_UP, 1.0)
@@ -193,12 +200,13 @@ class Trainer:
             save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, metadata)
 
     def _resumed(self) -> State | None:
-        """The state of the checkpoint, or None where there is none of this very run."""
+        """The state of the checkpoint, or None where there is none of this very run: a damaged one, or one of
+        another network, version, data or settings, is written over."""
         try:
             with safe_open(self.checkpoint, framework="pt", device=str(self.images.device)) as file:
                 metadata = file.metadata()
-                if metadata["fingerprint"] != self.fingerprint:
-                    return None
+                if (metadata or {}).get("fingerprint") != self.fingerprint:
+                    return None  # of other settings, data or code, or of another program: start afresh
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except (FileNotFoundError, SafetensorError):
             return None

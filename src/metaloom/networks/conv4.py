@@ -20,6 +20,7 @@ from metaloom.networks.layers import (
     EPSILON,
     convolution,
     dropped,
+    full,
     groups_of,
     init_norm,
     kept,
@@ -69,7 +70,7 @@ class Conv4(Network):
             x = normalise(self.norm, x, weights, f"{block}.", statistics, used, twice=twice)
             # in the papers ReLU comes first: the same values, on four times the pixels
             x = dropped(F.relu(max_pooled(x)), self.dropout, generator)
-        return x.flatten(-3), used
+        return full(x.flatten(-3)), used
 
     def _on_cpu(
         self,

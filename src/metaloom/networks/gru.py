@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metaloom.networks.base import Network, Tensors
-from metaloom.networks.layers import dropped, init_norm, linear, normalise
+from metaloom.networks.layers import dropped, full, init_norm, linear, normalise
 
 GATES = 3
 
@@ -74,7 +74,7 @@ class Gru(Network):
         used: Tensors = {}
         inputs = linear(x.flatten(-3, -2), weights["input"]).unflatten(-2, x.shape[-3:-1])
         inputs = normalise(self.norm, inputs.mT, weights, "", statistics, used, pixels=1, twice=twice).mT
-        states = unrolled(inputs, weights["state"], weights["state.shift"])
+        states = unrolled(full(inputs), weights["state"], weights["state.shift"])
         return dropped(states.mean(dim=-2), self.dropout, generator), used
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metaloom.networks.base import Network, Tensors
-from metaloom.networks.layers import dropped, init_norm, linear, normalise
+from metaloom.networks.layers import dropped, full, init_norm, linear, normalise
 
 LAYERS = 3
 
@@ -54,4 +54,4 @@ class Mlp(Network):
             z = linear(z, weights[f"{layer}.linear"])
             z = normalise(self.norm, z, weights, f"{layer}.", statistics, used, pixels=0, twice=twice)
             z = dropped(F.relu(z), self.dropout, generator)
-        return z, used
+        return full(z), used

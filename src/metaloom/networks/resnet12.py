@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metaloom.networks.base import Network, Tensors
-from metaloom.networks.layers import convolution, dropped, init_norm, max_pooled, normalise
+from metaloom.networks.layers import convolution, dropped, full, init_norm, max_pooled, normalise
 
 GROWTH = (1, 2.5, 5, 10)  # width of each block, in units of the first's
 LAYERS = 3
@@ -75,4 +75,4 @@ class ResNet12(Network):
             # in the papers the activation comes first: the same values, on four times the pixels
             x = F.leaky_relu(max_pooled(y + layer(x, f"{block}.shortcut.")), SLOPE)
             x = dropped(x, self.dropout, generator)
-        return x.mean(dim=(-2, -1)), used
+        return full(x.mean(dim=(-2, -1))), used

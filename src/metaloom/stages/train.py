@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from scmrepo.exceptions import SCMError
 import metaloom
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
-from metaloom.device import choose_device
+from metaloom.device import choose_device, explained_out_of_memory
 from metaloom.errors import MetaloomError
 from metaloom.io import atomic_dir, write_json
 from metaloom.methods import Learner
@@ -28,12 +29,14 @@ from metaloom.stages import run_stage
 from metaloom.tasks import EpisodeSampler, load_episodes
 
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
+COMPILED = Path(".metaloom/compiled")  # what train.compile has made, kept between runs
 SAMPLE = 20_000  # training images that the normalisation is measured on, at most
 
 
 def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> None:
     """Write the model folder (weights, config, metrics, curves), and its metrics with times beside it."""
     settings = load_settings()
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.absolute()))
     device = choose_device(settings.device)
     packed = Dataset.load(dataset)
     classes = pd.read_parquet(Path(splits) / "classes.parquet")
@@ -54,7 +57,10 @@ def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> No
             on_step=lambda step, loss: progress.update(step, f"loss {loss:.3f}"),
             on_validation=lambda record: _log(live, record),
         )
-        state = trainer.run()
+        with explained_out_of_memory(
+            f"lower {method}.tasks_per_step, {method}.n_way or train.n_query, or network.width, in params.yaml"
+        ):
+            state = trainer.run()
         live.end()
         summary = _summary(state, settings)
         replace(learner, params=state.best).save(folder)
