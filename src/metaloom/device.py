@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,6 +30,36 @@ def choose_device(name: str) -> torch.device:
     if name == "cpu":
         keep_freed_memory()
     return torch.device(name)
+
+
+def check_device(device: torch.device | str) -> torch.device:
+    """A device that code names, such as "cuda:1".
+
+    Raises:
+        MetaloomError: it is not there.
+    """
+    wanted = torch.device(device)
+    count = {"cuda": torch.cuda.device_count, "mps": torch.backends.mps.is_available}.get(wanted.type, lambda: 1)()
+    if (wanted.index or 0) >= count:
+        raise MetaloomError(f"device {device} is not available here (there are {int(count)} of its kind); use cpu")
+    return wanted
+
+
+@contextmanager
+def explained_out_of_memory(remedy: str) -> Iterator[None]:
+    """Turn what a device, torch's CPU allocator or Python raise for want of memory into one error with a remedy.
+
+    Raises:
+        MetaloomError: memory ran out.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise MetaloomError(f"out of memory: {remedy}") from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in ("not enough memory", "can't allocate memory")):
+            raise
+        raise MetaloomError(f"out of memory: {remedy}") from error
 
 
 def keep_freed_memory() -> bool:

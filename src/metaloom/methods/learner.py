@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped, UInt8
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from metaloom import __version__
 from metaloom.config import METHOD_SETTINGS, NetworkSettings, Settings
+from metaloom.device import check_device
 from metaloom.errors import MetaloomError
 from metaloom.io import read_json, write_json
 from metaloom.methods.adapted import BATCH, AdaptedTask, Normalisation, checked_images
@@ -82,7 +85,8 @@ class Learner:
         """Read what `save` wrote.
 
         Raises:
-            MetaloomError: a file is absent, damaged, of a newer format, or its weights are another network's.
+            MetaloomError: a file is absent, damaged, of another version of metaloom, its weights are another
+                network's, or the device is not there.
         """
         folder = Path(folder)
         config = read_json(folder / "learner.json", made_by=f"train@{folder.name}")
@@ -90,14 +94,14 @@ class Learner:
             raise MetaloomError(
                 f"{folder}/learner.json has format {config.get('format')}; this metaloom reads {FORMAT}: train again"
             )
-        options = dict(config["method"])
-        name = options.pop("name")
-        channels, size = config["input"]["channels"], config["input"]["image_size"]
-        network = build_network(NetworkSettings(**config["network"]), options["norm"], channels, size)
-        shape = {"members": len(config["members"])} if "members" in config else {}
-        method = build_method(name, network, METHOD_SETTINGS[name](**options), **shape)
-        params = _read_params(folder / "model.safetensors", method, device)
-        normalisation = Normalisation(tuple(config["input"]["shift"]), tuple(config["input"]["scale"]))
+        try:
+            name, method, normalisation = _described(config)
+        except (KeyError, TypeError, ValidationError) as error:
+            raise MetaloomError(
+                f"{folder}/learner.json was written by another version of metaloom than {__version__} "
+                f"({type(error).__name__}: {str(error).splitlines()[0]}): train again"
+            ) from None
+        params = _read_params(folder / "model.safetensors", method, check_device(device))
         return cls(name, method, params, normalisation, config)
 
     def adapt(
@@ -175,6 +179,17 @@ class Learner:
 
     def _input(self, images: Tensor, rows: Tensor) -> Tensor:
         return self.normalisation(picked(images, rows, self.device))
+
+
+def _described(config: dict[str, Any]) -> tuple[str, Method, Normalisation]:
+    """What learner.json says, but for the weights."""
+    options = dict(config["method"])
+    name = options.pop("name")
+    channels, size = config["input"]["channels"], config["input"]["image_size"]
+    network = build_network(NetworkSettings(**config["network"]), options["norm"], channels, size)
+    normalisation = Normalisation(tuple(config["input"]["shift"]), tuple(config["input"]["scale"]))
+    shape = {"members": len(config["members"])} if "members" in config else {}
+    return name, build_method(name, network, METHOD_SETTINGS[name](**options), **shape), normalisation
 
 
 def _read_params(path: Path, method: Method, device: torch.device | str) -> Params:

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from metaloom.config import TrainSettings
 from metaloom.errors import MetaloomError
 from metaloom.io import atomic_file
+from metaloom.methods.acceleration import Loss, loss_of, precision_of
 from metaloom.methods.base import Episodes, Params
 from metaloom.methods.learner import Learner
 from metaloom.methods.pixels import picked, turned
@@ -180,15 +182,20 @@ class Trainer:
         state.optimiser.zero_grad()
         total, statistics = torch.zeros((), device=self.learner.device), {}
         for chunk in method.chunks(episodes):
-            loss, moved = method.loss(state.params, chunk, dropout, self._progress(state))
             share = len(chunk) / len(episodes)
-            (loss * share).backward()
+            with precision_of(self.settings):
+                loss, moved = self._loss(state.params, chunk, dropout, self._progress(state))
+                (loss * share).backward()
             total += loss.detach() * share
             statistics = {k: statistics.get(k, 0) + v * share for k, v in moved.statistics.items()}
         leaves = list(state.params.weights.values())
         total, *means = self.ranks.average(leaves, [total, *statistics.values()])
         state.params = replace(state.params, statistics=dict(zip(statistics, means, strict=True)))
         return total
+
+    @cached_property
+    def _loss(self) -> Loss:
+        return loss_of(self.learner.name, self.learner.method, self.settings, self.learner.device)
 
     def _schedule(self, state: State) -> float:
         warm = min((state.step + 1) / WARM_UP, 1.0)
@@ -236,12 +243,13 @@ class Trainer:
             save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, metadata)
 
     def _resumed(self) -> State | None:
-        """The state of the checkpoint, or None where there is none of this very run."""
+        """The state of the checkpoint, or None where there is none of this very run: a damaged one, or one of
+        another network, version, data or settings, is written over."""
         try:
             with safe_open(self.checkpoint, framework="pt", device=str(self.learner.device)) as file:
                 metadata = file.metadata()
-                if metadata["fingerprint"] != self.fingerprint:
-                    return None
+                if (metadata or {}).get("fingerprint") != self.fingerprint:
+                    return None  # of other settings, data or code, or of another program: start afresh
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except (FileNotFoundError, SafetensorError):
             return None

@@ -5,10 +5,13 @@ from __future__ import annotations
 from metaloom.config import NetworkSettings
 from metaloom.networks.base import Network, Tensors
 from metaloom.networks.conv4 import Conv4
+from metaloom.networks.gru import Gru
+from metaloom.networks.mlp import Mlp
+from metaloom.networks.resnet12 import ResNet12
 
-__all__ = ["NETWORKS", "Conv4", "Network", "Tensors", "build_network"]
+__all__ = ["NETWORKS", "Conv4", "Gru", "Mlp", "Network", "ResNet12", "Tensors", "build_network"]
 
-NETWORKS: dict[str, type[Network]] = {"conv4": Conv4}
+NETWORKS: dict[str, type[Network]] = {"conv4": Conv4, "resnet12": ResNet12, "mlp": Mlp, "gru": Gru}
 
 
 def build_network(settings: NetworkSettings, norm: str, channels: int, image_size: int) -> Network:

@@ -16,9 +16,21 @@ from torch import Tensor
 
 from metaloom.networks.base import Network, Tensors
 from metaloom.networks.cpu import Activation, Pooled, convolve_and_pool
-from metaloom.networks.layers import EPSILON, convolution, dropped, groups_of, init_norm, normalise, on_cpu
+from metaloom.networks.layers import (
+    EPSILON,
+    convolution,
+    dropped,
+    full,
+    groups_of,
+    init_norm,
+    kept,
+    max_pooled,
+    normalise,
+    on_cpu,
+)
 
 BLOCKS = 4
+FAR = 1e20  # more than any bias over any gain, little enough to stay finite in float32
 
 
 @dataclass(frozen=True)
@@ -50,18 +62,24 @@ class Conv4(Network):
         twice: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "*task example embed"], Tensors]:
-        if on_cpu(x) and not (self.dropout and generator):
-            return self._on_cpu(weights, x, statistics, twice)
+        if on_cpu(x):
+            return self._on_cpu(weights, x, statistics, twice, generator)
         used: Tensors = {}
         for block in range(BLOCKS):
             x = convolution(x, weights[f"{block}.conv"], twice)
             x = normalise(self.norm, x, weights, f"{block}.", statistics, used, twice=twice)
             # in the papers ReLU comes first: the same values, on four times the pixels
-            x = F.relu(F.max_pool2d(x.flatten(0, -4), 2).unflatten(0, x.shape[:-3]))
-            x = dropped(x, self.dropout, generator)
-        return x.flatten(-3), used
+            x = dropped(F.relu(max_pooled(x)), self.dropout, generator)
+        return full(x.flatten(-3)), used
 
-    def _on_cpu(self, weights: Tensors, x: Tensor, statistics: Tensors | None, twice: bool) -> tuple[Tensor, Tensors]:
+    def _on_cpu(
+        self,
+        weights: Tensors,
+        x: Tensor,
+        statistics: Tensors | None,
+        twice: bool,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensors]:
         lead = x.shape[:-3]
         tasks = lead[0] if len(lead) == 2 else 1
         used: Tensors = {}
@@ -76,6 +94,7 @@ class Conv4(Network):
             pixels = maps.shape[-2] * maps.shape[-1]
             maps = pooled.maps
             gain, bias = self._affine(pooled, pixels, weights, f"{block}.", sign, statistics, used, lead)
+            maps, gain, bias = _dropped_below(maps, gain, bias, self.dropout, generator)
         return Activation.apply(maps, gain, bias).flatten(1).unflatten(0, lead), used
 
     def _affine(
@@ -106,6 +125,15 @@ class Conv4(Network):
         used[f"{prefix}mean"], used[f"{prefix}variance"] = mean, variance
         gain = scale * torch.rsqrt(variance + EPSILON)
         return _by_example(gain, lead), _by_example(shift - mean * sign * gain, lead)
+
+
+def _dropped_below(
+    maps: Tensor, gain: Tensor, bias: Tensor, share: float, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Dropout of relu(maps · gain + bias), gain > 0, before it is taken: what is dropped goes far below zero."""
+    if share == 0 or generator is None:
+        return maps, gain, bias
+    return torch.where(kept(maps, share, generator), maps, -FAR), gain / (1 - share), bias / (1 - share)
 
 
 def _by_example(values: Float[Tensor, "*task channel"], lead: torch.Size) -> Float[Tensor, "example channel"]:

@@ -7,11 +7,14 @@ form that a CPU likes, and second derivatives that it likes for all.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from metaloom.networks.base import Tensors
 from metaloom.networks.cpu import Convolution
@@ -27,6 +30,7 @@ def convolution(
 
     On a CPU tasks go one after the other, on other devices together as groups of one convolution.
     """
+    x, kernel = _lowered(x), _lowered(kernel)
     lead, flat = x.shape[:-3], x.flatten(0, -4)
     stacked = kernel if kernel.dim() == 5 else kernel[None]
     if on_cpu(x) and (twice or len(stacked) > 1):
@@ -44,20 +48,57 @@ def convolution(
 def linear(
     x: Float[Tensor, "*task example inputs"], weight: Float[Tensor, "*any outputs inputs"]
 ) -> Float[Tensor, "*task example outputs"]:
-    return x @ weight.mT
+    return _lowered(x) @ _lowered(weight).mT
+
+
+_in_bfloat16 = False  # no context variable: autograd's own threads, which compute again what was not kept, see it too
+
+
+@contextmanager
+def in_bfloat16() -> Iterator[None]:
+    """Convolutions and products of networks in bfloat16; norms and embeddings stay float32.
+
+    torch.autocast would also take what methods do with embeddings: distances and solved heads need all digits.
+    """
+    global _in_bfloat16
+    before, _in_bfloat16 = _in_bfloat16, True
+    try:
+        yield
+    finally:
+        _in_bfloat16 = before
+
+
+def _lowered(x: Tensor) -> Tensor:
+    return x.to(torch.bfloat16) if _in_bfloat16 else x
+
+
+def full(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def on_cpu(x: Tensor) -> bool:
-    """Whether to take the CPU's form: not while torch traces a graph that may run elsewhere."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether to take the CPU's form: not in bfloat16, and not while torch traces a graph that may run elsewhere."""
+    traced = torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
+    lowered = _in_bfloat16 or x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+    return x.device.type == "cpu" and not lowered and not traced
+
+
+def max_pooled(x: Float[Tensor, "*task example channel height width"]) -> Tensor:
+    """2×2 maxima; an odd last row or column is left out."""
+    return F.max_pool2d(x.flatten(0, -4), 2).unflatten(0, x.shape[:-3])
 
 
 def dropped(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
     """Dropout: Srivastava et al., 2014. What is left is scaled up, so that the mean stays."""
     if share == 0 or generator is None:
         return x
-    kept = torch.rand(x.shape, generator=generator, device=x.device) >= share
-    return x * kept / (1 - share)
+    return x * kept(x, share, generator) / (1 - share)
+
+
+def kept(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """True where a value stays; the same draws on a device, whatever form the network takes there."""
+    return torch.rand(x.shape, generator=generator, device=x.device) >= share
 
 
 def init_norm(norm: str, width: int, prefix: str, device: torch.device) -> Tensors:
@@ -102,7 +143,7 @@ def normalise(
 
 
 def groups_of(channels: int) -> int:
-    return math.gcd(max(channels // 4, 1), GROUPS)
+    return math.gcd(channels, max(channels // 4, 1), GROUPS)
 
 
 def _spread(values: Float[Tensor, "*task channel"], pixels: int) -> Tensor:
@@ -121,6 +162,6 @@ def _fused(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Ten
 
 def _moments(x: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel; over a flat view, as torch's reduction of three axes is slow."""
-    flat = x.movedim(-1 - pixels, -1).flatten(-2 - pixels, -2)
+    flat = full(x.movedim(-1 - pixels, -1).flatten(-2 - pixels, -2))
     mean = flat.mean(dim=-2)
     return mean, (flat - mean.unsqueeze(-2)).square().mean(dim=-2)

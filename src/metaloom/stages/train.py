@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from scmrepo.exceptions import SCMError
 
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
-from metaloom.device import choose_device
+from metaloom.device import choose_device, explained_out_of_memory
 from metaloom.errors import MetaloomError
 from metaloom.io import atomic_dir, write_json
 from metaloom.launch import begin, launch
@@ -32,6 +33,7 @@ from metaloom.stages import run_stage
 from metaloom.tasks import EpisodeSampler, load_episodes
 
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
+COMPILED = Path(".metaloom/compiled")  # what train.compile has made, kept between runs
 SAMPLE = 20_000  # training images that the normalisation is measured on, at most
 LET_GO = 10  # steps after which the pages of images that were read are given back
 
@@ -39,6 +41,7 @@ LET_GO = 10  # steps after which the pages of images that were read are given ba
 def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> None:
     """Write the model folder (weights, config, metrics, curves), and its metrics with times beside it."""
     settings = load_settings()
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.absolute()))
     device, processes = choose_device(settings.device), settings.train.processes
     if launched():
         begin()
@@ -106,7 +109,10 @@ def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, model: 
             progress.update(step, f"loss {loss:.3f}")
 
         shown = replace(trainer, on_step=on_step, on_validation=lambda record: _log(live, record))
-        state = _of_method(shown, training, model).run()
+        with explained_out_of_memory(
+            f"lower {method}.tasks_per_step, {method}.n_way or train.n_query, or network.width, in params.yaml"
+        ):
+            state = _of_method(shown, training, model).run()
         live.end()
         summary = _summary(state, settings)
         trained = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.best)

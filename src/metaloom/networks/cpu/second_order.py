@@ -2,6 +2,9 @@
 
 torch's own second derivative of a convolution is a convolution with a kernel as large as the map, several times
 slower than the ones of ordinary shape that it also is.
+
+Each forward pass saves its input itself, not the copy in another layout that it may work on: through a copy no
+second derivative would reach the input.
 """
 
 from __future__ import annotations
@@ -23,9 +26,8 @@ class Convolution(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernels: Tensor) -> Tensor:  # type: ignore[override]
-        x = channels_last(x)
         ctx.save_for_backward(x, kernels)
-        return _convolved(x, kernels)
+        return _convolved(channels_last(x), kernels)
 
     @staticmethod
     def backward(ctx: Any, d_y: Tensor) -> Any:  # type: ignore[override]
@@ -36,7 +38,7 @@ class Convolution(Function):
 class _ConvolutionGradients(Function):
     @staticmethod
     def forward(ctx: Any, d_y: Tensor, x: Tensor, kernels: Tensor, needs_x: bool) -> Any:  # type: ignore[override]
-        d_y = channels_last(d_y)
+        d_y, x = channels_last(d_y), channels_last(x)
         ctx.save_for_backward(d_y, x, kernels)
         ctx.set_materialize_grads(False)
         return _input_gradient(d_y, x, kernels) if needs_x else None, _kernel_gradients(d_y, x, kernels)
@@ -63,8 +65,8 @@ class Activation(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:  # type: ignore[override]
-        x, out = channels_last(x), empty(x, x.shape)
-        kernel.activate(flat(x), *_arrays(gain, bias), flat(out))
+        out = empty(x, x.shape)
+        kernel.activate(flat(channels_last(x)), *_arrays(gain, bias), flat(out))
         ctx.save_for_backward(x, gain, out)
         return out
 
@@ -76,7 +78,8 @@ class Activation(Function):
 class _ActivationGradients(Function):
     @staticmethod
     def forward(ctx: Any, d_out: Tensor, x: Tensor, gain: Tensor, out: Tensor) -> Any:  # type: ignore[override]
-        d_out, d_x = channels_last(d_out), torch.empty_like(x)
+        d_out, x = channels_last(d_out), channels_last(x)
+        d_x = torch.empty_like(x)
         d_gain, d_bias = torch.empty_like(gain), torch.empty_like(gain)
         kernel.activate_gradient(flat(d_out), flat(out), flat(x), *_arrays(gain), flat(d_x), *_arrays(d_gain, d_bias))
         ctx.save_for_backward(d_out, x, gain, out)
@@ -104,13 +107,13 @@ class PoolAndSum(Function):
 
     @staticmethod
     def forward(ctx: Any, y: Tensor) -> Any:  # type: ignore[override]
-        y = channels_last(y)
+        given, y = y, channels_last(y)
         shape = (*y.shape[:2], y.shape[2] // 2, y.shape[3] // 2)
         maps, place = empty(y, shape), empty(y, shape, torch.uint8)
         total, squares = y.new_empty(2, *y.shape[:2])
         kernel.pool(pixels(y), pixels(maps), pixels(place))
         kernel.pixel_sums(flat(y), *_arrays(total, squares))
-        ctx.save_for_backward(y, place)
+        ctx.save_for_backward(given, place)
         return maps, total, squares
 
     @staticmethod
@@ -121,6 +124,7 @@ class PoolAndSum(Function):
 class _PoolAndSumGradient(Function):
     @staticmethod
     def forward(ctx: Any, d_maps: Tensor, d_total: Tensor, d_squares: Tensor, y: Tensor, place: Tensor) -> Tensor:  # type: ignore[override]
+        y = channels_last(y)
         d_y = torch.empty_like(y)
         ctx.save_for_backward(d_squares, y, place)
         kernel.unpool(

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from metaloom.errors import MetaloomError
+from metaloom.methods import METHOD_CLASSES, Episodes, Params, build_method
+from metaloom.methods.acceleration import WORTH_COMPILING, loss_of, precision_of
+from metaloom.methods.compiled import CompiledLoss
+from metaloom.methods.protonet import ProtoNet
+from metaloom.networks import NETWORKS
+from metaloom.networks.layers import convolution, in_bfloat16, linear
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def made(name: str, network: str, settings, norm: str = "batch"):
+    net = NETWORKS[network](channels=1, image_size=16, width=8, norm=norm)
+    method = build_method(name, net, settings.method(name).model_copy(update={"norm": norm}))
+    torch.manual_seed(0)
+    params = method.init(torch.Generator().manual_seed(0)).detached()
+    weights = {k: (v + 0.05 * torch.randn_like(v)).requires_grad_() for k, v in params.weights.items()}
+    return method, replace(params, weights=weights)
+
+
+def episodes(shots: int = 1) -> Episodes:
+    generator = torch.Generator().manual_seed(1)
+    support, query = (torch.randn(2, 3 * n, 1, 16, 16, generator=generator) for n in (shots, 2))
+    way = torch.arange(3)
+    return Episodes(support, way.repeat_interleave(shots), query, way.repeat_interleave(2), 3)
+
+
+def untraced(graph):
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("compile", "seconds", "device", "compiled"),
+    [
+        ("auto", 2 * WORTH_COMPILING, CPU, False),
+        ("auto", 2 * WORTH_COMPILING, CUDA, True),
+        ("auto", WORTH_COMPILING / 2, CUDA, False),
+        ("auto", None, CUDA, False),
+        (True, None, CUDA, True),
+        (False, 2 * WORTH_COMPILING, CUDA, False),
+    ],
+)
+def test_when_a_loss_is_compiled(compile, seconds, device, compiled, tiny_settings):
+    method, _ = made("protonet", "mlp", tiny_settings)
+    settings = tiny_settings.train.model_copy(update={"compile": compile, "max_seconds": seconds})
+    assert (loss_of("protonet", method, settings, device) != method.loss) == compiled
+
+
+def test_compile_without_a_compiler(tiny_settings, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    torch._inductor.cpp_builder.cpp_compiler_search.cache_clear()  # it remembers the one it found
+    method, _ = made("protonet", "mlp", tiny_settings)
+    with pytest.raises(MetaloomError, match="no C\\+\\+ compiler here.*g\\+\\+.*compile to auto or false"):
+        loss_of("protonet", method, tiny_settings.train.model_copy(update={"compile": True}), CPU)
+    torch._inductor.cpp_builder.cpp_compiler_search.cache_clear()
+
+
+class Annealed(ProtoNet):
+    """Changes along the training, as some methods do."""
+
+    def loss(self, params, episodes, generator=None, progress=1.0):
+        loss, moved = super().loss(params, episodes, generator, progress)
+        return loss * (2 - progress), moved
+
+
+class Peeking(ProtoNet):
+    """Looks at a value, which a graph cannot."""
+
+    def loss(self, params, episodes, generator=None, progress=1.0):
+        loss, moved = super().loss(params, episodes, generator, progress)
+        return (loss if float(loss.detach()) > 1 else 2 * loss), moved
+
+
+@pytest.mark.parametrize(("kind", "why"), [(Annealed, "changes as training goes on"), (Peeking, "")])
+def test_what_cannot_be_one_graph_is_refused(kind, why, tiny_settings):
+    method, params = made("protonet", "mlp", tiny_settings)
+    loss = CompiledLoss(kind(method.network, method.settings), "protonet", untraced)
+    with pytest.raises(MetaloomError, match=f"protonet cannot be compiled here .*{why}.* set it to false"):
+        loss(params, episodes())
+
+
+def test_dropout_is_not_compiled(tiny_settings):
+    method, params = made("protonet", "mlp", tiny_settings)
+    with pytest.raises(MetaloomError, match="set network.dropout to 0"):
+        CompiledLoss(method, "protonet", untraced)(params, episodes(), torch.Generator())
+
+
+def test_each_shape_of_episodes_has_its_graph(tiny_settings):
+    method, params = made("protonet", "mlp", tiny_settings)
+    traced: list[object] = []
+    loss = CompiledLoss(method, "protonet", lambda graph: traced.append(graph) or graph)
+    for each in (episodes(1), episodes(2), episodes(1)):
+        torch.testing.assert_close(loss(params, each)[0], method.loss(params, each)[0])
+    assert len(traced) == 2
+
+
+def test_products_in_bfloat16_are_torch_s():
+    x, kernel, matrix = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3), torch.randn(5, 8)
+    with in_bfloat16():
+        convolved, product = convolution(x, kernel, twice=False), linear(x[:, 0], matrix)
+    torch.testing.assert_close(convolved, F.conv2d(x.bfloat16(), kernel.bfloat16(), padding=1))
+    torch.testing.assert_close(product, x[:, 0].bfloat16() @ matrix.bfloat16().T)
+    assert convolution(x, kernel, twice=False).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "norm"),
+    [(name, "conv4", "batch") for name in METHOD_CLASSES]
+    + [("protonet", network, norm) for network in NETWORKS for norm in ("batch", "group", "none")],
+)
+def test_bf16_is_close_and_leaves_float32_behind(name, network, norm, tiny_settings):
+    """bfloat16 has 8 bits: a product is right to 1 part in 256, a deep network to a few parts in a hundred."""
+    method, params = made(name, network, tiny_settings, norm)
+    settings = tiny_settings.train.model_copy(update={"precision": "bf16"})
+    exact, _ = method.loss(params, episodes(2))
+    with precision_of(settings):
+        loss, moved = method.loss(params, episodes(2))
+        gradients = torch.autograd.grad(loss, list(params.weights.values()), allow_unused=True)
+    assert float(loss.detach()) == pytest.approx(float(exact.detach()), rel=0.2, abs=0.1)
+    assert float(loss.detach()) != float(exact.detach())
+    kept = [loss, *(each for each in gradients if each is not None), *moved.statistics.values()]
+    assert all(each.dtype == torch.float32 and each.isfinite().all() for each in kept)
+
+
+def test_the_precision_ends_with_the_step(tiny_settings):
+    with pytest.raises(KeyError), precision_of(tiny_settings.train.model_copy(update={"precision": "bf16"})):
+        raise KeyError
+    assert linear(torch.ones(2, 2), torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_params_are_the_only_leaves(tiny_settings):
+    """The gradient of a compiled loss scales with what it is multiplied by, as autograd's would."""
+    method, params = made("protonet", "mlp", tiny_settings)
+    loss, _ = CompiledLoss(method, "protonet", untraced)(params, episodes())
+    (3 * loss).backward()
+    plain = Params({k: v.detach().requires_grad_() for k, v in params.weights.items()}, params.statistics)
+    (3 * method.loss(plain, episodes())[0]).backward()
+    for name, weight in params.weights.items():
+        torch.testing.assert_close(weight.grad, plain.weights[name].grad, rtol=1e-3, atol=1e-5)

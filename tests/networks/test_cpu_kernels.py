@@ -1,0 +1,168 @@
+"""Two forms of the same mathematics: equal embeddings, statistics, gradients and second derivatives, in float64.
+
+The CPU's kernels against torch's layers, and tasks one after the other against groups of one convolution.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+import metaloom.networks.conv4 as conv4
+import metaloom.networks.layers as layers
+from metaloom.networks import Conv4
+from metaloom.networks.cpu import Activation, Convolution, kernels, parts
+from metaloom.networks.cpu.second_order import PoolAndSum
+
+WIDTH = 8
+CASES = [
+    (norm, stacked_x, stacked_w, given)
+    for norm, stacked_x, stacked_w, given in itertools.product(("batch", "group", "none"), *[(False, True)] * 3)
+    if (stacked_x or not stacked_w) and (norm == "batch" or not given)
+]
+
+
+def images(*lead: int, channels: int = 1, size: int = 28) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(*lead, channels, size, size, dtype=torch.float64, generator=generator)
+
+
+def weights_of(net: Conv4, stacked: bool = False) -> dict[str, torch.Tensor]:
+    """Away from ones and zeros; three scales negative."""
+    torch.manual_seed(0)
+    weights = {k: v.double() + 0.3 * torch.randn_like(v, dtype=torch.float64) for k, v in net.init(_seeded()).items()}
+    for key, value in weights.items():
+        if key.endswith("scale"):
+            value[:3] *= -1
+    if stacked:
+        weights = {k: torch.stack([v, v + 0.1 * torch.randn_like(v)]) for k, v in weights.items()}
+    return weights
+
+
+def _seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def derivatives(net: Conv4, weights: dict, x: torch.Tensor, statistics: dict | None, twice: bool) -> dict:
+    """All that one form computes; the statistics, where they carry gradients, are part of the loss."""
+    leaves = {k: v.clone().requires_grad_() for k, v in weights.items()}
+    embedding, used = net(leaves, x, statistics, twice=twice)
+    loss = (embedding.sin() * torch.linspace(0, 1, embedding.numel()).view_as(embedding)).sum()
+    if twice:
+        loss = loss + sum(value.cos().sum() for value in used.values())
+    gradients = torch.autograd.grad(loss, list(leaves.values()), create_graph=twice)
+    result = {"embedding": embedding} | {f"used {k}": v for k, v in used.items()}
+    result |= {f"gradient of {k}": v for k, v in zip(leaves, gradients, strict=True)}
+    if twice:
+        slope = sum((each.sin() * torch.linspace(-1, 1, each.numel()).view_as(each)).sum() for each in gradients)
+        second = torch.autograd.grad(slope, list(leaves.values()))
+        result |= {f"second derivative of {k}": v for k, v in zip(leaves, second, strict=True)}
+    return {k: v.detach() for k, v in result.items()}
+
+
+def assert_same(got: dict, expected: dict) -> None:
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        scale = float(value.abs().max())
+        torch.testing.assert_close(got[name], value, rtol=1e-7, atol=1e-9 * max(scale, 1), msg=lambda m, n=name: n + m)
+
+
+def general(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, torch's layers throughout."""
+    monkeypatch.setattr(conv4, "on_cpu", lambda x: False)
+    monkeypatch.setattr(layers, "on_cpu", lambda x: False)
+
+
+def statistics_of(net: Conv4, weights: dict, x: torch.Tensor) -> dict:
+    return {k: v.detach() for k, v in net(weights, x, twice=True)[1].items()}
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize(("norm", "stacked_x", "stacked_w", "given"), CASES)
+def test_kernels_and_layers_are_the_same(norm, stacked_x, stacked_w, given, twice, monkeypatch):
+    net = Conv4(channels=1, width=WIDTH, image_size=28, norm=norm)
+    weights, x = weights_of(net, stacked_w), images(2, 5) if stacked_x else images(5)
+    statistics = statistics_of(net, weights, x + 0.1) if given else None
+    fast = derivatives(net, weights, x, statistics, twice)
+    with monkeypatch.context() as patch:  # tasks one after the other
+        patch.setattr(conv4, "on_cpu", lambda x: False)
+        assert_same(fast, derivatives(net, weights, x, statistics, twice))
+    general(monkeypatch)  # tasks as groups of one convolution
+    assert_same(fast, derivatives(net, weights, x, statistics, twice))
+
+
+@pytest.mark.parametrize(("size", "channels"), [(17, 3), (31, 1), (84, 1)])
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_odd_sizes(norm, size, channels, monkeypatch):
+    net = Conv4(channels=channels, width=4, image_size=size, norm=norm)
+    weights, x = weights_of(net), images(3, channels=channels, size=size)
+    fast = derivatives(net, weights, x, None, True)
+    once = derivatives(net, weights, x, None, False)
+    general(monkeypatch)
+    assert_same(fast, derivatives(net, weights, x, None, True))
+    assert_same(once, derivatives(net, weights, x, None, False))
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_ties_in_max_pooling(twice, monkeypatch):
+    """A constant image: away from its edges all pixels of a window are equal, and the first has the gradient."""
+    net = Conv4(channels=1, width=WIDTH, image_size=28, norm="none")
+    weights, x = weights_of(net), torch.ones_like(images(2))
+    fast = derivatives(net, weights, x, None, twice)
+    general(monkeypatch)
+    assert_same(fast, derivatives(net, weights, x, None, twice))
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_parts_change_nothing_and_threads_not_a_bit(twice, monkeypatch):
+    net = Conv4(channels=1, width=WIDTH, image_size=28, norm="batch")
+    weights, x = weights_of(net, stacked=True), images(2, 5)
+    whole = derivatives(net, weights, x, None, twice)
+    monkeypatch.setattr(parts, "CACHE", 2 * 8 * WIDTH * 28**2)  # two examples a part
+    assert len(parts.parts_of(x.flatten(0, 1), weights["0.conv"])) == 6
+    threads = torch.get_num_threads()
+    results = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        results.append(derivatives(net, weights, x, None, twice))
+    torch.set_num_threads(threads)
+    assert_same(results[0], whole)
+    for name, value in results[0].items():
+        assert torch.equal(value, results[1][name]), name
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_second_derivatives_by_finite_differences_in_any_layout(layout):
+    def leaf(*shape: int) -> torch.Tensor:
+        value = torch.randn(shape, dtype=torch.float64, generator=generator)
+        return (value.contiguous(memory_format=layout) if len(shape) == 4 else value).requires_grad_()
+
+    generator = torch.Generator().manual_seed(3)
+    for function, inputs in (
+        (Convolution, (leaf(4, 2, 5, 4), leaf(2, 3, 2, 3, 3))),
+        (Activation, (leaf(2, 3, 3, 2), leaf(2, 3), leaf(2, 3))),
+        (PoolAndSum, (leaf(2, 3, 5, 4),)),
+    ):
+        assert torch.autograd.gradcheck(function.apply, inputs, fast_mode=True)
+        assert torch.autograd.gradgradcheck(function.apply, inputs, fast_mode=True)
+
+
+def test_what_the_kernels_are_not_for(monkeypatch):
+    """bfloat16, autocast, and a graph being traced take the general form."""
+
+    def fail(*args: object) -> None:
+        raise AssertionError("a kernel was called")
+
+    net = Conv4(channels=1, width=4, image_size=16, norm="none")
+    weights, x = net.init(_seeded()), images(2, size=16).float()
+    for name in ("activate", "pool", "pixel_sums"):
+        monkeypatch.setattr(kernels, name, fail)
+    with pytest.raises(AssertionError, match="a kernel was called"):
+        net(weights, x)
+    assert net({k: v.bfloat16() for k, v in weights.items()}, x.bfloat16())[0].dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        net(weights, x)
+    traced = torch.fx.experimental.proxy_tensor.make_fx(lambda x: net(weights, x)[0])(x)
+    assert "aten.convolution" in traced.code
