@@ -44,6 +44,7 @@ def work(mode: str, folder: str, names: str) -> None:
             if mode == "error":
                 refuse(ranks)
         means_by_hand(ranks)
+        end_together(Path(folder), ranks)
         for name in METHOD_CLASSES if mode == "whole" else ():
             whole(Path(folder), name, ranks)
 
@@ -93,6 +94,14 @@ def means_by_hand(ranks: Ranks) -> None:
     assert leaves[2].grad is None
     assert [float(each) for each in other] == [0.5]
     assert ranks.agreed(lambda: ranks.rank) == 0
+
+
+def end_together(folder: Path, ranks: Ranks) -> None:
+    """A budget of seconds is measured by one clock."""
+    made = trainer("protonet", settings_of(), folder / "seconds", ranks=ranks)
+    state = replace(made, settings=made.settings.model_copy(update={"max_seconds": 0.2})).run()
+    ours = (state.step, state.seconds, state.history)
+    assert ranks.agreed(lambda: ours) == ours
 
 
 def keep(state: State, path: Path, ranks: Ranks) -> None:

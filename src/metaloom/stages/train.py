@@ -35,7 +35,6 @@ from metaloom.tasks import EpisodeSampler, load_episodes
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
 COMPILED = Path(".metaloom/compiled")  # what train.compile has made, kept between runs
 SAMPLE = 20_000  # training images that the normalisation is measured on, at most
-LET_GO = 10  # steps after which the pages of images that were read are given back
 
 
 def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> None:
@@ -54,7 +53,7 @@ def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> No
         trainer = replace(
             _trainer(method, settings, packed, training, dataset, splits, device),
             ranks=ranks,
-            on_step=lambda step, loss: packed.let_go() if step % LET_GO == 0 else None,
+            on_step=lambda step, loss: packed.let_go(),  # half a millisecond, with reading the next ones again
         )
         if ranks.first:
             _train(trainer, training, settings, model, metrics)
