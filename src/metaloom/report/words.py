@@ -14,7 +14,12 @@ PLUS_MINUS = "\N{NO-BREAK SPACE}\N{PLUS-MINUS SIGN}\N{NO-BREAK SPACE}"
 
 LEARNERS = {
     "protonet": ("ProtoNet", "meta-learned embedding, nearest class mean"),
+    "ridge": ("Ridge", "meta-learned embedding, ridge regression on it"),
     "maml": ("MAML", "meta-learned start, a few gradient steps"),
+    "anil": ("ANIL", "meta-learned embedding, a few gradient steps of the head"),
+    "reptile": ("Reptile", "a start that lies near every task, a few gradient steps"),
+    "shared": ("Shared", "one classifier of all training classes, a new head"),
+    "bank": ("Bank", "a network for each window of similar domains, chosen by the support set"),
     "scratch": ("From scratch", "the same network, trained on the support set alone"),
     "logistic": ("Logistic regression", "scikit-learn, on the pixels of the support set"),
 }
