@@ -135,7 +135,7 @@ class Bank(EmbeddingMethod):
         return {name: _chosen(torch.stack([own[name] for own in each]), choice) for name in each[0]}
 
 
-def _chosen(stacked: Float[Tensor, "*member_and_shape"], choice: Int[Tensor, "*task"]) -> Tensor:
+def _chosen(stacked: Tensor, choice: Int[Tensor, "*task"]) -> Tensor:
     """stacked[choice], without asking the device what was chosen."""
     return stacked.index_select(0, choice.flatten()).view(*choice.shape, *stacked.shape[1:])
 

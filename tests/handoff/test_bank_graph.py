@@ -1,0 +1,48 @@
+"""A bank's task model leaves the house like any other, whether one network was picked or all are mixed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from metaloom.config import Settings
+from metaloom.handoff.graph import to_onnx
+from metaloom.methods import Learner
+from metaloom.methods.bank import Bank
+from metaloom.methods.bank_members import joined, with_moments
+from metaloom.methods.learner import Normalisation
+
+MEMBERS = 2
+
+
+def a_bank(pictures: np.ndarray, settings: Settings, route: str) -> Learner:
+    """Members of random weights, the second one used to other pixels."""
+    settings = settings.model_copy(update={"bank": settings.bank.model_copy(update={"route": route})})
+    shared = Normalisation.of(pictures)
+    single = Learner.create("bank", settings, 1, 28, shared)
+    own = [shared, Normalisation((128.0,), (60.0,))]
+    ones = []
+    for seed, normalisation in enumerate(own):
+        fresh = single.method.init(torch.Generator().manual_seed(seed))
+        x = normalisation(torch.as_tensor(pictures))
+        _, statistics = single.method.network(fresh.weights, x)
+        filled = replace(fresh, statistics=fresh.statistics | statistics)
+        assert isinstance(single.method, Bank)
+        ones.append(with_moments(single.method, filled, x))
+    method = Bank(single.method.network.member, settings.bank, MEMBERS)
+    return replace(single, method=method, params=joined(ones, own, shared))
+
+
+@pytest.mark.parametrize("route", ["pick", "mix"])
+def test_probabilities_are_those_of_torch(route: str, pictures: np.ndarray, tiny_settings: Settings):
+    task = a_bank(pictures, tiny_settings, route).adapt(pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
+    data = to_onnx(task, 18, 9, {"metaloom.method": "bank"})
+    found = onnxruntime.InferenceSession(data).run(None, {"images": pictures[40:70]})[0]
+    np.testing.assert_allclose(np.asarray(found), task.predict_proba(pictures[40:70]), atol=1e-5, rtol=0)
+    convolutions = [node for node in onnx.load_from_string(data).graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 4 * (MEMBERS if route == "mix" else 1)
