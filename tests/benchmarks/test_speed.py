@@ -1,0 +1,60 @@
+"""The speed benchmark's arithmetic, and that it runs; never its figures, as machines are noisy."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+WIDTH, SUPPORT, QUERY = 16, 3, 4
+
+
+@pytest.fixture
+def modules(repo, monkeypatch):
+    monkeypatch.syspath_prepend(str(repo / "benchmarks"))
+    return importlib.import_module("arithmetic"), importlib.import_module("peers")
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("first_order", [False, True])
+def test_multiply_adds_are_those_that_torch_counts(modules, first_order, steps):
+    arithmetic, peers = modules
+    weights = {"head": torch.randn(WIDTH)}
+    for block in range(4):
+        weights[f"{block}.conv"] = torch.randn(WIDTH, 1 if block == 0 else WIDTH, 3, 3)
+        weights |= {f"{block}.scale": torch.ones(WIDTH), f"{block}.shift": torch.zeros(WIDTH)}
+    network = peers.torch_network(weights, "group", 4, 3)
+    start = dict(network.named_parameters())
+    with FlopCounterMode(display=False) as counter:
+        fast = start
+        for _ in range(steps):
+            answer = torch.func.functional_call(network, fast, (torch.randn(SUPPORT, 1, 28, 28),))
+            loss = F.cross_entropy(answer, torch.arange(3))
+            gradients = torch.autograd.grad(loss, list(fast.values()), create_graph=not first_order)
+            fast = {name: w - 0.1 * g for (name, w), g in zip(fast.items(), gradients, strict=True)}
+        answer = torch.func.functional_call(network, fast, (torch.randn(QUERY, 1, 28, 28),))
+        F.cross_entropy(answer, torch.zeros(QUERY, dtype=torch.long)).backward()
+    counts = counter.get_flop_counts()["Global"]
+    convolutions = sum(flops for operator, flops in counts.items() if "convolution" in str(operator))
+    cost = arithmetic.conv4_macs(1, WIDTH, 28)
+    # torch's second derivative takes one product more in the first block, for the image's own gradient
+    wasted = 0 if first_order else SUPPORT * steps * cost[1]
+    assert convolutions == 2 * (arithmetic.maml_macs(SUPPORT, QUERY, steps, first_order, cost) + wasted)
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs(repo):
+    missing = [name for name in ("higher", "torchopt", "easyfsl") if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed: pip install -e '.[bench]'")
+    command = [sys.executable, str(repo / "benchmarks/speed.py"), "--quick"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for who, rows in (("metaloom", 6), ("higher", 4), ("torchopt", 4), ("learn2learn", 4), ("easyfsl", 2)):
+        rates, _, rest = output.partition("\nconv peak")
+        assert rates.count(f" | {who} | ") == rows
+    assert "second order, group | 1 inner step | 2 inner steps" in rest
