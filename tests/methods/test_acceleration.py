@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch._inductor.cpp_builder
+from test_training import trainer
 from torch.nn import functional as F
 
 from metaloom.errors import MetaloomError
@@ -54,13 +56,15 @@ def test_when_a_loss_is_compiled(compile, seconds, device, compiled, tiny_settin
     assert (loss_of("protonet", method, settings, device) != method.loss) == compiled
 
 
-def test_compile_without_a_compiler(tiny_settings, monkeypatch):
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    torch._inductor.cpp_builder.cpp_compiler_search.cache_clear()  # it remembers the one it found
+def test_compile_without_a_compiler(tiny_settings):
+    found = torch._inductor.cpp_builder.cpp_compiler_search
     method, _ = made("protonet", "mlp", tiny_settings)
-    with pytest.raises(MetaloomError, match="no C\\+\\+ compiler here.*g\\+\\+.*compile to auto or false"):
-        loss_of("protonet", method, tiny_settings.train.model_copy(update={"compile": True}), CPU)
-    torch._inductor.cpp_builder.cpp_compiler_search.cache_clear()
+    settings = tiny_settings.train.model_copy(update={"compile": True})
+    found.cache_clear()  # it remembers the one it found
+    message = "no C\\+\\+ compiler here.*g\\+\\+.*compile to auto or false"
+    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}), pytest.raises(MetaloomError, match=message):
+        loss_of("protonet", method, settings, CPU)
+    found.cache_clear()
 
 
 class Annealed(ProtoNet):
@@ -145,3 +149,21 @@ def test_params_are_the_only_leaves(tiny_settings):
     (3 * method.loss(plain, episodes())[0]).backward()
     for name, weight in params.weights.items():
         torch.testing.assert_close(weight.grad, plain.weights[name].grad, rtol=1e-3, atol=1e-5)
+
+
+def test_the_trainer_takes_both(tiny_settings, tmp_path, monkeypatch):
+    """Four steps: compiled they end where plain ones do, in bfloat16 near it."""
+    monkeypatch.setattr("metaloom.methods.acceleration._check_compiler", lambda: None)
+    monkeypatch.setattr("metaloom.methods.acceleration._compiled", lambda n, m: CompiledLoss(m, n, untraced))
+    few = {name: tiny_settings.method(name).model_copy(update={"steps": 4}) for name in METHOD_CLASSES}
+    settings = tiny_settings.model_copy(update=few)
+
+    def losses(**changes) -> list[float]:
+        seen: list[float] = []
+        run = trainer("protonet", settings, tmp_path / str(changes), on_step=lambda step, loss: seen.append(loss))
+        replace(run, settings=run.settings.model_copy(update=changes)).run()
+        return seen
+
+    plain, compiled, lowered = losses(compile=False), losses(compile=True), losses(precision="bf16")
+    assert compiled == pytest.approx(plain, rel=1e-2)
+    assert lowered == pytest.approx(plain, rel=0.2, abs=0.1) and lowered != plain

@@ -161,8 +161,10 @@ def test_what_the_kernels_are_not_for(monkeypatch):
         monkeypatch.setattr(kernels, name, fail)
     with pytest.raises(AssertionError, match="a kernel was called"):
         net(weights, x)
-    assert net({k: v.bfloat16() for k, v in weights.items()}, x.bfloat16())[0].dtype == torch.bfloat16
+    net({k: v.bfloat16() for k, v in weights.items()}, x.bfloat16())
     with torch.autocast("cpu", torch.bfloat16):
         net(weights, x)
+    with layers.in_bfloat16():
+        assert net(weights, x)[0].dtype == torch.float32
     traced = torch.fx.experimental.proxy_tensor.make_fx(lambda x: net(weights, x)[0])(x)
     assert "aten.convolution" in traced.code
