@@ -23,6 +23,7 @@ _G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 
 _KERNEL = torch.tensor(np.kron(_G, _G))  # (36, 9)
 
 Part = Float[Tensor, "example channel height width"]
+Result = Float[Tensor, "example out height width"]
 Tiles = Float[Tensor, "36 tile channel"]
 
 
@@ -40,7 +41,7 @@ def _transformed(kernel: Float[Tensor, "3 3 one other"]) -> Float[Tensor, "36 on
     return (_KERNEL.to(kernel.dtype) @ kernel.reshape(9, -1)).unflatten(1, kernel.shape[2:])
 
 
-def convolve(x: Part, tiles: Float[Tensor, "36 channel out"]) -> Part:
+def convolve(x: Part, tiles: Float[Tensor, "36 channel out"]) -> Result:
     """The convolution of channels-last x with a kernel that `kernel_tiles` made."""
     shape = (len(x), tiles.shape[2], *x.shape[2:])
     y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
@@ -51,7 +52,7 @@ def convolve(x: Part, tiles: Float[Tensor, "36 channel out"]) -> Part:
     return y
 
 
-def kernel_gradient(d_y: Part, x: Part) -> Float[Tensor, "out channel 3 3"]:
+def kernel_gradient(d_y: Result, x: Part) -> Float[Tensor, "out channel 3 3"]:
     products = torch.zeros(36, x.shape[1], d_y.shape[1], dtype=x.dtype)
     for part in _slices(x):
         of_input = _input_tiles(x[part])
