@@ -17,6 +17,9 @@ from metaloom.errors import ERROR_FILE, MetaloomError
 from metaloom.progress import QUIET
 
 RESTARTS = 3  # from the checkpoint, when a process dies
+# torchrun would give processes that start again the store of those before, with addresses at which nobody listens any
+# more: https://github.com/pytorch/pytorch/issues/135712
+FRESH_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 def launch(module: str, arguments: list[str], processes: int) -> None:
@@ -35,14 +38,17 @@ def launch(module: str, arguments: list[str], processes: int) -> None:
         child = lifeline.start(
             ["-m", "metaloom.launch", *options, "-m", module, *arguments],
             cwd=".",
-            env={**os.environ, ERROR_FILE: str(message), "OMP_NUM_THREADS": str(threads)},
+            env={**os.environ, **FRESH_STORE, ERROR_FILE: str(message), "OMP_NUM_THREADS": str(threads)},
             out=None,
             err=None,
         )
         try:
             code = child.wait()
-        finally:
+        except BaseException:
             lifeline.stop(child)
+            raise
+        if child.stdin:
+            child.stdin.close()
         if text := message.read_text().strip():
             raise MetaloomError(text)
     if code:
