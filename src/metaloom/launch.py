@@ -44,8 +44,11 @@ def launch(module: str, arguments: list[str], processes: int) -> None:
         )
         try:
             code = child.wait()
-        finally:
+        except BaseException:
             lifeline.stop(child)
+            raise
+        if child.stdin:
+            child.stdin.close()
         if text := message.read_text().strip():
             raise MetaloomError(text)
     if code:
