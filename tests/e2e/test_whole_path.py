@@ -11,7 +11,6 @@ import pytest
 import yaml
 from projects import TINY, draw_shapes, make_project, metaloom, run_here, stage_command
 
-from metaloom.config import METHODS
 
 SETTINGS = {"3w1s", "3w2s", "3w1s_domain", "3w2s_domain"}
 STAGES = ["prepare", "split", "train@protonet", "train@maml", "evaluate", "export", "report"]
@@ -19,7 +18,7 @@ STAGES = ["prepare", "split", "train@protonet", "train@maml", "evaluate", "expor
 
 def test_the_flow_ends_with_a_summary(done):
     root, printed = done
-    for learner in (*METHODS, "scratch", "logistic"):
+    for learner in (*TINY["methods"], "scratch", "logistic"):
         assert learner in printed
     for place in ("report/index.html", "artifacts/bundle"):
         assert place in printed
@@ -30,7 +29,7 @@ def test_the_flow_ends_with_a_summary(done):
 
 def test_figures_are_as_promised(done):
     figures = json.loads((done[0] / "metrics/evaluation.json").read_text())
-    assert set(figures) == {*METHODS, "scratch", "logistic"}
+    assert set(figures) == {*TINY["methods"], "scratch", "logistic"}
     for by_setting in figures.values():
         assert set(by_setting) == SETTINGS
         for each in by_setting.values():
@@ -110,11 +109,11 @@ def test_dvc_plots_has_every_learner_and_curve(done):
     (accuracy,), (validation,), (loss,) = (shown["data"][name] for name in ("accuracy", "validation", "loss"))
     bars = accuracy["content"]["data"]["values"]
     assert {(each["setting"], each["learner"]) for each in bars} == {
-        (setting, learner) for setting in SETTINGS for learner in (*METHODS, "scratch", "logistic")
+        (setting, learner) for setting in SETTINGS for learner in (*TINY["methods"], "scratch", "logistic")
     }
     for plot, name in ((validation, "accuracy"), (loss, "loss")):
         points = plot["content"]["data"]["values"]
-        assert {each["filename"].split("/")[0] for each in points} == set(METHODS)
+        assert {each["filename"].split("/")[0] for each in points} == set(TINY["methods"])
         assert all(float(each[name]) >= 0 for each in points)
     assert "facet" in accuracy["content"] and validation["content"]["transform"][0]["as"] == "method"
 
@@ -169,7 +168,7 @@ def test_bad_settings_end_with_one_line_and_leave_things_alone(copied, stage, ov
     assert sorted(str(path) for path in (copied / "artifacts").rglob("*")) == before
 
 
-def test_the_tiny_project_is_the_repo_s_pipeline(done, repo):
+def test_the_tiny_project_is_the_repo_s_pipeline(done, repo, settings):
     assert list(yaml.safe_load((done[0] / "dvc.lock").read_text())["stages"]) == STAGES
     assert (done[0] / "dvc.yaml").read_text() == (repo / "dvc.yaml").read_text()
-    assert TINY["methods"] == list(METHODS)
+    assert TINY["methods"] == settings.methods
