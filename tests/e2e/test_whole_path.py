@@ -11,7 +11,6 @@ import pytest
 import yaml
 from projects import TINY, draw_shapes, make_project, metaloom, run_here, stage_command
 
-
 SETTINGS = {"3w1s", "3w2s", "3w1s_domain", "3w2s_domain"}
 STAGES = ["prepare", "split", "train@protonet", "train@maml", "evaluate", "export", "report"]
 
