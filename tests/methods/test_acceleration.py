@@ -24,7 +24,8 @@ def made(name: str, network: str, settings, norm: str = "batch"):
     method = build_method(name, net, settings.method(name).model_copy(update={"norm": norm}))
     torch.manual_seed(0)
     params = method.init(torch.Generator().manual_seed(0)).detached()
-    weights = {k: (v + 0.05 * torch.randn_like(v)).requires_grad_() for k, v in params.weights.items()}
+    own = method.training_weights(torch.Generator().manual_seed(2), 3)
+    weights = {k: (v + 0.05 * torch.randn_like(v)).requires_grad_() for k, v in (params.weights | own).items()}
     return method, replace(params, weights=weights)
 
 
@@ -32,7 +33,8 @@ def episodes(shots: int = 1) -> Episodes:
     generator = torch.Generator().manual_seed(1)
     support, query = (torch.randn(2, 3 * n, 1, 16, 16, generator=generator) for n in (shots, 2))
     way = torch.arange(3)
-    return Episodes(support, way.repeat_interleave(shots), query, way.repeat_interleave(2), 3)
+    ways = (way.repeat_interleave(shots), way.repeat_interleave(2))
+    return Episodes(support, ways[0], query, ways[1], 3, classes=way.expand(2, -1))
 
 
 def untraced(graph):

