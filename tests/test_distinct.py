@@ -52,7 +52,7 @@ def test_small_pools_beside_large_ones_are_drawn_evenly():
 def test_small_pools_are_put_in_random_order():
     """The draws of earlier versions, so that a seed gives the same run."""
     first, count = torch.arange(12) * 6, torch.full((12,), 6)
-    rows, turns = EpisodeSampler(first, count, 6, 4).sample(2, 5, 3, seeded(7))
+    rows, turns, _ = EpisodeSampler(first, count, 6, 4).sample(2, 5, 3, seeded(7))
     generator = seeded(7)
     chosen = torch.rand(2, 48, generator=generator).topk(5).indices
     order = torch.rand(2, 5, 6, generator=generator).topk(3).indices
