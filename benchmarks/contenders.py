@@ -102,11 +102,12 @@ def _ours(method: Method, params: Params, episodes: Episodes) -> Contender:
     def step() -> Tensor:
         """As metaloom.methods.training does it."""
         total = torch.zeros((), dtype=torch.float64)
-        for chunk in method.chunks(episodes):
-            loss, _ = method.loss(params, chunk)
-            share = len(chunk) / len(episodes)
-            (loss * share).backward()
-            total += loss.detach() * share
+        with method.network.threads(torch.device("cpu")):
+            for chunk in method.chunks(episodes):
+                loss, _ = method.loss(params, chunk)
+                share = len(chunk) / len(episodes)
+                (loss * share).backward()
+                total += loss.detach() * share
         return total
 
     def forget() -> None:

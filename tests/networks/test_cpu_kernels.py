@@ -16,7 +16,7 @@ from metaloom.networks import Conv4
 from metaloom.networks.cpu import Activation, Convolution, kernels, parts
 from metaloom.networks.cpu.second_order import PoolAndSum
 
-WIDTH = 8
+WIDTH = 16
 CASES = [
     (norm, stacked_x, stacked_w, given)
     for norm, stacked_x, stacked_w, given in itertools.product(("batch", "group", "none"), *[(False, True)] * 3)

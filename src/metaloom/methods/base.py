@@ -16,7 +16,7 @@ from metaloom.config import MethodSettings
 from metaloom.networks import Network, Tensors
 
 TRAINING = "training."  # begins the names of weights that exist only while training
-TASKS_AT_A_TIME = 4  # that are adapted together: enough to share a step's overhead, few enough for the cache
+TASKS_AT_A_TIME = 8  # that are adapted together: enough to share the overhead of a step, few enough for memory
 
 
 class Head(NamedTuple):

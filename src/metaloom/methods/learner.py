@@ -22,7 +22,7 @@ from metaloom.device import check_device
 from metaloom.errors import MetaloomError
 from metaloom.io import read_json, write_json
 from metaloom.methods.adapted import BATCH, AdaptedTask, Normalisation, checked_images
-from metaloom.methods.base import EmbeddingMethod, Method, Params
+from metaloom.methods.base import TASKS_AT_A_TIME, EmbeddingMethod, Method, Params
 from metaloom.methods.pixels import picked
 from metaloom.methods.registry import build_method
 from metaloom.networks import build_network
@@ -145,10 +145,11 @@ class Learner:
         labels = torch.arange(ways, device=self.device).repeat_interleave(shots)
         where = images.device
         support, query = (torch.as_tensor(rows, device=where).flatten(1) for rows in (episodes.support, episodes.query))
-        with torch.no_grad():
+        with torch.no_grad(), self.method.network.threads(self.device):
             logits_of = self._embedded(images, torch.cat([support, query], dim=1)) or self._adapted(images)
-            answers = [logits_of(*rows, labels, ways) for rows in zip(support, query, strict=True)]
-        return torch.stack(answers).log_softmax(dim=2)
+            chunks = zip(support.split(TASKS_AT_A_TIME), query.split(TASKS_AT_A_TIME), strict=True)
+            answers = [logits_of(*rows, labels, ways) for rows in chunks]
+        return torch.cat(answers).log_softmax(dim=2)
 
     def _adapted(self, images: Tensor) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
         """Logits from rows of support and query, the whole network adapted."""

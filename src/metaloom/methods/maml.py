@@ -85,9 +85,9 @@ class Maml(Method):
         z, _ = self.network(shared, x)
         gradients = first_gradients(z.detach() if self.settings.first_order else z, y, n_way)
         rates = self._rates(params, 0)
-        weights = shared | {name: -rates.get(name, self.settings.inner_rate) * gradients[name] for name in HEAD}
-        yield weights
-        weights = stacked(shared, x.shape[:-4]) | {name: weights[name] for name in HEAD}
+        heads = {name: -rates.get(name, self.settings.inner_rate) * gradients[name] for name in HEAD}
+        yield shared | heads
+        weights = stacked(shared, x.shape[:-4]) | heads
         again = self.settings.recompute and not self.settings.first_order and torch.is_grad_enabled()
         for step in range(1, self.settings.inner_steps):
             rates = self._rates(params, step)

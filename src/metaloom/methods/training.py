@@ -91,7 +91,10 @@ class Trainer:
                 cannot share out the tasks of a step.
         """
         self._check()
-        state = self._resumed() or self._fresh()
+        with self.learner.method.network.threads(self.learner.device):
+            return self._run(self._resumed() or self._fresh())
+
+    def _run(self, state: State) -> State:
         for record in state.history:
             self.on_validation(record)
         started, losses = time.perf_counter() - state.seconds, []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,9 @@ class BankNetwork(Network):
     @property
     def embed(self) -> int:
         return self.members * self.member.embed
+
+    def threads(self, device: torch.device) -> AbstractContextManager[None]:
+        return self.member.threads(device)
 
     def init(self, generator: torch.Generator) -> Tensors:
         return {

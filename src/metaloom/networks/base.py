@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,10 @@ class Network(ABC):
     @abstractmethod
     def embed(self) -> int:
         """Length of an embedding."""
+
+    def threads(self, device: torch.device) -> AbstractContextManager[None]:
+        """Within it, the processor's threads are where this network needs them most."""
+        return nullcontext()
 
     @abstractmethod
     def init(self, generator: torch.Generator) -> Tensors:

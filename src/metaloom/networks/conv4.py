@@ -7,6 +7,7 @@ Vinyals et al., Matching Networks for One Shot Learning, 2016 (https://arxiv.org
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metaloom.networks.base import Network, Tensors
-from metaloom.networks.cpu import Activation, Pooled, convolve_and_pool
+from metaloom.networks.cpu import Activation, Pooled, convolve_and_pool, threads_for_parts
 from metaloom.networks.layers import (
     EPSILON,
     convolution,
@@ -40,6 +41,9 @@ class Conv4(Network):
     @property
     def embed(self) -> int:
         return self.width * (self.image_size // 2**BLOCKS) ** 2
+
+    def threads(self, device: torch.device) -> AbstractContextManager[None]:
+        return threads_for_parts() if device.type == "cpu" else nullcontext()
 
     def init(self, generator: torch.Generator) -> Tensors:
         """He-normal convolutions, norms at one and zero."""
@@ -81,7 +85,6 @@ class Conv4(Network):
         generator: torch.Generator | None,
     ) -> tuple[Tensor, Tensors]:
         lead = x.shape[:-3]
-        tasks = lead[0] if len(lead) == 2 else 1
         used: Tensors = {}
         maps, gain, bias = x.flatten(0, -4), None, None
         sums = self.norm == "group" or (self.norm == "batch" and statistics is None)
@@ -90,7 +93,8 @@ class Conv4(Network):
             if self.norm != "none":
                 sign = torch.where(weights[f"{block}.scale"].detach() < 0, -1.0, 1.0).to(kernel.dtype)
                 kernel = kernel * sign[..., None, None, None]
-            pooled = convolve_and_pool(maps, gain, bias, kernel.expand(tasks, *kernel.shape[-4:]), sums, twice)
+            kernels = kernel if kernel.dim() == 5 else kernel[None]  # one for all tasks is one task to the kernels
+            pooled = convolve_and_pool(maps, gain, bias, kernels, sums, twice)
             pixels = maps.shape[-2] * maps.shape[-1]
             maps = pooled.maps
             gain, bias = self._affine(pooled, pixels, weights, f"{block}.", sign, statistics, used, lead)

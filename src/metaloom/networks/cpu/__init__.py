@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metaloom.networks.cpu.block import Block
+from metaloom.networks.cpu.parts import threads_for_parts
 from metaloom.networks.cpu.second_order import Activation, Convolution, PoolAndSum
 
-__all__ = ["Activation", "Convolution", "Pooled", "convolve_and_pool"]
+__all__ = ["Activation", "Convolution", "Pooled", "convolve_and_pool", "threads_for_parts"]
 
 
 class Pooled(NamedTuple):

@@ -1,54 +1,90 @@
-"""Convolutions of one part of the examples that keep the size, and their gradients, by the fastest of three ways."""
+"""3×3 convolutions that keep the size, by the faster of two ways, in machine code."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
-import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
-from metaloom.networks.cpu import kernels, winograd
-from metaloom.networks.cpu.parts import channels_last, empty, padded, pixels
+from metaloom.networks.cpu.direct import convolve_directly, direct_kernel_gradient
+from metaloom.networks.cpu.kernels import jit
+from metaloom.networks.cpu.parts import Part, over, tasks_of
+from metaloom.networks.cpu.winograd import convolve_tiles, kernel_of_tiles, kernel_tiles, tiles_kernel_gradient
 
 CHANNELS = 16  # in and out, from which on fewer multiplications outweigh their transforms
-THIN = 4  # channels in, up to which a loop of our own is faster than the library's
-_backward = torch.ops.aten.convolution_backward
 
 
-def convolve(x: Tensor, kernel: Tensor, exact: bool = False) -> Tensor:
-    """Channels-last, as x; `exact` for inference, where nothing is gained from rounding more."""
-    if _by_tiles(kernel) and not exact:
-        return winograd.convolve(x, winograd.kernel_tiles(kernel))
-    if _thin(kernel):
-        y = empty(x, (len(x), len(kernel), *x.shape[2:]))
-        thin = kernel.detach().permute(1, 2, 3, 0).flatten(1, 2).contiguous()
-        kernels.convolve_thin(padded(x), thin.numpy(), pixels(y))
-        return y
-    return F.conv2d(x, kernel, padding=kernel.shape[-1] // 2)
+class Kernels(NamedTuple):
+    """Every task's kernel as its convolution takes it.
+
+    Args:
+        values: (36, channel, out) of tiles, or (channel, 9, out).
+        tiled: which of them.
+    """
+
+    values: list[np.ndarray]
+    tiled: bool
 
 
-def input_gradient(d_y: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
-    if _by_tiles(kernel):
-        return winograd.convolve(d_y, winograd.turned_kernel_tiles(kernel))
-    return channels_last(_backward(d_y, x, kernel, None, *_geometry(kernel), [True, False, False])[0])
+def prepared(kernels: Float[Tensor, "task out channel 3 3"], turned: bool = False) -> Kernels:
+    """Of each task.
+
+    Args:
+        kernels: of all tasks.
+        turned: for the way from the gradient of a result to that of the input, which is a convolution with the
+            kernel turned by half, in and out exchanged.
+    """
+    kernels, tiled = kernels.detach(), is_tiled(kernels)
+
+    def prepare(part: Part) -> Tensor:
+        kernel = kernels[part.task]
+        kernel = kernel.flip(2, 3).transpose(0, 1) if turned else kernel
+        return kernel_tiles(kernel) if tiled else kernel.permute(1, 2, 3, 0).flatten(1, 2).contiguous()
+
+    return Kernels([each.numpy() for each in over(tasks_of(kernels), prepare)], tiled)
 
 
-def kernel_gradient(d_y: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
-    if _by_tiles(kernel):
-        return winograd.kernel_gradient(d_y, x)
-    if _thin(kernel):
-        d_kernel = torch.empty(kernel.shape[1], 9, len(kernel), dtype=x.dtype)
-        kernels.thin_kernel_gradient(padded(x), pixels(d_y), d_kernel.numpy())
-        return d_kernel.unflatten(1, (3, 3)).permute(3, 0, 1, 2)
-    return _backward(d_y, x, kernel, None, *_geometry(kernel), [False, True, False])[1]
+def gradient_space(kernels: Float[Tensor, "task out channel 3 3"], parts: list[Part]) -> np.ndarray:
+    """Zeros for the gradients of the parts, in the form of `Kernels.values`."""
+    out, channels = kernels.shape[1:3]
+    shape = (36, channels, out) if is_tiled(kernels) else (channels, 9, out)
+    return torch.zeros(len(parts), *shape, dtype=kernels.dtype).numpy()
 
 
-def _by_tiles(kernel: Tensor) -> bool:
-    return kernel.shape[-1] == 3 and min(kernel.shape[:2]) >= CHANNELS
+def gathered(
+    gradients: np.ndarray, parts: list[Part], kernels: Float[Tensor, "task out channel 3 3"]
+) -> Float[Tensor, "task out channel 3 3"]:
+    """Each task's gradient from those of its parts, which began as `gradient_space`."""
+    result = torch.empty(kernels.shape, dtype=kernels.dtype)
+    each = len(parts) // len(kernels)
+
+    def gather(part: Part) -> None:
+        own = torch.from_numpy(gradients[part.index * each : (part.index + 1) * each]).sum(dim=0)
+        result[part.index] = kernel_of_tiles(own) if is_tiled(kernels) else own.unflatten(1, (3, 3)).permute(3, 0, 1, 2)
+
+    over(tasks_of(result), gather)
+    return result
 
 
-def _thin(kernel: Tensor) -> bool:
-    return kernel.shape[-1] == 3 and kernel.shape[1] <= THIN
+def is_tiled(kernels: Tensor) -> bool:
+    return min(kernels.shape[1:3]) >= CHANNELS
 
 
-def _geometry(kernel: Tensor) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
-    return [1, 1], [kernel.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
+@jit
+def convolve(x, values, tiled, y):
+    if tiled:
+        convolve_tiles(x, values, y)
+    else:
+        convolve_directly(x, values, y)
+
+
+@jit
+def kernel_gradient(d_y, x, tiled, d_values):
+    """Adds to d_values."""
+    if tiled:
+        tiles_kernel_gradient(d_y, x, d_values)
+    else:
+        direct_kernel_gradient(d_y, x, d_values)

@@ -8,18 +8,28 @@ pixel of a 2×2 window was its (first) greatest: 0 and 1 in the upper row, 2 and
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 
+_SOURCES = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
+
 
 def jit(function: Callable[..., None]) -> Any:
-    """Machine code, kept on disk; without what a type-checking import hook has wrapped around the function."""
+    """Machine code, kept on disk; without what a type-checking import hook has wrapped around the function.
+
+    It is kept under a name that changes with the code of this folder: numba looks at one file alone, and a function
+    holds what it calls from others.
+    """
+    function = inspect.unwrap(function)
+    function.__qualname__ += f"-{_SOURCES.hexdigest()[:8]}"
     options = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
-    return njit(inspect.unwrap(function), **options)
+    return njit(function, **options)
 
 
 @jit
@@ -132,46 +142,3 @@ def unpool_second(to_d_y, y, d_squares, place, to_maps, to_total, to_squares, d_
                         other = to_d_y[n, 2 * i + k // 2, 2 * j + k % 2, c]
                         to = other if place[n, i, j, c] == k else to
                     to_maps[n, i, j, c] = to
-
-
-@jit
-def pad(x, padded):
-    """x one row down and one column to the right, among zeros."""
-    for n in range(x.shape[0]):
-        padded[n] = 0
-        for i in range(x.shape[1]):
-            for j in range(x.shape[2]):
-                for c in range(x.shape[3]):
-                    padded[n, i + 1, j + 1, c] = x[n, i, j, c]
-
-
-@jit
-def convolve_thin(padded, kernel, y):
-    """A 3×3 convolution of few channels, whose kernel is (channel, 9, out)."""
-    for n in range(y.shape[0]):
-        for i in range(y.shape[1]):
-            for j in range(y.shape[2]):
-                y[n, i, j] = 0
-                for k in range(kernel.shape[0]):
-                    x0, x1, x2 = padded[n, i, j, k], padded[n, i, j + 1, k], padded[n, i, j + 2, k]
-                    x3, x4, x5 = padded[n, i + 1, j, k], padded[n, i + 1, j + 1, k], padded[n, i + 1, j + 2, k]
-                    x6, x7, x8 = padded[n, i + 2, j, k], padded[n, i + 2, j + 1, k], padded[n, i + 2, j + 2, k]
-                    for c in range(y.shape[3]):
-                        upper = x0 * kernel[k, 0, c] + x1 * kernel[k, 1, c] + x2 * kernel[k, 2, c]
-                        middle = x3 * kernel[k, 3, c] + x4 * kernel[k, 4, c] + x5 * kernel[k, 5, c]
-                        lower = x6 * kernel[k, 6, c] + x7 * kernel[k, 7, c] + x8 * kernel[k, 8, c]
-                        y[n, i, j, c] += upper + middle + lower
-
-
-@jit
-def thin_kernel_gradient(padded, d_y, d_kernel):
-    """That of `convolve_thin`'s kernel."""
-    d_kernel[:] = 0
-    for n in range(d_y.shape[0]):
-        for i in range(d_y.shape[1]):
-            for j in range(d_y.shape[2]):
-                for k in range(d_kernel.shape[0]):
-                    for at in range(9):
-                        x = padded[n, i + at // 3, j + at % 3, k]
-                        for c in range(d_y.shape[3]):
-                            d_kernel[k, at, c] += x * d_y[n, i, j, c]

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metaloom.networks.cpu import kernels as kernel
-
 CACHE = 2 << 20  # bytes of a map before pooling that are worked on at a time
-_spaces = threading.local()
+_own = threading.local()
 T = TypeVar("T")
-Part = tuple[int, slice]  # a task, and some of its examples
+
+
+class Part(NamedTuple):
+    """Some examples of one task, and which part this is."""
+
+    index: int
+    task: int
+    examples: slice
 
 
 def parts_of(x: Tensor, kernels: Tensor) -> list[Part]:
@@ -30,23 +35,60 @@ def parts_of(x: Tensor, kernels: Tensor) -> list[Part]:
     each = len(x) // len(kernels)
     fit = max(1, CACHE // (x.element_size() * kernels.shape[1] * x.shape[2] * x.shape[3]))
     count = max(-(-each // fit), min(each, 4 if len(kernels) == 1 else 1))
-    size = -(-each // count)
-    return [
+    return _shared_out(len(kernels), each, -(-each // count))
+
+
+def tasks_of(kernels: Tensor) -> list[Part]:
+    """A part for each task."""
+    return _shared_out(len(kernels), 1, 1)
+
+
+def _shared_out(tasks: int, each: int, size: int) -> list[Part]:
+    slices = [
         (task, slice(start, min(start + size, (task + 1) * each)))
-        for task in range(len(kernels))
+        for task in range(tasks)
         for start in range(task * each, (task + 1) * each, size)
     ]
+    return [Part(index, *of) for index, of in enumerate(slices)]
 
 
-def over(parts: Sequence[Part], work: Callable[[int, slice], T]) -> list[T]:
-    """`work(task, examples)` for every part, in order, on as many threads as this one may use.
+def over(parts: Sequence[Part], work: Callable[[Part], T]) -> list[T]:
+    """`work` for every part, in order, on as many threads as this one may use.
 
     A part keeps to one thread: convolutions wait for each other less than when torch shares out each of them.
     """
-    threads = min(torch.get_num_threads(), len(parts))
+    threads = getattr(_own, "threads", 0) or torch.get_num_threads()
     if threads == 1:
-        return [work(*part) for part in parts]
-    return list(_pool(torch.get_num_threads()).map(torch.no_grad()(work), *zip(*parts, strict=True)))
+        return [work(part) for part in parts]
+    results: list[Any] = [None] * len(parts)
+    left = iter(parts)  # the threads take turns as they get free
+
+    def take() -> None:
+        with torch.no_grad():
+            for part in left:
+                results[part.index] = work(part)
+
+    for done in [_pool(threads).submit(take) for _ in range(min(threads, len(parts)))]:
+        done.result()
+    return results
+
+
+@contextmanager
+def threads_for_parts() -> Iterator[None]:
+    """Within it, torch's own passes keep to this thread, and parts have all those that torch had.
+
+    The threads of torch's passes wait for the next one at full speed, and take the processors from ours.
+    """
+    before = getattr(_own, "threads", 0)
+    count = before or torch.get_num_threads()
+    _own.threads = count
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        _own.threads = before
+        if not before:
+            torch.set_num_threads(count)
 
 
 @cache
@@ -74,20 +116,3 @@ def pixels(x: Tensor) -> np.ndarray:
 def flat(x: Tensor) -> np.ndarray:
     """The array (example, pixel, channel) that a kernel works on."""
     return x.detach().permute(0, 2, 3, 1).flatten(1, 2).numpy()
-
-
-def padded(x: Tensor, multiple: int = 1) -> np.ndarray:
-    """x, channels-last, with a border of zeros and more of them after it, up to a multiple of so many pixels."""
-    height, width = (-(-size // multiple) * multiple + 2 for size in x.shape[2:])
-    with_border = space("padded", x, len(x), height, width, x.shape[1]).numpy()
-    kernel.pad(pixels(x), with_border)
-    return with_border
-
-
-def space(name: str, like: Tensor, *shape: int) -> Tensor:
-    """Memory of this thread's own for what is used up at once: it stays in the cache."""
-    name, size = f"{name} {like.dtype}", math.prod(shape)
-    kept = _spaces.__dict__.get(name)
-    if kept is None or len(kept) < size:
-        kept = _spaces.__dict__[name] = torch.empty(size, dtype=like.dtype)
-    return kept[:size].view(shape)

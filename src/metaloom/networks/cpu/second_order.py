@@ -12,13 +12,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from metaloom.networks.cpu import kernels as kernel
-from metaloom.networks.cpu.convolution import convolve, input_gradient, kernel_gradient
+from metaloom.networks.cpu.convolution import convolve, gathered, gradient_space, is_tiled, kernel_gradient, prepared
 from metaloom.networks.cpu.parts import channels_last, empty, flat, over, parts_of, pixels
+
+_backward = torch.ops.aten.convolution_backward
 
 
 class Convolution(Function):
@@ -41,7 +44,7 @@ class _ConvolutionGradients(Function):
         d_y, x = channels_last(d_y), channels_last(x)
         ctx.save_for_backward(d_y, x, kernels)
         ctx.set_materialize_grads(False)
-        return _input_gradient(d_y, x, kernels) if needs_x else None, _kernel_gradients(d_y, x, kernels)
+        return _convolved(d_y, kernels, turned=True) if needs_x else None, _kernel_gradients(d_y, x, kernels)
 
     @staticmethod
     @once_differentiable
@@ -51,7 +54,7 @@ class _ConvolutionGradients(Function):
         to_d_y = d_x = d_kernels = None
         if to_kernels is not None:
             to_d_y = _convolved(x, to_kernels)
-            d_x = _input_gradient(d_y, x, to_kernels) if ctx.needs_input_grad[1] else None
+            d_x = _convolved(d_y, to_kernels, turned=True) if ctx.needs_input_grad[1] else None
         if to_x is not None:
             to_x = channels_last(to_x)
             through_x = _convolved(to_x, kernels)
@@ -154,30 +157,34 @@ def _arrays(*values: Tensor) -> list[Any]:
     return [each.detach().contiguous().numpy() for each in values]
 
 
-def _convolved(x: Tensor, kernels: Tensor) -> Tensor:
-    y = empty(x, (len(x), kernels.shape[1], *x.shape[2:]))
-
-    def work(task: int, part: slice) -> None:
-        y[part] = convolve(x[part], kernels[task])
-
-    over(parts_of(x, kernels), work)
+def _convolved(x: Tensor, kernels: Tensor, turned: bool = False) -> Tensor:
+    """Through the kernels, or back through them."""
+    y = empty(x, (len(x), kernels.shape[2 if turned else 1], *x.shape[2:]))
+    parts = parts_of(x, kernels)
+    if kernels.shape[-1] == 3:
+        values, tiled = prepared(kernels, turned)
+        of_x, of_y = pixels(x), pixels(y)
+        over(parts, lambda part: convolve(of_x[part.examples], values[part.task], tiled, of_y[part.examples]))
+        return y
+    if turned:
+        kernels = kernels.flip(3, 4).transpose(1, 2)
+    for _, task, examples in parts:
+        y[examples] = F.conv2d(x[examples], kernels[task], padding=kernels.shape[-1] // 2)
     return y
-
-
-def _input_gradient(d_y: Tensor, x: Tensor, kernels: Tensor) -> Tensor:
-    d_x = torch.empty_like(x)
-
-    def work(task: int, part: slice) -> None:
-        d_x[part] = input_gradient(d_y[part], x[part], kernels[task])
-
-    over(parts_of(x, kernels), work)
-    return d_x
 
 
 def _kernel_gradients(d_y: Tensor, x: Tensor, kernels: Tensor) -> Tensor:
     parts = parts_of(x, kernels)
-    of_parts = over(parts, lambda task, part: kernel_gradient(d_y[part], x[part], kernels[task]))
-    d_kernels = torch.zeros(kernels.shape, dtype=kernels.dtype)
-    for (task, _), d_kernel in zip(parts, of_parts, strict=True):
-        d_kernels[task] += d_kernel
-    return d_kernels
+    if kernels.shape[-1] == 3:
+        d_kernels = gradient_space(kernels, parts)
+        of_y, of_x, tiled = pixels(d_y), pixels(x), is_tiled(kernels)
+        over(
+            parts,
+            lambda part: kernel_gradient(of_y[part.examples], of_x[part.examples], tiled, d_kernels[part.index]),
+        )
+        return gathered(d_kernels, parts, kernels)
+    result = torch.zeros(kernels.shape, dtype=kernels.dtype)
+    geometry = [1, 1], [kernels.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
+    for _, task, examples in parts:
+        result[task] += _backward(d_y[examples], x[examples], kernels[task], None, *geometry, [False, True, False])[1]
+    return result

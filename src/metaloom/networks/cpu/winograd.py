@@ -14,87 +14,86 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metaloom.networks.cpu.blas import add_products, multiply
 from metaloom.networks.cpu.kernels import jit
-from metaloom.networks.cpu.parts import padded, space
 
-TILE = 4  # pixels of a result, a side
-CACHE = 2 << 20  # bytes of transformed examples that are worked on at a time
+CACHE = 1 << 21  # bytes of transformed examples that are worked on at a time
 _G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 _KERNEL = torch.tensor(np.kron(_G, _G))  # (36, 9)
-
-Part = Float[Tensor, "example channel height width"]
-Result = Float[Tensor, "example out height width"]
-Tiles = Float[Tensor, "36 tile channel"]
 
 
 def kernel_tiles(kernel: Float[Tensor, "out channel 3 3"]) -> Float[Tensor, "36 channel out"]:
     """GgGᵀ."""
-    return _transformed(kernel.permute(2, 3, 1, 0))
+    flat = kernel.permute(2, 3, 1, 0).reshape(9, -1)
+    return (_KERNEL.to(kernel.dtype) @ flat).unflatten(1, (kernel.shape[1], kernel.shape[0]))
 
 
-def turned_kernel_tiles(kernel: Float[Tensor, "out channel 3 3"]) -> Float[Tensor, "36 out channel"]:
-    """The same of the kernel that takes a gradient back to the input: turned by half, in and out exchanged."""
-    return _transformed(kernel.flip(2, 3).permute(2, 3, 0, 1))
+def kernel_of_tiles(tiles: Float[Tensor, "36 channel out"]) -> Float[Tensor, "out channel 3 3"]:
+    """A kernel's gradient from that of its tiles."""
+    kernel = _KERNEL.T.to(tiles.dtype) @ tiles.flatten(1)
+    return kernel.view(3, 3, *tiles.shape[1:]).permute(3, 2, 0, 1)
 
 
-def _transformed(kernel: Float[Tensor, "3 3 one other"]) -> Float[Tensor, "36 one other"]:
-    return (_KERNEL.to(kernel.dtype) @ kernel.reshape(9, -1)).unflatten(1, kernel.shape[2:])
+@jit
+def _sizes(x):
+    """Tiles of an example, and so many examples that what they are transformed to fits the cache."""
+    tiles = ((x.shape[1] + 3) // 4) * ((x.shape[2] + 3) // 4)
+    return tiles, min(len(x), max(1, CACHE // (x.itemsize * 36 * tiles * x.shape[3])))
 
 
-def convolve(x: Part, tiles: Float[Tensor, "36 channel out"]) -> Result:
-    """The convolution of channels-last x with a kernel that `kernel_tiles` made."""
-    shape = (len(x), tiles.shape[2], *x.shape[2:])
-    y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
-    for part in _slices(x):
-        of_input = _input_tiles(x[part])
-        products = torch.bmm(of_input, tiles, out=space("products", x, *of_input.shape[:2], shape[1]))
-        _from_tiles(products.numpy(), y[part].permute(0, 2, 3, 1).numpy())
-    return y
+@jit
+def convolve_tiles(x, tiles, y):
+    """With a kernel's tiles."""
+    each, size = _sizes(x)
+    of_input = np.empty((36, size * each, x.shape[3]), x.dtype)
+    products = np.empty((36, size * each, y.shape[3]), x.dtype)
+    for start in range(0, len(x), size):
+        stop = min(start + size, len(x))
+        _to_tiles(x[start:stop], of_input)
+        multiply(of_input, tiles, products, (stop - start) * each)
+        _from_tiles(products, y[start:stop])
 
 
-def kernel_gradient(d_y: Result, x: Part) -> Float[Tensor, "out channel 3 3"]:
-    products = torch.zeros(36, x.shape[1], d_y.shape[1], dtype=x.dtype)
-    for part in _slices(x):
-        of_input = _input_tiles(x[part])
-        of_output = space("products", x, *of_input.shape[:2], d_y.shape[1])
-        _gradient_tiles(padded(d_y[part], TILE), of_output.numpy())
-        products.baddbmm_(of_input.mT, of_output)
-    kernel = _KERNEL.T.to(x.dtype) @ products.flatten(1)
-    return kernel.view(3, 3, x.shape[1], d_y.shape[1]).permute(3, 2, 0, 1)
+@jit
+def tiles_kernel_gradient(d_y, x, d_tiles):
+    """Adds to d_tiles."""
+    each, size = _sizes(x)
+    of_input = np.empty((36, size * each, x.shape[3]), x.dtype)
+    of_output = np.empty((36, size * each, d_y.shape[3]), x.dtype)
+    for start in range(0, len(x), size):
+        stop = min(start + size, len(x))
+        _to_tiles(x[start:stop], of_input)
+        _gradient_tiles(d_y[start:stop], of_output)
+        add_products(of_input, of_output, d_tiles, (stop - start) * each)
 
 
-def _slices(x: Part) -> list[slice]:
-    """So many examples that what they are transformed to fits the cache."""
-    size = max(1, CACHE // (4 * 36 * _tiles(x) * x.shape[1]))
-    return [slice(start, start + size) for start in range(0, len(x), size)]
-
-
-def _input_tiles(x: Part) -> Tiles:
-    tiles = space("tiles", x, 36, len(x) * _tiles(x), x.shape[1])
-    _to_tiles(padded(x, TILE), tiles.numpy())
-    return tiles
-
-
-def _tiles(x: Part) -> int:
-    """Tiles of one example."""
-    return -(-x.shape[2] // TILE) * -(-x.shape[3] // TILE)
+@jit
+def _patch(x, top, left, patch):
+    """Pixels of one image from (top, left) on; what lies beyond it is zero."""
+    for i in range(patch.shape[0]):
+        for j in range(patch.shape[1]):
+            if 0 <= top + i < x.shape[0] and 0 <= left + j < x.shape[1]:
+                for c in range(x.shape[2]):
+                    patch[i, j, c] = x[top + i, left + j, c]
+            else:
+                patch[i, j] = 0
 
 
 @jit
 def _to_tiles(x, tiles):
     """BᵀdB of every tile, columns first."""
     two, four, five = x.dtype.type(2), x.dtype.type(4), x.dtype.type(5)
-    down, across, channels = (x.shape[1] - 2) // 4, (x.shape[2] - 2) // 4, x.shape[3]
-    half = np.empty((6, 6, channels), x.dtype)
+    down, across, channels = (x.shape[1] + 3) // 4, (x.shape[2] + 3) // 4, x.shape[3]
+    patch, half = np.empty((6, 6, channels), x.dtype), np.empty((6, 6, channels), x.dtype)
     for n in range(x.shape[0]):
         for a in range(down):
             for b in range(across):
                 tile = (n * down + a) * across + b
+                _patch(x[n], 4 * a - 1, 4 * b - 1, patch)
                 for j in range(6):
-                    y, z = 4 * a, 4 * b + j
                     for c in range(channels):
-                        d0, d1, d2 = x[n, y, z, c], x[n, y + 1, z, c], x[n, y + 2, z, c]
-                        d3, d4, d5 = x[n, y + 3, z, c], x[n, y + 4, z, c], x[n, y + 5, z, c]
+                        d0, d1, d2 = patch[0, j, c], patch[1, j, c], patch[2, j, c]
+                        d3, d4, d5 = patch[3, j, c], patch[4, j, c], patch[5, j, c]
                         half[0, j, c] = four * d0 - five * d2 + d4
                         half[1, j, c] = (d4 - four * d2) + (d3 - four * d1)
                         half[2, j, c] = (d4 - four * d2) - (d3 - four * d1)
@@ -149,17 +148,16 @@ def _from_tiles(products, y):
 def _gradient_tiles(d_y, tiles):
     """AdAᵀ of every tile of 4×4 gradients, columns first."""
     two, four, eight = d_y.dtype.type(2), d_y.dtype.type(4), d_y.dtype.type(8)
-    down, across, channels = (d_y.shape[1] - 2) // 4, (d_y.shape[2] - 2) // 4, d_y.shape[3]
-    half = np.empty((6, 4, channels), d_y.dtype)
+    down, across, channels = (d_y.shape[1] + 3) // 4, (d_y.shape[2] + 3) // 4, d_y.shape[3]
+    patch, half = np.empty((4, 4, channels), d_y.dtype), np.empty((6, 4, channels), d_y.dtype)
     for n in range(d_y.shape[0]):
         for a in range(down):
             for b in range(across):
                 tile = (n * down + a) * across + b
+                _patch(d_y[n], 4 * a, 4 * b, patch)
                 for j in range(4):
-                    y, z = 4 * a + 1, 4 * b + j + 1
                     for c in range(channels):
-                        d0, d1 = d_y[n, y, z, c], d_y[n, y + 1, z, c]
-                        d2, d3 = d_y[n, y + 2, z, c], d_y[n, y + 3, z, c]
+                        d0, d1, d2, d3 = patch[0, j, c], patch[1, j, c], patch[2, j, c], patch[3, j, c]
                         half[0, j, c] = d0
                         half[1, j, c] = (d0 + d2) + (d1 + d3)
                         half[2, j, c] = (d0 + d2) - (d1 + d3)
