@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
+from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -25,7 +26,7 @@ def _address(name: str) -> int:
     return get_cython_function_address("scipy.linalg.cython_blas", name)
 
 
-def _function(name: str) -> types.ExternalFunction:
+def _function(name: str) -> Any:
     llvm.add_symbol(f"metaloom_{name}", _address(name))
     return types.ExternalFunction(f"metaloom_{name}", types.void(*[types.uintp] * 13))
 

@@ -1,4 +1,4 @@
-"""3×3 convolutions that keep the size, by the faster of two ways, in machine code."""
+"""Kernels of 3×3 convolutions in the form of the faster of two ways, and their gradients back from it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metaloom.networks.cpu.direct import convolve_directly, direct_kernel_gradient
-from metaloom.networks.cpu.kernels import jit
 from metaloom.networks.cpu.parts import Part, over, tasks_of
-from metaloom.networks.cpu.winograd import convolve_tiles, kernel_of_tiles, kernel_tiles, tiles_kernel_gradient
+from metaloom.networks.cpu.winograd import kernel_of_tiles, kernel_tiles
 
 CHANNELS = 16  # in and out, from which on fewer multiplications outweigh their transforms
 
@@ -71,20 +69,3 @@ def gathered(
 
 def is_tiled(kernels: Tensor) -> bool:
     return min(kernels.shape[1:3]) >= CHANNELS
-
-
-@jit
-def convolve(x, values, tiled, y):
-    if tiled:
-        convolve_tiles(x, values, y)
-    else:
-        convolve_directly(x, values, y)
-
-
-@jit
-def kernel_gradient(d_y, x, tiled, d_values):
-    """Adds to d_values."""
-    if tiled:
-        tiles_kernel_gradient(d_y, x, d_values)
-    else:
-        direct_kernel_gradient(d_y, x, d_values)

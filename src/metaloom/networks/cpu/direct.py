@@ -11,13 +11,23 @@ from metaloom.networks.cpu.kernels import jit
 
 
 @jit
+def _inside(padded, x, n):
+    for i in range(x.shape[1]):
+        for j in range(x.shape[2]):
+            for c in range(x.shape[3]):
+                padded[i + 1, j + 1, c] = x[n, i, j, c]
+
+
+@jit
 def convolve_directly(x, kernel, y):
+    zero = x.dtype.type(0)
     padded = np.zeros((x.shape[1] + 2, x.shape[2] + 2, x.shape[3]), x.dtype)
-    for n in range(len(x)):
-        padded[1:-1, 1:-1] = x[n]
+    for n in range(x.shape[0]):
+        _inside(padded, x, n)
         for i in range(y.shape[1]):
             for j in range(y.shape[2]):
-                y[n, i, j] = 0
+                for c in range(y.shape[3]):
+                    y[n, i, j, c] = zero
                 for k in range(kernel.shape[0]):
                     x0, x1, x2 = padded[i, j, k], padded[i, j + 1, k], padded[i, j + 2, k]
                     x3, x4, x5 = padded[i + 1, j, k], padded[i + 1, j + 1, k], padded[i + 1, j + 2, k]
@@ -33,8 +43,8 @@ def convolve_directly(x, kernel, y):
 def direct_kernel_gradient(d_y, x, d_kernel):
     """Adds to d_kernel."""
     padded = np.zeros((x.shape[1] + 2, x.shape[2] + 2, x.shape[3]), x.dtype)
-    for n in range(len(x)):
-        padded[1:-1, 1:-1] = x[n]
+    for n in range(x.shape[0]):
+        _inside(padded, x, n)
         for i in range(d_y.shape[1]):
             for j in range(d_y.shape[2]):
                 for k in range(d_kernel.shape[0]):

@@ -20,7 +20,7 @@ from numba import njit
 _SOURCES = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
 
 
-def jit(function: Callable[..., None]) -> Any:
+def jit(function: Callable[..., Any]) -> Any:
     """Machine code, kept on disk; without what a type-checking import hook has wrapped around the function.
 
     It is kept under a name that changes with the code of this folder: numba looks at one file alone, and a function
@@ -47,14 +47,16 @@ def activate_gradient(d_out, out, x, gain, d_x, d_gain, d_bias):
     """The gradients of x, gain and bias from that of `out`."""
     zero, sums = x.dtype.type(0), np.empty((2, x.shape[2]), x.dtype)
     for n in range(x.shape[0]):
-        sums[:] = 0
+        for c in range(sums.shape[-1]):
+            sums[0, c] = sums[1, c] = zero
         for p in range(x.shape[1]):
             for c in range(x.shape[2]):
                 d = d_out[n, p, c] if out[n, p, c] > 0 else zero
                 d_x[n, p, c] = d * gain[n, c]
                 sums[0, c] += d * x[n, p, c]
                 sums[1, c] += d
-        d_gain[n], d_bias[n] = sums[0], sums[1]
+        for c in range(x.shape[2]):
+            d_gain[n, c], d_bias[n, c] = sums[0, c], sums[1, c]
 
 
 @jit
@@ -62,7 +64,8 @@ def activate_second(to_x, to_gain, to_bias, d_out, out, x, gain, to_d_out, d_x, 
     """What reaches d_out, x and gain through the three gradients of `activate_gradient`, from what reaches them."""
     zero, sums = x.dtype.type(0), np.empty(x.shape[2], x.dtype)
     for n in range(x.shape[0]):
-        sums[:] = 0
+        for c in range(sums.shape[-1]):
+            sums[c] = zero
         for p in range(x.shape[1]):
             for c in range(x.shape[2]):
                 through = to_x[n, p, c] * gain[n, c] + to_gain[n, c] * x[n, p, c] + to_bias[n, c]
@@ -70,7 +73,8 @@ def activate_second(to_x, to_gain, to_bias, d_out, out, x, gain, to_d_out, d_x, 
                 to_d_out[n, p, c] = through if out[n, p, c] > 0 else zero
                 d_x[n, p, c] = d * to_gain[n, c]
                 sums[c] += d * to_x[n, p, c]
-        d_gain[n] = sums
+        for c in range(x.shape[2]):
+            d_gain[n, c] = sums[c]
 
 
 @jit
@@ -92,14 +96,16 @@ def pool(y, maps, place):
 @jit
 def pixel_sums(y, total, squares):
     """Each channel's sum and sum of squares over the pixels."""
-    sums = np.empty((2, y.shape[2]), y.dtype)
+    zero, sums = y.dtype.type(0), np.empty((2, y.shape[2]), y.dtype)
     for n in range(y.shape[0]):
-        sums[:] = 0
+        for c in range(sums.shape[-1]):
+            sums[0, c] = sums[1, c] = zero
         for p in range(y.shape[1]):
             for c in range(y.shape[2]):
                 sums[0, c] += y[n, p, c]
                 sums[1, c] += y[n, p, c] * y[n, p, c]
-        total[n], squares[n] = sums[0], sums[1]
+        for c in range(y.shape[2]):
+            total[n, c], squares[n, c] = sums[0, c], sums[1, c]
 
 
 @jit
@@ -123,9 +129,10 @@ def unpool(y, d_total, d_squares, d_maps, place, d_y):
 @jit
 def unpool_second(to_d_y, y, d_squares, place, to_maps, to_total, to_squares, d_y):
     """What reaches the gradients of maxima and sums, and y, through `unpool`, from what reaches its result."""
-    two, sums = y.dtype.type(2), np.empty((2, y.shape[3]), y.dtype)
+    zero, two, sums = y.dtype.type(0), y.dtype.type(2), np.empty((2, y.shape[3]), y.dtype)
     for n in range(y.shape[0]):
-        sums[:] = 0
+        for c in range(sums.shape[-1]):
+            sums[0, c] = sums[1, c] = zero
         for i in range(y.shape[1]):
             for j in range(y.shape[2]):
                 for c in range(y.shape[3]):
@@ -133,7 +140,8 @@ def unpool_second(to_d_y, y, d_squares, place, to_maps, to_total, to_squares, d_
                     sums[0, c] += to
                     sums[1, c] += to * y[n, i, j, c]
                     d_y[n, i, j, c] = two * d_squares[n, c] * to
-        to_total[n], to_squares[n] = sums[0], two * sums[1]
+        for c in range(y.shape[3]):
+            to_total[n, c], to_squares[n, c] = sums[0, c], two * sums[1, c]
         for i in range(to_maps.shape[1]):
             for j in range(to_maps.shape[2]):
                 for c in range(to_maps.shape[3]):

@@ -18,8 +18,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from metaloom.networks.cpu import kernels as kernel
-from metaloom.networks.cpu.convolution import convolve, gathered, gradient_space, is_tiled, kernel_gradient, prepared
+from metaloom.networks.cpu.convolution import gathered, gradient_space, is_tiled, prepared
 from metaloom.networks.cpu.parts import channels_last, empty, flat, over, parts_of, pixels
+from metaloom.networks.cpu.passes import convolve, kernel_gradient
 
 _backward = torch.ops.aten.convolution_backward
 

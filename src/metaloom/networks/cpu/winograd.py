@@ -70,13 +70,15 @@ def tiles_kernel_gradient(d_y, x, d_tiles):
 @jit
 def _patch(x, top, left, patch):
     """Pixels of one image from (top, left) on; what lies beyond it is zero."""
+    zero = x.dtype.type(0)
     for i in range(patch.shape[0]):
         for j in range(patch.shape[1]):
             if 0 <= top + i < x.shape[0] and 0 <= left + j < x.shape[1]:
                 for c in range(x.shape[2]):
                     patch[i, j, c] = x[top + i, left + j, c]
             else:
-                patch[i, j] = 0
+                for c in range(x.shape[2]):
+                    patch[i, j, c] = zero
 
 
 @jit
