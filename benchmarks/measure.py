@@ -41,8 +41,9 @@ class Measured:
 
 
 def measure(root: Path, *command: str) -> Measured:
-    """Run a command in `root` with this interpreter's scripts first on the path; raises if it fails."""
-    environment = os.environ | {"PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
+    """Run a command in `root`, with its code and this interpreter's scripts first; raises if it fails."""
+    path = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(root / "src")}
     started, peak = time.perf_counter(), Memory(0, 0)
     with (
         tempfile.TemporaryFile("w+") as output,

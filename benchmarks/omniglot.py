@@ -1,40 +1,46 @@
 """ProtoNet on Omniglot, background alphabets → evaluation alphabets, 28×28, not transductive.
 
-python benchmarks/omniglot.py FOLDER_WITH_THE_TWO_ARCHIVES
+python benchmarks/omniglot.py FOLDER_WITH_THE_TWO_ARCHIVES [--recipe minute|short|quarter|long]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 
 from measure import fresh_clone, machine, measure
 
-SETTINGS = {
+COMMON = {
     "methods": "[protonet]",
     "split.test": "[images_evaluation/*]",
     "train.rotations": "true",
-    "train.max_seconds": "330",
     "protonet.steps": "100000",
     "train.validate_every": "200",
     "episodes.test": "1000",
     "evaluate.scratch.episodes": "2",
     "evaluate.logistic.episodes": "100",
 }
+RECIPES = {  # what differs; train.max_seconds is the budget
+    "minute": {"train.max_seconds": "60"},
+    "short": {"train.max_seconds": "330"},
+    "quarter": {"train.max_seconds": "900", "train.mirror": "true", "train.distortion": "0.5"},
+    "long": {"train.max_seconds": "2700", "train.mirror": "true", "train.distortion": "0.7", "network.width": "128"},
+}
 
 
-def main(archives: str) -> None:
+def main(archives: Path, recipe: str) -> None:
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         root = fresh_clone(folder)
         for number, name in enumerate(("background", "evaluation")):
-            archive = str(Path(archives).resolve() / f"omniglot_images_{name}.zip")
+            archive = str((archives / f"omniglot_images_{name}.zip").resolve())
             measure(root, "metaloom", "data", "add", archive, *(["--only"] if number == 0 else []))
         prepare = measure(root, "dvc", "repro", "prepare")
         print(f"prepare: {prepare.seconds:.1f} s, {prepare.peak}")
-        overrides = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
+        overrides = [word for setting in (COMMON | RECIPES[recipe]).items() for word in ("--set", "=".join(setting))]
+        print(f"metaloom run {' '.join(overrides)}")
         whole = measure(root, "metaloom", "run", *overrides)
         print(whole.output)
         training = json.loads((root / "metrics/training/protonet.json").read_text())
@@ -43,4 +49,8 @@ def main(archives: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archives", type=Path)
+    parser.add_argument("--recipe", choices=RECIPES, default="short")
+    options = parser.parse_args()
+    main(options.archives, options.recipe)

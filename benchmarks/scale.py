@@ -110,7 +110,7 @@ def trainer_of(packed: Dataset, classes: int, steps: int, folder: Path, on_step,
     trainer = Trainer(
         learner=Learner.create("protonet", settings, 1, 28, Normalisation.of(packed.images[:1000])),
         images=torch.from_numpy(packed.images),
-        sampler=EpisodeSampler.of(table, examples, False, torch.device("cpu")),
+        sampler=EpisodeSampler.of(table, examples, 1, torch.device("cpu")),
         validation=EpisodeTable(rows[:, :, :1], rows[:, :, 1:6]),
         settings=settings.train.model_copy(update={"patience": 1000}),
         seed=0,

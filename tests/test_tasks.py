@@ -150,8 +150,8 @@ def test_rotated_classes_are_classes_of_their_own():
 
 def test_the_sampler_knows_the_domain_of_every_class_turned_or_not():
     table = pd.DataFrame({"domain": ["greek", "latin", "greek", "thai"], "first": [0, 5, 9, 14], "count": [5, 4, 5, 5]})
-    sampler = EpisodeSampler.of(table, 5, True, torch.device("cpu"))
+    sampler = EpisodeSampler.of(table, 5, 4, torch.device("cpu"))
     assert sampler.classes == 12
     assert sampler.domains is not None
     assert sampler.domains.tolist() == [0, 0, 1] * 4
-    assert EpisodeSampler.of(table.drop(columns="domain"), 5, True, torch.device("cpu")).domains is None
+    assert EpisodeSampler.of(table.drop(columns="domain"), 5, 4, torch.device("cpu")).domains is None

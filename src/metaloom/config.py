@@ -84,6 +84,8 @@ class TrainSettings(Section):
     n_shot: PositiveInt
     n_query: PositiveInt
     rotations: bool
+    mirror: bool
+    distortion: Annotated[float, Field(ge=0, le=1)]
     max_seconds: PositiveFloat | None
     validate_every: PositiveInt
     patience: PositiveInt
@@ -91,6 +93,16 @@ class TrainSettings(Section):
     processes: PositiveInt
     precision: Literal["float32", "bf16"]
     compile: Literal["auto"] | bool
+
+    @property
+    def quarters(self) -> int:
+        """Quarter turns in which a class is seen."""
+        return 4 if self.rotations else 1
+
+    @property
+    def views(self) -> int:
+        """Training classes that each class is."""
+        return self.quarters * (2 if self.mirror else 1)
 
 
 class MethodSettings(Section):

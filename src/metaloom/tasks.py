@@ -231,41 +231,41 @@ class EpisodeSampler:
         first: first row of each class.
         count: number of items of each class.
         largest: the greatest of them.
-        rotations: how many quarter turns count as further classes: 1 (none) or 4.
+        views: as how many classes each class counts, turned or mirrored.
         domain: number of each class's domain, from 0; None where the class table has no domains.
     """
 
     first: Int[Tensor, "class"]
     count: Int[Tensor, "class"]
     largest: int
-    rotations: int
+    views: int
     domain: Int[Tensor, " class"] | None = None
 
     @classmethod
-    def of(cls, classes: pd.DataFrame, examples: int, rotations: bool, device: torch.device) -> EpisodeSampler:
+    def of(cls, classes: pd.DataFrame, examples: int, views: int, device: torch.device) -> EpisodeSampler:
         """A sampler over the classes that have at least `examples` items."""
         large = classes[classes["count"] >= examples]
         first, count = (torch.tensor(large[name].to_numpy(), device=device) for name in ("first", "count"))
         codes = torch.tensor(pd.factorize(large["domain"])[0], device=device) if "domain" in large else None
-        return cls(first, count, int(large["count"].max()) if len(large) else 0, 4 if rotations else 1, codes)
+        return cls(first, count, int(large["count"].max()) if len(large) else 0, views, codes)
 
     @property
     def classes(self) -> int:
-        """How many there are; class c is class c % len(first) of the table, by c // len(first) quarter turns."""
-        return len(self.first) * self.rotations
+        """How many there are; class c is class c % len(first) of the table, in view c // len(first)."""
+        return len(self.first) * self.views
 
     @property
-    def domains(self) -> Int[Tensor, " turned_class"] | None:
-        """The domain of each of `classes`; a class stays in its domain when it is turned."""
-        return None if self.domain is None else self.domain.repeat(self.rotations)
+    def domains(self) -> Int[Tensor, " viewed_class"] | None:
+        """The domain of each of `classes`; a class stays in its domain in every view."""
+        return None if self.domain is None else self.domain.repeat(self.views)
 
     def sample(
         self, tasks: int, n_way: int, examples: int, generator: torch.Generator | None
     ) -> tuple[Int[Tensor, "task way example"], Int[Tensor, "task way"], Int[Tensor, "task way"]]:
-        """Rows of the drawn items, how many quarter turns each way is rotated by, and which of `classes` it is."""
+        """Rows of the drawn items, the view of each way, and which of `classes` it is."""
         device = self.first.device
         pools = torch.full((tasks,), self.classes, device=device)
         chosen = distinct(n_way, pools, self.classes, SMALL_SPLIT, generator)
-        turns, base = chosen // len(self.first), chosen % len(self.first)
+        views, base = chosen // len(self.first), chosen % len(self.first)
         order = distinct(examples, self.count[base], self.largest, SMALL_CLASS, generator)
-        return self.first[base][..., None] + order, turns, chosen
+        return self.first[base][..., None] + order, views, chosen

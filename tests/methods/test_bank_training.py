@@ -60,7 +60,7 @@ def make_trainer(settings: Settings, folder: Path, domains: list[str], **bank) -
     template = Trainer(
         learner=Learner.create("bank", settings, 1, 28, Normalisation.of(images.numpy())),
         images=images,
-        sampler=EpisodeSampler.of(training, 3, False, torch.device("cpu")),
+        sampler=EpisodeSampler.of(training, 3, 1, torch.device("cpu")),
         validation=EpisodeTable(rows[:, :, :1], rows[:, :, 1:3]),
         settings=settings.train.model_copy(update={"validate_every": 3, "patience": 100}),
         seed=0,

@@ -1,4 +1,4 @@
-"""Where the raw images live, and what of them is in memory."""
+"""Where the raw images live, what of them is in memory, and how training sees them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.ndimage
 import torch
 from test_training import trainer
 
 from metaloom.data.packed import Dataset
-from metaloom.methods.pixels import picked, placed
+from metaloom.methods.pixels import distorted, picked, placed, seen
 
 
 @pytest.fixture
@@ -70,9 +71,48 @@ def test_images_on_the_host_travel_alone():
     assert picked(images, rows, torch.device("cpu"))[0, 1].unique().tolist() == [7]
 
 
-@pytest.mark.parametrize("rotations", [False, True])
-def test_episodes_of_images_on_the_host_are_on_the_device(rotations, tiny_settings, tmp_path):
-    train = tiny_settings.train.model_copy(update={"rotations": rotations})
+@pytest.mark.parametrize("quarters", [1, 4])
+def test_views_are_numpy_s(quarters):
+    images = torch.randint(0, 256, (2, 2 * quarters, 3, 6, 6, 1), dtype=torch.uint8)
+    views = torch.stack([torch.randperm(2 * quarters), torch.randperm(2 * quarters)])
+    got = seen(images, views, quarters)
+    for task, way in np.ndindex(2, 2 * quarters):
+        mirrored, quarter = divmod(int(views[task, way]), quarters)
+        expected = np.rot90(images[task, way].numpy(), quarter, axes=(1, 2))
+        np.testing.assert_array_equal(got[task, way].numpy(), expected[:, :, ::-1] if mirrored else expected)
+
+
+def test_distortions_are_scipy_s():
+    """A smooth picture, away from its edges: the splines of scipy and torch's lines agree there."""
+    rows, columns = np.mgrid[:41, :41]
+    picture = np.sin(rows / 9) + np.cos(columns / 7)
+    chances = torch.rand(3, 6, generator=torch.Generator().manual_seed(0))
+    got = distorted(torch.from_numpy(picture).float().expand(3, 1, 41, 41), chances, 0.8)
+    turn, wider, higher, shear, right, down = (0.8 * (2 * chances.double().numpy() - 1)).T
+    turn, half = np.radians(15 * turn), 20.5
+    for one in range(3):
+        rotation = [[np.cos(turn[one]), -np.sin(turn[one])], [np.sin(turn[one]), np.cos(turn[one])]]
+        of_xy = np.array(rotation) @ [[1.2 ** wider[one], 0.2 * shear[one]], [0, 1.2 ** higher[one]]]
+        of_yx, shift = of_xy[::-1, ::-1], 0.2 * half * np.array([down[one], right[one]])
+        expected = scipy.ndimage.affine_transform(picture, of_yx, 20 - of_yx @ [20, 20] + shift)
+        np.testing.assert_allclose(got[one, 0, 12:29, 12:29], expected[12:29, 12:29], atol=0.01)
+    still = torch.full((1, 6), 0.5)
+    torch.testing.assert_close(distorted(got[:1], still, 1.0), got[:1], rtol=0, atol=1e-5)
+
+
+def test_distortion_leaves_validation_alone(tiny_settings, tmp_path):
+    train = tiny_settings.train.model_copy(update={"distortion": 1.0})
+    made = trainer("protonet", tiny_settings, tmp_path, settings=train)
+    plain = trainer("protonet", tiny_settings, tmp_path)
+    drawn, undistorted = (each.draw(torch.Generator().manual_seed(0)).support_x for each in (made, plain))
+    assert drawn.shape == undistorted.shape and (drawn != undistorted).float().mean() > 0.5
+    answers = [each.learner.answer(each.images, each.validation) for each in (made, plain)]
+    torch.testing.assert_close(*answers, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("changed", [{}, {"rotations": True, "mirror": True, "distortion": 0.5}])
+def test_episodes_of_images_on_the_host_are_on_the_device(changed, tiny_settings, tmp_path):
+    train = tiny_settings.train.model_copy(update=changed)
     made = trainer("protonet", tiny_settings, tmp_path, settings=train)
     learner = replace(made.learner, params=made.learner.params.to("meta"))
     episodes = replace(made, learner=learner).draw(torch.Generator())

@@ -11,7 +11,7 @@ import torch
 from metaloom.errors import MetaloomError
 from metaloom.methods import METHOD_CLASSES, Learner, champion
 from metaloom.methods.learner import Normalisation
-from metaloom.methods.training import State, Trainer, scores, turned
+from metaloom.methods.training import State, Trainer, scores
 from metaloom.tasks import EpisodeSampler, EpisodeTable
 
 CLASSES, COUNT = 12, 6
@@ -31,7 +31,7 @@ def trainer(name: str, tiny, folder: Path, **changes) -> Trainer:
     made = Trainer(
         learner=Learner.create(name, tiny, 1, 28, Normalisation.of(images)),
         images=torch.from_numpy(images),
-        sampler=EpisodeSampler.of(classes, 3, tiny.train.rotations, torch.device("cpu")),
+        sampler=EpisodeSampler.of(classes, 3, tiny.train.views, torch.device("cpu")),
         validation=EpisodeTable(rows[:, :, :1], rows[:, :, 1:3]),
         settings=tiny.train.model_copy(update={"validate_every": 4, "patience": 100}),
         seed=0,
@@ -142,22 +142,12 @@ def test_too_many_ways(short, tmp_path):
 
 
 def test_drawing_episodes_stays_on_the_device(short, tmp_path):
-    train = short.train.model_copy(update={"rotations": True})
+    train = short.train.model_copy(update={"rotations": True, "mirror": True, "distortion": 1.0})
     made = trainer("protonet", short, tmp_path, settings=train)
     sampler = replace(made.sampler, first=made.sampler.first.to("meta"), count=made.sampler.count.to("meta"))
     learner = replace(made.learner, params=made.learner.params.to("meta"))
     episodes = replace(made, learner=learner, images=made.images.to("meta"), sampler=sampler).draw(None)
     assert all(getattr(episodes, name).is_meta for name in ("support_x", "support_y", "query_x", "query_y"))
-
-
-def test_turned_images_are_numpy_s():
-    images = torch.randint(0, 256, (2, 4, 3, 6, 6, 1), dtype=torch.uint8)
-    turns = torch.tensor([[0, 1, 2, 3], [3, 3, 0, 1]])
-    got = turned(images, turns)
-    for task in range(2):
-        for way in range(4):
-            expected = np.rot90(images[task, way].numpy(), int(turns[task, way]), axes=(1, 2))
-            np.testing.assert_array_equal(got[task, way].numpy(), expected)
 
 
 def test_scores_by_hand():

@@ -27,7 +27,7 @@ def with_domains(made, heads: str):
     table = pd.DataFrame({"domain": domains, "first": np.arange(CLASSES) * COUNT, "count": COUNT})
     method = made.learner.method
     method.settings = method.settings.model_copy(update={"heads": heads})
-    return replace(made, sampler=EpisodeSampler.of(table, 3, False, torch.device("cpu")))
+    return replace(made, sampler=EpisodeSampler.of(table, 3, 1, torch.device("cpu")))
 
 
 def test_the_class_heads_are_trained_and_left_out_of_what_is_kept(brief, tmp_path):
@@ -61,7 +61,7 @@ def test_episodes_say_which_classes_they_show(brief, tmp_path):
         learner=replace(made.learner, normalisation=Normalisation((0.0,), (1.0,))),
         settings=made.settings.model_copy(update={"rotations": True}),
     )
-    made = replace(made, sampler=replace(made.sampler, rotations=4))
+    made = replace(made, sampler=replace(made.sampler, views=4))
     episodes = made.draw(torch.Generator().manual_seed(0))
     assert episodes.classes is not None
     assert episodes.domains is not None

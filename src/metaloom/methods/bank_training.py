@@ -132,7 +132,7 @@ class BankTrainer:
         plans = []
         for domains in found:
             classes = training[training["domain"].isin(domains)]
-            usable = int(large["domain"].isin(domains).sum()) * (4 if self.template.settings.rotations else 1)
+            usable = int(large["domain"].isin(domains).sum()) * self.template.settings.views
             self._check(domains, usable)
             normalisation = Normalisation.of(images[spread_rows(classes, SAMPLE)].cpu().numpy())
             learner = replace(self.template.learner, normalisation=normalisation)
@@ -175,7 +175,7 @@ class BankTrainer:
         trainer = replace(
             template,
             learner=plan.learner,
-            sampler=EpisodeSampler.of(plan.classes, template.examples, template.settings.rotations, device),
+            sampler=EpisodeSampler.of(plan.classes, template.examples, template.settings.views, device),
             checkpoint=self._checkpoints / f"{plan.fingerprint}.safetensors",
             fingerprint=plan.fingerprint,
             on_step=lambda step, loss: template.on_step((index * steps + step) // networks, loss),

@@ -24,7 +24,7 @@ from metaloom.io import atomic_file
 from metaloom.methods.acceleration import Loss, loss_of, precision_of
 from metaloom.methods.base import Episodes, Params
 from metaloom.methods.learner import Learner
-from metaloom.methods.pixels import picked, turned
+from metaloom.methods.pixels import distorted, picked, seen
 from metaloom.methods.ranks import ALONE, Ranks, check_shares
 from metaloom.tasks import EpisodeSampler, EpisodeTable
 
@@ -208,10 +208,16 @@ class Trainer:
         """This process's share of one meta-batch of training episodes, on the device."""
         method, shots = self.learner.method.settings, self.settings.n_shot
         drawn = self.sampler.sample(method.tasks_per_step, method.n_way, self.examples, generator)
-        rows, turns, classes = self.ranks.share(*drawn)
+        if self.settings.distortion:
+            drawn += (torch.rand(*drawn[0].shape, 6, generator=generator, device=drawn[0].device),)
+        rows, *shared = self.ranks.share(*drawn)
         images = picked(self.images, rows, self.learner.device)
-        turns, classes = turns.to(self.learner.device), classes.to(self.learner.device)
-        x = self.learner.normalisation(turned(images, turns) if self.settings.rotations else images)
+        views, classes, *chances = (each.to(self.learner.device) for each in shared)
+        if self.settings.views > 1:
+            images = seen(images, views, self.settings.quarters)
+        x = self.learner.normalisation(images)
+        if chances:
+            x = distorted(x, chances[0], self.settings.distortion)
         way = torch.arange(method.n_way, device=x.device)
         return Episodes(
             support_x=x[:, :, :shots].flatten(1, 2),

@@ -49,19 +49,19 @@ def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> No
         check_processes(processes, device)
         return launch("metaloom.stages.train", [method, dataset, splits, model, metrics], processes)
     with Ranks.joined(device) as ranks:
-        packed, training = Dataset.load(dataset), _training_classes(splits)
+        packed, training = Dataset.load(dataset), training_classes(splits)
         trainer = replace(
-            _trainer(method, settings, packed, training, dataset, splits, device),
+            trainer_of(method, settings, packed, training, dataset, splits, device),
             ranks=ranks,
             on_step=lambda step, loss: packed.let_go(),  # half a millisecond, with reading the next ones again
         )
         if ranks.first:
             _train(trainer, training, settings, model, metrics)
         else:
-            _of_method(trainer, training, model).run()
+            of_method(trainer, training, model).run()
 
 
-def _trainer(
+def trainer_of(
     method: str,
     settings: Settings,
     packed: Dataset,
@@ -76,7 +76,7 @@ def _trainer(
     return Trainer(
         learner=learner,
         images=images,
-        sampler=EpisodeSampler.of(training, examples, settings.train.rotations, images.device),
+        sampler=EpisodeSampler.of(training, examples, settings.train.views, images.device),
         validation=load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on],
         settings=settings.train,
         seed=settings.seed,
@@ -85,7 +85,7 @@ def _trainer(
     )
 
 
-def _training_classes(splits: str) -> pd.DataFrame:
+def training_classes(splits: str) -> pd.DataFrame:
     path = Path(splits) / "classes.parquet"
     if not path.is_file():
         raise MetaloomError(f"{path} not found: `dvc repro split` makes it")
@@ -93,7 +93,7 @@ def _training_classes(splits: str) -> pd.DataFrame:
     return classes[classes["split"] == "train"]
 
 
-def _of_method(trainer: Trainer, training: pd.DataFrame, model: str) -> Trainer | BankTrainer:
+def of_method(trainer: Trainer, training: pd.DataFrame, model: str) -> Trainer | BankTrainer:
     """A bank trains several networks, and takes over what it can from the model that is there."""
     return BankTrainer(trainer, training, Path(model)) if trainer.learner.name == "bank" else trainer
 
@@ -111,7 +111,7 @@ def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, model: 
         with explained_out_of_memory(
             f"lower {method}.tasks_per_step, {method}.n_way or train.n_query, or network.width, in params.yaml"
         ):
-            state = _of_method(shown, training, model).run()
+            state = of_method(shown, training, model).run()
         live.end()
         summary = _summary(state, settings)
         trained = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.best)
@@ -123,7 +123,7 @@ def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, model: 
         write_json(folder / "metrics.json", summary)
         (folder / "curves" / "metrics.json").unlink(missing_ok=True)
     write_json(metrics, summary | _speed(state, settings, method, trainer.ranks.count))
-    _of_method(trainer, training, model).discard_checkpoint()
+    of_method(trainer, training, model).discard_checkpoint()
     best = summary["validation"]
     say(
         f"{method}: {best['accuracy']:.1%} ± {best['ci95']:.1%} on validation {best['setting']}, "
