@@ -50,6 +50,15 @@ def test_single_task_learners_learn_from_the_support_alone(name, tiny_settings, 
     np.testing.assert_allclose(rows["nll"], again["nll"], rtol=1e-4)
 
 
+def test_beside_a_bank_scratch_is_one_network_of_it(tiny_settings, learner, images, tables):
+    bank = Learner.create("bank", tiny_settings, 1, 28, learner.normalisation)
+    one, of_bank = (
+        single_task_scores("scratch", tiny_settings.evaluate, each, images, tables, jobs=1) for each in (learner, bank)
+    )
+    assert bank.method.network.one == learner.method.network
+    np.testing.assert_allclose(of_bank["nll"], one["nll"], rtol=1e-4)
+
+
 def test_logistic_is_scikit_learn_s(tiny_settings, learner, images, tables):
     rows = single_task_scores("logistic", tiny_settings.evaluate, learner, images, tables, jobs=1)
     table = tables["3w2s"]

@@ -57,7 +57,7 @@ def single_task_scores(
         jobs: processes, each with one thread.
     """
     limit = getattr(settings, name).episodes
-    network, normalisation = learner.method.network, learner.normalisation
+    network, normalisation = learner.method.network.one, learner.normalisation
     tables = {setting: table.first(limit) for setting, table in tables.items()}
     jobs_to_do = [(setting, episode) for setting, table in tables.items() for episode in range(len(table))]
     work = (

@@ -38,6 +38,10 @@ class BankNetwork(Network):
     def embed(self) -> int:
         return self.members * self.member.embed
 
+    @property
+    def one(self) -> Network:
+        return self.member
+
     def threads(self, device: torch.device) -> AbstractContextManager[None]:
         return self.member.threads(device)
 

@@ -39,6 +39,11 @@ class Network(ABC):
     def embed(self) -> int:
         """Length of an embedding."""
 
+    @property
+    def one(self) -> Network:
+        """A single network of this shape."""
+        return self
+
     def threads(self, device: torch.device) -> AbstractContextManager[None]:
         """Within it, the processor's threads are where this network needs them most."""
         return nullcontext()
