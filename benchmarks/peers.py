@@ -27,7 +27,10 @@ class Absent(Exception):
 
 
 def torch_network(weights: dict[str, Tensor], norm: str, groups: int, ways: int | None) -> nn.Sequential:
-    """conv → norm → ReLU → 2×2 max-pool, four times, with our weights; `ways` adds a linear head of equal rows."""
+    """conv → norm → ReLU → 2×2 max-pool, four times, with our weights; `ways` adds a linear head that starts at zero.
+
+    For images of 16 to 31 pixels a side, whose last maps are a single pixel.
+    """
     layers: list[nn.Module] = []
     for block in range(4):
         kernel = weights[f"{block}.conv"]
@@ -42,16 +45,15 @@ def torch_network(weights: dict[str, Tensor], norm: str, groups: int, ways: int 
             normalise.bias.copy_(weights[f"{block}.shift"])
     layers.append(nn.Flatten())
     if ways is not None:
-        head = nn.Linear(len(weights["head"]), ways)
-        with torch.no_grad():
-            head.weight.copy_(weights["head"].expand(ways, -1))
-            head.bias.zero_()
+        head = nn.Linear(len(weights["3.conv"]), ways)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
         layers.append(head)
     return nn.Sequential(*layers).to(weights["0.conv"].dtype)
 
 
 def gradients_of(network: nn.Sequential) -> dict[str, Tensor]:
-    """Under our names; the rows of the head are one vector for us, so their gradients add up."""
+    """Under our names; the head's start is no weight of ours."""
     named = {}
     for block in range(4):
         conv, norm = network[4 * block], network[4 * block + 1]
@@ -60,8 +62,6 @@ def gradients_of(network: nn.Sequential) -> dict[str, Tensor]:
             f"{block}.scale": norm.weight.grad,
             f"{block}.shift": norm.bias.grad,
         }
-    if isinstance(network[-1], nn.Linear):
-        named["head"] = network[-1].weight.grad.sum(dim=0)
     return named
 
 

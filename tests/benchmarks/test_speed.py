@@ -24,7 +24,7 @@ def modules(repo, monkeypatch):
 @pytest.mark.parametrize("first_order", [False, True])
 def test_multiply_adds_are_those_that_torch_counts(modules, first_order, steps):
     arithmetic, peers = modules
-    weights = {"head": torch.randn(WIDTH)}
+    weights = {}
     for block in range(4):
         weights[f"{block}.conv"] = torch.randn(WIDTH, 1 if block == 0 else WIDTH, 3, 3)
         weights |= {f"{block}.scale": torch.ones(WIDTH), f"{block}.shift": torch.zeros(WIDTH)}

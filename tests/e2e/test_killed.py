@@ -15,6 +15,8 @@ import pytest
 import yaml
 from projects import environment, hashes, lasting, locked_stages, metaloom, run_here, stage_command
 
+pytestmark = pytest.mark.slow
+
 
 def kill_when(root: Path, stage: str, arguments: list[str], moment: float | Path) -> None:
     """Start a stage and SIGKILL it after so many seconds, or as soon as a file is there."""
@@ -115,7 +117,6 @@ RUN_MOMENTS = [  # stage to run anew, line to wait for, seconds after it
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "line", "seconds"), RUN_MOMENTS)
 def test_a_run_killed_with_all_its_processes_and_run_again_ends_the_same(copied, stage, line, seconds):
     expected = lasting(copied)

@@ -5,15 +5,17 @@ The CPU's kernels against torch's layers, and tasks one after the other against 
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
 import metaloom.networks.conv4 as conv4
 import metaloom.networks.layers as layers
 from metaloom.networks import Conv4
-from metaloom.networks.cpu import Activation, Convolution, kernels, parts
+from metaloom.networks.cpu import Activation, Convolution, blas, kernels, parts
 from metaloom.networks.cpu.second_order import PoolAndSum
 
 WIDTH = 16
@@ -147,6 +149,26 @@ def test_second_derivatives_by_finite_differences_in_any_layout(layout):
     ):
         assert torch.autograd.gradcheck(function.apply, inputs, fast_mode=True)
         assert torch.autograd.gradgradcheck(function.apply, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_matrix_product_is_torch_s_or_scipy_s(there, monkeypatch, tmp_path):
+    if not there:
+        monkeypatch.setattr(torch, "__file__", str(tmp_path / "__init__.py"))
+    a, b, c = torch.randn(3, 5, 4).double().numpy(), torch.randn(3, 4, 2).double().numpy(), np.empty((3, 5, 2))
+    product = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(blas._address("dgemm"))
+    no, sizes, factors = ctypes.c_char(b"N"), (ctypes.c_int * 3)(2, 5, 4), (ctypes.c_double * 2)(1, 0)
+    n, m, k = (ctypes.addressof(sizes) + 4 * i for i in range(3))
+    one, zero = (ctypes.addressof(factors) + 8 * i for i in range(2))
+    for i in range(3):
+        letter = ctypes.addressof(no)
+        product(letter, letter, n, m, k, one, b[i].ctypes.data, n, a[i].ctypes.data, k, zero, c[i].ctypes.data, n)
+    np.testing.assert_allclose(c, a @ b, atol=1e-12)
+    blas.multiply(a, b, c, 4)
+    np.testing.assert_allclose(c[:, :4], a[:, :4] @ b, atol=1e-12)
+    sums = np.ones((3, 4, 2))
+    blas.add_products(a, c, sums, 5)
+    np.testing.assert_allclose(sums, 1 + a.transpose(0, 2, 1) @ c, atol=1e-12)
 
 
 def test_what_the_kernels_are_not_for(monkeypatch):
