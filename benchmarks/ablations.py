@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 import yaml
 from joblib import Parallel, delayed
-from measure import fresh_clone, machine, measure
+from measure import add_omniglot, fresh_clone, machine, measure
 from similarity import SimilaritySampler, mean_similarity, similarities
 
 from metaloom.config import Settings, load_settings
@@ -30,7 +30,7 @@ from metaloom.data.packed import Dataset
 from metaloom.device import keep_freed_memory
 from metaloom.methods import Learner
 from metaloom.methods.bank_training import BankState
-from metaloom.methods.training import scores
+from metaloom.methods.training import accuracy_and_nll
 from metaloom.stages.train import of_method, trainer_of, training_classes
 from metaloom.tasks import load_episodes
 from metaloom.versioning import version_dataset
@@ -96,7 +96,7 @@ def measured(row: Row, root: Path, steps: int) -> dict[str, Any]:
         state = of_method(trainer, training, folder).run()
     learner = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.best)
     found = {"row": row, "seconds": state.seconds, **_accuracies(learner, torch.from_numpy(packed.images))}
-    if row.similar is not None or row.claim == "classes of a task":
+    if row.claim == "classes of a task":
         found["similarity"] = mean_similarity(trainer.sampler, similarities(packed, training))
     return found
 
@@ -131,9 +131,8 @@ def _shared_out(row: Row, settings: Settings, packed: Dataset, training: pd.Data
 def _accuracies(learner: Learner, images: torch.Tensor) -> dict[str, str]:
     found = {}
     for setting, table in load_episodes("artifacts/splits", "test", list(TEST)).items():
-        accuracy, _ = scores(learner.answer(images, table), table)
-        half = 1.96 * float(accuracy.std(correction=1)) / len(accuracy) ** 0.5
-        found[setting] = f"{accuracy.mean():.1%} ± {half:.1%}"
+        about = accuracy_and_nll(learner, images, table)
+        found[setting] = f"{about['accuracy']:.1%} ± {about['ci95']:.1%}"
     return found
 
 
@@ -145,9 +144,7 @@ def prepared(folder: str, archives: Path | None) -> Path:
         version_dataset(root)
     else:
         changes["split"] = {"test": ["images_evaluation/*"]}
-        for number, name in enumerate(("background", "evaluation")):
-            archive = str((archives / f"omniglot_images_{name}.zip").resolve())
-            measure(root, "metaloom", "data", "add", archive, *(["--only"] if number == 0 else []))
+        add_omniglot(root, archives)
     params = yaml.safe_load((root / "params.yaml").read_text())
     for section, values in changes.items():
         params[section] |= values

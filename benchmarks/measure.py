@@ -84,6 +84,13 @@ def fresh_clone(folder: str) -> Path:
     return root
 
 
+def add_omniglot(root: Path, archives: Path) -> None:
+    """Both archives as the data of a clone: images_background/* and images_evaluation/* are its domains."""
+    for name, only in (("background", ["--only"]), ("evaluation", [])):
+        archive = str((archives / f"omniglot_images_{name}.zip").resolve())
+        measure(root, "metaloom", "data", "add", archive, *only)
+
+
 def machine() -> str:
     import torch
 

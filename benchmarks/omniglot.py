@@ -10,7 +10,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from measure import fresh_clone, machine, measure
+from measure import add_omniglot, fresh_clone, machine, measure
 
 COMMON = {
     "methods": "[protonet]",
@@ -34,9 +34,7 @@ def main(archives: Path, recipe: str) -> None:
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         root = fresh_clone(folder)
-        for number, name in enumerate(("background", "evaluation")):
-            archive = str((archives / f"omniglot_images_{name}.zip").resolve())
-            measure(root, "metaloom", "data", "add", archive, *(["--only"] if number == 0 else []))
+        add_omniglot(root, archives)
         prepare = measure(root, "dvc", "repro", "prepare")
         print(f"prepare: {prepare.seconds:.1f} s, {prepare.peak}")
         overrides = [word for setting in (COMMON | RECIPES[recipe]).items() for word in ("--set", "=".join(setting))]

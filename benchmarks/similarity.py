@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -22,10 +23,8 @@ def similarities(packed: Dataset, training: pd.DataFrame) -> Float[Tensor, "clas
     names = [f"{index:05}" for index in range(len(training))]
     described = describe_domains(torch.from_numpy(packed.images), training.assign(domain=names))
     means = torch.from_numpy(np.stack([described[name] for name in names]))
-    return (
-        torch.nn.functional.normalize(means - means.mean(dim=0))
-        @ torch.nn.functional.normalize(means - means.mean(dim=0)).mT
-    )
+    directions = F.normalize(means - means.mean(dim=0))
+    return directions @ directions.mT
 
 
 @dataclass(frozen=True)
