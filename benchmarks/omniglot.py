@@ -14,10 +14,17 @@ from measure import add_omniglot, fresh_clone, machine, measure
 
 COMMON = {
     "methods": "[protonet]",
+    "split.validation": "0.1",
     "split.test": "[images_evaluation/*]",
+    "train.n_query": "2",
     "train.rotations": "true",
-    "protonet.steps": "100000",
+    "train.mirror": "true",
+    "train.distortion": "0.4",
+    "train.select_on": "20w1s",
     "train.validate_every": "200",
+    "train.patience": "1000",
+    "protonet.steps": "100000",
+    "protonet.temperature": "learned",
     "episodes.test": "1000",
     "evaluate.scratch.episodes": "2",
     "evaluate.logistic.episodes": "100",
@@ -25,8 +32,8 @@ COMMON = {
 RECIPES = {  # what differs; train.max_seconds is the budget
     "minute": {"train.max_seconds": "60"},
     "short": {"train.max_seconds": "330"},
-    "quarter": {"train.max_seconds": "900", "train.mirror": "true", "train.distortion": "0.5"},
-    "long": {"train.max_seconds": "2700", "train.mirror": "true", "train.distortion": "0.7", "network.width": "128"},
+    "quarter": {"train.max_seconds": "900", "network.width": "128"},
+    "long": {"train.max_seconds": "2700", "network.width": "128"},
 }
 
 

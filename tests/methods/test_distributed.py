@@ -29,7 +29,7 @@ SHORT = {f"{name}.{key}": value for name in METHODS for key, value in {"steps": 
 
 
 def settings_of() -> Settings:
-    return load_settings(REPO / "params.yaml", TINY | SHORT | {"protonet.n_way": 5})
+    return load_settings(REPO / "params.yaml", TINY | SHORT | {"protonet.n_way": 5, "protonet.norm": "batch"})
 
 
 # --- what runs in each of the processes
