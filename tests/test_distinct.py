@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chi2
 
 from metaloom.distinct import distinct
-from metaloom.tasks import EpisodeSampler
+from metaloom.sampler import EpisodeSampler
 
 LARGE = 40  # more than 16 times 2: with `small` 0 it is not put in order
 

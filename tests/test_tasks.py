@@ -3,11 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from metaloom.config import EpisodeSettings, SplitSettings
 from metaloom.errors import MetaloomError
-from metaloom.tasks import EpisodeSampler, assign_splits, class_table, draw_fixed_episodes, load_episodes
+from metaloom.tasks import assign_splits, class_table, draw_fixed_episodes, load_episodes
 
 
 def a_class_table(domains: int = 8, classes: int = 6, count: int = 10) -> pd.DataFrame:
@@ -123,35 +122,3 @@ def test_a_setting_that_the_split_cannot_serve(changes, message):
 def test_load_episodes_says_what_is_missing(tmp_path):
     with pytest.raises(MetaloomError, match="dvc repro split"):
         load_episodes(tmp_path, "test", [])
-
-
-def test_sampler_draws_every_item_and_only_of_its_class():
-    first, count = torch.tensor([0, 5, 12]), torch.tensor([5, 7, 6])
-    sampler = EpisodeSampler(first, count, 7, 1)
-    rows, turns, classes = sampler.sample(400, 2, 4, torch.Generator().manual_seed(0))
-    assert rows.shape == (400, 2, 4)
-    assert not turns.any()
-    bounds = torch.tensor([0, 5, 12, 18])
-    of_way = torch.bucketize(rows, bounds, right=True) - 1
-    assert (of_way == of_way[..., :1]).all()
-    assert (of_way[:, 0, 0] != of_way[:, 1, 0]).all()
-    assert torch.equal(of_way[..., 0], classes)
-    assert all(len(example.unique()) == 4 for example in rows.flatten(0, 1))
-    assert set(rows.flatten().tolist()) == set(range(18))
-
-
-def test_rotated_classes_are_classes_of_their_own():
-    sampler = EpisodeSampler(torch.tensor([0]), torch.tensor([5]), 5, 4)
-    rows, turns, classes = sampler.sample(1, 4, 5, torch.Generator().manual_seed(0))
-    assert sorted(turns[0].tolist()) == [0, 1, 2, 3]
-    assert torch.equal(classes, turns)
-    assert rows.max() < 5
-
-
-def test_the_sampler_knows_the_domain_of_every_class_turned_or_not():
-    table = pd.DataFrame({"domain": ["greek", "latin", "greek", "thai"], "first": [0, 5, 9, 14], "count": [5, 4, 5, 5]})
-    sampler = EpisodeSampler.of(table, 5, 4, torch.device("cpu"))
-    assert sampler.classes == 12
-    assert sampler.domains is not None
-    assert sampler.domains.tolist() == [0, 0, 1] * 4
-    assert EpisodeSampler.of(table.drop(columns="domain"), 5, 4, torch.device("cpu")).domains is None

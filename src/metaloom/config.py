@@ -85,6 +85,7 @@ class TrainSettings(Section):
     n_query: PositiveInt
     rotations: bool
     mirror: bool
+    within_domain: Annotated[float, Field(ge=0, le=1)]
     distortion: Annotated[float, Field(ge=0, le=1)]
     max_seconds: PositiveFloat | None
     validate_every: PositiveInt

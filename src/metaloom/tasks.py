@@ -1,4 +1,4 @@
-"""Class splits, episodes drawn while training, and the fixed episodes that every learner answers."""
+"""Class splits, and the fixed episodes that every learner answers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Int
-from torch import Tensor
 
 from metaloom.config import DOMAIN_SUFFIX, SPLITS, Domains, EpisodeSettings, Setting, SplitSettings
-from metaloom.distinct import distinct
 from metaloom.errors import MetaloomError
-
-SMALL_SPLIT, SMALL_CLASS = 4096, 512  # classes, examples of a class: up to here all are put in random order
 
 
 def class_table(items: pd.DataFrame) -> pd.DataFrame:
@@ -221,51 +216,3 @@ def _table(long: pd.DataFrame) -> EpisodeTable:
         for role in ("support", "query")
     )
     return EpisodeTable(support, query)
-
-
-@dataclass(frozen=True)
-class EpisodeSampler:
-    """Draws training episodes on the device, in a time that their number of classes and examples do not change.
-
-    Args:
-        first: first row of each class.
-        count: number of items of each class.
-        largest: the greatest of them.
-        views: as how many classes each class counts, turned or mirrored.
-        domain: number of each class's domain, from 0; None where the class table has no domains.
-    """
-
-    first: Int[Tensor, "class"]
-    count: Int[Tensor, "class"]
-    largest: int
-    views: int
-    domain: Int[Tensor, " class"] | None = None
-
-    @classmethod
-    def of(cls, classes: pd.DataFrame, examples: int, views: int, device: torch.device) -> EpisodeSampler:
-        """A sampler over the classes that have at least `examples` items."""
-        large = classes[classes["count"] >= examples]
-        first, count = (torch.tensor(large[name].to_numpy(), device=device) for name in ("first", "count"))
-        codes = torch.tensor(pd.factorize(large["domain"])[0], device=device) if "domain" in large else None
-        return cls(first, count, int(large["count"].max()) if len(large) else 0, views, codes)
-
-    @property
-    def classes(self) -> int:
-        """How many there are; class c is class c % len(first) of the table, in view c // len(first)."""
-        return len(self.first) * self.views
-
-    @property
-    def domains(self) -> Int[Tensor, " viewed_class"] | None:
-        """The domain of each of `classes`; a class stays in its domain in every view."""
-        return None if self.domain is None else self.domain.repeat(self.views)
-
-    def sample(
-        self, tasks: int, n_way: int, examples: int, generator: torch.Generator | None
-    ) -> tuple[Int[Tensor, "task way example"], Int[Tensor, "task way"], Int[Tensor, "task way"]]:
-        """Rows of the drawn items, the view of each way, and which of `classes` it is."""
-        device = self.first.device
-        pools = torch.full((tasks,), self.classes, device=device)
-        chosen = distinct(n_way, pools, self.classes, SMALL_SPLIT, generator)
-        views, base = chosen // len(self.first), chosen % len(self.first)
-        order = distinct(examples, self.count[base], self.largest, SMALL_CLASS, generator)
-        return self.first[base][..., None] + order, views, chosen

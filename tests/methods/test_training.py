@@ -12,7 +12,8 @@ from metaloom.errors import MetaloomError
 from metaloom.methods import METHOD_CLASSES, Learner, champion
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.training import State, Trainer, scores
-from metaloom.tasks import EpisodeSampler, EpisodeTable
+from metaloom.sampler import EpisodeSampler
+from metaloom.tasks import EpisodeTable
 
 CLASSES, COUNT = 12, 6
 

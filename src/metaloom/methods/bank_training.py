@@ -26,7 +26,7 @@ from metaloom.methods.learner import Learner, Normalisation
 from metaloom.methods.training import Trainer, accuracy_and_nll, code_hash
 from metaloom.methods.windows import describe_domains, spread_rows, windows
 from metaloom.progress import say
-from metaloom.tasks import EpisodeSampler
+from metaloom.sampler import EpisodeSampler
 
 SAMPLE = 2_000  # images of a window that its normalisation and its place are measured on, at most
 
@@ -175,7 +175,9 @@ class BankTrainer:
         trainer = replace(
             template,
             learner=plan.learner,
-            sampler=EpisodeSampler.of(plan.classes, template.examples, template.settings.views, device),
+            sampler=EpisodeSampler.of(
+                plan.classes, template.examples, template.settings.views, device, template.settings.within_domain
+            ),
             checkpoint=self._checkpoints / f"{plan.fingerprint}.safetensors",
             fingerprint=plan.fingerprint,
             on_step=lambda step, loss: template.on_step((index * steps + step) // networks, loss),

@@ -26,7 +26,8 @@ from metaloom.methods.base import Episodes, Params
 from metaloom.methods.learner import Learner
 from metaloom.methods.pixels import distorted, picked, seen
 from metaloom.methods.ranks import ALONE, Ranks, check_shares
-from metaloom.tasks import EpisodeSampler, EpisodeTable
+from metaloom.sampler import EpisodeSampler
+from metaloom.tasks import EpisodeTable
 
 WARM_UP = 20  # steps over which the learning rate rises
 
@@ -314,5 +315,5 @@ def _params(tensors: dict[str, Tensor], prefix: str) -> Params:
 def code_hash() -> str:
     """Of the code that a network depends on: a developer's change need not change the version number."""
     root = Path(__file__).parents[1]
-    files = sorted([*root.glob("methods/*.py"), *root.glob("networks/**/*.py"), root / "tasks.py"])
+    files = sorted([*root.glob("methods/*.py"), *root.glob("networks/**/*.py"), root / "sampler.py", root / "tasks.py"])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

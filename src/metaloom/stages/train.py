@@ -29,8 +29,9 @@ from metaloom.methods.ranks import Ranks, check_processes, check_shares, launche
 from metaloom.methods.selection import choose_beta, wants_beta
 from metaloom.methods.training import State, Trainer, code_hash
 from metaloom.progress import bar, say
+from metaloom.sampler import EpisodeSampler
 from metaloom.stages import run_stage
-from metaloom.tasks import EpisodeSampler, load_episodes
+from metaloom.tasks import load_episodes
 
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
 COMPILED = Path(".metaloom/compiled")  # what train.compile has made, kept between runs
@@ -76,7 +77,9 @@ def trainer_of(
     return Trainer(
         learner=learner,
         images=images,
-        sampler=EpisodeSampler.of(training, examples, settings.train.views, images.device),
+        sampler=EpisodeSampler.of(
+            training, examples, settings.train.views, images.device, settings.train.within_domain
+        ),
         validation=load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on],
         settings=settings.train,
         seed=settings.seed,
