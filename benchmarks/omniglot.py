@@ -20,6 +20,7 @@ COMMON = {
     "train.rotations": "true",
     "train.mirror": "true",
     "train.distortion": "0.4",
+    "train.within_domain": "1.0",
     "train.select_on": "20w1s",
     "train.validate_every": "200",
     "train.patience": "1000",

@@ -50,16 +50,25 @@ def make_task(make_learner: Callable[[str], Learner], pictures: np.ndarray) -> C
 
 
 @pytest.fixture(scope="session")
-def model(make_learner: Callable[[str], Learner], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder as the train stage writes it."""
+def save_model() -> Callable[[Learner, Path], Path]:
+    """`save_model(learner, folder)`: a model folder as the train stage writes it."""
+
+    def save(learner: Learner, folder: Path) -> Path:
+        folder.mkdir(parents=True)
+        learner.save(folder)
+        write_json(folder / "metrics.json", {"validation": VALIDATION, "best_step": 1, "steps": 1})
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def model(
+    make_learner: Callable[[str], Learner],
+    save_model: Callable[[Learner, Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     return save_model(make_learner("protonet"), tmp_path_factory.mktemp("models") / "protonet")
-
-
-def save_model(learner: Learner, folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    learner.save(folder)
-    write_json(folder / "metrics.json", {"validation": VALIDATION, "best_step": 1, "steps": 1})
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ import torch
 from metaloom.data.resize import resize, resize_matrix
 from metaloom.errors import MetaloomError
 from metaloom.handoff.graph import _resize_matrix, resized, to_onnx
+from metaloom.handoff.own_task import adapt_to_folder
+from metaloom.handoff.verify import verify
 from metaloom.methods import Head
 from metaloom.methods.learner import AdaptedTask
 
@@ -56,14 +58,24 @@ def test_what_all_classes_share_costs_no_precision(make_task: MakeTask, pictures
     weight, bias = task.model.head
     head = Head(weight + 1000 * torch.rand(weight.shape[1], generator=torch.Generator().manual_seed(0)), bias + 9)
     task = replace(task, model=replace(task.model, head=head))
-    weights, statistics = (
-        {k: v.double() for k, v in group.items()} for group in (task.model.weights, task.model.statistics)
-    )
-    x = task.normalisation(torch.as_tensor(pictures)).double()
-    embedding, _ = task.model.network(weights, x, statistics)
-    exact = torch.nn.functional.linear(embedding, *(part.double() for part in head)).softmax(dim=1).numpy()
+    exact = replace(task, model=task.model.double()).predict_proba(pictures)
     assert np.abs(task.predict_proba(pictures) - exact).max() > 5e-5  # so there is something to lose
     np.testing.assert_allclose(answer(to_onnx(task, 18, 9, ABOUT), pictures), exact, atol=3e-6, rtol=0)
+
+
+def test_a_model_that_rounds_much_still_verifies(
+    make_learner, save_model, pictures: np.ndarray, shapes, tiny_settings, tmp_path
+):
+    """Its golden samples are exact: what float32 loses in torch is not held against the graph."""
+    learner = make_learner("protonet")
+    weights = learner.params.weights
+    far = replace(learner, params=replace(learner.params, weights=weights | {"3.shift": weights["3.shift"] + 100}))
+    task = far.adapt(pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
+    exact = replace(task, model=task.model.double()).predict_proba(pictures)
+    assert np.abs(task.predict_proba(pictures) - exact).max() > 2e-4
+    model = save_model(far, tmp_path / "model")
+    adapt_to_folder(shapes / "domain0", tmp_path / "bundle", model, tiny_settings, lambda done, text: None)
+    assert not verify(tmp_path / "bundle").problems
 
 
 SQUARES = [(28, 28), (105, 105), (1, 1)]

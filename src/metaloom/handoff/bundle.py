@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,13 +149,14 @@ def _about(labels: list[str], metadata: dict[str, Any]) -> dict[str, str]:
 def _write_samples(
     folder: Path, task: AdaptedTask, examples: UInt8[np.ndarray, "example height width channel"], size: int
 ) -> None:
-    """Golden samples; what is expected comes from torch and metaloom.data.resize, not from the graph."""
+    """Golden samples; what is expected comes from torch in float64 and metaloom.data.resize, not from the graph."""
     folder.mkdir()
+    exact = replace(task, model=task.model.double())
     doubled = examples[:2].repeat(2, axis=1).repeat(3, axis=2)
     samples = {"examples": examples, "not_square": doubled[:, 1:, :-5], "one_pixel": examples[:1, :1, :1]}
     for name, images in samples.items():
         np.save(folder / f"{name}.images.npy", np.ascontiguousarray(images))
-        np.save(folder / f"{name}.probabilities.npy", task.predict_proba(resize(images, size)))
+        np.save(folder / f"{name}.probabilities.npy", exact.predict_proba(resize(images, size)).astype(np.float32))
 
 
 def _write_sums(folder: Path) -> None:

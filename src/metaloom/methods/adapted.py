@@ -71,9 +71,10 @@ class AdaptedTask:
         Raises:
             MetaloomError: they are of another size or type.
         """
-        images = checked_images(query_x, self.model.network, "query").to(self.model.head.weight.device)
+        weight = self.model.head.weight
+        images = checked_images(query_x, self.model.network, "query").to(weight.device)
         with torch.no_grad():
-            parts = [self.model.logits(self.normalisation(part)) for part in images.split(BATCH)]
+            parts = [self.model.logits(self.normalisation(part).to(weight.dtype)) for part in images.split(BATCH)]
         return torch.cat(parts).softmax(dim=1).cpu().numpy()
 
     def predict(self, query_x: Shaped[np.ndarray | Tensor, "query ..."]) -> list[Any]:

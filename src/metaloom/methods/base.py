@@ -75,6 +75,12 @@ class TaskModel:
         embedding, _ = self.network(self.weights, x, self.statistics, generator=generator)
         return self.head.logits(embedding)
 
+    def double(self) -> TaskModel:
+        """The same numbers in float64, where rounding does not show."""
+        weights, statistics = ({k: v.double() for k, v in group.items()} for group in (self.weights, self.statistics))
+        head = Head(self.head.weight.double(), self.head.bias.double())
+        return replace(self, weights=weights, statistics=statistics, head=head)
+
 
 @dataclass(frozen=True)
 class Episodes:
