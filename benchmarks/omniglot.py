@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -37,6 +38,17 @@ RECIPES = {  # what differs; train.max_seconds is the budget
     "long": {"train.max_seconds": "2700", "network.width": "128"},
 }
 
+COMPILE = """
+import torch
+from metaloom.networks import NETWORKS
+network = NETWORKS["conv4"](channels=1, image_size=28, width=64, norm="group")
+weights = {name: weight.requires_grad_() for name, weight in network.init(torch.Generator()).items()}
+images = torch.rand(1, 8, 1, 28, 28)
+network(weights, images)[0].sum().backward()
+with torch.no_grad():
+    network(weights, images)
+"""
+
 
 def main(archives: Path, recipe: str) -> None:
     print(machine())
@@ -45,6 +57,8 @@ def main(archives: Path, recipe: str) -> None:
         add_omniglot(root, archives)
         prepare = measure(root, "dvc", "repro", "prepare")
         print(f"prepare: {prepare.seconds:.1f} s, {prepare.peak}")
+        compiling = measure(root, sys.executable, "-c", COMPILE)
+        print(f"machine code, once a machine and version: {compiling.seconds:.1f} s")
         overrides = [word for setting in (COMMON | RECIPES[recipe]).items() for word in ("--set", "=".join(setting))]
         print(f"metaloom run {' '.join(overrides)}")
         whole = measure(root, "metaloom", "run", *overrides)
