@@ -1,7 +1,7 @@
 """How long the pipeline takes: everything, nothing to do, and an empty Prefect flow and a DVC pipeline of one stage
 beside it.
 
-python benchmarks/pipeline.py
+python benchmarks/pipeline.py [FOLDER]: the clone that it runs in is kept there
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ flow(lambda: None, name="empty")()
 ONE_STAGE = "stages: {one: {cmd: echo 1 > out, outs: [out]}}"
 
 
-def main() -> None:
+def main(kept: str | None = None) -> None:
     print(machine())
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
-        root, small = fresh_clone(folder), pipeline_of_one_stage(Path(other))
+        root, small = fresh_clone(kept or folder), pipeline_of_one_stage(Path(other))
         first = measure(root, "metaloom", "run")
         print(first.output)
         rows = {"first run": first}
@@ -52,4 +52,4 @@ def pipeline_of_one_stage(root: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
