@@ -8,7 +8,9 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,17 +46,24 @@ def measure(root: Path, *command: str) -> Measured:
     """Run a command in `root`, with its code and this interpreter's scripts first; raises if it fails."""
     path = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(root / "src")}
-    started, peak = time.perf_counter(), Memory(0, 0)
+    started, peak, ended = time.perf_counter(), Memory(0, 0), threading.Event()
     with (
         tempfile.TemporaryFile("w+") as output,
         subprocess.Popen(command, cwd=root, env=environment, stdout=output) as process,
     ):
         tree = psutil.Process(process.pid)
-        while process.poll() is None:
-            peak |= memory_of(tree)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(SAMPLE_SECONDS)
-        seconds = time.perf_counter() - started
+
+        def sample() -> None:
+            nonlocal peak
+            while not ended.wait(SAMPLE_SECONDS):
+                peak |= memory_of(tree)
+
+        with ThreadPoolExecutor(1) as beside:  # a wait with a timeout would notice the end up to 50 ms later
+            sampling = beside.submit(sample)
+            process.wait()
+            seconds = time.perf_counter() - started
+            ended.set()
+            sampling.result()
         output.seek(0)
         text = output.read()
     if process.returncode:
