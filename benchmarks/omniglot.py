@@ -34,8 +34,8 @@ COMMON = {
 RECIPES = {  # what differs; train.max_seconds is the budget
     "minute": {"train.max_seconds": "60"},
     "short": {"train.max_seconds": "330"},
-    "quarter": {"train.max_seconds": "900", "network.width": "128"},
-    "long": {"train.max_seconds": "2700", "network.width": "128"},
+    "quarter": {"train.max_seconds": "900", "network.width": "96", "train.distortion": "0.5"},
+    "long": {"train.max_seconds": "9000", "network.width": "128", "train.distortion": "0.7"},
 }
 
 COMPILE = """
