@@ -68,6 +68,14 @@ def loss_and_gradients(loss_of, learner: Learner) -> tuple[torch.Tensor, dict, d
 
 
 @pytest.mark.parametrize(("method", "network"), ALL)
+def test_a_method_s_own_weights_take_no_name_of_the_network_s(method, network, tiny_settings):
+    learner = learner_of(tiny_settings, method, network)
+    of_network = learner.method.network.init(torch.Generator())
+    for name, weight in of_network.items():
+        assert learner.params.weights[name].shape == weight.shape, name
+
+
+@pytest.mark.parametrize(("method", "network"), ALL)
 def test_every_weight_learns(method, network, tiny_settings):
     learner = learner_of(tiny_settings, method, network)
     loss, gradients, statistics = loss_and_gradients(learner.method.loss, learner)

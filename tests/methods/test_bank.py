@@ -231,7 +231,7 @@ def a_learner(members: list[Params], settings, route: str) -> Learner:
     method, params = bank(members, settings, route)
     fresh = Learner.create("bank", settings, 1, 28, SHARED)
     config = fresh.config | {"members": [{}] * MEMBERS, "network": fresh.config["network"] | {"width": 8}}
-    config["method"] = config["method"] | {"route": route}
+    config["method"] = config["method"] | {"route": route, "norm": NETWORK.norm}
     return replace(fresh, method=method, params=params, config=config)
 
 

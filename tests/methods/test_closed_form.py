@@ -52,7 +52,7 @@ def test_ridge_s_head_scales_the_answers_to_one_hot_targets(tiny_settings):
     z, query, y = embeddings(6, 8), embeddings(5, 8), torch.tensor([2, 0, 1, 1, 0, 2])
     head = heads(method, params, z, y)
     expected = SklearnRidge(alpha=0.7, fit_intercept=False).fit(z.numpy(), np.eye(3)[y.numpy()]).predict(query.numpy())
-    alpha = math.exp(float(params.weights["scale"]))
+    alpha = math.exp(float(params.weights["ridge.scale"]))
     np.testing.assert_allclose(head.logits(query).numpy(), alpha * expected, rtol=1e-6)
 
 

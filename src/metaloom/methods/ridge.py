@@ -23,7 +23,7 @@ from metaloom.config import RidgeSettings
 from metaloom.methods.base import EmbeddingMethod, Head, Params
 from metaloom.networks import Network
 
-REGULARISATION, SCALE = "regularisation", "scale"
+REGULARISATION, SCALE = "ridge.regularisation", "ridge.scale"  # networks have a "scale" of their own
 FIRST_SCALE = 8.0  # answers to one-hot targets lie between 0 and 1, too close together for a softmax
 
 
