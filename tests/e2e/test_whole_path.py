@@ -45,6 +45,7 @@ def test_after_the_flow_all_is_cached_and_dvc_has_nothing_to_do(done):
     assert (root / "dvc.lock").read_text() == before
 
 
+@pytest.mark.slow
 def test_after_dvc_repro_the_flow_is_all_cached(tmp_path, shapes):
     root = make_project(tmp_path, shapes, {"methods": ["protonet"]})
     run_here(root, "dvc", "add", "-q", "data")
@@ -117,6 +118,7 @@ def test_dvc_plots_has_every_learner_and_curve(done):
     assert "facet" in accuracy["content"] and validation["content"]["transform"][0]["as"] == "method"
 
 
+@pytest.mark.slow
 def test_an_experiment_of_dvc(tmp_path, shapes):
     root = make_project(tmp_path, shapes, {"methods": ["protonet"], "protonet.steps": 10})
     run_here(root, "dvc", "add", "-q", "data")

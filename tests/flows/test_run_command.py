@@ -102,6 +102,7 @@ def test_interrupted(served, number, code):
     assert served.ended(step)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_stage_and_run_again(served):
     (served.root / "slow").touch()
     process = served.start("run")
