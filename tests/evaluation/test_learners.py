@@ -3,9 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from projects import REPO, TINY
 from sklearn.linear_model import LogisticRegression
 
 from metaloom.baselines import SINGLE_TASK_LEARNERS
+from metaloom.config import load_settings
 from metaloom.evaluation.run import gallery, meta_learner_scores, single_task_scores
 from metaloom.methods import Learner
 from metaloom.methods.learner import Normalisation
@@ -50,12 +52,13 @@ def test_single_task_learners_learn_from_the_support_alone(name, tiny_settings, 
     np.testing.assert_allclose(rows["nll"], again["nll"], rtol=1e-4)
 
 
-def test_beside_a_bank_scratch_is_one_network_of_it(tiny_settings, learner, images, tables):
-    bank = Learner.create("bank", tiny_settings, 1, 28, learner.normalisation)
+def test_beside_a_bank_scratch_is_one_network_of_it(learner, images, tables):
+    settings = load_settings(REPO / "params.yaml", TINY | {"protonet.norm": "batch", "bank.norm": "batch"})
+    alone, bank = (Learner.create(name, settings, 1, 28, learner.normalisation) for name in ("protonet", "bank"))
     one, of_bank = (
-        single_task_scores("scratch", tiny_settings.evaluate, each, images, tables, jobs=1) for each in (learner, bank)
+        single_task_scores("scratch", settings.evaluate, each, images, tables, jobs=1) for each in (alone, bank)
     )
-    assert bank.method.network.one == learner.method.network
+    assert bank.method.network.one == alone.method.network
     np.testing.assert_allclose(of_bank["nll"], one["nll"], rtol=1e-4)
 
 
