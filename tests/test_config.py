@@ -26,7 +26,8 @@ def test_settings_are_frozen(settings):
         ({"maml.norm": "layer"}, "'batch', 'group' or 'none'"),
         ({"methods": ["mamml"]}, "'shared' or 'bank'"),
         ({"episodes.settings": ["five"]}, "write ways"),
-        ({"train.select_on": "7w1s"}, "not in episodes.settings"),
+        ({"train.select_on": "7w1s"}, "episodes has only 5w1s, .*, 20w5s_domain"),
+        ({"train.select_on": "5w1s_domain", "episodes.within_domain": False}, "episodes has only 5w1s, .*, 20w5s$"),
         ({"split.test": 1.5}, "split.test: .*less than 1"),
     ],
 )

@@ -73,6 +73,12 @@ class EpisodeSettings(Section):
     validation: PositiveInt
     test: PositiveInt
 
+    @property
+    def names(self) -> list[str]:
+        """What episodes are drawn for: each setting, and again with the suffix where its classes are of one domain."""
+        names = list(dict.fromkeys(self.settings))
+        return names + [name + DOMAIN_SUFFIX for name in names] if self.within_domain else names
+
 
 class NetworkSettings(Section):
     name: Literal["conv4", "resnet12", "mlp", "gru"]
@@ -90,7 +96,7 @@ class TrainSettings(Section):
     max_seconds: PositiveFloat | None
     validate_every: PositiveInt
     patience: PositiveInt
-    select_on: SettingName
+    select_on: str
     processes: PositiveInt
     precision: Literal["float32", "bf16"]
     compile: Literal["auto"] | bool
@@ -116,11 +122,17 @@ class MethodSettings(Section):
     learning_rate: PositiveFloat
 
 
-class ProtonetSettings(MethodSettings):
+class EmbeddingSettings(MethodSettings):
+    """Methods whose head has a closed form."""
+
+    take_turns: bool
+
+
+class ProtonetSettings(EmbeddingSettings):
     temperature: Literal["fixed", "learned"]
 
 
-class RidgeSettings(MethodSettings):
+class RidgeSettings(EmbeddingSettings):
     regularisation: PositiveFloat
 
 
@@ -203,11 +215,9 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _select_on_a_drawn_setting(self) -> Settings:
-        if self.train.select_on not in self.episodes.settings:
-            raise ValueError(
-                f"train.select_on is {self.train.select_on}, which is not in episodes.settings "
-                f"({', '.join(self.episodes.settings)})"
-            )
+        if self.train.select_on not in self.episodes.names:
+            known = ", ".join(self.episodes.names)
+            raise ValueError(f"train.select_on is {self.train.select_on}, but episodes has only {known}")
         return self
 
     def method(self, name: str) -> MethodSettings:

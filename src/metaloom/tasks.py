@@ -94,12 +94,6 @@ def _by_share(sizes: pd.Series, taken: dict[str, str], share: float, seed: int) 
     return chosen or sorted(free, key=lambda domain: sizes[domain])[:1]
 
 
-def episode_settings(settings: EpisodeSettings) -> list[str]:
-    """Names of the settings that episodes are drawn for, within-domain ones with their suffix."""
-    names = list(dict.fromkeys(settings.settings))
-    return names + [name + DOMAIN_SUFFIX for name in names] if settings.within_domain else names
-
-
 def draw_fixed_episodes(classes: pd.DataFrame, settings: EpisodeSettings, seed: int) -> pd.DataFrame:
     """The validation and test episodes as a long table: split, setting, episode, way, role, row.
 
@@ -114,7 +108,7 @@ def draw_fixed_episodes(classes: pd.DataFrame, settings: EpisodeSettings, seed: 
     tables = []
     for split, episodes in (("validation", settings.validation), ("test", settings.test)):
         pool = classes[classes["split"] == split]
-        for name in episode_settings(settings):
+        for name in settings.names:
             rows = _draw(pool, name, episodes, settings.n_query, f"{seed}/{split}/{name}")
             tables.append(_long(rows, Setting.parse(name.removesuffix(DOMAIN_SUFFIX)).n_shot, split, name))
     return pd.concat(tables, ignore_index=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge as SklearnRidge
 
-from metaloom.methods import Head, build_method
+from metaloom.methods import Episodes, Head, build_method
 from metaloom.methods.ridge import ridge_solution
 from metaloom.networks import Conv4
 
@@ -83,3 +83,21 @@ def test_the_learned_temperature_starts_as_the_fixed_one_and_learns(tiny_setting
         return learned.head(own, z, y, 3).logits(z).logsumexp(dim=1).mean()
 
     assert torch.autograd.gradcheck(loss, torch.tensor(0.2, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize("name", ["protonet", "ridge"])
+def test_taking_turns_is_the_mean_over_episodes_with_another_part_as_support(tiny_settings, name):
+    """Three ways of four examples, two of them support; stood class by class."""
+    images = torch.rand(2, 3, 4, 1, 28, 28, generator=torch.Generator().manual_seed(3))
+    ways = torch.arange(3).repeat_interleave(2)
+
+    def loss(take_turns: bool, order: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        method, params = method_of(name, tiny_settings, take_turns=take_turns)
+        conv = params.weights["0.conv"].requires_grad_()
+        support, query = (images[:, :, part].flatten(1, 2) for part in (order[:2], order[2:]))
+        result, _ = method.loss(params, Episodes(support, ways, query, ways, 3))
+        return result.detach(), torch.autograd.grad(result, conv)[0]
+
+    each = [loss(False, order) for order in ([0, 1, 2, 3], [3, 0, 1, 2], [2, 3, 0, 1], [1, 2, 3, 0])]
+    for got, expected in zip(loss(True, [0, 1, 2, 3]), zip(*each, strict=True), strict=True):
+        torch.testing.assert_close(got, torch.stack(expected).mean(dim=0), rtol=1e-4, atol=1e-5)

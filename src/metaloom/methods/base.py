@@ -171,6 +171,7 @@ class EmbeddingMethod(Method):
     """A method that adapts its head alone, in closed form: images are embedded once, for any number of tasks."""
 
     momentum = 0.1  # share of a step's statistics in the running ones
+    takes_turns = False  # whether in training every example takes its turn in the support set
 
     @abstractmethod
     def head(
@@ -208,13 +209,29 @@ class EmbeddingMethod(Method):
     def loss(
         self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0
     ) -> tuple[Float[Tensor, ""], Params]:
-        """As for any method, but all images of a task pass the network together, under their own statistics."""
+        """As for any method, but all images of a task pass the network together, under their own statistics.
+
+        Where examples take turns, the images of support and query stand class by class.
+        """
         images = torch.cat([episodes.support_x, episodes.query_x], dim=1)
         z, statistics = self.network(params.weights, images, generator=generator)
         n_support = episodes.support_x.shape[1]
-        head = self.head(params, z[:, :n_support], episodes.support_y, episodes.n_way)
-        loss = query_loss(head.logits(z[:, n_support:]), episodes.query_y)
+        support_z, query_z = z[:, :n_support], z[:, n_support:]
+        if self.takes_turns:
+            support_z, query_z = every_turn(support_z, query_z, episodes.n_way)
+        head = self.head(params, support_z, episodes.support_y, episodes.n_way)
+        loss = query_loss(head.logits(query_z), episodes.query_y)
         return loss, replace(params, statistics=self._moved(params.statistics, statistics))
 
     def _moved(self, running: Tensors, of_tasks: Tensors) -> Tensors:
         return {k: v.lerp(of_tasks[k].detach().mean(dim=0), self.momentum) for k, v in running.items()}
+
+
+def every_turn(
+    support_z: Float[Tensor, "task support embed"], query_z: Float[Tensor, "task query embed"], n_way: int
+) -> tuple[Float[Tensor, "turn support embed"], Float[Tensor, "turn query embed"]]:
+    """As many tasks of each as it has examples a class: all of them are support as often as the others."""
+    of_way = torch.cat([z.unflatten(1, (n_way, -1)) for z in (support_z, query_z)], dim=2)
+    turns = torch.cat([of_way.roll(turn, dims=2) for turn in range(of_way.shape[2])])
+    shots = support_z.shape[1] // n_way
+    return turns[:, :, :shots].flatten(1, 2), turns[:, :, shots:].flatten(1, 2)

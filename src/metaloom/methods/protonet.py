@@ -8,6 +8,10 @@ a linear head, 2·c_k·f(x) - ‖c_k‖² (the paper's section 2.4).
 With a learned temperature the logits are -τ·‖f(x) - c_k‖²: Oreshkin, Rodríguez, Lacoste: TADAM: Task dependent
 adaptive metric for improved few-shot learning, 2018 (https://arxiv.org/abs/1805.10123), section 2.1, where τ is
 called α. The weight `temperature` is log τ, so that τ starts at 1 and stays positive.
+
+In the paper an episode's support set is the same for all of its queries. With `take_turns` every example is support in
+one turn and a query in the others, for the same embeddings: Laenen, Bertinetto: On Episodes, Prototypical Networks, and
+Few-Shot Learning, 2021 (https://arxiv.org/abs/2012.09831), find that episodes waste the other pairs of a batch.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ class ProtoNet(EmbeddingMethod):
 
     def __init__(self, network: Network, settings: ProtonetSettings) -> None:
         super().__init__(network, settings)
+        self.takes_turns = settings.take_turns
 
     def init(self, generator: torch.Generator) -> Params:
         params = super().init(generator)

@@ -32,6 +32,7 @@ class Ridge(EmbeddingMethod):
 
     def __init__(self, network: Network, settings: RidgeSettings) -> None:
         super().__init__(network, settings)
+        self.takes_turns = settings.take_turns
 
     def init(self, generator: torch.Generator) -> Params:
         params = super().init(generator)
