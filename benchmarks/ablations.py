@@ -30,7 +30,7 @@ from metaloom.data.packed import Dataset
 from metaloom.device import keep_freed_memory
 from metaloom.methods import Learner
 from metaloom.methods.bank_training import BankState
-from metaloom.methods.training import accuracy_and_nll
+from metaloom.methods.scoring import accuracy_and_nll
 from metaloom.stages.train import of_method, trainer_of, training_classes
 from metaloom.tasks import load_episodes
 from metaloom.versioning import version_dataset

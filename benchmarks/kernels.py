@@ -122,9 +122,7 @@ def main(images: int) -> None:
     table.loc["products of matrices in them"] = [math.nan, *(products(block, images) for block in range(1, BLOCKS))]
     print(table.to_string(float_format="{:.0f}".format, na_rep=""))
     in_passes, in_products = table.loc["all passes"].sum(), table.loc["products of matrices in them"].sum()
-    print(
-        f"The whole step, µs an image: {whole:.0f}, its passes {in_passes:.0f}, products {in_products:.0f}."
-    )
+    print(f"The whole step, µs an image: {whole:.0f}, its passes {in_passes:.0f}, products {in_products:.0f}.")
     print(f"The plain algorithm at the conv peak ({2 * peak / 1e9:.0f} GFLOP/s) {plain:.0f}: {plain / whole:.0%}.")
 
 

@@ -26,7 +26,6 @@ COMMON = {
     "train.validate_every": "200",
     "train.patience": "1000",
     "protonet.steps": "100000",
-    "protonet.learning_rate": "0.02",
     "protonet.temperature": "learned",
     "episodes.validation": "300",
     "episodes.test": "1000",

@@ -102,6 +102,11 @@ class TrainSettings(Section):
     compile: Literal["auto"] | bool
 
     @property
+    def examples(self) -> int:
+        """Of each class of a training task."""
+        return self.n_shot + self.n_query
+
+    @property
     def quarters(self) -> int:
         """Quarter turns in which a class is seen."""
         return 4 if self.rotations else 1

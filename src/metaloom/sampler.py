@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from metaloom.config import TrainSettings
 from metaloom.distinct import distinct
 
 SMALL_SPLIT, SMALL_CLASS = 4096, 512  # classes, examples of a class: up to here all are put in random order
@@ -46,6 +47,10 @@ class EpisodeSampler:
         first, count = (torch.tensor(large[name].to_numpy(), device=device) for name in ("first", "count"))
         codes = torch.tensor(pd.factorize(large["domain"])[0], device=device) if "domain" in large else None
         return cls(first, count, int(large["count"].max()) if len(large) else 0, views, codes, within_domain)
+
+    @classmethod
+    def for_training(cls, classes: pd.DataFrame, settings: TrainSettings, device: torch.device) -> EpisodeSampler:
+        return cls.of(classes, settings.examples, settings.views, device, settings.within_domain)
 
     @property
     def classes(self) -> int:

@@ -172,6 +172,12 @@ def _long(rows: Int[np.ndarray, "episode way example"], n_shot: int, split: str,
     ).astype({"split": str, "setting": str, "role": str})
 
 
+def spread_rows(classes: pd.DataFrame, most: int) -> Int[np.ndarray, " row"]:
+    """Rows of items of these classes, at most so many, evenly spread over them."""
+    rows = np.concatenate([np.arange(f, f + n) for f, n in classes[["first", "count"]].itertuples(index=False)])
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+
+
 @dataclass(frozen=True)
 class EpisodeTable:
     """Fixed episodes of one setting; entries are rows of the data set, labels are the position of the way."""

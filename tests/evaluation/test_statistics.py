@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from metaloom.evaluation.statistics import mean_and_half_width, paired_differences, summarise
+from metaloom.evaluation.statistics import paired_differences, summarise
+from metaloom.methods.scoring import mean_and_half_width
 
 
 def a_table() -> pd.DataFrame:

@@ -14,7 +14,7 @@ from metaloom.methods.bank import Bank, left_out_nll
 from metaloom.methods.bank_members import calibrated, joined, one_of, with_moments
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.protonet import ProtoNet
-from metaloom.methods.training import accuracy_and_nll
+from metaloom.methods.scoring import accuracy_and_nll
 from metaloom.networks import Conv4
 from metaloom.networks.bank import of_member
 from metaloom.tasks import EpisodeTable

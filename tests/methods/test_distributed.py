@@ -19,8 +19,8 @@ from metaloom.config import METHODS, Settings, load_settings
 from metaloom.errors import MetaloomError
 from metaloom.launch import begin, launch
 from metaloom.methods import METHOD_CLASSES
+from metaloom.methods.checkpoint import State
 from metaloom.methods.ranks import ALONE, Ranks, check_processes, check_shares
-from metaloom.methods.training import State
 from metaloom.stages import run_stage
 
 CPU = torch.device("cpu")

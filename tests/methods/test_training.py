@@ -10,8 +10,10 @@ import torch
 
 from metaloom.errors import MetaloomError
 from metaloom.methods import METHOD_CLASSES, Learner, champion
+from metaloom.methods.checkpoint import State
 from metaloom.methods.learner import Normalisation
-from metaloom.methods.training import State, Trainer, scores
+from metaloom.methods.scoring import scores
+from metaloom.methods.training import Trainer
 from metaloom.sampler import EpisodeSampler
 from metaloom.tasks import EpisodeTable
 

@@ -17,7 +17,7 @@ from metaloom.config import EvaluateSettings
 from metaloom.device import keep_freed_memory
 from metaloom.methods import Learner
 from metaloom.methods.learner import Normalisation
-from metaloom.methods.training import scores
+from metaloom.methods.scoring import scores
 from metaloom.networks import Network
 from metaloom.progress import track
 from metaloom.tasks import EpisodeTable

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
-Z = 1.96  # of a 95% interval
-
-
-def mean_and_half_width(values: Float[np.ndarray, " episode"]) -> tuple[float, float]:
-    """The mean and the half width of its 95% interval by the normal approximation; zero for a single value."""
-    spread = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return float(values.mean()), float(Z * spread)
+from metaloom.methods.scoring import mean_and_half_width
 
 
 def summarise(episodes: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from metaloom.methods.bank import MEAN, SHARPNESS, SPREAD, Bank
 from metaloom.methods.base import EmbeddingMethod, Params
 from metaloom.methods.learner import BATCH, Learner, Normalisation
-from metaloom.methods.training import scores
+from metaloom.methods.scoring import scores
 from metaloom.networks import Tensors
 from metaloom.networks.bank import BIAS, GAIN, of_member, prefix
 from metaloom.tasks import EpisodeTable

@@ -23,10 +23,12 @@ from metaloom.methods.bank import Bank
 from metaloom.methods.bank_members import calibrated, joined, one_of, with_moments
 from metaloom.methods.base import Params
 from metaloom.methods.learner import Learner, Normalisation
-from metaloom.methods.training import Trainer, accuracy_and_nll, code_hash
-from metaloom.methods.windows import describe_domains, spread_rows, windows
+from metaloom.methods.scoring import accuracy_and_nll
+from metaloom.methods.training import Trainer, code_hash
+from metaloom.methods.windows import describe_domains, windows
 from metaloom.progress import say
 from metaloom.sampler import EpisodeSampler
+from metaloom.tasks import spread_rows
 
 SAMPLE = 2_000  # images of a window that its normalisation and its place are measured on, at most
 
@@ -126,7 +128,7 @@ class BankTrainer:
     def plans(self) -> list[Plan]:
         """One network a window."""
         images, training = self.template.images, self.training
-        large = training[training["count"] >= self.template.examples]
+        large = training[training["count"] >= self.template.settings.examples]
         found = windows(describe_domains(images, training), self._method.settings)
         shared = self._shared_fingerprint()
         plans = []
@@ -144,8 +146,8 @@ class BankTrainer:
         if usable < self._method.settings.n_way:
             raise MetaloomError(
                 f"params.yaml: bank.n_way is {self._method.settings.n_way}, but the window {', '.join(domains)} has "
-                f"{usable} classes with {self.template.examples} examples (train.n_shot + train.n_query): lower "
-                f"bank.n_way to {usable} or raise bank.window"
+                f"{usable} classes with {self.template.settings.examples} examples (train.n_shot + train.n_query): "
+                f"lower bank.n_way to {usable} or raise bank.window"
             )
 
     def _shared_fingerprint(self) -> str:
@@ -171,13 +173,10 @@ class BankTrainer:
     def _train(self, plan: Plan, index: int, networks: int) -> tuple[Member, float]:
         """The network, and the seconds it took."""
         template, steps = self.template, self._method.settings.steps
-        device = template.images.device
         trainer = replace(
             template,
             learner=plan.learner,
-            sampler=EpisodeSampler.of(
-                plan.classes, template.examples, template.settings.views, device, template.settings.within_domain
-            ),
+            sampler=EpisodeSampler.for_training(plan.classes, template.settings, template.images.device),
             checkpoint=self._checkpoints / f"{plan.fingerprint}.safetensors",
             fingerprint=plan.fingerprint,
             on_step=lambda step, loss: template.on_step((index * steps + step) // networks, loss),

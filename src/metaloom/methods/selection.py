@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metaloom.config import GradientSettings
 from metaloom.methods.learner import Learner
-from metaloom.methods.training import accuracy_and_nll
+from metaloom.methods.scoring import accuracy_and_nll
 from metaloom.tasks import EpisodeTable
 
 BETAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)

@@ -3,55 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from metaloom.config import TrainSettings
 from metaloom.errors import MetaloomError
-from metaloom.io import atomic_file
+from metaloom.methods import checkpoint
 from metaloom.methods.acceleration import Loss, loss_of, precision_of
 from metaloom.methods.base import Episodes, Params
+from metaloom.methods.checkpoint import State
 from metaloom.methods.learner import Learner
 from metaloom.methods.pixels import distorted, picked, seen
 from metaloom.methods.ranks import ALONE, Ranks, check_shares
+from metaloom.methods.scoring import accuracy_and_nll
 from metaloom.sampler import EpisodeSampler
 from metaloom.tasks import EpisodeTable
 
 WARM_UP = 20  # steps over which the learning rate rises
-
-
-@dataclass
-class State:
-    """All that a run is, so that a checkpoint of it goes on as if nothing had happened."""
-
-    params: Params
-    optimiser: torch.optim.Optimizer
-    generator: torch.Generator
-    step: int = 0
-    seconds: float = 0.0
-    best: Params | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def best_record(self) -> dict[str, Any]:
-        return max(self.history, key=lambda record: record["accuracy"])
-
-    @property
-    def steps_run(self) -> int:
-        """Steps that `seconds` went on."""
-        return self.step
 
 
 @dataclass(frozen=True)
@@ -109,7 +86,7 @@ class Trainer:
                 losses.clear()
                 state.seconds = self._since(started)
                 if self.ranks.first:
-                    self._save(state)
+                    checkpoint.save(state, self.checkpoint, self.fingerprint)
         return state
 
     def _since(self, started: float) -> float:
@@ -127,12 +104,9 @@ class Trainer:
         if n_way > classes:
             raise MetaloomError(
                 f"params.yaml: {self.learner.name}.n_way is {n_way}, but the training split has {classes} classes "
-                f"with {self.examples} examples (train.n_shot + train.n_query); the largest that works is {classes}"
+                f"with {self.settings.examples} examples (train.n_shot + train.n_query); "
+                f"the largest that works is {classes}"
             )
-
-    @property
-    def examples(self) -> int:
-        return self.settings.n_shot + self.settings.n_query
 
     def _fresh(self) -> State:
         # a generator of their own: every process starts from the same weights, whatever episodes it draws
@@ -141,6 +115,10 @@ class Trainer:
         params = replace(self.learner.params, weights=self.learner.params.weights | further).detached()
         generator = torch.Generator(device=self.images.device).manual_seed(self.seed)
         return State(params, self._optimiser(params), generator)
+
+    def _resumed(self) -> State | None:
+        file = self.checkpoint
+        return checkpoint.resumed(file, self.fingerprint, self.learner.device, self._fresh, self._optimiser)
 
     def _optimiser(self, params: Params) -> torch.optim.Optimizer:
         # by name: a checkpoint's moments are numbered, and it gives the weights back in an order of its own
@@ -208,7 +186,7 @@ class Trainer:
     def draw(self, generator: torch.Generator | None) -> Episodes:
         """This process's share of one meta-batch of training episodes, on the device."""
         method, shots = self.learner.method.settings, self.settings.n_shot
-        drawn = self.sampler.sample(method.tasks_per_step, method.n_way, self.examples, generator)
+        drawn = self.sampler.sample(method.tasks_per_step, method.n_way, self.settings.examples, generator)
         if self.settings.distortion:
             drawn += (torch.rand(*drawn[0].shape, 6, generator=generator, device=drawn[0].device),)
         rows, *shared = self.ranks.share(*drawn)
@@ -239,77 +217,11 @@ class Trainer:
         state.history.append(record)
         self.on_validation(record)
 
-    def _save(self, state: State) -> None:
-        tensors = {"generator": state.generator.get_state()}
-        for group, params in (("now", state.params), ("best", state.best)):
-            if params is not None:
-                tensors |= {f"{group}/weights/{k}": v for k, v in params.weights.items()}
-                tensors |= {f"{group}/statistics/{k}": v for k, v in params.statistics.items()}
-        for index, moments in state.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser/{index}/{name}": value for name, value in moments.items()}
-        about = {"step": state.step, "seconds": state.seconds, "history": state.history}
-        metadata = {"fingerprint": self.fingerprint, "state": json.dumps(about)}
-        with atomic_file(self.checkpoint) as temporary:
-            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, metadata)
-
-    def _resumed(self) -> State | None:
-        """The state of the checkpoint, or None where there is none of this very run: a damaged one, or one of
-        another network, version, data or settings, is written over."""
-        try:
-            with safe_open(self.checkpoint, framework="pt", device=str(self.learner.device)) as file:
-                metadata = file.metadata()
-                if (metadata or {}).get("fingerprint") != self.fingerprint:
-                    return None  # of other settings, data or code, or of another program: start afresh
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except (FileNotFoundError, SafetensorError):
-            return None
-        state = self._fresh()
-        state.params = _params(tensors, "now/")
-        state.best = _params(tensors, "best/")
-        state.optimiser = self._optimiser(state.params)
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimiser/"):
-                _, index, moment = name.split("/")
-                moments.setdefault(int(index), {})[moment] = value
-        groups = state.optimiser.state_dict()["param_groups"]
-        state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        state.generator.set_state(tensors["generator"].cpu())
-        about = json.loads(metadata["state"])
-        state.step, state.seconds, state.history = about["step"], about["seconds"], about["history"]
-        return state
-
 
 def gradient_norm(params: Params) -> float:
     """Euclidean norm of all gradients together."""
     gradients = [weight.grad for weight in params.weights.values() if weight.grad is not None]
     return float(torch.nn.utils.get_total_norm(gradients))
-
-
-def accuracy_and_nll(learner: Learner, images: Tensor, episodes: EpisodeTable) -> dict[str, Any]:
-    """Mean accuracy over fixed episodes with the half width of its 95% interval, and mean NLL in nats."""
-    log_probabilities = learner.answer(images, episodes)
-    accuracy, nll = scores(log_probabilities, episodes)
-    half = 1.96 * float(accuracy.std(correction=1)) / math.sqrt(len(accuracy)) if len(accuracy) > 1 else 0.0
-    return {"accuracy": float(accuracy.mean()), "ci95": half, "nll": float(nll.mean())}
-
-
-def scores(log_probabilities: Tensor, episodes: EpisodeTable) -> tuple[Tensor, Tensor]:
-    """Accuracy and NLL (nats) of each episode, from the log-probabilities of its queries, in float64."""
-    ways, queries = episodes.query.shape[1:]
-    labels = torch.arange(ways, device=log_probabilities.device).repeat_interleave(queries)
-    right = (log_probabilities.argmax(dim=2) == labels).double().mean(dim=1)
-    own = log_probabilities.gather(2, labels.expand(len(log_probabilities), -1)[..., None])[..., 0]
-    return right, -own.double().mean(dim=1)
-
-
-def _params(tensors: dict[str, Tensor], prefix: str) -> Params:
-    groups: dict[str, Any] = {"weights": {}, "statistics": {}}
-    for name, value in tensors.items():
-        if name.startswith(prefix):
-            group, _, key = name.removeprefix(prefix).partition("/")
-            groups[group][key] = value
-    return Params(**groups)
 
 
 def code_hash() -> str:

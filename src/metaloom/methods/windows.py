@@ -14,12 +14,13 @@ import hashlib
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from metaloom.config import BankSettings
 from metaloom.errors import MetaloomError
 from metaloom.networks import Conv4
+from metaloom.tasks import spread_rows
 
 SAMPLE = 256  # images that a domain is described by, at most
 WIDTH = 32
@@ -47,12 +48,6 @@ def describe_domains(images: UInt8[Tensor, "item height width channel"], classes
         with torch.no_grad():
             described[str(domain)] = network(weights, x)[0].mean(dim=0).numpy()
     return described
-
-
-def spread_rows(classes: pd.DataFrame, most: int) -> Int[Tensor, " row"]:
-    """Rows of items of these classes, at most so many, evenly spread over them."""
-    rows = np.concatenate([np.arange(f, f + n) for f, n in classes[["first", "count"]].itertuples(index=False)])
-    return torch.from_numpy(rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)])
 
 
 def windows(descriptors: Descriptors, settings: BankSettings) -> list[tuple[str, ...]]:

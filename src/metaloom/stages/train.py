@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from dvclive.live import Live
@@ -23,15 +22,16 @@ from metaloom.io import atomic_dir, write_json
 from metaloom.launch import begin, launch
 from metaloom.methods import Learner
 from metaloom.methods.bank_training import BankState, BankTrainer
+from metaloom.methods.checkpoint import State
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.pixels import placed
 from metaloom.methods.ranks import Ranks, check_processes, check_shares, launched
 from metaloom.methods.selection import choose_beta, wants_beta
-from metaloom.methods.training import State, Trainer, code_hash
+from metaloom.methods.training import Trainer, code_hash
 from metaloom.progress import bar, say
 from metaloom.sampler import EpisodeSampler
 from metaloom.stages import run_stage
-from metaloom.tasks import load_episodes
+from metaloom.tasks import load_episodes, spread_rows
 
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
 COMPILED = Path(".metaloom/compiled")  # what train.compile has made, kept between runs
@@ -73,13 +73,10 @@ def trainer_of(
 ) -> Trainer:
     learner = _fresh_learner(method, settings, packed, training, device)
     images = placed(torch.from_numpy(packed.images), device)
-    examples = settings.train.n_shot + settings.train.n_query
     return Trainer(
         learner=learner,
         images=images,
-        sampler=EpisodeSampler.of(
-            training, examples, settings.train.views, images.device, settings.train.within_domain
-        ),
+        sampler=EpisodeSampler.for_training(training, settings.train, images.device),
         validation=load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on],
         settings=settings.train,
         seed=settings.seed,
@@ -145,9 +142,8 @@ def _fresh_learner(
     method: str, settings: Settings, packed: Dataset, training: pd.DataFrame, device: torch.device
 ) -> Learner:
     _, size, _, channels = packed.images.shape
-    rows = np.concatenate([np.arange(f, f + n) for f, n in training[["first", "count"]].itertuples(index=False)])
-    rows = rows[:: max(1, len(rows) // SAMPLE)]
-    learner = Learner.create(method, settings, channels, size, Normalisation.of(packed.images[rows]))
+    normalisation = Normalisation.of(packed.images[spread_rows(training, SAMPLE)])
+    learner = Learner.create(method, settings, channels, size, normalisation)
     return replace(learner, params=learner.params.to(device))
 
 
@@ -183,7 +179,7 @@ def _summary(state: State | BankState, settings: Settings) -> dict[str, Any]:
 
 def _speed(state: State | BankState, settings: Settings, method: str, processes: int) -> dict[str, Any]:
     own, train = settings.method(method), settings.train
-    images = state.steps_run * own.tasks_per_step * own.n_way * (train.n_shot + train.n_query)
+    images = state.steps_run * own.tasks_per_step * own.n_way * train.examples
     return {
         "seconds": round(state.seconds, 2),
         "images_per_second": round(images / max(state.seconds, 1e-9)),

@@ -1,0 +1,104 @@
+"""All that a training run is, and its checkpoint: a run that is killed goes on from it to the same bits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from metaloom.io import atomic_file
+from metaloom.methods.base import Params
+
+
+@dataclass
+class State:
+    """All that a run is, so that a checkpoint of it goes on as if nothing had happened."""
+
+    params: Params
+    optimiser: torch.optim.Optimizer
+    generator: torch.Generator
+    step: int = 0
+    seconds: float = 0.0
+    best: Params | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def best_record(self) -> dict[str, Any]:
+        return max(self.history, key=lambda record: record["accuracy"])
+
+    @property
+    def steps_run(self) -> int:
+        """Steps that `seconds` went on."""
+        return self.step
+
+
+def save(state: State, path: Path, fingerprint: str) -> None:
+    """Whole, or not at all.
+
+    Args:
+        state: of a run.
+        path: the checkpoint.
+        fingerprint: of everything that the run depends on.
+    """
+    tensors = {"generator": state.generator.get_state()}
+    for group, params in (("now", state.params), ("best", state.best)):
+        if params is not None:
+            tensors |= {f"{group}/weights/{k}": v for k, v in params.weights.items()}
+            tensors |= {f"{group}/statistics/{k}": v for k, v in params.statistics.items()}
+    for index, moments in state.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{index}/{name}": value for name, value in moments.items()}
+    about = {"step": state.step, "seconds": state.seconds, "history": state.history}
+    metadata = {"fingerprint": fingerprint, "state": json.dumps(about)}
+    with atomic_file(path) as temporary:
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, metadata)
+
+
+def resumed(
+    path: Path,
+    fingerprint: str,
+    device: torch.device,
+    fresh: Callable[[], State],
+    optimiser: Callable[[Params], torch.optim.Optimizer],
+) -> State | None:
+    """The state of the checkpoint, or None where there is none of this very run.
+
+    A damaged one, or one of another network, version, data or settings, will be written over.
+    """
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            metadata = file.metadata()
+            if (metadata or {}).get("fingerprint") != fingerprint:
+                return None  # of other settings, data or code, or of another program: start afresh
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (FileNotFoundError, SafetensorError):
+        return None
+    state = fresh()
+    state.params, state.best = _params(tensors, "now/"), _params(tensors, "best/")
+    state.optimiser = optimiser(state.params)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser/"):
+            _, index, moment = name.split("/")
+            moments.setdefault(int(index), {})[moment] = value
+    groups = state.optimiser.state_dict()["param_groups"]
+    state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    state.generator.set_state(tensors["generator"].cpu())
+    about = json.loads(metadata["state"])
+    state.step, state.seconds, state.history = about["step"], about["seconds"], about["history"]
+    return state
+
+
+def _params(tensors: dict[str, Tensor], prefix: str) -> Params:
+    groups: dict[str, Any] = {"weights": {}, "statistics": {}}
+    for name, value in tensors.items():
+        if name.startswith(prefix):
+            group, _, key = name.removeprefix(prefix).partition("/")
+            groups[group][key] = value
+    return Params(**groups)
