@@ -56,7 +56,7 @@ class Work:
             own |= {"inner_steps": self.inner_steps, "inner_rate": self.rate, "first_order": self.first_order}
             own |= {"recompute": self.recompute, "learned_rates": False, "multi_step": False, "beta": 1.0}
         else:
-            own |= {"temperature": "fixed", "take_turns": False}
+            own |= {"temperature": "fixed", "take_turns": False, "shift": 0}
         fixed = {"network.name": "conv4", "network.width": WIDTH, "network.dropout": 0.0}
         return load_settings(ROOT / "params.yaml", fixed | {f"{self.method}.{name}": own[name] for name in own})
 

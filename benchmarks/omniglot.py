@@ -15,7 +15,7 @@ from measure import add_omniglot, fresh_clone, machine, measure
 
 COMMON = {
     "methods": "[protonet]",
-    "split.validation": "0.1",
+    "split.validation": "[images_background/Hebrew, images_background/Mkhedruli_(Georgian)]",  # the rest to learn from
     "split.test": "[images_evaluation/*]",
     "train.n_query": "2",
     "train.rotations": "true",

@@ -131,6 +131,7 @@ class EmbeddingSettings(MethodSettings):
     """Methods whose head has a closed form."""
 
     take_turns: bool
+    shift: Annotated[int, Field(ge=0, le=8)]
 
 
 class ProtonetSettings(EmbeddingSettings):

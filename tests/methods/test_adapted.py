@@ -17,8 +17,8 @@ SIZE = 16
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, SIZE, SIZE, 1), dtype=np.uint8)
 
 
-def task_of(tiny, name: str = "protonet", norm: str = "batch", labels=(7, 3, 5)) -> AdaptedTask:
-    changed = tiny.method(name).model_copy(update={"norm": norm})
+def task_of(tiny, name: str = "protonet", norm: str = "batch", labels=(7, 3, 5), **others) -> AdaptedTask:
+    changed = tiny.method(name).model_copy(update={"norm": norm} | others)
     learner = Learner.create(name, tiny.model_copy(update={name: changed}), 1, SIZE, Normalisation((255.0,), (64.0,)))
     return learner.adapt(IMAGES, list(labels) * 3)
 
@@ -32,6 +32,15 @@ def test_it_comes_back_the_same(name, norm, tiny_settings, tmp_path):
     np.testing.assert_allclose(again.predict_proba(IMAGES), task.predict_proba(IMAGES), rtol=1e-5)
     assert again.classes == [3, 5, 7]
     assert again.normalisation == task.normalisation
+
+
+@pytest.mark.parametrize("name", ["protonet", "ridge", "bank"])
+def test_one_that_sees_shifted_pictures_comes_back_the_same(name, tiny_settings, tmp_path):
+    task, plain = task_of(tiny_settings, name, shift=1), task_of(tiny_settings, name)
+    task.save(tmp_path)
+    again = AdaptedTask.load(tmp_path).predict_proba(IMAGES)
+    np.testing.assert_allclose(again, task.predict_proba(IMAGES), rtol=1e-5)
+    assert abs(again - plain.predict_proba(IMAGES)).max() > 1e-3
 
 
 @pytest.mark.parametrize("labels", [("b", "ä", "c"), (1.5, -2.0, 3.25), (False, True, False)])

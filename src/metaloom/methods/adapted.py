@@ -18,12 +18,12 @@ from torch import Tensor
 from metaloom.errors import MetaloomError
 from metaloom.io import atomic_file, read_json, write_json
 from metaloom.methods.base import Head, TaskModel
-from metaloom.networks import NETWORKS, Network, Tensors
+from metaloom.networks import NETWORKS, Network, Shifted, Tensors
 from metaloom.networks.bank import BIAS, GAIN, BankNetwork
 
 FORMAT = 1  # of saved tasks, the newest that this file knows
 MODEL, ABOUT = "task.safetensors", "task.json"
-BANK = "bank"  # beside the names of networks, several of one shape
+BANK, SHIFTED = "bank", "shifted"  # beside the names of networks: several of one shape, and one that looks five times
 BATCH = 512  # images that pass the network at a time when nothing is learned: bounds memory
 
 
@@ -177,9 +177,11 @@ def _read_about(path: Path) -> _About:
 
 
 def _described(network: Network) -> dict[str, Any]:
-    """Name and shape; of a bank, those of its members."""
+    """Name and shape; those of the network that a bank has several of, or that looks at shifted pictures."""
     if isinstance(network, BankNetwork):
         return {"name": BANK, "members": network.members, "member": _described(network.member)}
+    if isinstance(network, Shifted):
+        return {"name": SHIFTED, "shift": network.shift, "plain": _described(network.plain)}
     name = next(name for name, kind in NETWORKS.items() if kind is type(network))
     return {"name": name, **asdict(network)}
 
@@ -188,6 +190,8 @@ def _network(about: dict[str, Any], path: Path) -> Network:
     try:
         if about["name"] == BANK:
             return BankNetwork.of(_network(about["member"], path), about["members"])
+        if about["name"] == SHIFTED:
+            return Shifted.of(_network(about["plain"], path), about["shift"])
         return TypeAdapter(NETWORKS[about["name"]]).validate_python(about)
     except (KeyError, ValidationError):
         raise MetaloomError(f"{path}: this metaloom has no network {about}: save the task again") from None

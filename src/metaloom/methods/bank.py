@@ -25,7 +25,7 @@ from torch import Tensor
 from metaloom.config import BankSettings
 from metaloom.methods.base import EmbeddingMethod, Episodes, Head, Params, TaskModel
 from metaloom.methods.protonet import ProtoNet, prototypes_of
-from metaloom.networks import Network, Tensors
+from metaloom.networks import Network, Shifted, Tensors
 from metaloom.networks.bank import BIAS, GAIN, BankNetwork, of_member, prefix, seen_by
 
 MEAN, SPREAD, SHARPNESS = "router.mean", "router.spread", "router.sharpness"
@@ -38,7 +38,7 @@ class Bank(EmbeddingMethod):
     network: BankNetwork
 
     def __init__(self, network: Network, settings: BankSettings, members: int = 1) -> None:
-        super().__init__(BankNetwork.of(network, members), settings)
+        super().__init__(BankNetwork.of(Shifted.of(network, settings.shift), members), settings)
         self.member = ProtoNet(network, settings)
 
     def init(self, generator: torch.Generator) -> Params:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from metaloom.config import ProtonetSettings
 from metaloom.methods.base import EmbeddingMethod, Head, Params
-from metaloom.networks import Network
+from metaloom.networks import Network, Shifted
 
 TEMPERATURE = "temperature"
 
@@ -33,7 +33,7 @@ class ProtoNet(EmbeddingMethod):
     settings: ProtonetSettings
 
     def __init__(self, network: Network, settings: ProtonetSettings) -> None:
-        super().__init__(network, settings)
+        super().__init__(Shifted.of(network, settings.shift), settings)
         self.takes_turns = settings.take_turns
 
     def init(self, generator: torch.Generator) -> Params:

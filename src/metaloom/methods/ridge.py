@@ -21,7 +21,7 @@ from torch import Tensor
 
 from metaloom.config import RidgeSettings
 from metaloom.methods.base import EmbeddingMethod, Head, Params
-from metaloom.networks import Network
+from metaloom.networks import Network, Shifted
 
 REGULARISATION, SCALE = "ridge.regularisation", "ridge.scale"  # networks have a "scale" of their own
 FIRST_SCALE = 8.0  # answers to one-hot targets lie between 0 and 1, too close together for a softmax
@@ -31,7 +31,7 @@ class Ridge(EmbeddingMethod):
     settings: RidgeSettings
 
     def __init__(self, network: Network, settings: RidgeSettings) -> None:
-        super().__init__(network, settings)
+        super().__init__(Shifted.of(network, settings.shift), settings)
         self.takes_turns = settings.take_turns
 
     def init(self, generator: torch.Generator) -> Params:

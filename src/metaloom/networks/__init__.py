@@ -8,8 +8,9 @@ from metaloom.networks.conv4 import Conv4
 from metaloom.networks.gru import Gru
 from metaloom.networks.mlp import Mlp
 from metaloom.networks.resnet12 import ResNet12
+from metaloom.networks.shifted import Shifted
 
-__all__ = ["NETWORKS", "Conv4", "Gru", "Mlp", "Network", "ResNet12", "Tensors", "build_network"]
+__all__ = ["NETWORKS", "Conv4", "Gru", "Mlp", "Network", "ResNet12", "Shifted", "Tensors", "build_network"]
 
 NETWORKS: dict[str, type[Network]] = {"conv4": Conv4, "resnet12": ResNet12, "mlp": Mlp, "gru": Gru}
 

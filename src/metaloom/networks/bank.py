@@ -40,7 +40,7 @@ class BankNetwork(Network):
 
     @property
     def one(self) -> Network:
-        return self.member
+        return self.member.one
 
     def threads(self, device: torch.device) -> AbstractContextManager[None]:
         return self.member.threads(device)

@@ -1,0 +1,73 @@
+"""A network that looks at a picture five times when it answers: where it is, and moved to the four sides."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from metaloom.networks.base import Network, Tensors
+
+
+@dataclass(frozen=True)
+class Shifted(Network):
+    """Where statistics are given (in answers, not in training) an embedding is the mean of five.
+
+    Pooling sees a picture differently when it is moved by a pixel; the mean does less so. What comes in from beyond
+    an edge is the edge's own pixels.
+
+    Args:
+        plain: the network that looks.
+        shift: pixels by which the picture is moved.
+    """
+
+    plain: Network = None  # type: ignore[assignment]  # fields before it have defaults; `of` always sets it
+    shift: int = 1
+
+    @classmethod
+    def of(cls, network: Network, shift: int) -> Network:
+        """With a shift of zero the network itself."""
+        plain = network.plain if isinstance(network, Shifted) else network
+        shape = (plain.channels, plain.image_size, plain.width, plain.norm, plain.dropout)
+        return cls(*shape, plain=plain, shift=shift) if shift else plain
+
+    @property
+    def embed(self) -> int:
+        return self.plain.embed
+
+    @property
+    def one(self) -> Network:
+        return self.plain.one
+
+    def threads(self, device: torch.device) -> AbstractContextManager[None]:
+        return self.plain.threads(device)
+
+    def init(self, generator: torch.Generator) -> Tensors:
+        return self.plain.init(generator)
+
+    def __call__(
+        self,
+        weights: Tensors,
+        x: Float[Tensor, "*task example channel height width"],
+        statistics: Tensors | None = None,
+        *,
+        twice: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Float[Tensor, "*task example embed"], Tensors]:
+        views = [x] if statistics is None else self._views(x)
+        parts = [self.plain(weights, view, statistics, twice=twice, generator=generator) for view in views]
+        _, used = parts[0]
+        return torch.stack([z for z, _ in parts]).mean(dim=0), used
+
+    def _views(self, x: Tensor) -> list[Tensor]:
+        shift, size, lead = self.shift, self.image_size, x.shape[:-3]
+        padded = F.pad(x.reshape(-1, *x.shape[-3:]), [shift] * 4, mode="replicate")
+        padded = padded.reshape(*lead, *padded.shape[-3:])
+        return [
+            padded[..., shift + down : shift + down + size, shift + right : shift + right + size]
+            for down, right in ((0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift))
+        ]
