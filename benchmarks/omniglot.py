@@ -26,6 +26,7 @@ COMMON = {
     "train.validate_every": "200",
     "train.patience": "1000",
     "protonet.steps": "100000",
+    "protonet.shift": "1",
     "protonet.temperature": "learned",
     "episodes.validation": "300",
     "episodes.test": "1000",

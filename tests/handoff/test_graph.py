@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
+from metaloom.config import Settings
 from metaloom.data.resize import resize, resize_matrix
 from metaloom.errors import MetaloomError
 from metaloom.handoff.graph import _resize_matrix, resized, to_onnx
@@ -44,6 +45,15 @@ def test_probabilities_are_those_of_torch(name: str, make_task: MakeTask, pictur
             found = answer(model, raw)
             assert found.shape == (batch, 4) and found.dtype == np.float32
             np.testing.assert_allclose(found, task.predict_proba(resize(raw, 28)), atol=1e-5, rtol=0)
+
+
+def test_a_graph_sees_shifted_pictures_as_torch_does(make_learner, pictures: np.ndarray, tiny_settings: Settings):
+    shifted = tiny_settings.protonet.model_copy(update={"shift": 1})
+    learner = make_learner("protonet", tiny_settings.model_copy(update={"protonet": shifted}))
+    task = learner.adapt(pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
+    for images in (pictures[40:41], pictures[40:104], pictures[40:43].repeat(2, axis=1)):
+        expected = task.predict_proba(resize(images, 28))
+        np.testing.assert_allclose(answer(to_onnx(task, 18, 9, ABOUT), images), expected, atol=1e-5, rtol=0)
 
 
 def test_an_answer_does_not_depend_on_its_batch(protonet: bytes, pictures: np.ndarray):
