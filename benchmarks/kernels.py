@@ -94,7 +94,7 @@ def passes(block: int, images: int) -> dict[str, float]:
 def products(block: int, images: int) -> float:
     """The products of matrices of a block's three convolutions by tiles, without the transforms around them."""
     side = SIZE // 2**block
-    tiles = -((-side // 4) ** 2)
+    tiles = ((side + 3) // 4) ** 2
     n = max(1, min(images, winograd.CACHE // (4 * TILE * tiles * WIDTH)))
     a, b, c = (np.ones((TILE, rows, WIDTH), np.float32) for rows in (n * tiles, WIDTH, n * tiles))
     d = np.zeros((TILE, WIDTH, WIDTH), np.float32)
