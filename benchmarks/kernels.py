@@ -57,7 +57,7 @@ def passes(block: int, images: int) -> dict[str, float]:
         return map_.reshape(n, side * side, -1)
 
     x, y, d_y = new(n, side, side, channels), new(n, side, side, WIDTH), new(n, side, side, WIDTH)
-    activated, d_x = np.empty_like(x), np.empty_like(x)
+    activated, d_activated, d_x = (np.empty_like(x) for _ in range(3))
     maps, place = new(n, side // 2, side // 2, WIDTH), np.zeros((n, side // 2, side // 2, WIDTH), np.uint8)
     (total, squares), (gain, bias, d_gain, d_bias) = new(2, n, WIDTH), new(4, n, channels)
     forth = prepared(kernel).values[0]
@@ -81,11 +81,11 @@ def passes(block: int, images: int) -> dict[str, float]:
         }
     back = prepared(kernel, turned=True).values[0]
     work |= {
-        "input's gradient": lambda: convolve(d_y, back, d_x),
+        "input's gradient": lambda: convolve(d_y, back, d_activated),
         "activate": lambda: kernels.activate(flat(x), gain, bias, flat(activated)),
         "activate again": lambda: kernels.activate(flat(x), gain, bias, flat(activated)),
         "activation's gradient": lambda: kernels.activate_gradient(
-            flat(d_x), flat(activated), flat(x), gain, flat(activated), d_gain, d_bias
+            flat(d_activated), flat(activated), flat(x), gain, flat(d_x), d_gain, d_bias
         ),
     }
     return {name: microseconds(each, n) for name, each in work.items()}
