@@ -14,6 +14,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -75,19 +76,19 @@ def passes(block: int, images: int) -> dict[str, float]:
         "unpool": lambda: kernels.unpool(y, total, squares, maps, place, d_y),
         "kernel's gradient": lambda: to_kernel(d_y, x, d_kernel),
     }
-    if not block:
-        return {name: microseconds(each, n) for name, each in work.items()} | {
-            "convolve again": microseconds(work["convolve"], n)
+    if block:
+        back = prepared(kernel, turned=True).values[0]
+        activate = partial(kernels.activate, flat(x), gain, bias, flat(activated))
+        work |= {
+            "input's gradient": lambda: convolve(d_y, back, d_activated),
+            "activate": activate,
+            "activate again": activate,
+            "activation's gradient": lambda: kernels.activate_gradient(
+                flat(d_activated), flat(activated), flat(x), gain, flat(d_x), d_gain, d_bias
+            ),
         }
-    back = prepared(kernel, turned=True).values[0]
-    work |= {
-        "input's gradient": lambda: convolve(d_y, back, d_activated),
-        "activate": lambda: kernels.activate(flat(x), gain, bias, flat(activated)),
-        "activate again": lambda: kernels.activate(flat(x), gain, bias, flat(activated)),
-        "activation's gradient": lambda: kernels.activate_gradient(
-            flat(d_activated), flat(activated), flat(x), gain, flat(d_x), d_gain, d_bias
-        ),
-    }
+    else:
+        work["convolve again"] = work["convolve"]
     return {name: microseconds(each, n) for name, each in work.items()}
 
 
