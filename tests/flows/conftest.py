@@ -21,6 +21,13 @@ from metaloom.prefect_server import ENVIRONMENT
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # flows/ is no part of the installed package
 
+METALOOM = """\
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, as tests may be, ignores Ctrl-C
+from metaloom.cli import main
+main()
+"""
+
 DAG = """\
 stages:
   join:                      # first here, last in the graph
@@ -94,7 +101,7 @@ class Standin:
         env.pop("PREFECT_API_URL", None)  # of the flows called in this process
         env |= self.environment | more
         process = subprocess.Popen(
-            [sys.executable, "-c", "from metaloom.cli import main; main()", *arguments],
+            [sys.executable, "-c", METALOOM, *arguments],
             cwd=self.root,
             env=env,
             stdin=subprocess.DEVNULL,
