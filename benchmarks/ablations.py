@@ -2,9 +2,10 @@
 
 python benchmarks/ablations.py [--omniglot FOLDER_WITH_THE_TWO_ARCHIVES] [--quick]
 
-Each row is a ProtoNet (or what it names) trained for 300 steps of 120 images on one thread, and asked the same 400 test
-episodes a setting; not transductive. The seed is 0, and the interval is over episodes: it does not tell how much
-another seed changes. The network with the best validation accuracy answers, as everywhere in metaloom.
+Each row is a ProtoNet (or what it names) trained for 300 steps of 120 images (MAML: of four tasks of 30) on one thread,
+and asked the same 400 test episodes a setting; not transductive. The seed is 0, and the interval is over episodes: it
+does not tell how much another seed changes. The network with the best validation accuracy answers, as everywhere in
+metaloom.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from metaloom.versioning import version_dataset
 
 STEPS, TEST = 300, ("5w1s", "20w1s")
 BASE = {"train.validate_every": 100, "train.patience": 1000, "protonet.n_way": 20, "bank.n_way": 20}
+METHODS = ("protonet", "maml", "bank")
+NARROWER = (32, 48)  # channels, to be compared with 64
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,16 @@ class Row:
     similar: bool | None = None
 
 
-def rows(domains: int) -> Iterator[Row]:
+def rows(classes: int, domains: int) -> Iterator[Row]:
     yield Row("the network", "conv4-64 (all rows below unless they say otherwise)")
-    for name, width in (("mlp", 256), ("gru", 64), ("conv4", 16), ("conv4", 32), ("resnet12", 16)):
+    narrower = [("conv4", width) for width in (16, *NARROWER)]
+    for name, width in (("mlp", 256), ("gru", 64), *narrower, ("resnet12", 16)):
         yield Row("the network", f"{name}-{width}", {"network.name": name, "network.width": width})
-    for classes in (10, 30, 100, 300, None):
+    for width in (64, *NARROWER):
+        yield Row("the network, MAML", f"conv4-{width}", {"network.width": width}, "maml")
+    for count in (10, 30, 100, 300, classes):
         small = {"protonet.n_way": 10, "protonet.tasks_per_step": 2}
-        yield Row("training classes, 10-way", str(classes or "all"), small, classes=classes)
+        yield Row("training classes, 10-way", str(count), small, classes=count)
     for name, similar in (("unlike", False), ("as they come", None), ("alike", True)):
         yield Row("classes of a task", name, similar=similar)
     for norm in ("batch", "group", "none"):
@@ -87,7 +93,7 @@ def measured(row: Row, root: Path, steps: int) -> dict[str, Any]:
     keep_freed_memory()
     torch.set_num_threads(1)
     os.chdir(root)
-    settings = load_settings("params.yaml", BASE | {"protonet.steps": steps, "bank.steps": steps} | row.settings)
+    settings = load_settings("params.yaml", BASE | {f"{name}.steps": steps for name in METHODS} | row.settings)
     packed, training = Dataset.load("artifacts/dataset"), chosen_classes(row)
     if row.method == "bank":  # no more images in all than the one network has
         settings = _shared_out(row, settings, packed, training, steps)
@@ -155,7 +161,7 @@ def prepared(folder: str, archives: Path | None) -> Path:
 
 def table(name: str, root: Path, quick: bool) -> None:
     training = training_classes(str(root / "artifacts/splits"))
-    wanted = list(rows(training["domain"].nunique()))
+    wanted = list(rows(len(training), training["domain"].nunique()))
     if quick:
         wanted = [row for row in wanted if row.claim in ("classes of a task", "one network or a bank")]
     print(f"\n{name}: {len(training)} training classes of {training['domain'].nunique()} domains\n")
