@@ -49,6 +49,7 @@ class Work:
     first_order: bool = False
     recompute: bool = False
     rate: float = RATE
+    width: int = WIDTH  # of our network; the peers' have WIDTH
 
     def settings(self) -> Settings:
         own = {"n_way": self.ways, "norm": self.norm, "tasks_per_step": self.tasks}
@@ -57,7 +58,7 @@ class Work:
             own |= {"recompute": self.recompute, "learned_rates": False, "multi_step": False, "beta": 1.0}
         else:
             own |= {"temperature": "fixed", "take_turns": False, "shift": 0}
-        fixed = {"network.name": "conv4", "network.width": WIDTH, "network.dropout": 0.0}
+        fixed = {"network.name": "conv4", "network.width": self.width, "network.dropout": 0.0}
         return load_settings(ROOT / "params.yaml", fixed | {f"{self.method}.{name}": own[name] for name in own})
 
     def episodes(self, dtype: torch.dtype) -> Episodes:
@@ -74,7 +75,7 @@ def present(work: Work, dtype: torch.dtype = torch.float32) -> tuple[list[Conten
     here, absent = [contender(OURS, work, dtype)], {}
     for name in ["easyfsl"] if work.method == "protonet" else peers.MAML_PEERS:
         try:
-            here.append(contender(name, work, dtype))
+            here.append(contender(name, replace(work, width=WIDTH), dtype))
         except peers.Absent as reason:
             absent[name] = str(reason)
     return here, absent
