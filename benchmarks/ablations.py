@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,8 +68,9 @@ class Row:
 
 def rows(classes: int, domains: int) -> Iterator[Row]:
     yield Row("the network", "conv4-64 (all rows below unless they say otherwise)")
-    narrower = [("conv4", width) for width in (16, *NARROWER)]
-    for name, width in (("mlp", 256), ("gru", 64), *narrower, ("resnet12", 16)):
+    yield Row("the network", "conv4-64, without turns", {"protonet.take_turns": False})
+    others = [("conv4", width) for width in (16, *NARROWER, 128)]
+    for name, width in (("mlp", 256), ("gru", 64), *others, ("resnet12", 16)):
         yield Row("the network", f"{name}-{width}", {"network.name": name, "network.width": width})
     for width in (64, *NARROWER):
         yield Row("the network, MAML", f"conv4-{width}", {"network.width": width}, "maml")
@@ -166,6 +168,7 @@ def table(name: str, root: Path, quick: bool) -> None:
         wanted = [row for row in wanted if row.claim in ("classes of a task", "one network or a bank")]
     print(f"\n{name}: {len(training)} training classes of {training['domain'].nunique()} domains\n")
     print(f"| claim | row | {' | '.join(TEST)} | training, s | similarity of a task's classes |\n" + "|---" * 6 + "|")
+    warnings.filterwarnings("ignore", "A worker stopped")  # joblib starts a new one, as each keeps some memory
     work = (delayed(measured)(row, root, 2 if quick else STEPS) for row in wanted)
     for found in Parallel(n_jobs=-1, return_as="generator")(work):
         row, alike = found["row"], f"{found['similarity']:.2f}" if "similarity" in found else ""

@@ -50,6 +50,7 @@ class Work:
     recompute: bool = False
     rate: float = RATE
     width: int = WIDTH  # of our network; the peers' have WIDTH
+    turns: bool = False  # whether our ProtoNet's examples take turns; the peers' do not
 
     def settings(self) -> Settings:
         own = {"n_way": self.ways, "norm": self.norm, "tasks_per_step": self.tasks}
@@ -57,7 +58,7 @@ class Work:
             own |= {"inner_steps": self.inner_steps, "inner_rate": self.rate, "first_order": self.first_order}
             own |= {"recompute": self.recompute, "learned_rates": False, "multi_step": False, "beta": 1.0}
         else:
-            own |= {"temperature": "fixed", "take_turns": False, "shift": 0}
+            own |= {"temperature": "fixed", "take_turns": self.turns, "shift": 0}
         fixed = {"network.name": "conv4", "network.width": self.width, "network.dropout": 0.0}
         return load_settings(ROOT / "params.yaml", fixed | {f"{self.method}.{name}": own[name] for name in own})
 

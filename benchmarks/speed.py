@@ -31,13 +31,13 @@ from measure import machine
 from metaloom.device import keep_freed_memory
 
 THREADS = 2
-NARROWER = {"maml": 48, "protonet": 48}  # channels of conv4, as accurate as WIDTH: benchmarks/ablations.py
+NARROWER = 48  # channels; with turns as accurate as WIDTH without, at as many steps: benchmarks/ablations.py
 TOLERANCE = 1e-6  # in float64, of loss and meta-gradient
 NOTES = {
     "group": f"norm group: the same mathematics: each peer's loss and gradient are ours to {TOLERANCE:.0e} (float64)",
     "peak": "of conv peak: the multiply-adds of the plain algorithm over the time. We take fewer: convolutions by "
     "Winograd's tiles, and MAML's first step in closed form, as the head starts at zero and so moves alone (for all)",
-    "narrower": "our conv4-…: not the same mathematics, but a network of ours that is as accurate at as many steps",
+    "narrower": "our conv4-… with turns: not the same mathematics, but as accurate at as many steps",
     "batch": "norm batch: peers normalise queries by the queries' own statistics; in MAML we do by the support's (one "
     "pass more, so that no prediction depends on its neighbours), in ProtoNet by those of the whole task",
 }
@@ -58,7 +58,7 @@ class Row:
 
     def narrower(self) -> Row:
         """We with our fastest network that is as accurate, the peers as they are."""
-        return replace(self, work=replace(self.work, width=NARROWER[self.work.method]))
+        return replace(self, work=replace(self.work, width=NARROWER, turns=True))
 
 
 def rows(quick: bool) -> list[Row]:
@@ -73,7 +73,7 @@ def rows(quick: bool) -> list[Row]:
             made.append(Row(title, "tasks/s", tasks, maml_macs(5, 25, steps, order, network), work))
         images = ways * 6
         made.append(Row("ProtoNet", "images/s", images, training_macs(*network), Work("protonet", norm, 1, ways, 5)))
-    return made + [row.narrower() for row in made if row.work.norm == "group"]
+    return made + [row.narrower() for row in made if row.work.method == "protonet" and row.work.norm == "group"]
 
 
 def compare(row: Row, rounds: int, peak: ConvPeak) -> list[str]:
@@ -84,7 +84,7 @@ def compare(row: Row, rounds: int, peak: ConvPeak) -> list[str]:
     rates, peaks = turns(here, row.amount, rounds, peak)
     name = f"{row.title}, {row.work.norm}"
     if not row.same:
-        return [_line(f"{name}, our conv4-{row.work.width}", row, OURS, rates, peaks)]
+        return [_line(f"{name}, our conv4-{row.work.width} with turns", row, OURS, rates, peaks)]
     return [_line(name, row, each.name, rates, peaks) for each in here] + [
         f"| {name} | {who} | {why} | | |" for who, why in absent.items()
     ]
