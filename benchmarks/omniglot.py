@@ -17,7 +17,7 @@ COMMON = {
     "methods": "[protonet]",
     "split.validation": "[images_background/Hebrew, images_background/Mkhedruli_(Georgian)]",  # the rest to learn from
     "split.test": "[images_evaluation/*]",
-    "train.n_query": "2",
+    "train.n_query": "1",
     "train.rotations": "true",
     "train.mirror": "true",
     "train.distortion": "0.4",
@@ -25,6 +25,7 @@ COMMON = {
     "train.select_on": "20w1s_domain",
     "train.validate_every": "200",
     "train.patience": "1000",
+    "protonet.n_way": "90",
     "protonet.steps": "100000",
     "protonet.shift": "1",
     "protonet.temperature": "learned",
@@ -34,10 +35,16 @@ COMMON = {
     "evaluate.logistic.episodes": "100",
 }
 RECIPES = {  # what differs; train.max_seconds is the budget
-    "minute": {"train.max_seconds": "60"},
+    "minute": {"train.max_seconds": "58"},  # and the last validation
     "short": {"train.max_seconds": "330"},
-    "quarter": {"train.max_seconds": "900", "network.width": "96", "train.distortion": "0.5"},
-    "long": {"train.max_seconds": "9000", "network.width": "128", "train.distortion": "0.7"},
+    "quarter": {
+        "train.max_seconds": "900",
+        "network.width": "96",
+        "train.distortion": "0.5",
+        "protonet.n_way": "60",
+        "train.n_query": "2",
+    },
+    "long": {"train.max_seconds": "3300", "network.width": "128", "train.distortion": "0.6"},
 }
 
 COMPILE = """
