@@ -25,6 +25,7 @@ import torch
 import yaml
 from joblib import Parallel, delayed
 from measure import add_omniglot, fresh_clone, machine, measure
+from omniglot import COMMON
 from similarity import SimilaritySampler, mean_similarity, similarities
 
 from metaloom.config import Settings, load_settings
@@ -151,7 +152,7 @@ def prepared(folder: str, archives: Path | None) -> Path:
     if archives is None:
         version_dataset(root)
     else:
-        changes["split"] = {"test": ["images_evaluation/*"]}
+        changes["split"] = {name: yaml.safe_load(COMMON[f"split.{name}"]) for name in ("validation", "test")}
         add_omniglot(root, archives)
     params = yaml.safe_load((root / "params.yaml").read_text())
     for section, values in changes.items():
