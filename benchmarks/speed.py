@@ -31,7 +31,7 @@ from measure import machine
 from metaloom.device import keep_freed_memory
 
 THREADS = 2
-NARROWER = 48  # channels; with turns as accurate as WIDTH without, at as many steps: benchmarks/ablations.py
+NARROWER = 32  # channels; with turns as accurate as WIDTH without, at as many steps: benchmarks/ablations.py
 TOLERANCE = 1e-6  # in float64, of loss and meta-gradient
 NOTES = {
     "group": f"norm group: the same mathematics: each peer's loss and gradient are ours to {TOLERANCE:.0e} (float64)",
