@@ -24,9 +24,9 @@ from contenders import OURS, SIZE, WIDTH, Work, contender
 from measure import machine
 
 from metaloom.device import keep_freed_memory
-from metaloom.networks.cpu import direct, kernels, winograd
+from metaloom.networks.cpu import first, kernels, winograd
 from metaloom.networks.cpu.blas import add_products, multiply
-from metaloom.networks.cpu.convolution import is_tiled, prepared
+from metaloom.networks.cpu.convolution import prepared
 from metaloom.networks.cpu.parts import parts_of
 
 TURNS = 15
@@ -62,33 +62,32 @@ def passes(block: int, images: int) -> dict[str, float]:
     maps, place = new(n, side // 2, side // 2, WIDTH), np.zeros((n, side // 2, side // 2, WIDTH), np.uint8)
     (total, squares), (gain, bias, d_gain, d_bias) = new(2, n, WIDTH), new(4, n, channels)
     forth = prepared(kernel).values[0]
-    d_kernel, tiled = np.zeros_like(forth), is_tiled(kernel)
-    convolve = winograd.convolve_tiles if tiled else direct.convolve_directly
-    to_kernel = winograd.tiles_kernel_gradient if tiled else direct.direct_kernel_gradient
+    d_kernel = np.zeros_like(forth)
 
     def sums_and_pool() -> None:
         kernels.pixel_sums(flat(y), total, squares)
         kernels.pool(y, maps, place)
 
-    work = {
-        "convolve": lambda: convolve(x, forth, y),
-        "sums and pool": sums_and_pool,
-        "unpool": lambda: kernels.unpool(y, total, squares, maps, place, d_y),
-        "kernel's gradient": lambda: to_kernel(d_y, x, d_kernel),
-    }
-    if block:
-        back = prepared(kernel, turned=True).values[0]
-        activate = partial(kernels.activate, flat(x), gain, bias, flat(activated))
-        work |= {
-            "input's gradient": lambda: convolve(d_y, back, d_activated),
-            "activate": activate,
-            "activate again": activate,
-            "activation's gradient": lambda: kernels.activate_gradient(
-                flat(d_activated), flat(activated), flat(x), gain, flat(d_x), d_gain, d_bias
-            ),
+    if block == 0:
+        work = {
+            "convolve, sums and pool": lambda: first.convolve_and_pool(x, forth, True, maps, place, total, squares),
+            "kernel's gradient": lambda: first.kernel_gradient(x, forth, place, maps, total, squares, d_kernel),
         }
-    else:
-        work["convolve again"] = work["convolve"]
+        return {name: microseconds(each, n) for name, each in work.items()}
+    back = prepared(kernel, turned=True).values[0]
+    activate = partial(kernels.activate, flat(x), gain, bias, flat(activated))
+    work = {
+        "activate": activate,
+        "convolve": lambda: winograd.convolve_tiles(x, forth, y),
+        "sums and pool": sums_and_pool,
+        "activate again": activate,
+        "unpool": lambda: kernels.unpool(y, total, squares, maps, place, d_y),
+        "kernel's gradient": lambda: winograd.tiles_kernel_gradient(d_y, x, d_kernel),
+        "input's gradient": lambda: winograd.convolve_tiles(d_y, back, d_activated),
+        "activation's gradient": lambda: kernels.activate_gradient(
+            flat(d_activated), flat(activated), flat(x), gain, flat(d_x), d_gain, d_bias
+        ),
+    }
     return {name: microseconds(each, n) for name, each in work.items()}
 
 

@@ -107,6 +107,24 @@ def test_odd_sizes(norm, size, channels, monkeypatch):
     assert_same(once, derivatives(net, weights, x, None, False))
 
 
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (17, 3), (16, 5)])
+def test_the_images_may_want_a_gradient_too(size, channels, monkeypatch):
+    """Or have many channels; otherwise the map of the first block before pooling is not kept."""
+    net = Conv4(channels=channels, width=WIDTH, image_size=size, norm="group")
+    weights, x = weights_of(net), images(3, channels=channels, size=size)
+
+    def gradients(wanted: bool) -> dict[str, torch.Tensor]:
+        leaves = {"x": x.clone().requires_grad_(wanted)} | {k: v.clone().requires_grad_() for k, v in weights.items()}
+        z, _ = net({k: v for k, v in leaves.items() if k != "x"}, leaves["x"])
+        z.sin().sum().backward()
+        return {k: leaf.grad for k, leaf in leaves.items() if leaf.grad is not None}
+
+    fast, without = gradients(True), gradients(False)
+    assert_same(without, {k: v for k, v in fast.items() if k != "x"})
+    general(monkeypatch)
+    assert_same(fast, gradients(True))
+
+
 @pytest.mark.parametrize("twice", [False, True])
 def test_ties_in_max_pooling(twice, monkeypatch):
     """A constant image: away from its edges all pixels of a window are equal, and the first has the gradient."""

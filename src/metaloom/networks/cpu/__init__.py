@@ -3,7 +3,7 @@
 Three things make it fast. Max-pooling comes before norm and ReLU: both are monotone once the norm's scale is
 positive (its sign goes into the convolution), so the values are the same and the passes are over a quarter of
 the pixels. The moments that a norm needs are sums over the map before pooling, taken while it is in the cache:
-images go through in parts that fit there. And second derivatives are convolutions of the ordinary shape, where
+images go through in parts that fit there, and in the first block row by row. And second derivatives are convolutions of the ordinary shape, where
 torch's own are convolutions with kernels as large as the map.
 
 Gradients of pixels that tie for a maximum go to the first of them, as in torch.
@@ -16,7 +16,8 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from metaloom.networks.cpu.block import Block
+from metaloom.networks.cpu import first
+from metaloom.networks.cpu.block import Block, FirstBlock
 from metaloom.networks.cpu.parts import threads_for_parts
 from metaloom.networks.cpu.second_order import Activation, Convolution, PoolAndSum
 
@@ -55,6 +56,8 @@ def convolve_and_pool(
         sums: whether they are wanted; zeros if not.
         twice: the gradient is going to be differentiated again.
     """
+    if not twice and gain is None and x.shape[1] <= first.CHANNELS and not x.requires_grad:
+        return Pooled(*FirstBlock.apply(x, kernels, sums))
     if not twice:
         return Pooled(*Block.apply(x, gain, bias, kernels, sums))
     activated = x if gain is None else Activation.apply(x, gain, bias)

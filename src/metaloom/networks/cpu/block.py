@@ -11,12 +11,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from metaloom.networks.cpu import first, passes
 from metaloom.networks.cpu import kernels as kernel
-from metaloom.networks.cpu import passes
-from metaloom.networks.cpu.convolution import gathered, gradient_space, prepared
+from metaloom.networks.cpu.convolution import gathered, gradient_space, is_tiled, prepared
 from metaloom.networks.cpu.parts import Part, channels_last, empty, flat, over, parts_of, pixels
-
-RECOMPUTE = 4  # input channels up to which the map before pooling is convolved again in the backward pass, not kept
 
 
 class Block(Function):
@@ -25,13 +23,11 @@ class Block(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Any, bias: Any, kernels: Tensor, sums: bool) -> Any:  # type: ignore[override]
         x = channels_last(x)
-        shape = (len(x), kernels.shape[1], x.shape[2] // 2, x.shape[3] // 2)
-        maps, place = empty(x, shape), empty(x, shape, torch.uint8)
-        total, squares = x.new_zeros(2, *shape[:2])
+        maps, place, total, squares = results = _results(x, kernels)
         if any(ctx.needs_input_grad):
-            ctx.y = _forward(x, gain, bias, kernels, sums, (maps, place, total, squares))
+            ctx.y = _forward(x, gain, bias, kernels, sums, results)
         else:
-            _inference(x, gain, bias, kernels, sums, (maps, place, total, squares))
+            _inference(x, gain, bias, kernels, sums, results)
         ctx.save_for_backward(x, gain, bias, kernels, place)
         return maps, total, squares
 
@@ -44,21 +40,19 @@ class Block(Function):
         d_affine = torch.empty(2, *gain.shape, dtype=x.dtype) if affine else torch.empty(2, 0, 0, dtype=x.dtype)
         parts = parts_of(x, kernels)
         d_kernels = gradient_space(kernels, parts)
-        values, tiled = prepared(kernels)
-        turned = prepared(kernels, turned=True).values if d_x is not None else values
+        tiled = is_tiled(kernels)
+        turned = prepared(kernels, turned=True).values if d_x is not None else []
         arrays = pixels(x), _array(gain, x), _array(bias, x), pixels(place), pixels(channels_last(d_maps))
         sums = _array(d_total, x), _array(d_squares, x)
 
         def work(part: Part) -> None:
             of_x, of_gain, of_bias, of_place, of_maps = (each[part.examples] for each in arrays)
             activated = np.empty_like(of_x) if affine else of_x
-            again, shape = ctx.y is None, (*of_x.shape[:3], kernels.shape[1])
-            y = np.empty(shape, of_x.dtype) if again else pixels(ctx.y[part.examples])
+            y = pixels(ctx.y[part.examples])
             d_y = np.empty_like(y)
             given = of_x, affine, of_gain
-            to_sums = (each[part.examples] for each in sums)
-            arriving, form = (of_place, of_maps, *to_sums), (values[part.task], tiled)
-            passes.backward(*given, of_bias, *form, again, activated, y, *arriving, d_y, d_kernels[part.index])
+            arriving = of_place, of_maps, *(each[part.examples] for each in sums)
+            passes.backward(*given, of_bias, tiled, activated, y, *arriving, d_y, d_kernels[part.index])
             if d_x is not None:
                 to_x = pixels(d_x[part.examples])
                 d_activated = np.empty_like(of_x) if affine else to_x
@@ -70,11 +64,54 @@ class Block(Function):
         return d_x, *to_affine, gathered(d_kernels, parts, kernels), None
 
 
-def _forward(x: Tensor, gain: Any, bias: Any, kernels: Tensor, sums: bool, results: tuple[Tensor, ...]) -> Any:
-    """Fills the results; returns the map before pooling where the backward pass is to have it."""
+class FirstBlock(Function):
+    """The same for images that want no gradient and have few channels: keeps no map before pooling."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernels: Tensor, sums: bool) -> Any:  # type: ignore[override]
+        x = channels_last(x)
+        maps, place, total, squares = results = _results(x, kernels)
+        ctx.save_for_backward(x, kernels, place)
+        if not any(ctx.needs_input_grad):
+            _inference(x, None, None, kernels, sums, results)
+            return maps, total, squares
+        values = prepared(kernels).values
+        of_all = pixels(maps), pixels(place), total.numpy(), squares.numpy()
+
+        def work(part: Part) -> None:
+            filled = (each[part.examples] for each in of_all)
+            first.convolve_and_pool(pixels(x[part.examples]), values[part.task], sums, *filled)
+
+        over(parts_of(x, kernels), work)
+        return maps, total, squares
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_maps: Tensor, d_total: Tensor, d_squares: Tensor) -> Any:  # type: ignore[override]
+        x, kernels, place = ctx.saved_tensors
+        parts, values = parts_of(x, kernels), prepared(kernels).values
+        d_kernels = gradient_space(kernels, parts)
+        of_all = pixels(place), pixels(channels_last(d_maps)), _array(d_total, x), _array(d_squares, x)
+
+        def work(part: Part) -> None:
+            arriving = (each[part.examples] for each in of_all)
+            first.kernel_gradient(pixels(x[part.examples]), values[part.task], *arriving, d_kernels[part.index])
+
+        over(parts, work)
+        return None, gathered(d_kernels, parts, kernels), None
+
+
+def _results(x: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Room for maxima and their places, and zeros for the sums."""
+    shape = (len(x), kernels.shape[1], x.shape[2] // 2, x.shape[3] // 2)
+    total, squares = x.new_zeros(2, *shape[:2])
+    return empty(x, shape), empty(x, shape, torch.uint8), total, squares
+
+
+def _forward(x: Tensor, gain: Any, bias: Any, kernels: Tensor, sums: bool, results: tuple[Tensor, ...]) -> Tensor:
+    """Fills the results; returns the map before pooling, which the backward pass is to have."""
     affine = gain is not None
-    shape = (len(x), kernels.shape[1], *x.shape[2:])
-    y = empty(x, shape) if x.shape[1] > RECOMPUTE else None
+    y = empty(x, (len(x), kernels.shape[1], *x.shape[2:]))
     values, tiled = prepared(kernels)
     maps, place, total, squares = results
     arrays = pixels(x), _array(gain, x), _array(bias, x)
@@ -83,9 +120,8 @@ def _forward(x: Tensor, gain: Any, bias: Any, kernels: Tensor, sums: bool, resul
     def work(part: Part) -> None:
         of_x, of_gain, of_bias = (each[part.examples] for each in arrays)
         activated = np.empty_like(of_x) if affine else of_x
-        of_y = np.empty((*of_x.shape[:3], shape[1]), of_x.dtype) if y is None else pixels(y[part.examples])
         given, of_results = (of_x, affine, of_gain, of_bias), (each[part.examples] for each in filled)
-        passes.forward(*given, values[part.task], tiled, sums, activated, of_y, *of_results)
+        passes.forward(*given, values[part.task], tiled, sums, activated, pixels(y[part.examples]), *of_results)
 
     over(parts_of(x, kernels), work)
     return y

@@ -26,14 +26,10 @@ def forward(x, affine, gain, bias, kernel, tiled, sums, activated, y, maps, plac
 
 
 @jit
-def backward(
-    x, affine, gain, bias, kernel, tiled, again, activated, y, place, d_maps, d_total, d_squares, d_y, d_kernel
-):
-    """Fills `activated`, d_y, and y if it is to be convolved `again` (not by tiles); adds to the kernel's gradient."""
+def backward(x, affine, gain, bias, tiled, activated, y, place, d_maps, d_total, d_squares, d_y, d_kernel):
+    """Fills `activated` and d_y; adds to the kernel's gradient."""
     if affine:
         activate(_flat(x), gain, bias, _flat(activated))
-    if again:
-        convolve_directly(activated, kernel, y)
     unpool(y, d_total, d_squares, d_maps, place, d_y)
     if tiled:
         tiles_kernel_gradient(d_y, activated, d_kernel)
