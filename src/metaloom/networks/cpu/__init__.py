@@ -3,8 +3,8 @@
 Three things make it fast. Max-pooling comes before norm and ReLU: both are monotone once the norm's scale is
 positive (its sign goes into the convolution), so the values are the same and the passes are over a quarter of
 the pixels. The moments that a norm needs are sums over the map before pooling, taken while it is in the cache:
-images go through in parts that fit there, and in the first block row by row. And second derivatives are convolutions of the ordinary shape, where
-torch's own are convolutions with kernels as large as the map.
+images go through in parts that fit there, and in the first block row by row. And second derivatives are
+convolutions of the ordinary shape, where torch's own are convolutions with kernels as large as the map.
 
 Gradients of pixels that tie for a maximum go to the first of them, as in torch.
 """
