@@ -96,12 +96,12 @@ class _WithGradients(Function):
     """A loss whose gradients are known already."""
 
     @staticmethod
-    def forward(ctx: Any, loss: Tensor, gradients: Any, *weights: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, loss: Tensor, gradients: Any, *weights: Tensor) -> Tensor:
         ctx.gradients = gradients
         return loss.clone()
 
     @staticmethod
-    def backward(ctx: Any, d_loss: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, d_loss: Tensor) -> Any:
         return None, None, *(None if each is None else d_loss * each for each in ctx.gradients)
 
 

@@ -37,7 +37,7 @@ def recomputed(function: Callable[..., Tensors], *groups: Tensors, generator: to
 
 class _Recomputed(Function):
     @staticmethod
-    def forward(ctx: Any, function: Any, generator: torch.Generator | None, *tensors: Tensor) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, function: Any, generator: torch.Generator | None, *tensors: Tensor) -> Any:
         ctx.function, ctx.generator = function, generator
         ctx.drawn_from = None if generator is None else generator.get_state()
         ctx.save_for_backward(*tensors)
@@ -45,7 +45,7 @@ class _Recomputed(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *d_outputs: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, *d_outputs: Tensor) -> Any:
         needed = ctx.needs_input_grad[2:]
         leaves = [tensor.detach().requires_grad_(need) for tensor, need in zip(ctx.saved_tensors, needed, strict=True)]
         with torch.enable_grad(), _rewound(ctx.generator, ctx.drawn_from):

@@ -21,7 +21,7 @@ class Block(Function):
     """See `metaloom.networks.cpu.convolve_and_pool`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Any, bias: Any, kernels: Tensor, sums: bool) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, gain: Any, bias: Any, kernels: Tensor, sums: bool) -> Any:
         x = channels_last(x)
         maps, place, total, squares = results = _results(x, kernels)
         if any(ctx.needs_input_grad):
@@ -33,7 +33,7 @@ class Block(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_maps: Tensor, d_total: Tensor, d_squares: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, d_maps: Tensor, d_total: Tensor, d_squares: Tensor) -> Any:
         x, gain, bias, kernels, place = ctx.saved_tensors
         affine = gain is not None
         d_x = torch.empty_like(x) if any(ctx.needs_input_grad[:3]) else None
@@ -68,7 +68,7 @@ class FirstBlock(Function):
     """The same for images that want no gradient and have few channels: keeps no map before pooling."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernels: Tensor, sums: bool) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, kernels: Tensor, sums: bool) -> Any:
         x = channels_last(x)
         maps, place, total, squares = results = _results(x, kernels)
         ctx.save_for_backward(x, kernels, place)
@@ -87,7 +87,7 @@ class FirstBlock(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_maps: Tensor, d_total: Tensor, d_squares: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, d_maps: Tensor, d_total: Tensor, d_squares: Tensor) -> Any:
         x, kernels, place = ctx.saved_tensors
         parts, values = parts_of(x, kernels), prepared(kernels).values
         d_kernels = gradient_space(kernels, parts)

@@ -29,19 +29,19 @@ class Convolution(Function):
     """Convolution of (example, …) with kernels (task, out, channel, k, k), k odd, as many examples for each task."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernels: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, kernels: Tensor) -> Tensor:
         ctx.save_for_backward(x, kernels)
         return _convolved(channels_last(x), kernels)
 
     @staticmethod
-    def backward(ctx: Any, d_y: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, d_y: Tensor) -> Any:
         x, kernels = ctx.saved_tensors
         return _ConvolutionGradients.apply(d_y, x, kernels, ctx.needs_input_grad[0])
 
 
 class _ConvolutionGradients(Function):
     @staticmethod
-    def forward(ctx: Any, d_y: Tensor, x: Tensor, kernels: Tensor, needs_x: bool) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, d_y: Tensor, x: Tensor, kernels: Tensor, needs_x: bool) -> Any:
         d_y, x = channels_last(d_y), channels_last(x)
         ctx.save_for_backward(d_y, x, kernels)
         ctx.set_materialize_grads(False)
@@ -49,7 +49,7 @@ class _ConvolutionGradients(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, to_x: Tensor | None, to_kernels: Tensor | None) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, to_x: Tensor | None, to_kernels: Tensor | None) -> Any:
         """The gradients are bilinear: of d_y and the kernels, and of d_y and x."""
         d_y, x, kernels = ctx.saved_tensors
         to_d_y = d_x = d_kernels = None
@@ -68,20 +68,20 @@ class Activation(Function):
     """relu(x · gain + bias), the affine map one for each example and channel."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
         out = empty(x, x.shape)
         kernel.activate(flat(channels_last(x)), *_arrays(gain, bias), flat(out))
         ctx.save_for_backward(x, gain, out)
         return out
 
     @staticmethod
-    def backward(ctx: Any, d_out: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, d_out: Tensor) -> Any:
         return _ActivationGradients.apply(d_out, *ctx.saved_tensors)
 
 
 class _ActivationGradients(Function):
     @staticmethod
-    def forward(ctx: Any, d_out: Tensor, x: Tensor, gain: Tensor, out: Tensor) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, d_out: Tensor, x: Tensor, gain: Tensor, out: Tensor) -> Any:
         d_out, x = channels_last(d_out), channels_last(x)
         d_x = torch.empty_like(x)
         d_gain, d_bias = torch.empty_like(gain), torch.empty_like(gain)
@@ -91,7 +91,7 @@ class _ActivationGradients(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, to_x: Tensor, to_gain: Tensor, to_bias: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, to_x: Tensor, to_gain: Tensor, to_bias: Tensor) -> Any:
         d_out, x, gain, out = ctx.saved_tensors
         to_d_out, d_x, d_gain = torch.empty_like(x), torch.empty_like(x), torch.empty_like(gain)
         kernel.activate_second(
@@ -110,7 +110,7 @@ class PoolAndSum(Function):
     """2×2 max-pooling, and each channel's sum and sum of squares over an example's pixels before it."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, y: Tensor) -> Any:
         given, y = y, channels_last(y)
         shape = (*y.shape[:2], y.shape[2] // 2, y.shape[3] // 2)
         maps, place = empty(y, shape), empty(y, shape, torch.uint8)
@@ -121,13 +121,13 @@ class PoolAndSum(Function):
         return maps, total, squares
 
     @staticmethod
-    def backward(ctx: Any, d_maps: Tensor, d_total: Tensor, d_squares: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, d_maps: Tensor, d_total: Tensor, d_squares: Tensor) -> Any:
         return _PoolAndSumGradient.apply(d_maps, d_total, d_squares, *ctx.saved_tensors)
 
 
 class _PoolAndSumGradient(Function):
     @staticmethod
-    def forward(ctx: Any, d_maps: Tensor, d_total: Tensor, d_squares: Tensor, y: Tensor, place: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, d_maps: Tensor, d_total: Tensor, d_squares: Tensor, y: Tensor, place: Tensor) -> Tensor:
         y = channels_last(y)
         d_y = torch.empty_like(y)
         ctx.save_for_backward(d_squares, y, place)
@@ -138,7 +138,7 @@ class _PoolAndSumGradient(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, to_d_y: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, to_d_y: Tensor) -> Any:
         d_squares, y, place = ctx.saved_tensors
         to_maps, d_y = empty(y, place.shape), torch.empty_like(y)
         to_total, to_squares = torch.empty_like(d_squares), torch.empty_like(d_squares)
