@@ -16,7 +16,7 @@ SCORES = {
         "5w1s": {"accuracy": 0.8371, "ci95": 0.0094, "nll": 0.5, "episodes": 200},
         "5w1s_domain": {"accuracy": 0.7, "ci95": 0.012, "nll": 0.9, "episodes": 200},
     },
-    "scratch": {"5w1s": {"accuracy": 0.41, "ci95": 0.02, "nll": 2.5, "episodes": 30}},
+    "scratch": {"5w1s": {"accuracy": 0.41, "ci95": 0.02, "nll": 2.5, "episodes": 30, "failed": 3}},
 }
 
 
@@ -34,9 +34,9 @@ def test_summary(tmp_path):
     summary = summarise(tmp_path, "data/ is version 41ab3f20, unchanged", stages, 125.3)
 
     assert as_text(summary).splitlines() == [
-        "accuracy, %       protonet    scratch",
-        "5w1s              83.7 ± 0.9  41.0 ± 2.0",
-        "5w1s, one domain  70.0 ± 1.2  –",
+        "accuracy, %  5w1s                   5w1s, domain",
+        "protonet     83.7 ± 0.9             70.0 ± 1.2",
+        "scratch      41.0 ± 2.0 (3 failed)  –",
         "",
         "report  report/index.html",
         "bundle  artifacts/bundle",
@@ -45,7 +45,7 @@ def test_summary(tmp_path):
         "time    2 min 5 s",
     ]
     markdown = as_markdown(summary)
-    assert "| 5w1s | 83.7 ± 0.9 | 41.0 ± 2.0 |" in markdown
+    assert "| protonet | 83.7 ± 0.9 | 70.0 ± 1.2 |" in markdown
     assert "| train@maml | Ran | 61 s |" in markdown
     assert "- bundle: `artifacts/bundle`" in markdown
 

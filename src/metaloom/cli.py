@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from metaloom import __version__, data_commands, handoff_commands, report_commands, run_commands
+from metaloom import __version__, compare_commands, data_commands, handoff_commands, report_commands, run_commands
 from metaloom.errors import MetaloomError
 from metaloom.progress import QUIET
 
@@ -26,6 +26,7 @@ app.command()(handoff_commands.adapt)
 app.command()(handoff_commands.predict)
 app.command()(handoff_commands.verify)
 app.command()(report_commands.report)
+app.command()(compare_commands.compare)
 
 
 def _version(wanted: bool) -> None:

@@ -169,26 +169,99 @@ class SharedSettings(GradientSettings):
     heads: Literal["all", "domain"]
 
 
+class PretrainSettings(SharedSettings):
+    """Ordinary classification of the training classes, for transfer learning; `distortion` of the images as in
+    `train`."""
+
+    distortion: Annotated[float, Field(ge=0, le=1)]
+
+
 class BankSettings(ProtonetSettings):
     window: PositiveInt
     stride: PositiveInt
     route: Literal["pick", "mix"]
 
 
-class ScratchSettings(Section):
-    episodes: PositiveInt
-    steps: PositiveInt
-    learning_rate: PositiveFloat
+class EstimateSettings(Section):
+    """How far estimates from a support set alone lie from the truth."""
+
+    tasks: PositiveInt
+    n_shot: Annotated[int, Field(ge=2)]
 
 
-class LogisticSettings(Section):
+class StudySettings(Section):
+    """How figures move with labels, ways and balance; on test episodes of their own."""
+
+    kinds: Annotated[list[Literal["any", "domain"]], Field(min_length=1)]
     episodes: PositiveInt
-    C: PositiveFloat
+    n_way: Annotated[int, Field(ge=2)]
+    labels: Annotated[list[PositiveInt], Field(min_length=1)]
+    uneven: list[PositiveInt]
+    ways: list[Annotated[int, Field(ge=2)]]
+    estimates: EstimateSettings
+
+    @model_validator(mode="after")
+    def _uneven_beside_even(self) -> StudySettings:
+        if not self.uneven:
+            return self
+        even, rest = divmod(sum(self.uneven), self.n_way)
+        if len(self.uneven) != self.n_way or rest or even not in self.labels or max(self.uneven) > max(self.labels):
+            raise ValueError(
+                f"uneven is {self.uneven}: write a number for each of the {self.n_way} ways (n_way), none above the "
+                f"largest of labels, with a mean that is one of labels ({self.labels}); or leave it empty"
+            )
+        return self
+
+
+class LearnerSettings(Section):
+    """What every single-task learner has: how many test episodes of each setting it answers, the first ones."""
+
+    episodes: PositiveInt
+
+
+class SteppedSettings(LearnerSettings):
+    """Learners that train a network on the support set; lists are searched."""
+
+    steps: Annotated[int, Field(ge=4)]
+    epochs: Annotated[float, Field(ge=0)]
+    batch: PositiveInt
+    learning_rate: Annotated[list[PositiveFloat], Field(min_length=1)]
+    distortion: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
+
+
+class ScratchSettings(SteppedSettings):
+    norm: Annotated[list[Literal["batch", "group", "none"]], Field(min_length=1)]
+
+
+class LinearSettings(LearnerSettings):
+    C: Annotated[list[PositiveFloat], Field(min_length=1)]
+
+
+class NeighbourSettings(LearnerSettings):
+    metric: Annotated[list[Literal["euclidean", "cosine"]], Field(min_length=1)]
+
+
+class ForestSettings(LearnerSettings):
+    trees: PositiveInt
+    max_features: Annotated[list[Literal["sqrt"] | Share], Field(min_length=1)]
+
+
+class BaselineSettings(Section):
+    """Single-task learners, and how their settings are searched on validation episodes."""
+
+    settings: Annotated[list[SettingName], Field(min_length=1)]
+    episodes: PositiveInt
+    scratch: ScratchSettings
+    finetune_head: LinearSettings
+    finetune_all: SteppedSettings
+    logistic: LinearSettings
+    neighbour: NeighbourSettings
+    svm: LinearSettings
+    forest: ForestSettings
 
 
 class EvaluateSettings(Section):
-    scratch: ScratchSettings
-    logistic: LogisticSettings
+    bootstrap: Annotated[int, Field(ge=100)]
 
 
 class ExportSettings(Section):
@@ -207,6 +280,7 @@ class Settings(Section):
     prepare: PrepareSettings
     split: SplitSettings
     episodes: EpisodeSettings
+    studies: StudySettings
     network: NetworkSettings
     train: TrainSettings
     protonet: ProtonetSettings
@@ -216,6 +290,8 @@ class Settings(Section):
     reptile: ReptileSettings
     shared: SharedSettings
     bank: BankSettings
+    pretrain: PretrainSettings
+    baselines: BaselineSettings
     evaluate: EvaluateSettings
     export: ExportSettings
 
@@ -224,6 +300,14 @@ class Settings(Section):
         if self.train.select_on not in self.episodes.names:
             known = ", ".join(self.episodes.names)
             raise ValueError(f"train.select_on is {self.train.select_on}, but episodes has only {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _search_on_drawn_settings(self) -> Settings:
+        for name in self.baselines.settings:
+            if name not in self.episodes.settings:
+                known = ", ".join(self.episodes.settings)
+                raise ValueError(f"baselines.settings has {name}, but episodes.settings has only {known}")
         return self
 
     def method(self, name: str) -> MethodSettings:

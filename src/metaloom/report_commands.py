@@ -20,10 +20,11 @@ def report(
         raise MetaloomError(f"{PAGE} not found: `metaloom run` makes it (or `dvc repro report`)")
     print(PAGE.resolve())
     if open_:
-        _show(PAGE.resolve().as_uri())
+        show(PAGE.resolve().as_uri())
 
 
-def _show(uri: str) -> None:
+def show(uri: str) -> None:
+    """Open an address in the browser; raises MetaloomError where there is none."""
     import webbrowser
 
     if not webbrowser.open(uri):

@@ -100,17 +100,19 @@ def stages_line(stages: tuple[StageRun, ...]) -> str:
 
 
 def _table(scores: dict[str, dict[str, dict[str, float]]]) -> list[list[str]]:
-    """A row a setting, a column a learner: accuracy and the half width of its 95% interval, in per cent."""
+    """A row a learner, a column a setting: accuracy and the half width of its 95% interval, in per cent."""
     settings = list(dict.fromkeys(setting for learner in scores.values() for setting in learner))
-    rows = [["accuracy, %", *scores]]
-    for setting in settings:
-        cells = [_score(learner.get(setting)) for learner in scores.values()]
-        rows.append([setting.replace(DOMAIN_SUFFIX, ", one domain"), *cells])
+    rows = [["accuracy, %", *(setting.replace(DOMAIN_SUFFIX, ", domain") for setting in settings)]]
+    for name, learner in scores.items():
+        rows.append([name, *(_score(learner.get(setting)) for setting in settings)])
     return rows
 
 
 def _score(score: dict[str, float] | None) -> str:
-    return f"{100 * score['accuracy']:.1f} ± {100 * score['ci95']:.1f}" if score else "–"
+    if not score or not score["episodes"]:
+        return "–"
+    failed = f" ({score['failed']} failed)" if score.get("failed") else ""
+    return f"{100 * score['accuracy']:.1f} ± {100 * score['ci95']:.1f}{failed}"
 
 
 def _first(entries: list[Any] | None) -> str | None:

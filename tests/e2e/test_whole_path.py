@@ -11,13 +11,26 @@ import pytest
 import yaml
 from projects import TINY, draw_shapes, make_project, metaloom, run_here, stage_command
 
+from metaloom.baselines import LEARNERS as SINGLE_TASK_LEARNERS
+
 SETTINGS = {"3w1s", "3w2s", "3w1s_domain", "3w2s_domain"}
-STAGES = ["prepare", "split", "train@protonet", "train@maml", "evaluate", "export", "report"]
+STAGES = [
+    "prepare",
+    "split",
+    "train@protonet",
+    "train@maml",
+    "pretrain",
+    "tune",
+    "evaluate",
+    "export",
+    "report",
+]
+LEARNERS = {*TINY["methods"], *SINGLE_TASK_LEARNERS}
 
 
 def test_the_flow_ends_with_a_summary(done):
     root, printed = done
-    for learner in (*TINY["methods"], "scratch", "logistic"):
+    for learner in LEARNERS:
         assert learner in printed
     for place in ("report/index.html", "artifacts/bundle"):
         assert place in printed
@@ -28,12 +41,12 @@ def test_the_flow_ends_with_a_summary(done):
 
 def test_figures_are_as_promised(done):
     figures = json.loads((done[0] / "metrics/evaluation.json").read_text())
-    assert set(figures) == {*TINY["methods"], "scratch", "logistic"}
+    assert set(figures) == LEARNERS
     for by_setting in figures.values():
         assert set(by_setting) == SETTINGS
         for each in by_setting.values():
-            assert set(each) == {"accuracy", "ci95", "nll", "episodes"}
-            assert 0 <= each["accuracy"] <= 1 and each["nll"] > 0
+            assert each["low95"] <= each["accuracy"] <= each["high95"] <= 1 and each["nll"] > 0
+            assert 0 <= each["ece"] <= 1 and each["worst_decile"] <= each["accuracy"] and each["failed"] == 0
 
 
 def test_after_the_flow_all_is_cached_and_dvc_has_nothing_to_do(done):
@@ -41,7 +54,7 @@ def test_after_the_flow_all_is_cached_and_dvc_has_nothing_to_do(done):
     before = (root / "dvc.lock").read_text()
     assert "Data and pipelines are up to date" in run_here(root, "dvc", "repro").stdout
     again = metaloom(root, "run").stdout
-    assert "everything was cached (7 stages)" in again
+    assert "everything was cached (9 stages)" in again
     assert (root / "dvc.lock").read_text() == before
 
 
@@ -52,7 +65,7 @@ def test_after_dvc_repro_the_flow_is_all_cached(tmp_path, shapes):
     run_here(root, "dvc", "repro")
     before = (root / "dvc.lock").read_text()
     started = time.time()
-    assert "everything was cached (6 stages)" in metaloom(root, "run").stdout
+    assert "everything was cached (8 stages)" in metaloom(root, "run").stdout
     assert (root / "dvc.lock").read_text() == before
     assert all(path.stat().st_mtime < started for path in (root / "artifacts/models/protonet").iterdir())
 
@@ -109,7 +122,7 @@ def test_dvc_plots_has_every_learner_and_curve(done):
     (accuracy,), (validation,), (loss,) = (shown["data"][name] for name in ("accuracy", "validation", "loss"))
     bars = accuracy["content"]["data"]["values"]
     assert {(each["setting"], each["learner"]) for each in bars} == {
-        (setting, learner) for setting in SETTINGS for learner in (*TINY["methods"], "scratch", "logistic")
+        (setting, learner) for setting in SETTINGS for learner in LEARNERS
     }
     for plot, name in ((validation, "accuracy"), (loss, "loss")):
         points = plot["content"]["data"]["values"]

@@ -4,91 +4,207 @@ import numpy as np
 import pytest
 import torch
 from projects import REPO, TINY
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import LinearSVC
 
-from metaloom.baselines import SINGLE_TASK_LEARNERS
+from metaloom.baselines import LEARNERS, Views, answer_all, choices, choose
+from metaloom.baselines.heads import neighbour, span, svm
+from metaloom.baselines.registry import Baseline
+from metaloom.baselines.run import Request
+from metaloom.baselines.stepped import Start, fitted, halves, stepped
 from metaloom.config import load_settings
-from metaloom.evaluation.run import gallery, meta_learner_scores, single_task_scores
-from metaloom.methods import Learner
-from metaloom.methods.learner import Normalisation
-from metaloom.tasks import EpisodeTable
+from metaloom.evaluation.answers import meta_answers, meta_speed, single_task_answers, untempered
+from metaloom.evaluation.shown import gallery
+from metaloom.methods.temperature import Temperature
 
-WAYS = 3
-
-
-@pytest.fixture
-def images() -> torch.Tensor:
-    """Six classes that pixels tell apart, eight items each."""
-    rng = np.random.default_rng(0)
-    patterns = np.kron(rng.integers(0, 2, (6, 1, 4, 4, 1)) * 255, np.ones((7, 7, 1)))
-    noisy = (patterns + rng.integers(-40, 40, (6, 8, 28, 28, 1))).clip(0, 255)
-    return torch.from_numpy(noisy.astype(np.uint8).reshape(-1, 28, 28, 1))
+TABLES = ("3w1s", "3w2s")
 
 
-@pytest.fixture
-def tables() -> dict[str, EpisodeTable]:
-    rng = np.random.default_rng(1)
-    drawn = np.stack([rng.permutation(6)[:WAYS, None] * 8 + rng.permutation(8)[:4] for _ in range(5)])
-    return {
-        "3w2s": EpisodeTable(drawn[:, :, :2], drawn[:, :, 2:]),
-        "3w1s": EpisodeTable(drawn[:, :, :1], drawn[:, :, 2:]),
-    }
+@pytest.fixture(scope="session")
+def settings(tiny_settings):
+    """Every learner answers all five episodes, and the stepped ones learn a little."""
+    stepped = {"episodes": 2, "steps": 12, "learning_rate": [0.02], "distortion": [0.0]}
+    own = {"scratch": stepped | {"norm": ["group"]}, "finetune_all": stepped, "forest": {"episodes": 5, "trees": 20}}
+    baselines = tiny_settings.baselines
+    changed = {name: getattr(baselines, name).model_copy(update=update) for name, update in own.items()}
+    return baselines.model_copy(update=changed)
 
 
-@pytest.fixture
-def learner(tiny_settings, images) -> Learner:
-    return Learner.create("protonet", tiny_settings, 1, 28, Normalisation.of(images.numpy()))
+@pytest.fixture(scope="session")
+def views(images, tables, learner, make):
+    return Views.of(images, tables.values(), learner, make("shared"))
 
 
-@pytest.mark.parametrize("name", SINGLE_TASK_LEARNERS)
-def test_single_task_learners_learn_from_the_support_alone(name, tiny_settings, learner, images, tables):
-    settings = tiny_settings.evaluate.model_copy(
-        update={"scratch": tiny_settings.evaluate.scratch.model_copy(update={"steps": 40})}
+@pytest.fixture(scope="session")
+def chosen(views, settings, tables):
+    return choose(views, settings, tables, jobs=1)
+
+
+@pytest.fixture(scope="session")
+def answered(views, chosen, settings, tables):
+    return single_task_answers(views, chosen, settings, tables, jobs=1)
+
+
+def test_every_single_task_learner_learns_from_the_support(answered):
+    answers, speeds = answered
+    assert set(answers) == set(LEARNERS)
+    for name, of_tables in answers.items():
+        assert set(of_tables) == set(TABLES)
+        assert np.mean([each.accuracy.mean() for each in of_tables.values()]) > 0.6, name
+        assert speeds[name]["3w1s"]["adapt_ms"] > 0 and speeds[name]["3w1s"]["bytes"] > 0
+        np.testing.assert_allclose(np.exp(of_tables["3w2s"].log_p).sum(axis=2), 1, rtol=1e-5)
+
+
+def test_several_processes_say_what_one_says(views, chosen, settings, tables, answered):
+    again, _ = single_task_answers(views, chosen, settings, tables, jobs=2)
+    for name, of_tables in answered[0].items():
+        np.testing.assert_allclose(of_tables["3w2s"].log_p, again[name]["3w2s"].log_p, rtol=1e-3, atol=1e-4)
+
+
+def support_and_queries(views, tables, episode=1):
+    table, pixels = tables["3w2s"], views.features["pixels"]
+    x, queries = (pixels[views.at(rows[episode])] for rows in (table.support_rows, table.query_rows))
+    length = np.sqrt((x**2).sum(axis=1).mean())
+    return x / length, table.labels, queries / length
+
+
+def test_logistic_is_scikit_learn_s_on_all_pixels(views, tables):
+    x, y, queries = support_and_queries(views, tables)
+    request = Request("", "logistic", {"C": 1.0}, tables["3w2s"])
+    found = log_softmax(answer_all(views, [request], "", jobs=1)[""].scores[1], axis=1)
+    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000, tol=1e-8).fit(x, y)
+    np.testing.assert_allclose(found, model.predict_log_proba(queries), atol=2e-3)
+
+
+@pytest.mark.parametrize("ways", [2, 3])
+def test_svm_and_neighbour_are_scikit_learn_s(views, tables, ways):
+    x, y, queries = support_and_queries(views, tables)
+    x, y = x[y < ways], y[y < ways]
+    model = LinearSVC(C=1.0, class_weight="balanced", max_iter=20_000, tol=1e-6).fit(x, y)
+    assert (svm({"C": 1.0}, x, y, 0)(queries).argmax(axis=1) == model.predict(queries)).all()
+    nearest = KNeighborsClassifier(1).fit(x, y)
+    found = neighbour({"metric": "euclidean"}, x, y, 0)(queries)
+    assert (found.argmax(axis=1) == nearest.predict(queries)).all()
+    np.testing.assert_allclose(-found.max(axis=1), nearest.kneighbors(queries)[0][:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_the_span_keeps_every_product():
+    x = np.random.default_rng(0).normal(size=(6, 50)).astype(np.float32)
+    x[5] = x[0] - x[1]  # of rank five
+    basis = span(x)
+    assert basis.shape == (50, 5)
+    np.testing.assert_allclose((x @ basis) @ (x @ basis).T, x @ x.T, atol=1e-3)
+
+
+def test_scratch_has_the_champion_s_architecture_also_beside_a_bank(images, tables, make, learner):
+    alone, bank = (Views.of(images, tables.values(), make(name), make("shared")) for name in ("protonet", "bank"))
+    assert type(bank.starts["scratch"].network) is type(alone.starts["scratch"].network)
+    assert bank.starts["scratch"].weights is None and alone.starts["finetune_all"].weights is not None
+
+
+def test_without_a_step_fine_tuning_is_a_logistic_regression_on_the_frozen_network(views, make, tables, images):
+    choice = {"steps": 0, "epochs": 0, "batch": 25, "learning_rate": 1.0, "distortion": 0.0}
+    x = torch.as_tensor(views.features["images"])
+    y = torch.arange(3).repeat_interleave(4)
+    model = fitted(views.starts["finetune_all"], choice, x[:12], y, 0)
+    z = views.features["pretrained"]
+    z = z / np.sqrt((z[:12] ** 2).sum(axis=1).mean())
+    head = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000, tol=1e-8).fit(z[:12], y.numpy())
+    np.testing.assert_allclose(log_softmax(model(x.numpy()), axis=1), head.predict_log_proba(z), atol=5e-3)
+
+
+def test_halves_hold_out_every_example_but_an_only_one():
+    assert halves(torch.tensor([0, 0, 1, 1, 1, 2])).tolist() == [0, 1, 0, 1, 0, -1]  # type: ignore[union-attr]
+    assert halves(torch.tensor([0, 1, 2])) is None
+
+
+def test_fewer_steps_where_the_held_out_half_says_so(views):
+    """Labels without meaning: the other half is known best before any step, so that none is taken."""
+    x = torch.as_tensor(views.features["images"][:20])
+    y = torch.as_tensor(np.random.default_rng(0).permutation(np.arange(2).repeat(10)))
+    choice = {"steps": 20, "epochs": 0, "batch": 25, "learning_rate": 0.05, "distortion": 0.0}
+    start = Start(views.starts["scratch"].network)
+    weights, _ = stepped(start, choice, x, y, seed=0)
+    fresh = start.network.init(torch.Generator().manual_seed(0))
+    assert all(torch.equal(weights[name], fresh[name]) for name in fresh)
+
+
+@pytest.mark.parametrize("name", ["scratch", "finetune_all", "logistic", "forest_embedded"])
+def test_an_answer_does_not_depend_on_the_other_queries(name, views, tables, settings):
+    learner, table = LEARNERS[name], tables["3w2s"]
+    choice = learner.candidates(settings)[0]
+    model = learner.learn(name, views, choice, views.at(table.support_rows[0]), table.labels, 0)
+    queries = views.features[learner.view][views.at(table.query_rows[0])]
+    np.testing.assert_allclose(model(queries)[3:4], model(queries[3:4]), rtol=1e-3, atol=1e-4)
+
+
+def failing(choice, x, y, seed):
+    if x[0, 0] > np.median(x[:, 0]):
+        raise ValueError("singular")
+    return LEARNERS["logistic"].fit(choice, x, y, seed)  # type: ignore[misc]
+
+
+def test_a_learner_that_fails_on_some_episodes_says_on_which(views, tables, monkeypatch):
+    monkeypatch.setitem(LEARNERS, "logistic", Baseline("task", "logistic", "pixels", LEARNERS["logistic"].fit))
+    monkeypatch.setitem(LEARNERS, "svm", Baseline("task", "svm", "pixels", failing))
+    found = answer_all(views, [Request("", "svm", {"C": 1.0}, tables["3w2s"])], "", jobs=1)[""]
+    assert 0 < found.failed.sum() < 5
+    assert np.isnan(found.scores[found.failed]).all() and np.isfinite(found.scores[~found.failed]).all()
+
+
+def test_choices_are_the_best_candidate_on_each_search_setting(views, tables, settings, monkeypatch):
+    monkeypatch.setattr(choices, "LEARNERS", {"logistic": LEARNERS["logistic"]})
+    wide = settings.model_copy(
+        update={"episodes": 5, "logistic": settings.logistic.model_copy(update={"C": [1e-6, 10.0]})}
     )
-    rows = single_task_scores(name, settings, learner, images, tables, jobs=1)
-    assert rows.groupby("setting").size().tolist() == [getattr(settings, name).episodes] * 2
-    assert rows["accuracy"].mean() > 0.8
-    again = single_task_scores(name, settings, learner, images, tables, jobs=2)
-    np.testing.assert_allclose(rows["nll"], again["nll"], rtol=1e-4)
-
-
-def test_beside_a_bank_scratch_is_one_network_of_it(learner, images, tables):
-    settings = load_settings(REPO / "params.yaml", TINY | {"protonet.norm": "batch", "bank.norm": "batch"})
-    alone, bank = (Learner.create(name, settings, 1, 28, learner.normalisation) for name in ("protonet", "bank"))
-    one, of_bank = (
-        single_task_scores("scratch", settings.evaluate, each, images, tables, jobs=1) for each in (alone, bank)
-    )
-    assert bank.method.network.one == alone.method.network
-    np.testing.assert_allclose(of_bank["nll"], one["nll"], rtol=1e-4)
-
-
-def test_logistic_is_scikit_learn_s(tiny_settings, learner, images, tables):
-    rows = single_task_scores("logistic", tiny_settings.evaluate, learner, images, tables, jobs=1)
-    table = tables["3w2s"]
-    pixels = learner.normalisation(images).flatten(1).numpy()
-    model = LogisticRegression(C=tiny_settings.evaluate.logistic.C, max_iter=1000)
-    model.fit(pixels[table.support[1].ravel()], np.repeat(range(WAYS), 2))
-    expected = model.score(pixels[table.query[1].ravel()], np.repeat(range(WAYS), 2))
-    assert rows[(rows["setting"] == "3w2s") & (rows["episode"] == 1)]["accuracy"].item() == expected
-
-
-@pytest.mark.parametrize("name", SINGLE_TASK_LEARNERS)
-def test_a_single_task_learner_s_answer_does_not_depend_on_the_other_queries(name, tiny_settings, learner, images):
-    settings = getattr(tiny_settings.evaluate, name)
-    x = learner.normalisation(images[:24])
-    support_x, support_y, query_x = x[:12], torch.arange(3).repeat_interleave(4), x[12:]
-    learn = SINGLE_TASK_LEARNERS[name]
-    together = learn(settings, learner.method.network, support_x, support_y, query_x, 0)
-    alone = learn(settings, learner.method.network, support_x, support_y, query_x[5:6], 0)
-    np.testing.assert_allclose(together[5:6], alone, rtol=1e-3, atol=1e-4)
+    chosen = choose(views, wide, tables, jobs=1)["logistic"]
+    for each in chosen.searched:
+        best = max(each["tried"], key=lambda tried: (tried["accuracy"], -tried["nll"]))
+        assert each["chosen"] == {"C": best["C"]} and {tried["C"] for tried in each["tried"]} == {1e-6, 10.0}
+    assert chosen.for_task(20, 1) == chosen.searched[0]["chosen"]
+    assert chosen.for_task(3, 15) == chosen.searched[1]["chosen"]
+    assert type(chosen).read(chosen.saved()) == chosen
 
 
 def test_meta_learners_answer_every_episode_and_the_gallery_agrees(learner, images, tables):
-    rows = meta_learner_scores("protonet", learner, images, tables)
-    assert len(rows) == 10
-    shown = gallery(learner, images, tables)
+    answers = meta_answers(learner, images, tables)
+    shown = gallery(answers, list(tables))
     queries = shown[(shown["role"] == "query") & (shown["setting"] == "3w1s") & (shown["episode"] == 2)]
-    right = (queries["predicted"] == queries["way"]).mean()
-    assert right == rows[(rows["setting"] == "3w1s") & (rows["episode"] == 2)]["accuracy"].item()
+    assert (queries["predicted"] == queries["way"]).mean() == answers["3w1s"].accuracy[2]
     assert all(sum(p) == pytest.approx(1) for p in queries["probabilities"])
     assert shown[shown["role"] == "support"]["probabilities"].isna().all()
+
+
+def test_embedding_once_says_what_adapting_each_task_says(make, images, tables):
+    table = tables["3w2s"].with_labels(1, 2, 2)
+    for name in ("protonet", "maml", "shared"):
+        learner = make(name).tempered(Temperature(0.3, -0.2, 0.1, (1, 2), (2, 5)))
+        together = learner.answer(images, table)
+        for episode in range(len(table)):
+            task = learner.adapt(images[torch.as_tensor(table.support_rows[episode])], table.labels)
+            alone = task.predict_proba(images[torch.as_tensor(table.query_rows[episode])])
+            np.testing.assert_allclose(together[episode].exp().numpy(), alone, rtol=1e-3, atol=1e-5)
+
+
+def test_without_its_temperature_an_answer_is_as_before(learner, images, tables):
+    tempered = learner.tempered(Temperature(1.0))
+    plain, hot = (meta_answers(each, images, tables)["3w1s"] for each in (learner, tempered))
+    np.testing.assert_allclose(untempered(hot, tempered).log_p, plain.log_p, rtol=1e-4, atol=1e-4)
+    assert (hot.right == plain.right).all() and hot.log_p.max() < plain.log_p.max()
+
+
+def test_times_and_size_of_a_meta_learner(learner, images, tables, tmp_path):
+    found = meta_speed(learner, images, tables["3w1s"])
+    assert 0 < found["predict_ms"] and 0 < found["adapt_ms"] < 10_000
+    learner.adapt(images[:24:4], np.arange(3).repeat(2)).save(tmp_path)
+    header = 2048  # of the file, at most
+    assert 0 <= (tmp_path / "task.safetensors").stat().st_size - found["bytes"] < header
+
+
+def test_a_search_setting_without_episodes_is_refused():
+    from metaloom.errors import MetaloomError
+
+    with pytest.raises(MetaloomError, match=r"baselines.settings has 7w1s, but episodes.settings has only 3w1s, 3w2s"):
+        load_settings(REPO / "params.yaml", TINY | {"baselines.settings": ["7w1s"]})

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from metaloom.report.inputs import Inputs
 
 EXAMPLES = 10
+GROUP_OF = {"scratch": "task", "logistic": "task", "finetune_head": "transfer", "svm_embedded": "embedding"}
 SETTINGS = ("5w1s", "5w5s", "20w1s", "20w5s", "5w1s_domain", "5w5s_domain", "20w1s_domain", "20w5s_domain")
 NAMES = "Armenian Bengali Cyrillic Devanagari Ethiopic Georgian Greek Hebrew Lao Tamil Thai Tifinagh".split()
 
@@ -24,7 +25,7 @@ def make_project(
     n_classes: int = 24,
     settings: tuple[str, ...] = SETTINGS,
     methods: tuple[str, ...] = ("protonet", "maml"),
-    single_task: tuple[str, ...] = ("scratch", "logistic"),
+    single_task: tuple[str, ...] = ("scratch", "logistic", "finetune_head", "svm_embedded"),
     size: int = 28,
     channels: int = 1,
     class_name: str = "",
@@ -137,31 +138,157 @@ def write_curve(folder: Path, group: str, name: str, steps, values) -> None:
 
 
 def _evaluation(inputs, rng, classes, settings, single_task) -> None:
-    levels = dict(zip([*inputs.methods, *single_task], (0.935, 0.902, 0.43, 0.402, 0.38), strict=False))
-    champion = inputs.methods[0]
+    levels = dict(zip([*inputs.methods, *single_task], (0.935, 0.902, 0.43, 0.402, 0.86, 0.93), strict=False))
+    groups = {name: "meta" for name in inputs.methods} | {name: GROUP_OF[name] for name in single_task}
     scores: dict = {name: {} for name in levels}
-    differences: dict = {}
     for setting in settings:
-        n_way, n_shot = (int(part) for part in setting.removesuffix("_domain").removesuffix("s").split("w"))
-        harder = 1.3 * ("domain" in setting) + 1.2 * (n_way > 5) - 1.0 * (n_shot > 1)
-        differences[setting] = {}
         for name, level in levels.items():
+            n_way, _, harder = _shape(setting)
             accuracy = max(1 / n_way, 1 - (1 - level) * 1.35**harder)
             episodes = 30 if name == "scratch" else 200
             ci95 = 1.96 * 0.09 / episodes**0.5
             scores[name][setting] = {
                 "accuracy": accuracy,
                 "ci95": ci95,
+                "low95": accuracy - ci95,
+                "high95": accuracy + ci95,
                 "nll": 1 - accuracy,
+                "ece": 0.012,
+                "worst_decile": accuracy - 0.1,
                 "episodes": episodes,
+                "failed": 2 if name == "logistic" and setting == settings[0] else 0,
             }
-            if name != champion:
-                gap = scores[champion][setting]["accuracy"] - accuracy
-                differences[setting][name] = {"difference": gap, "ci95": 0.8 * ci95, "episodes": episodes}
     put(inputs.metrics / "evaluation.json", scores)
-    put(inputs.evaluation / "differences.json", differences)
-    put(inputs.evaluation / "champion.json", {"method": champion})
+    put(
+        inputs.metrics / "speed.json", {name: {s: _speed(place) for s in settings} for place, name in enumerate(levels)}
+    )
+    put(inputs.evaluation / "champion.json", {"method": inputs.methods[0]})
+    learners = {name: {"group": group, "chosen": None, "failed": 0, "asked": 99} for name, group in groups.items()}
+    put(inputs.evaluation / "learners.json", learners)
+    _compared(inputs, scores, groups, settings)
+    _studies(inputs, levels, groups)
+    _calibration(inputs, settings)
+    _domains(inputs, levels, classes, settings)
+    _space(inputs, rng, classes)
     _gallery(inputs, rng, classes, settings)
+
+
+def _shape(setting: str) -> tuple[int, int, float]:
+    """Ways, shots, and how hard that is."""
+    n_way, n_shot = (int(part) for part in setting.removesuffix("_domain").removesuffix("s").split("w"))
+    return n_way, n_shot, 1.3 * ("domain" in setting) + 1.2 * (n_way > 5) - 1.0 * (n_shot > 1)
+
+
+def _speed(place: int) -> dict:
+    return {"adapt_ms": 3.7 * 3.1**place, "predict_ms": 0.2, "bytes": 448_020}
+
+
+def _compared(inputs, scores, groups, settings) -> None:
+    champion, records, rivals = inputs.methods[0], [], {}
+    for setting in settings:
+        rivals[setting] = {}
+        for group in ("task", "transfer"):
+            names = [name for name in scores if groups[name] == group]
+            if names:
+                rivals[setting][group] = max(names, key=lambda name: scores[name][setting]["accuracy"])
+        for name in scores:
+            if name != champion:
+                one, other = scores[champion][setting], scores[name][setting]
+                gap, ci95 = one["accuracy"] - other["accuracy"], 0.8 * other["ci95"]
+                named = {"setting": setting, "learner": champion, "rival": name, "difference": gap, "ci95": ci95}
+                p_holm = 0.0004 if name in rivals[setting].values() else None
+                records.append(named | {"episodes": other["episodes"], "p": 0.0001, "p_holm": p_holm})
+    put(inputs.evaluation / "differences.json", records)
+    put(inputs.evaluation / "rivals.json", rivals)
+
+
+def _studies(inputs, levels, groups) -> None:
+    folder, champion = inputs.evaluation, inputs.methods[0]
+    labels, ways, balance = [], [], []
+    for name, level in levels.items():
+        for kind in ("any", "domain"):
+            for shots in (1, 2, 3, 5, 10, 15):
+                accuracy = 1 - (1 - level) * (0.6 if kind == "any" else 0.8) ** np.log2(shots)
+                labels.append((kind, name, shots, accuracy, accuracy - 0.02, min(1, accuracy + 0.02), 50))
+        for place, n_way in enumerate(("5", "10", "20", "all")):
+            ways.append((name, n_way, 24.0 if n_way == "all" else float(n_way), level * 0.9**place, 0.3, 0.9, 50))
+        for kind, shots in (("even", "5 5 5 5 5"), ("uneven", "1 2 3 7 12")):
+            balance.append((name, kind, shots, level, level - 0.02, level + 0.02, 50, 0.5, 0.9))
+    point = ["accuracy", "low95", "high95", "episodes"]
+    tables = {
+        "labels": (labels, ["kind", "learner", "n_shot", *point]),
+        "ways": (ways, ["learner", "n_way", "mean_ways", *point]),
+        "balance": (balance, ["learner", "balance", "shots", *point, "fewest", "most"]),
+    }
+    for name, (rows, columns) in tables.items():
+        pd.DataFrame(rows, columns=columns).to_csv(folder / f"{name}.csv", index=False)
+    saved = [
+        {"kind": kind, "learner": champion, "n_shot": shots, "accuracy": 0.93, "against": group, "rival": rival}
+        | {"labels": 8.7 if shots == 1 else None, "low95": 6.2, "high95": None, "most": 15}
+        for kind in ("any", "domain")
+        for shots in (1, 5)
+        for group, rival in (("task", "scratch"), ("transfer", "finetune_head"))
+        if rival in groups
+    ]
+    put(folder / "labels_saved.json", saved)
+
+
+def _calibration(inputs, settings) -> None:
+    rows = [
+        (inputs.methods[0], setting, temperature, place, sure, max(0.0, sure - off), 1 / 15)
+        for setting in settings
+        for temperature, off in (("after", 0.01), ("before", 0.06))
+        for place, sure in enumerate(np.linspace(0.4, 1, 15))
+    ]
+    columns = ["learner", "setting", "temperature", "bin", "confidence", "accuracy", "share"]
+    pd.DataFrame(rows, columns=columns).to_csv(inputs.evaluation / "calibration.csv", index=False)
+    rng = np.random.default_rng(1)
+    truth = rng.beta(20, 2, 200)
+    estimate = (truth + rng.normal(-0.02, 0.03, 200)).clip(0, 1)
+    table = pd.DataFrame({"estimate": estimate, "truth": truth, "low95": estimate - 0.1, "high95": estimate + 0.1})
+    table.to_parquet(inputs.evaluation / "estimates.parquet", index=False)
+    found = {"tasks": 200, "n_shot": 5, "mean_absolute_error": 0.031, "low95": 0.028, "high95": 0.034}
+    put(inputs.evaluation / "estimates.json", found | {"bias": -0.021, "coverage": 0.94})
+
+
+def _domains(inputs, levels, classes, settings) -> None:
+    tests = classes.loc[classes["split"] == "test", "domain"].unique()
+    rows = [
+        (name, setting, domain, level - 0.03 * place % 0.2, 0.5, 1.0, 400)
+        for name, level in levels.items()
+        for setting in settings
+        for place, domain in enumerate(tests)
+    ]
+    columns = ["learner", "setting", "domain", "accuracy", "low95", "high95", "queries"]
+    pd.DataFrame(rows, columns=columns).to_csv(inputs.evaluation / "domains.csv", index=False)
+
+
+def _space(inputs, rng, classes) -> None:
+    used = classes[classes["split"] != "validation"]
+    places = used[["class", "domain", "split"]].assign(
+        row=used["first"], x=rng.random(len(used)), y=rng.random(len(used))
+    )
+    places.to_parquet(inputs.evaluation / "map.parquet", index=False)
+    test, training = used[used["split"] == "test"], used[used["split"] == "train"].sample(frac=1, random_state=0)
+    nearest = training.iloc[np.arange(len(test)) % len(training)].reset_index(drop=True)
+    near = (
+        test[["class", "domain"]].reset_index(drop=True).assign(row=test["first"].to_numpy(), nearest=nearest["class"])
+    )
+    near = near.assign(nearest_domain=nearest["domain"], nearest_row=nearest["first"], distance=2.0)
+    near.assign(relative=rng.gamma(8, 0.15, len(test))).to_parquet(inputs.evaluation / "nearness.parquet", index=False)
+    first = test["first"].tolist()
+    confused = [
+        {
+            "true": one,
+            "said": other,
+            "wrong": 9 - place,
+            "asked": 30,
+            "row_true": first[place],
+            "row_said": first[place + 1],
+        }
+        for place, (one, other) in enumerate(zip(test["class"], test["class"].iloc[1:5], strict=False))
+    ]
+    put(inputs.evaluation / "confusions.json", confused)
 
 
 def _gallery(inputs, rng, classes, settings) -> None:

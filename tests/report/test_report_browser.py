@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from chromium import BINARY, Browser
 from made_up_project import make_project
+from PIL import Image
 
 import metaloom.report
 from metaloom.report.page import build
@@ -23,12 +27,14 @@ OUTSIDE = """[...document.querySelectorAll("main *, header *")].filter(e => {
 SMALL_TEXT = """[...document.querySelectorAll("body *")].filter(e =>
   [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()) && e.tagName != "SCRIPT"
   && parseFloat(getComputedStyle(e).fontSize) < 12).map(e => e.outerHTML.slice(0, 120))"""
-OVERLAPS = """[...document.querySelectorAll("svg.dots")].flatMap(svg => {
-  const boxes = [...svg.querySelectorAll("text")].map(t => [t.textContent, t.getBoundingClientRect()]);
+OVERLAPS = """[...document.querySelectorAll("svg.dots, svg.xy")].flatMap(svg => {
+  const boxes = [...svg.querySelectorAll("text:not(.number)")].map(t => [t.textContent, t.getBoundingClientRect()]);
   return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([b, q]) =>
     p.left < q.right && q.left < p.right && p.top + 3 < q.bottom - 3 && q.top + 3 < p.bottom - 3)
     .map(([b]) => a + " | " + b));
 })"""
+LOOK = Path(__file__).parent / "look.json"
+MEAN_GAP = 8  # of 255
 PROBLEMS = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
 
 
@@ -69,6 +75,36 @@ def test_fits_every_window_in_light_and_dark(browser, file):
     requests = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
     assert all(url.startswith("data:") or url == file.as_uri() for url in requests) and requests
     assert [event for event in browser.events if event["method"] in PROBLEMS] == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_looks_as_it_did(browser, tmp_path_factory, dark):
+    """Each part of the page as 24 × 12 cells of mean brightness; fonts differ, so only a gross change counts.
+
+    `python tests/report/test_report_browser.py` draws the pictures anew.
+    """
+    page = tmp_path_factory.mktemp("look") / "index.html"
+    page.write_text(build(make_project(page.parent)), encoding="utf-8")
+    kept = json.loads(LOOK.read_text())["dark" if dark else "light"]
+    found = looks(browser, page, dark)
+    assert list(found) == list(kept), "parts of the page"
+    for part, cells in found.items():
+        gap = np.abs(np.array(cells) - np.array(kept[part]))
+        assert gap.mean() < MEAN_GAP and np.median(gap) < MEAN_GAP / 2, (part, gap.mean())
+
+
+def looks(browser, page: Path, dark: bool) -> dict[str, list[list[int]]]:
+    """Mean brightness, 0 to 255, of each cell of the first 900 pixels of every part."""
+    browser.look(1280, dark)
+    browser.open(page)
+    found = {}
+    for part in browser.run('["main", ...[...document.querySelectorAll("section")].map(s => s.id)]'):
+        browser.run(f'document.getElementById("{part}").scrollIntoView({{behavior: "instant"}})')
+        picture = page.parent / f"{part}.png"
+        browser.picture(picture)
+        grey = Image.open(picture).convert("L").resize((24, 12), Image.Resampling.BOX)
+        found[part] = np.asarray(grey).tolist()
+    return found
 
 
 def test_prints_every_episode(browser, file):
@@ -122,3 +158,11 @@ def luminance(colour: str) -> float:
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder, Browser() as drawing:
+        index = Path(folder) / "index.html"
+        index.write_text(build(make_project(Path(folder))), encoding="utf-8")
+        drawn = {name: looks(drawing, index, name == "dark") for name in ("light", "dark")}
+    LOOK.write_text(json.dumps(drawn) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from made_up_project import make_project, put
@@ -27,10 +26,14 @@ def rewrite(path, change):
 def test_headline_takes_the_first_setting_and_the_best_single_task_learner(inputs):
     raw = json.loads((inputs.metrics / "evaluation.json").read_text())
     answer = headline(load_results(inputs))
-    assert (answer.setting.name, answer.champion, answer.rival) == ("5w1s", "protonet", "scratch")
+    assert (answer.setting.name, answer.champion) == ("5w1s", "protonet")
+    assert (
+        answer.rival and answer.transfer and (answer.rival.name, answer.transfer.name) == ("scratch", "finetune_head")
+    )
     assert answer.score.accuracy == raw["protonet"]["5w1s"]["accuracy"]
-    gap = json.loads((inputs.evaluation / "differences.json").read_text())["5w1s"]["scratch"]
-    assert answer.verdict == f"{100 * gap['difference']:.1f}\xa0±\xa0{100 * gap['ci95']:.1f} points more than"
+    gap = raw["protonet"]["5w1s"]["accuracy"] - raw["scratch"]["5w1s"]["accuracy"]
+    ci95 = 0.8 * raw["scratch"]["5w1s"]["ci95"]
+    assert answer.rival.verdict == f"{100 * gap:.1f}\xa0±\xa0{100 * ci95:.1f} points more than"
 
 
 @pytest.mark.parametrize(
@@ -43,14 +46,19 @@ def test_headline_takes_the_first_setting_and_the_best_single_task_learner(input
 )
 def test_verdict_is_honest(inputs, difference, ci95, words):
     new = {"difference": difference, "ci95": ci95, "episodes": 30}
-    rewrite(inputs.evaluation / "differences.json", lambda raw: raw["5w1s"].update(scratch=new))
-    assert headline(load_results(inputs)).verdict == words
+
+    def change(records):
+        next(r for r in records if (r["setting"], r["rival"]) == ("5w1s", "scratch")).update(new)
+
+    rewrite(inputs.evaluation / "differences.json", change)
+    rival = headline(load_results(inputs)).rival
+    assert rival is not None and rival.verdict == words
 
 
 def test_no_single_task_learner(inputs):
-    alone = replace(inputs, methods=("protonet", "maml", "scratch", "logistic"))
-    answer = headline(load_results(alone))
-    assert answer.rival is None and answer.difference is None
+    put(inputs.evaluation / "rivals.json", {})
+    answer = headline(load_results(inputs))
+    assert answer.rival is None and answer.transfer is None
 
 
 def test_a_setting_that_the_champion_lacks_is_passed_over(inputs):
@@ -63,7 +71,7 @@ def test_hardest_setting(inputs):
     assert hardest(load_results(inputs)).name == "20w1s_domain"
 
 
-@pytest.mark.parametrize("name", ["champion.json", "differences.json"])
+@pytest.mark.parametrize("name", ["champion.json", "differences.json", "rivals.json", "learners.json"])
 def test_missing_file_names_its_stage(inputs, name):
     (inputs.evaluation / name).unlink()
     with pytest.raises(MetaloomError, match=f"{name} not found: `dvc repro evaluate` makes it"):

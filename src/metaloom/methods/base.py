@@ -140,6 +140,28 @@ class Method(ABC):
         Pure, and differentiable with respect to `params` where autograd records.
         """
 
+    @property
+    def frozen(self) -> bool:
+        """Whether a task changes the head alone: then images are embedded once for any number of tasks."""
+        return False
+
+    def embed(
+        self, params: Params, x: Float[Tensor, "*task item channel height width"]
+    ) -> Float[Tensor, "*task item embed"]:
+        """The shared network's embeddings, before any task."""
+        return self.network(params.weights, x, params.statistics or None)[0]
+
+    def head(
+        self,
+        params: Params,
+        support_z: Float[Tensor, "*task support embed"],
+        support_y: Int[Tensor, " support"],
+        n_way: int,
+    ) -> Head:
+        """The head for a task from its support embeddings, or one for each of several, where the network is
+        `frozen`."""
+        raise NotImplementedError(f"{type(self).__name__} changes the network for a task")
+
     def optimiser(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(leaves, lr=self.settings.learning_rate)
 
@@ -173,15 +195,9 @@ class EmbeddingMethod(Method):
     momentum = 0.1  # share of a step's statistics in the running ones
     takes_turns = False  # whether in training every example takes its turn in the support set
 
-    @abstractmethod
-    def head(
-        self,
-        params: Params,
-        support_z: Float[Tensor, "*task support embed"],
-        support_y: Int[Tensor, " support"],
-        n_way: int,
-    ) -> Head:
-        """The head for a task from its support embeddings, or one for each of several."""
+    @property
+    def frozen(self) -> bool:
+        return True
 
     def init(self, generator: torch.Generator) -> Params:
         weights = self.network.init(generator)
@@ -190,11 +206,6 @@ class EmbeddingMethod(Method):
         _, statistics = self.network(weights, blank)
         start = {k: torch.full_like(v, float(k.endswith("variance"))) for k, v in statistics.items()}
         return Params(weights, start)
-
-    def embed(
-        self, params: Params, x: Float[Tensor, "*task item channel height width"]
-    ) -> Float[Tensor, "*task item embed"]:
-        return self.network(params.weights, x, params.statistics)[0]
 
     def adapt(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,15 @@ from metaloom.device import check_device
 from metaloom.errors import MetaloomError
 from metaloom.io import read_json, write_json
 from metaloom.methods.adapted import BATCH, AdaptedTask, Normalisation, checked_images
-from metaloom.methods.base import TASKS_AT_A_TIME, EmbeddingMethod, Method, Params
+from metaloom.methods.base import TASKS_AT_A_TIME, Head, Method, Params
 from metaloom.methods.pixels import picked
 from metaloom.methods.registry import build_method
+from metaloom.methods.temperature import Temperature
 from metaloom.networks import build_network
 from metaloom.tasks import EpisodeTable
 
 FORMAT = 1
+LogitsOf = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # rows of support and query, labels, ways
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Learner:
         params: what it learned.
         normalisation: of raw pixels.
         config: what learner.json holds, enough to rebuild all but `params`.
+        temperature: which its logits are divided by.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Learner:
     params: Params = field(repr=False)
     normalisation: Normalisation
     config: dict[str, Any]
+    temperature: Temperature = Temperature()
 
     @classmethod
     def create(
@@ -73,6 +77,9 @@ class Learner:
         config = self.config | {"method": self.config["method"] | settings}
         return replace(self, method=method, config=config)
 
+    def tempered(self, temperature: Temperature) -> Learner:
+        return replace(self, temperature=temperature, config=self.config | {"temperature": temperature.saved()})
+
     def save(self, folder: str | Path) -> None:
         """Write model.safetensors and learner.json into an existing folder."""
         groups = {"weights": self.params.kept().weights, "statistics": self.params.statistics}
@@ -96,13 +103,14 @@ class Learner:
             )
         try:
             name, method, normalisation = _described(config)
+            temperature = Temperature.read(config.get("temperature", {}))
         except (KeyError, TypeError, ValidationError) as error:
             raise MetaloomError(
                 f"{folder}/learner.json was written by another version of metaloom than {__version__} "
                 f"({type(error).__name__}: {str(error).splitlines()[0]}): train again"
             ) from None
         params = _read_params(folder / "model.safetensors", method, check_device(device))
-        return cls(name, method, params, normalisation, config)
+        return cls(name, method, params, normalisation, config, temperature)
 
     def adapt(
         self,
@@ -128,11 +136,22 @@ class Learner:
         with torch.no_grad():
             x, y = self.normalisation(images.to(self.device)), torch.as_tensor(labels, device=self.device)
             model = self.method.adapt(self.params, x, y, len(classes))
+            t = self.temperature(len(classes), len(labels) / len(classes))
+            model = replace(model, head=Head(model.head.weight / t, model.head.bias / t))
         return AdaptedTask(model, self.normalisation, classes.tolist())
 
     @property
     def device(self) -> torch.device:
         return next(iter(self.params.weights.values())).device
+
+    def embed(
+        self, images: UInt8[Tensor, "item height width channel"], rows: Int[np.ndarray | Tensor, " row"]
+    ) -> Float[Tensor, "row embed"]:
+        """The shared network's embeddings of some of the images, which may be on the host."""
+        rows = torch.as_tensor(rows, device=images.device)
+        with torch.no_grad(), self.method.network.threads(self.device):
+            parts = [self.method.embed(self.params, self._input(images, part)) for part in rows.split(BATCH)]
+        return torch.cat(parts)
 
     def answer(
         self, images: UInt8[Tensor, "item height width channel"], episodes: EpisodeTable
@@ -141,17 +160,24 @@ class Learner:
 
         A method that only adapts its head embeds each image once, however many episodes it is in.
         """
-        ways, shots = episodes.support.shape[1:]
-        labels = torch.arange(ways, device=self.device).repeat_interleave(shots)
-        where = images.device
-        support, query = (torch.as_tensor(rows, device=where).flatten(1) for rows in (episodes.support, episodes.query))
-        with torch.no_grad(), self.method.network.threads(self.device):
-            logits_of = self._embedded(images, torch.cat([support, query], dim=1)) or self._adapted(images)
-            chunks = zip(support.split(TASKS_AT_A_TIME), query.split(TASKS_AT_A_TIME), strict=True)
-            answers = [logits_of(*rows, labels, ways) for rows in chunks]
-        return torch.cat(answers).log_softmax(dim=2)
+        return self.answers(images, {"": episodes})[""]
 
-    def _adapted(self, images: Tensor) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+    def answers(
+        self, images: UInt8[Tensor, "item height width channel"], tables: Mapping[str, EpisodeTable]
+    ) -> dict[str, Float[Tensor, "episode query n_way"]]:
+        """The same for several sets of episodes, whose images are embedded once for all of them."""
+        logits_of = self._embedded(images, list(tables.values())) if self.method.frozen else self._adapted(images)
+        return {name: self._answer(table, logits_of) for name, table in tables.items()}
+
+    def _answer(self, table: EpisodeTable, logits_of: LogitsOf) -> Tensor:
+        labels = torch.as_tensor(table.labels, device=self.device)
+        support, query = (torch.as_tensor(rows) for rows in (table.support_rows, table.query_rows))
+        chunks = zip(support.split(TASKS_AT_A_TIME), query.split(TASKS_AT_A_TIME), strict=True)
+        with torch.no_grad(), self.method.network.threads(self.device):
+            logits = torch.cat([logits_of(*rows, labels, table.n_way) for rows in chunks])
+        return (logits / self.temperature(table.n_way, len(labels) / table.n_way)).log_softmax(dim=2)
+
+    def _adapted(self, images: Tensor) -> LogitsOf:
         """Logits from rows of support and query, the whole network adapted."""
 
         def logits_of(support: Tensor, query: Tensor, labels: Tensor, n_way: int) -> Tensor:
@@ -160,21 +186,16 @@ class Learner:
 
         return logits_of
 
-    def _embedded(
-        self, images: Tensor, rows: Int[Tensor, "*row"]
-    ) -> Callable[[Tensor, Tensor, Tensor, int], Tensor] | None:
-        """The same from embeddings of all `rows`; None for a method that changes the network for a task."""
-        method, params = self.method, self.params
-        if not isinstance(method, EmbeddingMethod):
-            return None
-        used = rows.unique()
-        z = torch.cat([method.embed(params, self._input(images, part)) for part in used.split(BATCH)])
+    def _embedded(self, images: Tensor, tables: Sequence[EpisodeTable]) -> LogitsOf:
+        """The same from embeddings of all rows in the tables."""
+        used = torch.as_tensor(np.unique(np.concatenate([table.rows for table in tables])))
+        z = self.embed(images, used)
 
         def embedded(some: Tensor) -> Tensor:
             return z[torch.searchsorted(used, some.contiguous()).to(z.device)]
 
         def logits_of(support: Tensor, query: Tensor, labels: Tensor, n_way: int) -> Tensor:
-            return method.head(params, embedded(support), labels, n_way).logits(embedded(query))
+            return self.method.head(self.params, embedded(support), labels, n_way).logits(embedded(query))
 
         return logits_of
 

@@ -24,8 +24,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import MamlSettings
-from metaloom.methods.base import Episodes, Method, Params, TaskModel, query_loss
-from metaloom.methods.gradient import HEAD, first_gradients, interpolated, nll_and_gradients, stacked, task_model
+from metaloom.methods.base import Episodes, Head, Method, Params, TaskModel, query_loss
+from metaloom.methods.gradient import (
+    HEAD,
+    first_gradients,
+    head_of,
+    interpolated,
+    nll_and_gradients,
+    stacked,
+    task_model,
+)
 from metaloom.methods.recompute import recomputed
 from metaloom.networks import Network, Tensors
 
@@ -47,6 +55,24 @@ class Maml(Method):
             for name in HEAD if step == 0 else (*weights, *HEAD):
                 rates[f"{RATE}{step}.{name}"] = torch.tensor(self.settings.inner_rate, device=generator.device)
         return Params(weights | rates, {})
+
+    @property
+    def frozen(self) -> bool:
+        return self.settings.inner_steps == 1 and self.network.norm != "batch"
+
+    def embed(
+        self, params: Params, x: Float[Tensor, "*task item channel height width"]
+    ) -> Float[Tensor, "*task item embed"]:
+        return self.network(_shared(params), x)[0]
+
+    def head(
+        self,
+        params: Params,
+        support_z: Float[Tensor, "*task support embed"],
+        support_y: Int[Tensor, " support"],
+        n_way: int,
+    ) -> Head:
+        return head_of(interpolated({}, self._first_step(params, support_z, support_y, n_way), self.settings))
 
     def adapt(
         self,
@@ -83,9 +109,7 @@ class Maml(Method):
         """The weights after each inner step. The first moves the head alone, so the network has no task axis yet."""
         shared = _shared(params)
         z, _ = self.network(shared, x)
-        gradients = first_gradients(z.detach() if self.settings.first_order else z, y, n_way)
-        rates = self._rates(params, 0)
-        heads = {name: -rates.get(name, self.settings.inner_rate) * gradients[name] for name in HEAD}
+        heads = self._first_step(params, z, y, n_way)
         yield shared | heads
         weights = stacked(shared, x.shape[:-4]) | heads
         again = self.settings.recompute and not self.settings.first_order and torch.is_grad_enabled()
@@ -96,6 +120,11 @@ class Maml(Method):
             else:
                 weights = self._step(weights, rates, x, y)
             yield weights
+
+    def _first_step(self, params: Params, z: Tensor, y: Tensor, n_way: int) -> Tensors:
+        gradients = first_gradients(z.detach() if self.settings.first_order else z, y, n_way)
+        rates = self._rates(params, 0)
+        return {name: -rates.get(name, self.settings.inner_rate) * gradients[name] for name in HEAD}
 
     def _step(self, weights: Tensors, rates: Tensors, x: Tensor, y: Tensor) -> Tensors:
         twice = torch.is_grad_enabled() and not self.settings.first_order

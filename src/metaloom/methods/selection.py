@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from metaloom.config import GradientSettings
 from metaloom.methods.learner import Learner
 from metaloom.methods.scoring import accuracy_and_nll
+from metaloom.methods.temperature import Answered, Temperature
 from metaloom.tasks import EpisodeTable
 
 BETAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+FEW = 30  # episodes a setting that are enough for a temperature where each of them moves the whole network
 
 
 def wants_beta(learner: Learner) -> bool:
@@ -34,3 +38,17 @@ def choose_beta(learner: Learner, images: Tensor, validation: EpisodeTable) -> t
     tried = {beta: accuracy_and_nll(learner.changed(beta=beta), images, validation) for beta in BETAS}
     best = max(BETAS, key=lambda beta: (tried[beta]["accuracy"], -tried[beta]["nll"]))
     return learner.changed(beta=best), {"chosen": best, "tried": {str(beta): tried[beta] for beta in BETAS}}
+
+
+def choose_temperature(learner: Learner, images: Tensor, validation: Mapping[str, EpisodeTable]) -> Learner:
+    """The learner with the temperature that gives the least NLL on the validation episodes of all settings."""
+    plain = learner.tempered(Temperature())
+    frozen = learner.method.frozen
+    tables = {name: table if frozen else table.first(FEW) for name, table in validation.items()}
+    answers = plain.answers(images, tables)
+    return learner.tempered(Temperature.fitted([_answered(answers[name], table) for name, table in tables.items()]))
+
+
+def _answered(log_probabilities: Tensor, table: EpisodeTable) -> Answered:
+    logits = log_probabilities.flatten(0, 1).cpu().numpy()
+    return Answered(table.n_way, len(table.labels) / table.n_way, logits, np.tile(table.answers, len(table)))

@@ -44,39 +44,39 @@ def dot_plot(dots: Sequence[Dot], chance: Number, summary: str, gap: Gap | None 
     """Accuracies on one scale from 0 to 100%, each a line from chance to its dot, with its interval."""
     step = ROW + 12 if gap else ROW
     axis = step * len(dots) + 4
-    parts = [_line(50, 0, 50, axis, "grid"), _line(100, 0, 100, axis, "grid")]
-    parts.append(_line(100 * chance, 0, 100 * chance, axis, "chance"))
+    parts = [draw_line(50, 0, 50, axis, "grid"), draw_line(100, 0, 100, axis, "grid")]
+    parts.append(draw_line(100 * chance, 0, 100 * chance, axis, "chance"))
     for index, dot in enumerate(dots):
         parts.extend(_dot_row(dot, step * index, chance))
     if gap:
         parts.extend(_gap(gap, step * gap.row + 27))
-    parts.append(_text(100 * chance, axis + 16, f"chance {100 * chance:.0f}%", "tick"))
+    parts.append(draw_text(100 * chance, axis + 16, f"chance {100 * chance:.0f}%", "tick"))
     for at, label, anchor in ((50, "50%", "middle"), (100, "100%", "end")):
         if at - 100 * chance > 40:  # room for the word chance in a narrow chart
-            parts.append(_text(at, axis + 16, label, "tick", anchor))
-    return _svg(parts, axis + 24, summary, "dots")
+            parts.append(draw_text(at, axis + 16, label, "tick", anchor))
+    return svg(parts, axis + 24, summary, "dots")
 
 
 def _gap(gap: Gap, y: Number) -> list[Markup]:
     low, high = 100 * gap.start, 100 * gap.end
     anchor, at = ("middle", (low + high) / 2) if 25 < (low + high) / 2 < 75 else ("end", high)
     return [
-        _line(low, y, high, y, "gap"),
-        _line(high, y - 5, high, y + 5, "gap end"),
-        _text(at, y + 18, gap.text, "note", anchor),
+        draw_line(low, y, high, y, "gap"),
+        draw_line(high, y - 5, high, y + 5, "gap end"),
+        draw_text(at, y + 18, gap.text, "note", anchor),
     ]
 
 
 def _dot_row(dot: Dot, top: Number, chance: Number) -> list[Markup]:
     middle, x = top + 27, 100 * dot.value
     parts = [
-        _text(0, top + 16, dot.label, f"label {dot.role}"),
-        _text(100, top + 16, dot.text, f"value {dot.role}", "end"),
-        _line(100 * chance, middle, x, middle, f"stem {dot.role}"),
+        draw_text(0, top + 16, dot.label, f"label {dot.role}"),
+        draw_text(100, top + 16, dot.text, f"value {dot.role}", "end"),
+        draw_line(100 * chance, middle, x, middle, f"stem {dot.role}"),
     ]
     if dot.ci95 is not None and math.isfinite(dot.ci95):
         low, high = max(0.0, dot.value - dot.ci95), min(1.0, dot.value + dot.ci95)
-        parts.append(_line(100 * low, middle, 100 * high, middle, f"whisker {dot.role}"))
+        parts.append(draw_line(100 * low, middle, 100 * high, middle, f"whisker {dot.role}"))
     if dot.role == "single":
         mark = Markup('<rect class="mark single" x="{:.2f}%" y="{:.1f}" width="9" height="9" />')
         parts.append(Markup('<g transform="translate(-4.5 -4.5)">{}</g>').format(mark.format(x, middle)))
@@ -114,7 +114,7 @@ def curve_plot(
     parts = []
     for tick in ticks:
         label = f"{round(100 * tick, 6):g}%" if percent else f"{tick:g}"
-        parts += [_line(0, y(tick), 100, y(tick), "grid"), _text(0, y(tick) - 4, label, "tick")]
+        parts += [draw_line(0, y(tick), 100, y(tick), "grid"), draw_text(0, y(tick) - 4, label, "tick")]
     lines = [_path(curve, last, y) for curve in curves]
     inner = '<svg viewBox="0 0 1000 {h}" width="100%" height="{h}" preserveAspectRatio="none">{lines}</svg>'
     parts.append(Markup(inner).format(h=height, lines=Markup("").join(lines)))
@@ -124,10 +124,10 @@ def curve_plot(
     if marked:
         parts += _marked(marked, last, y)
     parts += [
-        _text(0, height - 10, "0", "tick"),
-        _text(100, height - 10, f"{last:,.0f} steps", "tick", "end"),
+        draw_text(0, height - 10, "0", "tick"),
+        draw_text(100, height - 10, f"{last:,.0f} steps", "tick", "end"),
     ]
-    return _svg(parts, height, summary, "curves")
+    return svg(parts, height, summary, "curves")
 
 
 def _path(curve: Curve, last: Number, y) -> Markup:
@@ -146,7 +146,7 @@ def _marked(marked: tuple[Number, Number, str], last: Number, y) -> list[Markup]
     x = 100 * step / last
     anchor = "end" if x > 60 else "start" if x < 40 else "middle"
     circle = Markup('<circle class="mark champion" cx="{:.2f}%" cy="{:.1f}" r="5" />').format(x, y(value))
-    return [circle, _text(x, y(value) + 28, text, "note", anchor)]
+    return [circle, draw_text(x, y(value) + 28, text, "note", anchor)]
 
 
 def stacked_bar(shares: Sequence[tuple[str, Number]], summary: str) -> Markup:
@@ -156,7 +156,7 @@ def stacked_bar(shares: Sequence[tuple[str, Number]], summary: str) -> Markup:
         part = '<rect class="part {}" x="{:.2f}%" y="0" width="{:.2f}%" height="14" />'
         parts.append(Markup(part).format(name, 100 * x, 100 * share))
         x += share
-    return _svg(parts, 14, summary, "stack")
+    return svg(parts, 14, summary, "stack")
 
 
 def nice_ticks(low: Number, high: Number, wanted: int = 4) -> list[Number]:
@@ -169,17 +169,20 @@ def nice_ticks(low: Number, high: Number, wanted: int = 4) -> list[Number]:
     return [round(step * k, 12) for k in range(first, max(last, first + 1) + 1)]
 
 
-def _svg(parts: Sequence[Markup], height: Number, summary: str, kind: str) -> Markup:
+def svg(parts: Sequence[Markup], height: Number, summary: str, kind: str) -> Markup:
+    """A chart of these parts, which a screen reader calls by its summary."""
     return Markup(
         '<svg class="chart {kind}" role="img" aria-label="{summary}" width="100%" height="{height}">{parts}</svg>'
     ).format(kind=kind, summary=summary, height=height, parts=Markup("").join(parts))
 
 
-def _line(x1: Number, y1: Number, x2: Number, y2: Number, kind: str) -> Markup:
+def draw_line(x1: Number, y1: Number, x2: Number, y2: Number, kind: str) -> Markup:
+    """Per cent of the width, and pixels."""
     line = '<line class="{}" x1="{:.2f}%" y1="{:.1f}" x2="{:.2f}%" y2="{:.1f}" />'
     return Markup(line).format(kind, x1, y1, x2, y2)
 
 
-def _text(x: Number, y: Number, text: str, kind: str, anchor: str = "start") -> Markup:
+def draw_text(x: Number, y: Number, text: str, kind: str, anchor: str = "start") -> Markup:
+    """Escaped; per cent of the width, and pixels."""
     element = '<text class="{}" x="{:.2f}%" y="{:.1f}" text-anchor="{}" font-size="{}">{}</text>'
     return Markup(element).format(kind, x, y, anchor, TEXT, escape(text))

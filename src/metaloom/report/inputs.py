@@ -25,16 +25,16 @@ class Inputs:
 
 
 def read_table(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
-    """Read a Parquet file.
+    """Read a Parquet or CSV file.
 
     Raises:
-        MetaloomError: it is absent, no Parquet, or lacks one of `columns`; the message names its stage.
+        MetaloomError: it is absent, no such table, or lacks one of `columns`; the message names its stage.
     """
     if not path.is_file():
         raise MetaloomError(f"{path} not found: `dvc repro {made_by}` makes it")
     try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these
+        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's and the CSV reader's errors are subclasses of these
         raise MetaloomError(f"{path} cannot be read ({error}): `dvc repro -f {made_by}` makes it anew") from None
     missing = [name for name in columns if name not in table.columns]
     if missing:

@@ -13,20 +13,27 @@ from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.report import words
 from metaloom.report.charts import Dot, Gap, dot_plot
+from metaloom.report.classes import classes
 from metaloom.report.curves import training
 from metaloom.report.datacard import data_card
 from metaloom.report.gallery import gallery
 from metaloom.report.handoff import handoff
 from metaloom.report.inputs import Inputs
+from metaloom.report.labels import labels
 from metaloom.report.pictures import Pictures
 from metaloom.report.provenance import provenance
 from metaloom.report.results import Headline, Results, hardest, headline, load_results
+from metaloom.report.tradeoffs import tradeoffs
+from metaloom.report.trust import trust
 
 LARGEST = 5_000_000  # bytes
 SECTIONS = (  # anchor and template, title
     ("results", "Results"),
+    ("labels", "Labels"),
+    ("trust", "Trust"),
     ("training", "Training"),
     ("episodes", "Episodes"),
+    ("classes", "Classes"),
     ("data", "Data"),
     ("handoff", "Hand-off"),
     ("provenance", "Provenance"),
@@ -50,8 +57,12 @@ def build(inputs: Inputs) -> str:
         answer_plot=accuracy_plot(results, answer.setting, _gap(results, answer)),
         hardest=hardest(results),
         plots={setting.name: accuracy_plot(results, setting) for setting in results.settings},
+        labels=labels(inputs, results),
+        trust=trust(inputs, results, answer.setting),
+        tradeoffs=tradeoffs(inputs, results, answer.setting),
         training=training(inputs),
         rooms=gallery(inputs, pictures, list(dataset.items["class"])),
+        classes=classes(inputs, pictures),
         card=card,
         handoff=handoff(inputs, dict(zip(dataset.items["class"][::-1], dataset.items["row"][::-1], strict=True))),
         provenance=provenance(inputs.root, inputs.methods),
@@ -96,19 +107,25 @@ def _integrity(script: str) -> str:
 
 def _gap(results: Results, answer: Headline) -> Gap | None:
     """From the best single-task learner's dot to the champion's; none where it is not clearly above."""
-    gap, rival = answer.difference, answer.rival_score
+    rival = answer.rival
+    gap = rival.difference if rival else None
     if gap is None or rival is None or not gap.clear or (gap.difference or 0) < 0:
         return None
-    row = results.ranked(answer.setting.name, list(results.scores)).index(answer.rival or "")
-    return Gap(row, rival.accuracy or 0.0, answer.score.accuracy or 0.0, f"{gap.text} points")
+    row = shown(results, answer.setting).index(rival.name)
+    return Gap(row, rival.score.accuracy or 0.0, answer.score.accuracy or 0.0, f"{gap.text} points")
+
+
+def shown(results: Results, setting: words.SettingWords) -> list[str]:
+    """The meta-learners and the best single-task learner of each kind, best first: a chart of all has no room."""
+    names = [*results.meta_learners, *results.rivals.get(setting.name, {}).values()]
+    return results.ranked(setting.name, names)
 
 
 def accuracy_plot(results: Results, setting: words.SettingWords, gap: Gap | None = None) -> Markup:
-    """All learners of one setting on one scale, best first."""
+    """The learners of one setting on one scale, best first."""
     dots = []
-    for name in results.ranked(setting.name, list(results.scores)):
+    for name in shown(results, setting):
         score = results.scores[name][setting.name]
-        role = "champion" if name == results.champion else "meta" if name in results.methods else "single"
-        dots.append(Dot(words.learner_title(name), score.accuracy or 0.0, score.ci95, score.text, role))
+        dots.append(Dot(words.learner_title(name), score.accuracy or 0.0, score.ci95, score.text, results.role(name)))
     summary = f"Accuracy, {setting.full}: " + "; ".join(f"{dot.label} {dot.text}" for dot in dots)
     return dot_plot(dots, setting.chance, summary, gap)

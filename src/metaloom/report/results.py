@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
@@ -30,6 +32,9 @@ class Score:
     ci95: Number | None
     nll: Number | None
     episodes: int
+    ece: Number | None = None
+    worst_decile: Number | None = None
+    failed: int = 0
 
     @property
     def text(self) -> str:
@@ -38,11 +43,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """Champion minus another learner, on the episodes that both answered."""
+    """One learner minus another, on the episodes that both answered; `p` is corrected for their number (Holm)."""
 
     difference: Number | None
     ci95: Number | None
     episodes: int
+    p: Number | None = None
 
     @property
     def text(self) -> str:
@@ -61,10 +67,23 @@ class Difference:
 
 @dataclass(frozen=True)
 class Results:
-    """Every figure of the evaluation: `scores[learner][setting]`, `differences[setting][learner]`."""
+    """Every figure of the evaluation.
+
+    Args:
+        scores: by learner and setting.
+        differences: by setting, learner and rival.
+        rivals: by setting, the best single-task learner of each group.
+        groups: of each learner: a key of `words.GROUPS`.
+        speed: by learner and setting: adapt_ms, predict_ms (a query), bytes.
+        champion: chosen on validation episodes.
+        methods: the meta-learners.
+    """
 
     scores: dict[str, dict[str, Score]]
-    differences: dict[str, dict[str, Difference]]
+    differences: dict[tuple[str, str, str], Difference]
+    rivals: dict[str, dict[str, str]]
+    groups: dict[str, str]
+    speed: dict[str, dict[str, dict[str, Number]]]
     champion: str
     methods: tuple[str, ...]
 
@@ -75,17 +94,37 @@ class Results:
 
     @property
     def meta_learners(self) -> list[str]:
-        return [name for name in self.scores if name in self.methods]
+        return self.of_group("meta")
 
     @property
     def single_task(self) -> list[str]:
-        return [name for name in self.scores if name not in self.methods]
+        return [name for name in self.scores if self.groups.get(name) != "meta"]
+
+    def of_group(self, group: str) -> list[str]:
+        return [name for name in self.scores if self.groups.get(name) == group]
+
+    def role(self, learner: str) -> str:
+        """How a chart shows it."""
+        if learner == self.champion:
+            return "champion"
+        return "meta" if self.groups.get(learner) == "meta" else "single"
 
     def score(self, learner: str, setting: str) -> Score | None:
         return self.scores[learner].get(setting)
 
     def difference(self, learner: str, setting: str) -> Difference | None:
-        return self.differences.get(setting, {}).get(learner)
+        """The champion minus the learner."""
+        return self.differences.get((setting, self.champion, learner))
+
+    @property
+    def better_heads(self) -> list[tuple[str, SettingWords, Difference]]:
+        """Where another head on the champion's embeddings is clearly better than the champion's own."""
+        return [
+            (name, setting, gap)
+            for name in self.of_group("embedding")
+            for setting in self.settings
+            if (gap := self.difference(name, setting.name)) and gap.clear and (gap.difference or 0) < 0
+        ]
 
     def ranked(self, setting: str, learners: list[str]) -> list[str]:
         """Those of `learners` that have a figure for the setting, best first."""
@@ -103,41 +142,59 @@ def load_results(inputs: Inputs) -> Results:
     Raises:
         MetaloomError: a file is absent or unlike the format; the message says what to do.
     """
-    scores = _tree(inputs.metrics / "evaluation.json", _score)
-    differences = _tree(inputs.evaluation / "differences.json", _difference)
-    champion = read_json(inputs.evaluation / "champion.json", made_by="evaluate")["method"]
+    path, folder = inputs.metrics / "evaluation.json", inputs.evaluation
+    scores = _parsed(path, lambda raw: {k: {s: _score(each) for s, each in row.items()} for k, row in raw.items()})
+    champion = read_json(folder / "champion.json", made_by="evaluate")["method"]
     if not scores or not any(scores.values()):
-        raise MetaloomError(f"{inputs.metrics / 'evaluation.json'} holds no figures: {REMAKE}")
+        raise MetaloomError(f"{path} holds no figures: {REMAKE}")
     if champion not in scores:
-        raise MetaloomError(f"the champion {champion} has no figures in {inputs.metrics}/evaluation.json: {REMAKE}")
-    return Results(scores, differences, champion, inputs.methods)
+        raise MetaloomError(f"the champion {champion} has no figures in {path}: {REMAKE}")
+    return Results(
+        scores=scores,
+        differences=_parsed(folder / "differences.json", _differences),
+        rivals=_parsed(folder / "rivals.json", dict),
+        groups=_parsed(folder / "learners.json", lambda raw: {name: each["group"] for name, each in raw.items()}),
+        speed=_parsed(inputs.metrics / "speed.json", dict),
+        champion=champion,
+        methods=inputs.methods,
+    )
 
 
-def _tree(path: Any, leaf: Any) -> dict[str, dict[str, Any]]:
+def _parsed(path: Path, parse: Callable[[Any], Any]) -> Any:
     raw = read_json(path, made_by="evaluate")
     try:
-        return {outer: {inner: leaf(value) for inner, value in row.items()} for outer, row in raw.items()}
-    except (AttributeError, KeyError, TypeError) as error:
+        return parse(raw)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise MetaloomError(f"{path} is not in the expected format ({error!r}): {REMAKE}") from None
 
 
 def _score(raw: dict[str, Any]) -> Score:
-    return Score(raw["accuracy"], raw["ci95"], raw.get("nll"), raw["episodes"])
+    return Score(
+        raw["accuracy"],
+        raw["ci95"],
+        raw.get("nll"),
+        raw["episodes"],
+        raw.get("ece"),
+        raw.get("worst_decile"),
+        raw.get("failed", 0),
+    )
 
 
-def _difference(raw: dict[str, Any]) -> Difference:
-    return Difference(raw["difference"], raw["ci95"], raw["episodes"])
+def _differences(raw: list[dict[str, Any]]) -> dict[tuple[str, str, str], Difference]:
+    return {
+        (each["setting"], each["learner"], each["rival"]): Difference(
+            each["difference"], each["ci95"], each["episodes"], each["p_holm"]
+        )
+        for each in raw
+    }
 
 
 @dataclass(frozen=True)
-class Headline:
-    """The answer: the champion at the first setting, beside the best single-task learner if there is one."""
+class Rival:
+    """The best single-task learner of a group, and how far the champion is ahead of it."""
 
-    setting: SettingWords
-    champion: str
+    name: str
     score: Score
-    rival: str | None
-    rival_score: Score | None
     difference: Difference | None
 
     @property
@@ -152,6 +209,18 @@ class Headline:
         return f"{text} points {'more' if (gap.difference or 0) > 0 else 'less'} than"
 
 
+@dataclass(frozen=True)
+class Headline:
+    """The answer: the champion at the first setting, beside the best that learns from the task's labels alone, and the
+    best that starts from a network pre-trained on the training classes; None where there is no such learner."""
+
+    setting: SettingWords
+    champion: str
+    score: Score
+    rival: Rival | None
+    transfer: Rival | None
+
+
 def headline(results: Results) -> Headline:
     """The champion's first setting that it has a figure for.
 
@@ -164,16 +233,19 @@ def headline(results: Results) -> Headline:
             break
     else:
         raise MetaloomError(f"the champion {learner_title(results.champion)} has no accuracy at all: {REMAKE}")
-    rivals = results.ranked(setting.name, results.single_task)
-    rival = rivals[0] if rivals else None
     return Headline(
         setting,
         results.champion,
         score,
-        rival,
-        results.score(rival, setting.name) if rival else None,
-        results.difference(rival, setting.name) if rival else None,
+        _rival(results, setting.name, "task"),
+        _rival(results, setting.name, "transfer"),
     )
+
+
+def _rival(results: Results, setting: str, group: str) -> Rival | None:
+    name = results.rivals.get(setting, {}).get(group)
+    score = results.score(name, setting) if name else None
+    return Rival(name, score, results.difference(name, setting)) if name and score and known(score.accuracy) else None
 
 
 def hardest(results: Results) -> SettingWords:

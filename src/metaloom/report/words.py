@@ -21,7 +21,22 @@ LEARNERS = {
     "shared": ("Shared", "one classifier of all training classes, a new head"),
     "bank": ("Bank", "a network for each window of similar domains, chosen by the support set"),
     "scratch": ("From scratch", "the same network, trained on the support set alone"),
-    "logistic": ("Logistic regression", "scikit-learn, on the pixels of the support set"),
+    "logistic": ("Logistic regression", "on pixels"),
+    "neighbour": ("Nearest neighbour", "on pixels"),
+    "svm": ("Linear SVM", "on pixels"),
+    "forest": ("Random forest", "on pixels"),
+    "finetune_head": ("New head", "on a network pre-trained by classification"),
+    "finetune_all": ("Fine-tuned", "all layers of a network pre-trained by classification"),
+    "logistic_embedded": ("Logistic, embedded", "logistic regression on the champion's embeddings"),
+    "neighbour_embedded": ("Neighbour, embedded", "nearest neighbour on the champion's embeddings"),
+    "svm_embedded": ("SVM, embedded", "linear SVM on the champion's embeddings"),
+    "forest_embedded": ("Forest, embedded", "random forest on the champion's embeddings"),
+}
+GROUPS = {  # who a learner is, and what it has learned from
+    "meta": ("Meta-learners", "trained on tasks of the training classes"),
+    "task": ("Single-task learners", "the labels of the task alone"),
+    "transfer": ("Transfer learning", "pre-trained by ordinary classification of the training classes"),
+    "embedding": ("Other heads", "scikit-learn on the champion's frozen embeddings"),
 }
 
 
@@ -117,6 +132,20 @@ def size(n_bytes: int) -> str:
     if n_bytes >= 1_000_000:
         return f"{n_bytes / 1e6:.1f} MB"
     return f"{n_bytes / 1e3:.1f} kB" if n_bytes >= 1000 else f"{n_bytes} B"
+
+
+def chances(p: Number | None) -> str:
+    """A p-value as it is read: "p < 0.001"."""
+    if p is None or not known(p):
+        return ""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def milliseconds(value: Number | None) -> str:
+    """3.14159 → "3.1 ms"."""
+    if value is None or not known(value):
+        return UNKNOWN
+    return f"{value / 1000:.1f} s" if value >= 1000 else f"{value:.0f} ms" if value >= 10 else f"{value:.2g} ms"
 
 
 def short(class_name: str) -> str:

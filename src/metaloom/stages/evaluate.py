@@ -1,59 +1,150 @@
-"""DVC stage `evaluate`: meta-learners and single-task learners answer the same test episodes."""
+"""DVC stage `evaluate`: meta-learners and single-task learners answer the same test episodes, here and nowhere else."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
-from metaloom.baselines import SINGLE_TASK_LEARNERS
-from metaloom.config import load_settings
+from metaloom.baselines import LEARNERS, Choices, Views
+from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.device import choose_device, return_freed_memory
-from metaloom.evaluation.run import gallery, meta_learner_scores, single_task_scores
-from metaloom.evaluation.statistics import paired_differences, summarise
-from metaloom.io import atomic_dir, write_json
+from metaloom.evaluation.answers import OfTables, meta_answers, meta_speed, single_task_answers, untempered
+from metaloom.evaluation.estimates import estimate_figures, estimate_rows
+from metaloom.evaluation.shown import confusions, gallery
+from metaloom.evaluation.space import class_map, embed_classes, nearness
+from metaloom.evaluation.studies import balance_rows, label_rows, labels_saved, way_rows
+from metaloom.evaluation.tables import (
+    META,
+    Everyone,
+    accuracy_rows,
+    calibration_rows,
+    differences,
+    domain_rows,
+    episode_rows,
+    rivals,
+    summarise,
+)
+from metaloom.io import atomic_dir, read_json, write_json
 from metaloom.methods import Learner, champion
 from metaloom.methods.pixels import placed
-from metaloom.progress import say
+from metaloom.progress import say, track
 from metaloom.stages import run_stage
-from metaloom.tasks import load_episodes
+from metaloom.tasks import EpisodeTable, load_episodes, load_studies
+from metaloom.tasks.studies import ESTIMATES
 
 
-def main(dataset: str, splits: str, models: str, evaluation: str, metrics: str) -> None:
-    """Write the per-episode table, the paired differences and the gallery, and the figures as metrics."""
+def main(
+    dataset: str,
+    splits: str,
+    models: str,
+    pretrained: str,
+    choices: str,
+    evaluation: str,
+    metrics: str,
+    speed: str,
+) -> None:
+    """Write the folder `evaluation`, the figures as metrics, and times beside them: those differ from run to run."""
     settings = load_settings()
     device = choose_device(settings.device)
     best = champion(models, settings.methods)
-    tables = load_episodes(splits, "test", [])
+    fixed, studies = load_episodes(splits, "test", []), load_studies(splits, settings.studies)
     learners = {name: Learner.load(Path(models) / name, device) for name in settings.methods}
-    raw = torch.from_numpy(Dataset.load(dataset).images)
+    chosen = {name: Choices.read(saved) for name, saved in read_json(choices, made_by="tune").items()}
+    data = Dataset.load(dataset)
+    raw = torch.from_numpy(data.images)
     images = placed(raw, device)
-    parts = [meta_learner_scores(name, learner, images, tables) for name, learner in learners.items()]
-    shown = gallery(learners[best], images, tables)
+
+    answers: dict[str, OfTables] = {}
+    for name, learner in track(learners.items(), "evaluate meta-learners", len(learners)):
+        answers[name] = meta_answers(learner, images, fixed | studies)
+    speeds = {name: _speeds(learner, images, fixed) for name, learner in learners.items()}
+    asked = fixed | {name: table for name, table in studies.items() if not name.startswith(ESTIMATES)}
+    views = Views.of(raw, asked.values(), learners[best], Learner.load(pretrained, device))
     return_freed_memory()  # the processes of the single-task learners take their own
-    parts += [single_task_scores(name, settings.evaluate, learners[best], raw, tables) for name in SINGLE_TASK_LEARNERS]
-    episodes = pd.concat(parts, ignore_index=True)
-    summary = summarise(episodes)
+    alone, speeds_alone = single_task_answers(views, chosen, settings.baselines, asked)
+    groups = dict.fromkeys(learners, META) | {name: baseline.group for name, baseline in LEARNERS.items()}
+    everyone = Everyone(answers | alone, groups, best, settings.evaluate.bootstrap)
+
+    summary = summarise(everyone, list(fixed))
     with atomic_dir(evaluation) as folder:
-        episodes.to_parquet(folder / "episodes.parquet", index=False)
-        shown.to_parquet(folder / "gallery.parquet", index=False)
-        write_json(folder / "champion.json", {"method": best})
-        write_json(folder / "differences.json", paired_differences(episodes, best))
-        _accuracy_table(summary).to_csv(folder / "accuracy.csv", index=False)
+        _write_settings(folder, everyone, list(fixed), summary, learners, data.items, chosen)
+        _write_studies(folder, everyone, settings)
+        _write_space(folder, learners[best], images, splits, settings.seed)
+        estimates = estimate_rows(learners[best], raw, answers[best])
+        estimates.to_parquet(folder / "estimates.parquet", index=False)
+        write_json(folder / "estimates.json", estimate_figures(estimates, settings.evaluate.bootstrap))
     write_json(metrics, summary)
-    for name, settings_of in summary.items():
-        say(f"{name}: " + ", ".join(f"{s} {f['accuracy']:.1%} ± {f['ci95']:.1%}" for s, f in settings_of.items()))
-
-
-def _accuracy_table(summary: dict) -> pd.DataFrame:
-    """For `dvc plots`: one row a setting and learner."""
-    return pd.DataFrame(
-        {"setting": setting, "learner": learner, **figures}
-        for learner, by_setting in summary.items()
-        for setting, figures in by_setting.items()
+    write_json(speed, speeds | {name: {s: each[s] for s in fixed} for name, each in speeds_alone.items()})
+    say(
+        f"{best}: " + ", ".join(f"{s} {each['accuracy']:.1%} ± {each['ci95']:.1%}" for s, each in summary[best].items())
     )
+    for name, figures in summary.items():
+        if failed := sum(each["failed"] for each in figures.values()):
+            say(f"{name} failed in {failed} episodes, which its figures leave out")
+
+
+def _speeds(learner: Learner, images: Tensor, tables: dict[str, EpisodeTable]) -> dict[str, dict[str, float]]:
+    return {setting: meta_speed(learner, images, table) for setting, table in tables.items()}
+
+
+def _write_settings(
+    folder: Path,
+    everyone: Everyone,
+    settings: list[str],
+    summary: dict[str, Any],
+    learners: dict[str, Learner],
+    items: pd.DataFrame,
+    chosen: dict[str, Choices],
+) -> None:
+    """What is known of every learner in every setting."""
+    before = {
+        name: {setting: untempered(everyone.answers[name][setting], learner) for setting in settings}
+        for name, learner in learners.items()
+    }
+    best = rivals(everyone, settings)
+    own = everyone.answers[everyone.champion]
+    episode_rows(everyone, settings).to_parquet(folder / "episodes.parquet", index=False)
+    accuracy_rows(summary).to_csv(folder / "accuracy.csv", index=False)
+    domain_rows(everyone, settings, items["domain"]).to_csv(folder / "domains.csv", index=False)
+    calibration_rows(everyone, settings, before).to_csv(folder / "calibration.csv", index=False)
+    gallery(own, settings).to_parquet(folder / "gallery.parquet", index=False)
+    write_json(folder / "champion.json", {"method": everyone.champion})
+    write_json(folder / "rivals.json", best)
+    write_json(folder / "differences.json", differences(everyone, settings, best))
+    write_json(folder / "confusions.json", confusions(own, settings, items["class"].tolist()))
+    write_json(folder / "learners.json", _learners(everyone, chosen))
+
+
+def _learners(everyone: Everyone, chosen: dict[str, Choices]) -> dict[str, Any]:
+    """Group, what was chosen for it, and how many of all episodes it failed."""
+    return {
+        name: {
+            "group": everyone.groups[name],
+            "chosen": {each["setting"]: each["chosen"] for each in chosen[name].searched} if name in chosen else None,
+            "failed": int(sum(each.failed.sum() for each in answers.values())),
+            "asked": sum(len(each.table) for each in answers.values()),
+        }
+        for name, answers in everyone.answers.items()
+    }
+
+
+def _write_studies(folder: Path, everyone: Everyone, settings: Settings) -> None:
+    label_rows(everyone, settings.studies).to_csv(folder / "labels.csv", index=False)
+    way_rows(everyone, settings.studies).to_csv(folder / "ways.csv", index=False)
+    balance_rows(everyone, settings.studies).to_csv(folder / "balance.csv", index=False)
+    write_json(folder / "labels_saved.json", labels_saved(everyone, settings.studies))
+
+
+def _write_space(folder: Path, learner: Learner, images: Tensor, splits: str, seed: int) -> None:
+    """Where the classes lie in the champion's embedding."""
+    space = embed_classes(learner, images, pd.read_parquet(Path(splits) / "classes.parquet"))
+    class_map(space, seed).to_parquet(folder / "map.parquet", index=False)
+    nearness(space).to_parquet(folder / "nearness.parquet", index=False)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from metaloom.config import PARAMS, Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle import SAMPLES, TaskCard, describe, write_bundle
-from metaloom.handoff.estimate import held_out
 from metaloom.handoff.provenance import commit, data_version
 from metaloom.io import read_json
 from metaloom.methods import Learner, champion
+from metaloom.methods.estimate import held_out
 from metaloom.methods.learner import AdaptedTask
 from metaloom.progress import bar, say
 from metaloom.stages import run_stage

@@ -26,7 +26,7 @@ from metaloom.methods.checkpoint import State
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.pixels import placed
 from metaloom.methods.ranks import Ranks, check_processes, check_shares, launched
-from metaloom.methods.selection import choose_beta, wants_beta
+from metaloom.methods.selection import choose_beta, choose_temperature, wants_beta
 from metaloom.methods.training import Trainer, code_hash
 from metaloom.progress import bar, say
 from metaloom.sampler import EpisodeSampler
@@ -57,7 +57,7 @@ def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> No
             on_step=lambda step, loss: packed.let_go(),  # half a millisecond, with reading the next ones again
         )
         if ranks.first:
-            _train(trainer, training, settings, model, metrics)
+            _train(trainer, training, settings, splits, model, metrics)
         else:
             of_method(trainer, training, model).run()
 
@@ -98,7 +98,7 @@ def of_method(trainer: Trainer, training: pd.DataFrame, model: str) -> Trainer |
     return BankTrainer(trainer, training, Path(model)) if trainer.learner.name == "bank" else trainer
 
 
-def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, model: str, metrics: str) -> None:
+def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, splits: str, model: str, metrics: str) -> None:
     method = trainer.learner.name
     with atomic_dir(model) as folder, bar(f"train {method}", settings.method(method).steps) as progress:
         live = _curves(folder / "curves")
@@ -119,6 +119,7 @@ def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, model: 
             trained, beta = choose_beta(trained, trainer.images, trainer.validation)
             summary["validation"] |= beta["tried"][str(beta["chosen"])]
             summary["beta"] = beta
+        trained = choose_temperature(trained, trainer.images, load_episodes(splits, "validation", []))
         trained.save(folder)
         write_json(folder / "metrics.json", summary)
         (folder / "curves" / "metrics.json").unlink(missing_ok=True)

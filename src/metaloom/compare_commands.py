@@ -1,0 +1,135 @@
+"""`metaloom compare`: two data or model versions side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaloom.config import DOMAIN_SUFFIX, METHODS
+
+if TYPE_CHECKING:
+    from metaloom.comparison import Comparison
+
+WORKSPACE = "workspace"
+FEW = 5  # names in a line
+ALPHA = 0.01  # of a domain that has moved
+
+
+def compare(
+    rev_a: Annotated[str, typer.Argument(help="A git revision: branch, tag or commit.")],
+    rev_b: Annotated[str, typer.Argument(help="Another one; without it the working tree.")] = WORKSPACE,
+    out: Annotated[Path, typer.Option(help="Folder for the plots of both.")] = Path(".metaloom/compare"),
+    open_: Annotated[bool, typer.Option("--open", help="Open the plots in the browser.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="All of it as JSON, without plots.")] = False,
+) -> None:
+    """Set two versions side by side: data, drift, figures, settings and plots."""
+    from metaloom.comparison import compare as compared
+    from metaloom.report_commands import show
+    from metaloom.versioning import find_root
+    from metaloom.versioning.revisions import plots_differ
+
+    root = find_root()
+    found = compared(root, rev_a, rev_b)
+    if json_:
+        print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
+        return
+    print("\n".join(lines(found)))
+    page = plots_differ(root, rev_a, rev_b, root / out)
+    if page is not None:
+        print(f"\nplots     {page}")
+        if open_:
+            show(page.as_uri())
+
+
+def as_json(found: Comparison) -> dict[str, Any]:
+    change = None
+    if found.change is not None:
+        counts = found.change.examples.rename_axis("domain").reset_index().to_dict("records")
+        change = {"domains": found.change.domains, "classes": found.change.classes}
+        change |= {"examples": counts, "relabelled": found.change.relabelled}
+    versions = {side: asdict(each) if each else None for side, each in (("a", found.a), ("b", found.b))}
+    rest = {"moved": [asdict(each) for each in found.moved], "new_classes": found.new_classes}
+    rest |= {"figures": found.figures, "settings": found.settings, "missing": found.missing}
+    return versions | {"data": change} | rest
+
+
+def lines(found: Comparison) -> Iterator[str]:
+    """The comparison for a terminal."""
+    yield from _data(found)
+    yield from _drift(found)
+    yield from _figures(found)
+    for key, values in found.settings.items():
+        yield f"setting   {key}: {values.get('old', 'absent')} → {values.get('new', 'absent')}"
+    for reason in found.missing:
+        yield f"not shown {reason}"
+
+
+def _data(found: Comparison) -> Iterator[str]:
+    for each in (found.a, found.b):
+        if each is not None:
+            counts = f"{each.examples:,} examples, {each.classes:,} classes, {each.domains:,} domains"
+            yield f"{each.name:<9.9} data {each.data[:8] or 'not versioned'}: {counts}"
+    if found.change is None:
+        return
+    if found.change.none:
+        yield "data      the same"
+        return
+    for what, names in (("domain(s)", found.change.domains), ("class(es)", found.change.classes)):
+        for verb, which in names.items():
+            if which:
+                yield f"data      {len(which):,} {what} {verb}: {_few(which)}"
+    for domain, counts in found.change.examples.iterrows():
+        told = ", ".join(f"{n:,} {verb}" for verb, n in counts.items() if n)
+        yield f"data      {domain}: {told}"
+    for before, now, n in found.change.relabelled[:FEW]:
+        yield f"data      {n:,} relabelled: {before} → {now}"
+
+
+def _drift(found: Comparison) -> Iterator[str]:
+    for each in sorted(found.moved, key=lambda each: -each.distance):
+        word = "moved" if each.p < ALPHA else "within noise"
+        yield f"drift     {each.domain}: {word} ({each.distance:.2f} of its spread, p = {each.p:.3f})"
+    new = found.new_classes
+    if not new:
+        return
+    if new["limit"] == new["limit"]:  # NaN: no test class was measured
+        trust = "the figures hold for them" if not new["beyond"] else "the figures say little about those"
+        far = f"{new['beyond']:.0%} of the new classes are farther from training than 95% of the test classes"
+        yield f"drift     {far}: {trust}"
+    ranked = sorted(zip(new["relative"], new["classes"], new["nearest"], strict=True), reverse=True)
+    for relative, name, nearest in ranked[:FEW]:
+        yield f"drift     {name}: {relative:.2f} from {nearest}"
+
+
+def _figures(found: Comparison) -> Iterator[str]:
+    if not found.figures:
+        return
+    yield ""
+    yield "accuracy, %: before → now; * the intervals do not meet"
+    same = found.change is not None and found.change.none
+    if not same:
+        yield "(the data differ, so these are not the same episodes)"
+    shown = sorted(found.figures, key=lambda each: (each["learner"] not in METHODS, each["learner"], each["setting"]))
+    shown = [each for each in shown if each["learner"] in METHODS or each["apart"]]
+    width = max((len(each["learner"]) for each in shown), default=0)
+    for each in shown:
+        setting = each["setting"].replace(DOMAIN_SUFFIX, ", one domain")
+        sides = " → ".join(_share(each[side], each[f"ci_{side}"]) for side in ("before", "now"))
+        yield f"{each['learner']:<{width}}  {setting:<17} {sides}{' *' if each['apart'] else ''}"
+    if len(shown) < len(found.figures):
+        yield f"{len(found.figures) - len(shown)} more figures of single-task learners, with intervals that meet: --json"
+
+
+def _share(share: float | None, ci95: float | None) -> str:
+    if share is None:
+        return "not measured"
+    return f"{100 * share:.1f}" if ci95 is None else f"{100 * share:.1f} ± {100 * ci95:.1f}"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")

@@ -1,0 +1,122 @@
+"""Every learner answers the same fixed episodes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from scipy.special import log_softmax
+from torch import Tensor
+
+from metaloom.baselines import LEARNERS, Choices, Views, answer_all
+from metaloom.baselines.run import Request
+from metaloom.config import BaselineSettings
+from metaloom.evaluation.figures import Answers
+from metaloom.methods import Learner
+from metaloom.methods.adapted import AdaptedTask
+from metaloom.tasks import EpisodeTable
+from metaloom.tasks.studies import WAYS
+
+TIMED = 5  # tasks that a meta-learner's times are the median of
+FLOAT = 4  # bytes
+
+OfTables = dict[str, Answers]
+
+
+def meta_answers(
+    learner: Learner, images: UInt8[Tensor, "item height width channel"], tables: Mapping[str, EpisodeTable]
+) -> OfTables:
+    """A meta-learner's answers to all episodes, by their name."""
+    found = learner.answers(images, tables)
+    return {name: Answers(found[name].cpu().numpy(), table) for name, table in tables.items()}
+
+
+def untempered(answers: Answers, learner: Learner) -> Answers:
+    """What the meta-learner had said without its temperature."""
+    table = answers.table
+    t = learner.temperature(table.n_way, len(table.labels) / table.n_way)
+    return Answers(log_softmax(answers.log_p * t, axis=2), table)
+
+
+def single_task_answers(
+    views: Views,
+    choices: Mapping[str, Choices],
+    settings: BaselineSettings,
+    tables: Mapping[str, EpisodeTable],
+    jobs: int = -1,
+) -> tuple[dict[str, OfTables], dict[str, dict[str, dict[str, float]]]]:
+    """The answers of every single-task learner, and their times and sizes; by learner and name of the episodes.
+
+    Args:
+        views: of all images in the episodes.
+        choices: of the settings, made on validation episodes.
+        settings: which hold the number of episodes that each learner answers.
+        tables: fixed episodes.
+        jobs: processes, each with one thread.
+    """
+    parts = Counter(map(_point, tables))
+    requests = []
+    for learner, baseline in LEARNERS.items():
+        for name, table in tables.items():
+            limit = -(-baseline.settings(settings).episodes // parts[_point(name)])
+            choice = choices[learner].for_task(table.n_way, len(table.labels) / table.n_way)
+            requests.append(Request((learner, name), learner, choice, table.first(limit)))
+    answered = answer_all(views, requests, "evaluate", jobs)
+    found: dict[str, OfTables] = {learner: {} for learner in LEARNERS}
+    speeds: dict[str, dict[str, dict[str, float]]] = {learner: {} for learner in LEARNERS}
+    for request in requests:
+        learner, name = request.key
+        each, table = answered[request.key], request.table
+        t = choices[learner].temperature(table.n_way, len(table.labels) / table.n_way)
+        found[learner][name] = Answers(log_softmax(each.scores / t, axis=2), table)
+        speeds[learner][name] = _speed(each.adapt_seconds, each.predict_seconds, each.size + _network(learner, views))
+    return found, speeds
+
+
+def _point(name: str) -> str:
+    """Of a study: the episodes of `ways/5` come domain by domain."""
+    return name.rpartition("/")[0] if name.startswith(f"{WAYS}/") else name
+
+
+def _network(learner: str, views: Views) -> int:
+    """Bytes of the frozen network below a learner's head."""
+    return views.sizes.get(LEARNERS[learner].view, 0)
+
+
+def meta_speed(
+    learner: Learner, images: UInt8[Tensor, "item height width channel"], table: EpisodeTable
+) -> dict[str, float]:
+    """Times on one thread of the processor where that is the device, as for single-task learners, and the size."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        timed = [_timed(learner, images, table, episode) for episode in range(min(TIMED + 1, len(table)))]
+    finally:
+        torch.set_num_threads(threads)
+    adapt, predict = np.median([times for times, _ in timed[1:] or timed], axis=0)
+    return _speed(float(adapt), float(predict), _size(timed[0][1]))
+
+
+def _timed(
+    learner: Learner, images: Tensor, table: EpisodeTable, episode: int
+) -> tuple[tuple[float, float], AdaptedTask]:
+    support, query = (images[torch.as_tensor(rows[episode])] for rows in (table.support_rows, table.query_rows))
+    started = time.perf_counter()
+    task = learner.adapt(support, table.labels)
+    adapted = time.perf_counter()
+    task.predict_proba(query)
+    return (adapted - started, (time.perf_counter() - adapted) / len(query)), task
+
+
+def _size(task: AdaptedTask) -> int:
+    model = task.model
+    return FLOAT * sum(t.numel() for t in (*model.weights.values(), *model.statistics.values(), *model.head))
+
+
+def _speed(adapt: float, predict: float, size: int) -> dict[str, Any]:
+    return {"adapt_ms": 1000 * adapt, "predict_ms": 1000 * predict, "bytes": size}

@@ -1,0 +1,123 @@
+"""How figures move with labels, with ways and with balance, and the labels that a meta-learner saves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from metaloom.baselines import GROUPS
+from metaloom.config import StudySettings
+from metaloom.evaluation.figures import Answers, interval, resamples
+from metaloom.evaluation.statistics import labels_needed
+from metaloom.evaluation.tables import Everyone
+from metaloom.tasks.studies import ALL, LABELS, WAYS
+
+SAVED = (1, 5)  # labels a class of the meta-learner that the single-task learner's are counted for
+POINT = ["accuracy", "low95", "high95", "episodes"]
+
+
+def label_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
+    """kind, learner, n_shot, accuracy, low95, high95, episodes."""
+    rows = [
+        (kind, learner, shots, *_point([answers[f"{LABELS}/{kind}/{shots}"]], everyone.samples))
+        for kind in settings.kinds
+        for learner, answers in everyone.answers.items()
+        for shots in sorted(settings.labels)
+    ]
+    return pd.DataFrame(rows, columns=["kind", "learner", "n_shot", *POINT])
+
+
+def way_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
+    """learner, n_way, mean_ways, accuracy, low95, high95, episodes: classes of one domain with one label each."""
+    rows = []
+    for learner, answers in everyone.answers.items():
+        for ways in (*sorted(settings.ways), ALL) if settings.ways else ():
+            of_domains = [each for name, each in answers.items() if name.startswith(f"{WAYS}/{ways}/")]
+            mean = np.average([a.table.n_way for a in of_domains], weights=[len(a.table) for a in of_domains])
+            rows.append((learner, str(ways), float(mean), *_point(of_domains, everyone.samples)))
+    return pd.DataFrame(rows, columns=["learner", "n_way", "mean_ways", *POINT])
+
+
+def balance_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
+    """learner, balance, shots, accuracy, low95, high95, episodes, fewest, most: labels spread evenly and not.
+
+    `fewest` and `most`: accuracy on the questions about the class with the fewest labels, and with the most.
+    """
+    rows = []
+    for learner, answers in everyone.answers.items() if settings.uneven else ():
+        kind, even = settings.kinds[0], sum(settings.uneven) // settings.n_way
+        of = {"even": (answers[f"{LABELS}/{kind}/{even}"], [even] * settings.n_way)}
+        of["uneven"] = answers[f"uneven/{kind}"], settings.uneven
+        for balance, (each, shots) in of.items():
+            ends = (_on_way(each, settings.uneven.index(end(settings.uneven))) for end in (min, max))
+            spread = " ".join(map(str, shots))
+            rows.append((learner, balance, spread, *_point([each], everyone.samples), *ends))
+    return pd.DataFrame(rows, columns=["learner", "balance", "shots", *POINT, "fewest", "most"])
+
+
+def labels_saved(everyone: Everyone, settings: StudySettings) -> list[dict[str, Any]]:
+    """For each kind of episode and of single-task learner: how many labels a class the best of them needs for what the
+    champion has with one, and with five.
+
+    The best is the one that needs the fewest. Champion and rival answer the same episodes, so that they are drawn
+    together for the interval; null where the rival has not got there with the most labels that there are.
+    """
+    shots, records = sorted(settings.labels), []
+    for kind in settings.kinds:
+        curves = {
+            learner: np.stack([answers[f"{LABELS}/{kind}/{n}"].accuracy for n in shots])
+            for learner, answers in everyone.answers.items()
+        }
+        own = curves[everyone.champion]
+        for n_shot in sorted(set(SAVED) & set(shots)):
+            for group in GROUPS[:2]:
+                found = {
+                    rival: _needed(own[shots.index(n_shot)], curves[rival], shots, everyone.samples)
+                    for rival in everyone.of_group(group)
+                }
+                if not found:
+                    continue
+                rival = min(found, key=lambda name: (found[name][0], -np.nanmean(curves[name][-1])))
+                values = (None if not np.isfinite(value) else float(value) for value in found[rival])
+                named = dict(zip(("labels", "low95", "high95"), values, strict=True))
+                accuracy = float(np.nanmean(own[shots.index(n_shot)]))
+                records.append(
+                    {
+                        "kind": kind,
+                        "learner": everyone.champion,
+                        "n_shot": n_shot,
+                        "accuracy": accuracy,
+                        "against": group,
+                    }
+                    | {"rival": rival, **named, "most": shots[-1]}
+                )
+    return records
+
+
+def _needed(own: np.ndarray, curve: np.ndarray, shots: Sequence[int], samples: int) -> tuple[float, float, float]:
+    """Labels that the rival needs, and their 95% interval; infinite beyond the most."""
+    episodes = curve.shape[1]
+    whole = np.isfinite(curve).all(axis=0) & np.isfinite(own[:episodes])
+    if not whole.any():
+        return np.inf, np.inf, np.inf
+    own, curve = own[:episodes][whole], curve[:, whole]
+    weights = resamples(len(own), samples)
+    drawn = np.sort(labels_needed(weights @ own, shots, weights @ curve.T))
+    low, high = drawn[int(0.025 * len(drawn))], drawn[int(np.ceil(0.975 * len(drawn))) - 1]
+    return float(labels_needed(own.mean(), shots, curve.mean(axis=1))[0]), float(low), float(high)
+
+
+def _point(answers: Sequence[Answers], samples: int) -> tuple[float, float, float, int]:
+    accuracy = np.concatenate([each.accuracy for each in answers])
+    accuracy = accuracy[np.isfinite(accuracy)]
+    if not len(accuracy):
+        return np.nan, np.nan, np.nan, 0
+    return float(accuracy.mean()), *interval(resamples(len(accuracy), samples) @ accuracy), len(accuracy)
+
+
+def _on_way(answers: Answers, way: int) -> float:
+    kept = answers.kept
+    return float(kept.right[:, kept.table.answers == way].mean()) if len(kept.table) else float("nan")

@@ -1,0 +1,195 @@
+"""Accuracy against labels, the labels that a meta-learner saves, and what more ways and uneven labels cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from metaloom.io import read_json
+from metaloom.report.inputs import Inputs, read_table
+from metaloom.report.plots import Series, xy_chart
+from metaloom.report.results import Results
+from metaloom.report.words import learner_title, percent
+
+KINDS = {"any": "Classes of any domain", "domain": "Classes of one domain"}
+POINT = ["accuracy", "low95", "high95", "episodes"]
+QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """How many labels a class the best single-task learner of a kind needs for what the champion has with `n_shot`."""
+
+    kind: str
+    n_shot: int
+    accuracy: float
+    against: str
+    rival: str
+    labels: float | None
+    low95: float | None
+    high95: float | None
+    most: int
+
+    @property
+    def needs(self) -> str:
+        """ "about 9 labels a class (95% interval 7 to 12)", "more than 15 labels a class"."""
+        if self.labels is None:
+            low = f", 95% interval from {self._number(self.low95)}" if self.low95 is not None else ""
+            return f"more than {self.most} labels a class{low}"
+        least, highest = self._number(self.low95), self._number(self.high95)
+        return f"{self._number(self.labels)} labels a class (95% interval {least} to {highest})"
+
+    def _number(self, labels: float | None) -> str:
+        if labels is None:
+            return f"more than {self.most}"
+        return f"{labels:.0f}" if labels >= 9.95 or labels < 1.05 else f"{labels:.1f}"
+
+
+@dataclass(frozen=True)
+class Balance:
+    """One learner with labels spread evenly and unevenly."""
+
+    learner: str
+    even: str
+    uneven: str
+    fewest: str
+    most: str
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Empty parts were not studied.
+
+    Args:
+        panels: title, chart and table (learner → cells) for each kind of episode.
+        shots: columns of those tables.
+        saved: see `Saved`.
+        ways: chart of accuracy against ways, with its table.
+        balance: rows, and how the labels were spread.
+    """
+
+    panels: list[tuple[str, Markup, list[tuple[str, list[str]]]]]
+    shots: list[int]
+    saved: list[Saved]
+    ways: tuple[Markup, list[str], list[tuple[str, list[str]]]] | None
+    balance: list[Balance]
+    spread: str
+
+    def of(self, kind: str, n_shot: int, against: str) -> Saved | None:
+        found = (each for each in self.saved if (each.kind, each.n_shot, each.against) == (kind, n_shot, against))
+        return next(found, None)
+
+
+def labels(inputs: Inputs, results: Results) -> Labels:
+    """Read the studies.
+
+    Raises:
+        MetaloomError: a table is absent or of another format; the message names its stage.
+    """
+    folder = inputs.evaluation
+    table = read_table(folder / "labels.csv", "evaluate", ["kind", "learner", "n_shot", *POINT])
+    saved = [
+        Saved(**{name: each[name] for name in Saved.__dataclass_fields__})
+        for each in read_json(folder / "labels_saved.json", made_by="evaluate")
+    ]
+    ways = read_table(folder / "ways.csv", "evaluate", ["learner", "n_way", "mean_ways", *POINT])
+    balance = read_table(folder / "balance.csv", "evaluate", ["learner", "balance", "shots", "fewest", "most", *POINT])
+    shots = sorted(table["n_shot"].unique().tolist())
+    return Labels(
+        panels=[_panel(str(kind), part, shots, saved, results) for kind, part in table.groupby("kind", sort=False)],
+        shots=shots,
+        saved=saved,
+        ways=_ways(ways, results) if len(ways) else None,
+        balance=_balance(balance),
+        spread=str(balance.loc[balance["balance"] == "uneven", "shots"].iloc[0]) if len(balance) else "",
+    )
+
+
+def _panel(
+    kind: str, table: pd.DataFrame, shots: list[int], saved: list[Saved], results: Results
+) -> tuple[str, Markup, list[tuple[str, list[str]]]]:
+    place = _logarithmic(shots)
+    against = [each for each in saved if each.kind == kind and each.n_shot == min(shots)]
+    loud = {results.champion, *(each.rival for each in against)}
+    series, rows = _series(table, "n_shot", {shot: place(shot) for shot in shots}, results, loud)
+    arrow = None
+    task = next((each for each in against if each.against == "task"), None)
+    if task is not None:
+        end, words = (task.labels, f"{task.labels:.1f} labels") if task.labels else (task.most, f"over {task.most}")
+        arrow = place(task.n_shot), place(end), task.accuracy, words
+    ends = "; ".join(f"{name} {cells[0]} to {cells[-1]}" for name, cells in rows)
+    chart = xy_chart(
+        series,
+        [(place(shot), str(shot)) for shot in shots],
+        _quarters(table),
+        f"Accuracy with {shots[0]} to {shots[-1]} labels a class, {KINDS[kind].lower()}: {ends}",
+        x_label="labels a class",
+        height=320,
+        arrow=arrow,
+    )
+    return KINDS[kind], chart, rows
+
+
+def _quarters(table: pd.DataFrame) -> list[tuple[float, str]]:
+    """The upper ones, down to one below all accuracies."""
+    lowest = table["accuracy"].min()
+    return [(share, percent(share, 0)) for share in QUARTERS if share == 1 or not lowest > share + 0.25]
+
+
+def _logarithmic(values: list[int]):
+    low, high = math.log(values[0]), math.log(values[-1])
+    return lambda value: (math.log(value) - low) / (high - low) if high > low else 0.5
+
+
+def _series(
+    table: pd.DataFrame, column: str, places: dict[Any, float], results: Results, loud: set[str]
+) -> tuple[list[Series], list[tuple[str, list[str]]]]:
+    """Lines, and the same as a table; learners that are not `loud` are faint."""
+    series, rows = [], []
+    for name, part in table.groupby("learner", sort=False):
+        points = [(places[at], y) for at, y in zip(part[column], part["accuracy"], strict=True) if math.isfinite(y)]
+        whiskers = list(zip(part["low95"], part["high95"], strict=True)) if name in loud else []
+        title, role = learner_title(str(name)), results.role(str(name))
+        series.append(Series(title, points, role, name not in loud, name in loud, whiskers=whiskers))
+        rows.append((title, [_cell(*row) for row in part[POINT].itertuples(index=False)]))
+    return series, rows
+
+
+def _cell(accuracy: float, low: float, high: float, *_: object) -> str:
+    return f"{percent(accuracy)} ({percent(low)} to {percent(high)})"
+
+
+def _ways(table: pd.DataFrame, results: Results) -> tuple[Markup, list[str], list[tuple[str, list[str]]]]:
+    table = table.assign(n_way=table["n_way"].astype(str))
+    names = list(dict.fromkeys(table["n_way"]))
+    mean = dict(zip(table["n_way"], table["mean_ways"], strict=True))
+    heads = [f"all ({mean[name]:.0f})" if name == "all" else name for name in names]
+    places = {name: place / max(1, len(names) - 1) for place, name in enumerate(names)}
+    series, rows = _series(table, "n_way", places, results, {results.champion, *_best(table, results)})
+    summary = "Accuracy by number of classes: " + "; ".join(f"{n} {cells[0]} to {cells[-1]}" for n, cells in rows)
+    ticks = [(places[name], head) for name, head in zip(names, heads, strict=True)]
+    return xy_chart(series, ticks, _quarters(table), summary, x_label="ways, one label each", height=300), heads, rows
+
+
+def _best(table: pd.DataFrame, results: Results) -> set[str]:
+    """The best learner of each single-task group at the fewest ways."""
+    first = table[table["n_way"] == table["n_way"].iloc[0]].set_index("learner")["accuracy"]
+    groups = ([name for name in results.of_group(group) if name in first] for group in ("task", "transfer"))
+    return {str(first[names].idxmax()) for names in groups if names and first[names].notna().any()}
+
+
+def _balance(table: pd.DataFrame) -> list[Balance]:
+    rows = []
+    for name, part in table.groupby("learner", sort=False):
+        by = part.set_index("balance")
+        even, uneven = (
+            _cell(*(by.loc[which, column] for column in POINT)) if which in by.index else ""
+            for which in ("even", "uneven")
+        )
+        ends = (percent(by.loc["uneven", end]) if "uneven" in by.index else "" for end in ("fewest", "most"))
+        rows.append(Balance(learner_title(str(name)), even, uneven, *ends))
+    return rows

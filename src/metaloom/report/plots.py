@@ -1,0 +1,135 @@
+"""One kind of chart for all that has two axes: lines, points, or both.
+
+As in `charts`, x is a percentage of the width and y is in pixels, so that a chart is as wide as its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from metaloom.report.charts import draw_line, draw_text, svg
+from metaloom.report.words import Number
+
+RIGHT = 74  # per cent of the width that the plot takes where lines have names beside their ends
+TOP = 12
+LINE = 17  # pixels between two names
+Places = list[tuple[Number, Number]]
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one learner.
+
+    Args:
+        label: beside the end of its line, where it is not faint.
+        points: x as a share of the width, and the value.
+        role: "champion", "meta" or "single": its colour.
+        faint: behind the others, and without a name.
+        dots: whether each point is marked, and `line` whether they are joined.
+        number: stands in the dot, for a key below the chart.
+    """
+
+    label: str
+    points: Places
+    role: str
+    faint: bool = False
+    dots: bool = True
+    line: bool = True
+    number: int | None = None
+    whiskers: list[tuple[Number, Number]] = field(default_factory=list)
+
+
+def xy_chart(
+    series: Sequence[Series],
+    x_ticks: Sequence[tuple[Number, str]],
+    y_ticks: Sequence[tuple[Number, str]],
+    summary: str,
+    *,
+    x_label: str = "",
+    height: int = 250,
+    named: bool = True,
+    diagonal: bool = False,
+    arrow: tuple[Number, Number, Number, str] | None = None,
+) -> Markup:
+    """A chart of several series.
+
+    Args:
+        series: the faint ones are drawn first.
+        x_ticks: places as shares of the width, with their text.
+        y_ticks: values with their text, ascending; the first and last are the ends of the axis.
+        summary: what a screen reader says.
+        x_label: under the axis.
+        height: pixels.
+        named: whether the lines' names stand to the right of them.
+        diagonal: a line from corner to corner, where x and y are the same.
+        arrow: from x to x at a value, with a text.
+    """
+    width, bottom = RIGHT if named else 97, height - 40
+    low, high = y_ticks[0][0], y_ticks[-1][0]
+
+    def at(x: Number, value: Number) -> tuple[float, float]:
+        return 2 + (width - 2) * x, bottom - (bottom - TOP) * (min(max(value, low), high) - low) / (high - low)
+
+    parts = []
+    for value, words in y_ticks:
+        _, y = at(0, value)
+        parts += [draw_line(0, y, width, y, "grid"), draw_text(0, y - 4, words, "tick")]
+    for x, words in x_ticks:
+        place, _ = at(x, low)
+        parts.append(
+            draw_text(place, bottom + 16, words, "tick", "start" if x < 0.05 else "end" if x > 0.95 else "middle")
+        )
+    if x_label:
+        parts.append(draw_text(width / 2, bottom + 33, x_label, "tick", "middle"))
+    if diagonal:
+        (x1, y1), (x2, y2) = at(0, low), at(1, high)
+        parts.append(draw_line(x1, y1, x2, y2, "chance"))
+    for each in sorted(series, key=lambda each: not each.faint):
+        parts += _drawn(each, at)
+    if arrow:
+        parts += _arrow(arrow, at)
+    if named:
+        parts += _names([each for each in series if not each.faint and each.points], at, width)
+    return svg(parts, height, summary, "xy")
+
+
+def _drawn(series: Series, at) -> list[Markup]:
+    kind = f"{series.role}{' faint' if series.faint else ''}"
+    places = [at(*point) for point in series.points]
+    parts = []
+    if series.line:
+        for (x1, y1), (x2, y2) in zip(places, places[1:], strict=False):
+            parts.append(draw_line(x1, y1, x2, y2, f"path {kind}"))
+    for (x, _), (low, high) in zip(series.points, series.whiskers, strict=False):
+        (x1, y1), (x2, y2) = at(x, low), at(x, high)
+        parts.append(draw_line(x1, y1, x2, y2, f"whisker thin {kind}"))
+    if series.dots:
+        for x, y in places:
+            mark = Markup('<circle class="mark {}" cx="{:.2f}%" cy="{:.1f}" r="{}"><title>{}</title></circle>')
+            parts.append(mark.format(kind, x, y, 9 if series.number else 3.5, series.label))
+            if series.number:
+                parts.append(draw_text(x, y + 4, str(series.number), f"number {kind}", "middle"))
+    return parts
+
+
+def _names(series: Sequence[Series], at, width: Number) -> list[Markup]:
+    """Each at the height of its line's end, pushed apart where they would meet."""
+    ends = sorted(((at(*each.points[-1])[1], each) for each in series), key=lambda end: end[0])
+    parts, last = [], float("-inf")
+    for y, each in ends:
+        last = max(y + 4, last + LINE)
+        parts.append(draw_text(width + 2, last, each.label, f"name {each.role}"))
+    return parts
+
+
+def _arrow(arrow: tuple[Number, Number, Number, str], at) -> list[Markup]:
+    start, end, value, words = arrow
+    (x1, y), (x2, _) = at(start, value), at(end, value)
+    return [
+        draw_line(x1, y, x2, y, "gap"),
+        draw_line(x2, y - 5, x2, y + 5, "gap end"),
+        draw_text((x1 + x2) / 2, y + 18, words, "note", "middle"),
+    ]

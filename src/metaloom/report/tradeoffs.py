@@ -1,0 +1,127 @@
+"""Accuracy by domain, and what accuracy costs in time and space."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from metaloom.report.inputs import Inputs, read_table
+from metaloom.report.plots import Series, xy_chart
+from metaloom.report.results import Results
+from metaloom.report.words import (
+    SettingWords,
+    known,
+    learner_hint,
+    learner_title,
+    milliseconds,
+    percent,
+    setting_words,
+    size,
+)
+
+MOST_DOMAINS = 24
+FASTEST, SLOWEST = 0.1, 10_000.0  # milliseconds: the ends of the axis, unless there is more
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    share: float
+    title: str
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Accuracy of every learner (rows) in every domain (columns); None where it was not asked."""
+
+    setting: SettingWords
+    domains: list[str]
+    rows: list[tuple[str, list[Cell | None]]]
+    left_off: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One learner's times and size in the headline's setting; `number` is its dot."""
+
+    number: int
+    title: str
+    hint: str
+    adapt: str
+    predict: str
+    size: str
+    accuracy: str
+
+
+@dataclass(frozen=True)
+class Tradeoffs:
+    maps: list[HeatMap]
+    chart: Markup | None
+    costs: list[Cost]
+
+
+def tradeoffs(inputs: Inputs, results: Results, setting: SettingWords) -> Tradeoffs:
+    """For a setting, and for the same within one domain where it was asked.
+
+    Raises:
+        MetaloomError: a table is absent or of another format; the message names its stage.
+    """
+    columns = ["learner", "setting", "domain", "accuracy", "low95", "high95", "queries"]
+    table = read_table(inputs.evaluation / "domains.csv", "evaluate", columns)
+    names = [name for name in (setting.name, f"{setting.name}_domain") if (table["setting"] == name).any()]
+    chart, costs = _costs(results, setting)
+    return Tradeoffs([_map(table[table["setting"] == name], setting_words(name)) for name in names], chart, costs)
+
+
+def _map(table, setting: SettingWords) -> HeatMap:
+    every = list(dict.fromkeys(table.sort_values("domain")["domain"]))
+    domains = every[:MOST_DOMAINS]
+    rows = []
+    for learner, part in table.groupby("learner", sort=False):
+        by = {row["domain"]: row for row in part.to_dict("records")}
+        cells = [_cell(by[domain]) if domain in by else None for domain in domains]
+        rows.append((learner_title(str(learner)), cells))
+    return HeatMap(setting, [str(domain) for domain in domains], rows, len(every) - len(domains))
+
+
+def _cell(row) -> Cell:
+    interval = f"95% interval {percent(row['low95'])} to {percent(row['high95'])}, {row['queries']:,} queries"
+    return Cell(percent(row["accuracy"], 0), float(row["accuracy"]), interval)
+
+
+def _costs(results: Results, setting: SettingWords) -> tuple[Markup | None, list[Cost]]:
+    costs, series = [], []
+    for name in results.ranked(setting.name, list(results.scores)):
+        score, speed = results.scores[name][setting.name], results.speed.get(name, {}).get(setting.name)
+        if speed is None or not known(score.accuracy) or not speed["adapt_ms"]:
+            continue
+        number = len(costs) + 1
+        times = milliseconds(speed["adapt_ms"]), milliseconds(speed["predict_ms"])
+        costs.append(
+            Cost(number, learner_title(name), learner_hint(name), *times, size(int(speed["bytes"])), score.text)
+        )
+        series.append((name, number, float(speed["adapt_ms"]), float(score.accuracy or 0)))
+    if not series:
+        return None, []
+    low = min(FASTEST, *(10 ** math.floor(math.log10(ms)) for _, _, ms, _ in series))
+    high = max(SLOWEST, *(10 ** math.ceil(math.log10(ms)) for _, _, ms, _ in series))
+    decades = round(math.log10(high / low))
+
+    def place(ms: float) -> float:
+        return math.log10(ms / low) / decades
+
+    chart = xy_chart(
+        [
+            Series(learner_title(name), [(place(ms), accuracy)], results.role(name), number=number)
+            for name, number, ms, accuracy in reversed(series)
+        ],
+        [(step / decades, milliseconds(low * 10**step)) for step in range(0, decades + 1, 2 if decades > 4 else 1)],
+        [(share, f"{100 * share:.0f}%") for share in (0.0, 0.5, 1.0)],
+        "Time to adapt against accuracy: " + "; ".join(f"{c.title} {c.adapt}, {c.accuracy}" for c in costs),
+        x_label="time to learn a task, one thread",
+        height=300,
+        named=False,
+    )
+    return chart, costs

@@ -1,0 +1,36 @@
+"""DVC stage `tune`: choose every single-task learner's settings on validation episodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from metaloom.baselines import Views, choose
+from metaloom.config import load_settings
+from metaloom.data.packed import Dataset
+from metaloom.device import choose_device, return_freed_memory
+from metaloom.io import write_json
+from metaloom.methods import Learner, champion
+from metaloom.progress import say
+from metaloom.stages import run_stage
+from metaloom.tasks import load_episodes
+
+
+def main(dataset: str, splits: str, models: str, pretrained: str, choices: str) -> None:
+    """Write what was chosen, and all that was tried, as JSON."""
+    settings = load_settings()
+    device = choose_device(settings.device)
+    tables = load_episodes(splits, "validation", settings.baselines.settings)
+    best = Learner.load(Path(models) / champion(models, settings.methods), device)
+    images = torch.from_numpy(Dataset.load(dataset).images)
+    views = Views.of(images, tables.values(), best, Learner.load(pretrained, device))
+    return_freed_memory()  # the processes of the single-task learners take their own
+    chosen = choose(views, settings.baselines, tables)
+    write_json(choices, {name: choice.saved() for name, choice in chosen.items()})
+    tried = sum(len(each["tried"]) for choice in chosen.values() for each in choice.searched)
+    say(f"{len(chosen)} single-task learners, the best of {tried} candidates → {choices}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,114 @@
+"""Further test episodes: how figures move with labels, with ways, and with labels spread unevenly.
+
+Each study has one set of episodes, of which its points take more or less: a task with two labels a class is that with
+one label and a further one, and its questions stay the same, so that points differ by nothing but what is studied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from metaloom.config import DOMAIN_SUFFIX, StudySettings
+from metaloom.errors import MetaloomError
+from metaloom.tasks.episodes import EpisodeTable, as_long, as_table, draw
+
+STUDIES = "studies.parquet"
+LABELS, WAYS, ESTIMATES = "labels", "ways", "estimates"
+QUERIES = 15  # a class of a task whose estimate is compared with the truth, where there are so many
+KINDS = {"any": "", "domain": DOMAIN_SUFFIX}  # of episode: any classes of the split, those of one domain
+ALL = "all"
+
+
+def draw_studies(classes: pd.DataFrame, settings: StudySettings, n_query: int, seed: int) -> pd.DataFrame:
+    """The episodes of all studies as a long table, like that of the fixed episodes.
+
+    Args:
+        classes: the class table with its `split` column.
+        settings: what is studied.
+        n_query: questions a class.
+        seed: each study draws from a generator of its own.
+
+    Raises:
+        MetaloomError: the test split has too few classes or examples; says the largest that works.
+    """
+    pool = classes[classes["split"] == "test"]
+    most, tables = max(settings.labels), []
+    for kind in settings.kinds:
+        name = f"{LABELS}{KINDS[kind]}"
+        setting = f"{settings.n_way}w{most}s{KINDS[kind]}"
+        rows = draw(pool, setting, settings.episodes, n_query, f"{seed}/test/{name}", "studies")
+        tables.append(as_long(rows, most, "test", name))
+        tables += _estimates(pool, settings, kind, seed)
+    return pd.concat([*tables, *_ways(pool, settings, n_query, seed)], ignore_index=True)
+
+
+def _estimates(pool: pd.DataFrame, settings: StudySettings, kind: str, seed: int) -> list[pd.DataFrame]:
+    """This kind's share of the tasks whose estimates are compared with the truth; none where the data is too little."""
+    n_shot, name = settings.estimates.n_shot, f"{ESTIMATES}{KINDS[kind]}"
+    groups = [part for _, part in pool.groupby("domain")] if KINDS[kind] else [pool]
+    large = [part["count"].nlargest(settings.n_way).min() for part in groups if len(part) >= settings.n_way]
+    queries = min(QUERIES, max(large, default=0) - n_shot)
+    if queries < 1:
+        return []
+    tasks = -(-settings.estimates.tasks // len(settings.kinds))
+    setting = f"{settings.n_way}w{n_shot}s{KINDS[kind]}"
+    rows = draw(pool, setting, tasks, queries, f"{seed}/test/{name}", "studies")
+    return [as_long(rows, n_shot, "test", name)]
+
+
+def _ways(pool: pd.DataFrame, settings: StudySettings, n_query: int, seed: int) -> list[pd.DataFrame]:
+    """Episodes of all classes of a domain, for every domain that has enough for the largest number of ways."""
+    if not settings.ways:
+        return []
+    large = pool[pool["count"] > n_query]
+    sizes = large.groupby("domain").size()
+    domains = sizes[sizes >= max(settings.ways)].index
+    if not len(domains):
+        raise MetaloomError(
+            f"params.yaml: studies.ways has {max(settings.ways)}, but the largest test domain has "
+            f"{sizes.max() if len(sizes) else 0} classes of {n_query + 1} examples: that is the largest that works; "
+            "lower it, or leave ways empty"
+        )
+    tables, each = [], -(-settings.episodes // len(domains))
+    for domain in domains:
+        part = large[large["domain"] == domain]
+        rng = np.random.default_rng(list(hashlib.sha256(f"{seed}/test/{WAYS}/{domain}".encode()).digest()))
+        rows = [
+            [first + rng.permutation(count)[: 1 + n_query] for first, count in part[["first", "count"]].to_numpy()]
+            for _ in range(each)
+        ]
+        shuffled = rng.permuted(np.arange(len(part))[None].repeat(each, axis=0), axis=1)
+        taken = np.take_along_axis(np.array(rows), shuffled[..., None], axis=1)
+        tables.append(as_long(taken, 1, "test", f"{WAYS}/{domain}"))
+    return tables
+
+
+def load_studies(splits: str | Path, settings: StudySettings) -> dict[str, EpisodeTable]:
+    """Every point of every study, from the folder that the split stage writes: `labels/any/3`, `uneven/any`,
+    `ways/5/Greek`, `ways/all/Greek`, `estimates/any`.
+
+    Raises:
+        MetaloomError: the table is absent.
+    """
+    path = Path(splits) / STUDIES
+    if not path.is_file():
+        raise MetaloomError(f"{path} not found: `dvc repro split` makes it")
+    drawn = {str(name): as_table(part) for name, part in pd.read_parquet(path).groupby("setting", sort=False)}
+    points: dict[str, EpisodeTable] = {}
+    for kind in settings.kinds:
+        table = drawn[f"{LABELS}{KINDS[kind]}"]
+        points |= {f"{LABELS}/{kind}/{shots}": table.with_labels(shots) for shots in settings.labels}
+        if settings.uneven:
+            points[f"uneven/{kind}"] = table.with_labels(*settings.uneven)
+        if f"{ESTIMATES}{KINDS[kind]}" in drawn:
+            points[f"{ESTIMATES}/{kind}"] = drawn[f"{ESTIMATES}{KINDS[kind]}"]
+    for name, table in drawn.items():
+        study, _, domain = name.partition("/")
+        if study == WAYS:
+            points |= {f"{WAYS}/{ways}/{domain}": table.with_ways(ways) for ways in settings.ways}
+            points[f"{WAYS}/{ALL}/{domain}"] = table
+    return points

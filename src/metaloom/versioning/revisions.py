@@ -1,0 +1,105 @@
+"""Files, metrics, params and plots of a git revision, or of the working tree, without checking anything out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaloom.errors import MetaloomError
+from metaloom.versioning.objects import POINTER
+from metaloom.versioning.project import dvc_errors, open_project
+
+WORKSPACE = "workspace"  # DVC's word for the working tree
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One revision's files: git's as they were committed, DVC's from its cache or a remote."""
+
+    name: str
+    files: Any
+
+    def get(self, path: str, to: Path) -> Path:
+        """Copy a file or folder.
+
+        Raises:
+            MetaloomError: this revision has no such file, or it is in neither DVC's cache nor a remote.
+        """
+        try:
+            with dvc_errors():
+                if not self.files.exists(path):
+                    raise MetaloomError(f"{self.name} has no {path}: was `metaloom run` committed there?")
+                self.files.get(path, str(to), recursive=True)
+        except OSError as error:
+            raise MetaloomError(
+                f"{path} of {self.name} is in neither DVC's cache nor a remote ({error}): `dvc push` it where it was "
+                "made, or `git checkout` that revision here and `dvc repro`"
+            ) from None
+        return to
+
+    @property
+    def data(self) -> str:
+        """The data version that data.dvc names; empty where there is none."""
+        import yaml
+
+        if not self.files.exists(POINTER):
+            return ""
+        pointer = yaml.safe_load(self.files.read_text(POINTER)) or {}
+        return str((pointer.get("outs") or [{}])[0].get("md5", ""))
+
+
+@contextmanager
+def at_revision(root: str | Path, rev: str) -> Iterator[Revision]:
+    """Open a revision.
+
+    Raises:
+        MetaloomError: there is no such revision, or no git repository.
+    """
+    from dvc.api import DVCFileSystem
+
+    check_revision(root, rev)
+    with dvc_errors():
+        files = DVCFileSystem(str(Path(root).resolve()), rev=None if rev == WORKSPACE else rev)
+        yield Revision(rev, files)
+
+
+def check_revision(root: str | Path, rev: str) -> None:
+    """Raises MetaloomError unless git knows it, or it is the working tree."""
+    with open_project(root) as repo:
+        if repo.scm.no_commits:
+            raise MetaloomError("there is nothing to compare with yet: commit first")
+        if rev == WORKSPACE:
+            return
+        from dvc.scm import RevError, resolve_rev
+
+        try:
+            resolve_rev(repo.scm, rev)
+        except RevError:
+            raise MetaloomError(f"there is no revision {rev!r}: give a branch, a tag or a commit (`git log`)") from None
+
+
+def metrics_differ(root: str | Path, a: str, b: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """`dvc metrics diff --all`: {file: {dotted key: {"old": …, "new": …, "diff": …}}}."""
+    with open_project(root) as repo:
+        return repo.metrics.diff(a_rev=a, b_rev=b, all=True).get("diff", {})
+
+
+def params_differ(root: str | Path, a: str, b: str) -> dict[str, dict[str, Any]]:
+    """`dvc params diff`: {dotted key: {"old": …, "new": …}} of params.yaml."""
+    with open_project(root) as repo:
+        return repo.params.diff(a_rev=a, b_rev=b).get("diff", {}).get("params.yaml", {})
+
+
+def plots_differ(root: str | Path, a: str, b: str, out: Path) -> Path | None:
+    """`dvc plots diff` as one HTML page; None where neither has a plot."""
+    from dvc.render.match import match_defs_renderers
+    from dvc_render import render_html
+
+    with open_project(root) as repo:
+        data = repo.plots.diff(revs=[a, b])
+        found = match_defs_renderers(data=data, out=str(out / "static"), templates_dir=repo.plots.templates_dir)
+        renderers = [each.renderer for each in found]
+        return Path(render_html(renderers=renderers, output_file=out / "index.html")) if renderers else None
