@@ -122,7 +122,7 @@ def _figures(found: Comparison) -> Iterator[str]:
         sides = " → ".join(_share(each[side], each[f"ci_{side}"]) for side in ("before", "now"))
         yield f"{each['learner']:<{width}}  {setting:<17} {sides}{' *' if each['apart'] else ''}"
     if len(shown) < len(found.figures):
-        yield f"{len(found.figures) - len(shown)} more figures of single-task learners, with intervals that meet: --json"
+        yield f"{len(found.figures) - len(shown)} more figures of single-task learners, their intervals meet: --json"
 
 
 def _share(share: float | None, ci95: float | None) -> str:

@@ -15,7 +15,7 @@ from metaloom.config import Settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.handoff import bundle as bundle_module
-from metaloom.handoff.estimate import wilson
+from metaloom.methods.estimate import wilson
 from metaloom.handoff.verify import verify
 from metaloom.io import write_json
 from metaloom.methods import Learner

@@ -35,7 +35,7 @@ class TaskCard:
         labels: class names in the order of the model's outputs.
         support: number of labelled examples the model learned from.
         meta_trained_on_it: whether the meta-learner has seen these classes while it was trained.
-        accuracy: of this very model, from metaloom.handoff.estimate; None when it could not be measured.
+        accuracy: of this very model, from metaloom.methods.estimate; None when it could not be measured.
     """
 
     name: str
