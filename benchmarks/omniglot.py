@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from evaluation import print_proof
 from measure import add_omniglot, fresh_clone, machine, measure
 
 COMMON = {
@@ -31,8 +32,15 @@ COMMON = {
     "protonet.temperature": "learned",
     "episodes.validation": "300",
     "episodes.test": "1000",
-    "evaluate.scratch.episodes": "2",
-    "evaluate.logistic.episodes": "100",
+    "studies.episodes": "200",
+    "pretrain.steps": "100000",  # train.max_seconds is its budget too
+    "baselines.scratch.episodes": "12",
+    "baselines.finetune_all.episodes": "12",
+    "baselines.finetune_head.episodes": "200",
+    "baselines.logistic.episodes": "200",
+    "baselines.neighbour.episodes": "200",
+    "baselines.svm.episodes": "200",
+    "baselines.forest.episodes": "40",
 }
 RECIPES = {  # what differs; train.max_seconds is the budget
     "minute": {"train.max_seconds": "58"},  # and the last validation
@@ -75,6 +83,7 @@ def main(archives: Path, recipe: str) -> None:
         training = json.loads((root / "metrics/training/protonet.json").read_text())
         print(f"training: {training['seconds']:.0f} s, {training['images_per_second']} images/s")
         print(f"the whole run: {whole.seconds:.0f} s, {whole.peak}")
+        print_proof(root)
 
 
 if __name__ == "__main__":

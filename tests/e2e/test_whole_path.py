@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 
+import pandas as pd
 import pytest
 import yaml
 from projects import TINY, draw_shapes, make_project, metaloom, run_here, stage_command
@@ -25,6 +26,12 @@ STAGES = [
     "export",
     "report",
 ]
+CHOSEN = (
+    "artifacts/models/protonet/model.safetensors",
+    "artifacts/models/protonet/learner.json",
+    "artifacts/pretrained/model.safetensors",
+    "artifacts/baselines.json",
+)
 LEARNERS = {*TINY["methods"], *SINGLE_TASK_LEARNERS}
 
 
@@ -117,13 +124,18 @@ def test_dvc_s_own_commands_work(done, command):
 
 
 def test_dvc_plots_has_every_learner_and_curve(done):
-    """The values behind the three plots; the templates are ours."""
+    """The values behind the plots; the templates are ours."""
     shown = json.loads(run_here(done[0], "dvc", "plots", "show", "--json").stdout)
     (accuracy,), (validation,), (loss,) = (shown["data"][name] for name in ("accuracy", "validation", "loss"))
     bars = accuracy["content"]["data"]["values"]
     assert {(each["setting"], each["learner"]) for each in bars} == {
         (setting, learner) for setting in SETTINGS for learner in LEARNERS
     }
+    for name in ("labels", "ways", "domains", "calibration"):
+        (plot,) = shown["data"][name]
+        filled = plot["content"]
+        assert {each["learner"] for each in filled["data"]["values"]} == LEARNERS, name
+        assert "<DVC_METRIC" not in json.dumps(filled)
     for plot, name in ((validation, "accuracy"), (loss, "loss")):
         points = plot["content"]["data"]["values"]
         assert {each["filename"].split("/")[0] for each in points} == set(TINY["methods"])
@@ -154,11 +166,62 @@ def test_a_new_domain_adds_to_the_version_and_reruns(copied, tmp_path):
     assert quality["domains"] == 11
 
 
+def test_versions_side_by_side(copied, tmp_path):
+    """A commit beside the working tree, which has a new domain and a picture in another class."""
+    run_here(copied, "git", "add", "-A")
+    run_here(copied, "git", "commit", "-qm", "run")
+    draw_shapes(copied / "data/new", domains=1, seed=1)
+    (copied / "data/new/domain0").rename(copied / "data/script")
+    (copied / "data/new").rmdir()
+    (copied / "data/domain1/class0/0.png").rename(copied / "data/domain1/class1/9.png")
+    run_here(copied, "dvc", "add", "-q", "data")
+    run_here(copied, "dvc", "repro", "prepare")
+    said = metaloom(copied, "compare", "HEAD").stdout
+    assert "1 domain(s) added: script" in said and "4 class(es) added: script/class0" in said
+    assert "script: 32 added" in said and "1 relabelled: domain1/class0 → domain1/class1" in said
+    assert "domain1: within noise" in said and "farther from training than 95% of the test classes" in said
+    assert "plots     " in said and (copied / ".metaloom/compare/index.html").is_file()
+    told = json.loads(metaloom(copied, "compare", "HEAD", "workspace", "--json").stdout)
+    assert told["a"]["examples"] + 32 == told["b"]["examples"] and not told["missing"]
+    assert {each["learner"] for each in told["figures"]} == LEARNERS
+    shutil.rmtree(copied / ".dvc/cache")
+    without = metaloom(copied, "compare", "HEAD").stdout
+    assert "not shown artifacts/dataset/items.parquet of HEAD is in neither DVC's cache nor a remote" in without
+
+
+def test_comparing_with_no_revision_is_refused(done):
+    refused = metaloom(done[0], "compare", "nope", check=False)
+    assert refused.returncode == 2 and refused.stderr.startswith("error: there is no revision 'nope'")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_another_test_split_changes_no_weight_and_no_choice(tmp_path, shapes):
+    """Training, temperature, pre-training and the search for the single-task learners' settings."""
+    kept = []
+    for test in (["domain6", "domain7"], ["domain8", "domain9"]):
+        root = tmp_path / test[0]
+        root.mkdir()
+        overrides = {"methods": ["protonet"], "split.test": test, "split.validation": ["domain5"]}
+        make_project(root, shapes, overrides | {"split.train": [f"domain{n}" for n in range(5)]})
+        run_here(root, "dvc", "add", "-q", "data")
+        run_here(root, "dvc", "repro", "tune")
+        kept.append({path: (root / path).read_bytes() for path in CHOSEN})
+        assert set(
+            pd.read_parquet(root / "artifacts/splits/classes.parquet").query("split == 'test'")["domain"]
+        ) == set(test)
+    for path in CHOSEN:
+        assert kept[0][path] == kept[1][path], path
+
+
 @pytest.mark.parametrize(
     ("stage", "override", "message"),
     [
         ("split", {"episodes.settings": ["500w1s"], "train.select_on": "500w1s"}, "largest that works is"),
         ("split", {"split.test": ["domain1"], "split.validation": ["domain*"]}, "in both validation and test"),
+        ("split", {"studies.ways": [50]}, "largest test domain has 4 classes"),
+        ("split", {"studies.labels": [1, 2, 4, 40]}, "the largest that works is 6 shots"),
+        ("tune", {"baselines.forest.trees": 0}, "baselines.forest.trees"),
         ("train@protonet", {"protonet.n_way": 999}, "protonet.n_way is 999"),
         ("train@protonet", {"device": "cuda"}, "device: cuda is not available"),
         ("prepare", {"prepare.image_sise": 28}, "did you mean image_size"),
@@ -167,11 +230,11 @@ def test_a_new_domain_adds_to_the_version_and_reruns(copied, tmp_path):
 def test_bad_settings_end_with_one_line_and_leave_things_alone(copied, stage, override, message):
     params = yaml.safe_load((copied / "params.yaml").read_text())
     for dotted, value in override.items():
-        section, _, key = dotted.partition(".")
-        if key:
-            params[section][key] = value
-        else:
-            params[section] = value
+        *sections, key = dotted.split(".")
+        node = params
+        for section in sections:
+            node = node[section]
+        node[key] = value
     (copied / "params.yaml").write_text(yaml.safe_dump(params))
     module, arguments = stage_command(copied, stage)
     before = sorted(str(path) for path in (copied / "artifacts").rglob("*"))

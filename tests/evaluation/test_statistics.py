@@ -50,7 +50,7 @@ SHOTS = [1, 2, 4, 8]
     [(0.3, 1.0), (0.4, 1.0), (0.5, 2**0.5), (0.6, 2.0), (0.75, 4 * 2 ** (1 / 3)), (0.9, np.inf)],
 )
 def test_labels_needed_lie_between_the_measured_ones_on_a_logarithmic_scale(wanted, labels):
-    assert labels_needed(wanted, SHOTS, np.array([0.4, 0.6, 0.7, 0.85])) == pytest.approx(labels)
+    assert labels_needed(np.array([wanted]), SHOTS, np.array([[0.4, 0.6, 0.7, 0.85]])) == pytest.approx([labels])
 
 
 def test_what_more_labels_lose_does_not_count():

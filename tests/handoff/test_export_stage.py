@@ -15,10 +15,10 @@ from metaloom.config import Settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.handoff import bundle as bundle_module
-from metaloom.methods.estimate import wilson
 from metaloom.handoff.verify import verify
 from metaloom.io import write_json
 from metaloom.methods import Learner
+from metaloom.methods.estimate import wilson
 from metaloom.stages import export, prepare, split
 
 MD5 = "0123456789abcdef0123456789abcdef.dir"

@@ -64,22 +64,21 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def labels_needed(
-    wanted: float | Float[np.ndarray, " sample"],
+    wanted: Float[np.ndarray, " sample"],
     shots: Sequence[int],
-    curve: Float[np.ndarray, "*sample shot"],
-) -> Float[np.ndarray, "*sample"]:
+    curve: Float[np.ndarray, "sample shot"],
+) -> Float[np.ndarray, " sample"]:
     """How many labels a class a learner needs for an accuracy, between the measured numbers on a logarithmic scale.
 
     Args:
-        wanted: the accuracy, one or one for each sample.
+        wanted: the accuracy, for each sample.
         shots: ascending.
         curve: its accuracy with so many labels; what more labels lose counts as if they had not.
 
     Returns:
         1 or so where the fewest are enough, infinity where the most are not.
     """
-    best = np.maximum.accumulate(np.atleast_2d(curve), axis=1)
-    wanted = np.broadcast_to(np.asarray(wanted, dtype=float), len(best))
+    best = np.maximum.accumulate(curve, axis=1)
     reached = best >= wanted[:, None] - 1e-12
     place = reached.argmax(axis=1)
     row, before = np.arange(len(best)), np.maximum(place - 1, 0)

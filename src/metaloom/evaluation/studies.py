@@ -107,7 +107,9 @@ def _needed(own: np.ndarray, curve: np.ndarray, shots: Sequence[int], samples: i
     weights = resamples(len(own), samples)
     drawn = np.sort(labels_needed(weights @ own, shots, weights @ curve.T))
     low, high = drawn[int(0.025 * len(drawn))], drawn[int(np.ceil(0.975 * len(drawn))) - 1]
-    return float(labels_needed(own.mean(), shots, curve.mean(axis=1))[0]), float(low), float(high)
+    whole_sample = np.full((1, len(own)), 1 / len(own))
+    point = labels_needed(whole_sample @ own, shots, whole_sample @ curve.T)[0]
+    return float(point), float(low), float(high)
 
 
 def _point(answers: Sequence[Answers], samples: int) -> tuple[float, float, float, int]:

@@ -17,7 +17,7 @@ from metaloom.handoff.bundle import SAMPLES, TaskCard, describe, write_bundle
 from metaloom.handoff.provenance import commit, data_version
 from metaloom.io import read_json
 from metaloom.methods import Learner, champion
-from metaloom.methods.estimate import held_out
+from metaloom.methods.estimate import cross_validated, held_out
 from metaloom.methods.learner import AdaptedTask
 from metaloom.progress import bar, say
 from metaloom.stages import run_stage
@@ -57,7 +57,8 @@ def main(dataset: str, splits: str, models: str, evaluation: str, bundle: str) -
         model,
         card,
         settings.export,
-        metrics=_metrics(model, evaluation, name),
+        metrics=_metrics(model, evaluation, name)
+        | {"estimate": cross_validated(learner, images[task.support], task.support_ways, settings.seed)},
         params=settings.model_dump(mode="json"),
         provenance={"data": data_version(), "git": commit()},
     )

@@ -16,7 +16,8 @@ def main(dataset: str, splits: str, model: str, metrics: str) -> None:
     """Write what `train` writes."""
     own = load_settings().pretrain.model_dump()
     distortion = own.pop("distortion")
-    overrides = {f"shared.{name}": value for name, value in own.items()} | {"train.distortion": distortion}
+    overrides = {f"shared.{name}": value for name, value in own.items()}
+    overrides |= {"train.distortion": distortion, "train.within_domain": 0.0}
     os.environ[OVERRIDES] = json.dumps(environment_overrides() | overrides)
     train.main("shared", dataset, splits, model, metrics)
 

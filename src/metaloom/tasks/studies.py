@@ -50,7 +50,7 @@ def _estimates(pool: pd.DataFrame, settings: StudySettings, kind: str, seed: int
     """This kind's share of the tasks whose estimates are compared with the truth; none where the data is too little."""
     n_shot, name = settings.estimates.n_shot, f"{ESTIMATES}{KINDS[kind]}"
     groups = [part for _, part in pool.groupby("domain")] if KINDS[kind] else [pool]
-    large = [part["count"].nlargest(settings.n_way).min() for part in groups if len(part) >= settings.n_way]
+    large = [int(part["count"].nlargest(settings.n_way).min()) for part in groups if len(part) >= settings.n_way]
     queries = min(QUERIES, max(large, default=0) - n_shot)
     if queries < 1:
         return []
