@@ -1,4 +1,4 @@
-"""How long the evaluation takes: seven meta-learners on 600 episodes of each of four settings, and single-task learners.
+"""How long the evaluation takes: seven meta-learners on 600 episodes of each of four settings, and the baselines.
 
 python benchmarks/evaluation.py [--networks EPISODES]: of each setting, for the two learners that train a network; the
 others answer 300. The models are trained for a few steps only: that changes no time.

@@ -64,8 +64,8 @@ def test_several_processes_say_what_one_says(views, chosen, settings, tables, an
 
 
 def support_and_queries(views, tables, episode=1):
-    table, pixels = tables["3w2s"], views.features["pixels"]
-    x, queries = (pixels[views.at(rows[episode])] for rows in (table.support_rows, table.query_rows))
+    table = tables["3w2s"]
+    x, queries = (views.seen("pixels", views.at(rows[episode])) for rows in (table.support_rows, table.query_rows))
     length = np.sqrt((x**2).sum(axis=1).mean())
     return x / length, table.labels, queries / length
 
@@ -106,10 +106,10 @@ def test_scratch_has_the_champion_s_architecture_also_beside_a_bank(images, tabl
 
 def test_without_a_step_fine_tuning_is_a_logistic_regression_on_the_frozen_network(views, make, tables, images):
     choice = {"steps": 0, "epochs": 0, "batch": 25, "learning_rate": 1.0, "distortion": 0.0}
-    x = torch.as_tensor(views.features["images"])
+    x = torch.as_tensor(views.seen("images", np.arange(len(views.rows))))
     y = torch.arange(3).repeat_interleave(4)
     model = fitted(views.starts["finetune_all"], choice, x[:12], y, 0)
-    z = views.features["pretrained"]
+    z = views.embeddings["pretrained"]
     z = z / np.sqrt((z[:12] ** 2).sum(axis=1).mean())
     head = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000, tol=1e-8).fit(z[:12], y.numpy())
     np.testing.assert_allclose(log_softmax(model(x.numpy()), axis=1), head.predict_log_proba(z), atol=5e-3)
@@ -122,7 +122,7 @@ def test_halves_hold_out_every_example_but_an_only_one():
 
 def test_fewer_steps_where_the_held_out_half_says_so(views):
     """Labels without meaning: the other half is known best before any step, so that none is taken."""
-    x = torch.as_tensor(views.features["images"][:20])
+    x = torch.as_tensor(views.seen("images", np.arange(20)))
     y = torch.as_tensor(np.random.default_rng(0).permutation(np.arange(2).repeat(10)))
     choice = {"steps": 20, "epochs": 0, "batch": 25, "learning_rate": 0.05, "distortion": 0.0}
     start = Start(views.starts["scratch"].network)
@@ -136,7 +136,7 @@ def test_an_answer_does_not_depend_on_the_other_queries(name, views, tables, set
     learner, table = LEARNERS[name], tables["3w2s"]
     choice = learner.candidates(settings)[0]
     model = learner.learn(name, views, choice, views.at(table.support_rows[0]), table.labels, 0)
-    queries = views.features[learner.view][views.at(table.query_rows[0])]
+    queries = views.seen(learner.view, views.at(table.query_rows[0]))
     np.testing.assert_allclose(model(queries)[3:4], model(queries[3:4]), rtol=1e-3, atol=1e-4)
 
 

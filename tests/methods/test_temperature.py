@@ -43,6 +43,16 @@ def test_outside_what_was_seen_the_nearest_end_counts():
     assert found(100, 50) == found(20, 5) and found(2, 1) == found(5, 1)
 
 
+def test_answers_that_are_not_finite_do_not_count():
+    each = answered(5, 1, 2.0)
+    logits = each.logits.copy()
+    logits[::3, 2] = np.nan
+    found = Temperature.fitted(
+        [each._replace(logits=logits), answered(5, 5, 1.0)._replace(logits=np.full((6000, 5), np.nan))]
+    )
+    assert found(5, 1) == pytest.approx(2.0, rel=0.1)
+
+
 def test_without_answers_it_is_one_and_it_comes_back_from_disk():
     assert Temperature.fitted([])(7, 3) == 1.0
     found = Temperature.fitted([answered(5, 1, 2.0, queries=200)])

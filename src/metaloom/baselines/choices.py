@@ -92,7 +92,7 @@ def _choice(
                 "tried": [candidate | figures for candidate, figures in zip(candidates, found, strict=True)],
             }
         )
-    return Choices(searched, Temperature.fitted([each for each in best if len(each.labels)]))
+    return Choices(searched, Temperature.fitted(best))
 
 
 def _sure(answered: Answered, table: EpisodeTable) -> Sure:

@@ -50,7 +50,7 @@ class Baseline:
         self, name: str, views: Views, choice: dict[str, Any], support: np.ndarray, labels: np.ndarray, seed: int
     ) -> Fitted:
         """The model of one task; `support` are places in the views."""
-        x = views.features[self.view][support]
+        x = views.seen(self.view, support)
         if self.fit is None:
             return fitted(views.starts[name], choice, torch.as_tensor(x), torch.as_tensor(labels), seed)
         model, length = self.fit, np.sqrt(np.square(x, dtype=np.float64).sum(axis=1).mean()).astype(x.dtype)

@@ -111,7 +111,7 @@ def _answer(views: Views, request: Request, episode: int) -> _Answer:
     try:
         model = learner.learn(request.learner, views, request.choice, support, table.labels, episode)
         adapted = time.perf_counter()
-        scores = np.asarray(model(views.features[learner.view][query]), dtype=np.float32)
+        scores = np.asarray(model(views.seen(learner.view, query)), dtype=np.float32)
     except FAILURES:
         scores = np.full((len(query), table.n_way), np.nan, dtype=np.float32)
         return _Answer(scores, 0.0, 0.0, 0)

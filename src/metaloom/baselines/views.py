@@ -12,31 +12,41 @@ from torch import Tensor
 
 from metaloom.baselines.stepped import Start
 from metaloom.methods import Learner
+from metaloom.methods.adapted import Normalisation
 from metaloom.networks import Tensors
 from metaloom.tasks import EpisodeTable
-
-NORMALISED_AT_A_TIME = 4096  # images
 
 
 @dataclass(frozen=True)
 class Views:
-    """Of the images in some episodes; `at` finds a row of the data set among them.
+    """Of the images in some episodes; `at` finds a row of the data set among them, `seen` shows it.
 
     Args:
         rows: which, ascending.
-        features: by name: "images" (row, channel, height, width), normalised; "pixels", the same in one axis;
-            "embedding", the champion's; "pretrained", of the network that was pre-trained by classification.
+        raw: those images.
+        normalisation: of them.
+        embeddings: by name: "embedding", the champion's; "pretrained", of the network that was pre-trained by
+            classification.
         starts: of the learners that train a network: "scratch" and "finetune_all".
         sizes: of the frozen networks, in bytes, by the name of what they make.
     """
 
     rows: Int[np.ndarray, " row"]
-    features: dict[str, Float[np.ndarray, "row ..."]]
+    raw: UInt8[np.ndarray, "row height width channel"]
+    normalisation: Normalisation
+    embeddings: dict[str, Float[np.ndarray, "row embed"]]
     starts: dict[str, Start]
     sizes: dict[str, int]
 
     def at(self, rows: Int[np.ndarray, "*row"]) -> Int[np.ndarray, "*row"]:
         return np.searchsorted(self.rows, rows)
+
+    def seen(self, view: str, places: Int[np.ndarray, " place"]) -> Float[np.ndarray, "place ..."]:
+        """Some of the images, normalised ("images": channel first), their "pixels" in one axis, or their embeddings."""
+        if view in self.embeddings:
+            return self.embeddings[view][places]
+        x = self.normalisation(torch.from_numpy(self.raw[places])).numpy()
+        return x if view == "images" else x.reshape(len(x), -1)
 
     @classmethod
     def of(
@@ -46,32 +56,29 @@ class Views:
         champion: Learner,
         pretrained: Learner,
     ) -> Views:
-        """Args:
-        images: the whole data set, raw, on the CPU.
-        tables: all episodes that are going to be answered.
-        champion: whose architecture `scratch` has, and whose embeddings are seen.
-        pretrained: by ordinary classification.
+        """What there is to see.
+
+        Args:
+            images: the whole data set, raw, on the CPU.
+            tables: all episodes that are going to be answered.
+            champion: whose architecture `scratch` has, and whose embeddings are seen.
+            pretrained: by ordinary classification.
         """
         rows = np.unique(np.concatenate([table.rows for table in tables]))
-        seen = np.concatenate(
-            [
-                champion.normalisation(images[torch.as_tensor(part)]).numpy()
-                for part in np.split(rows, range(NORMALISED_AT_A_TIME, len(rows), NORMALISED_AT_A_TIME))
-            ]
-        )
-        features = {
-            "images": seen,
-            "pixels": seen.reshape(len(seen), -1),
-            "embedding": champion.embed(images, rows).cpu().numpy(),
-            "pretrained": pretrained.embed(images, rows).cpu().numpy(),
-        }
-        params = pretrained.params.kept()
-        network = pretrained.method.network
+        params, network = pretrained.params.kept(), pretrained.method.network
         weights, statistics = ({k: v.cpu() for k, v in group.items()} for group in (params.weights, params.statistics))
         finetuned = Start(network, weights, statistics or None)
-        starts = {"scratch": Start(champion.method.network.one), "finetune_all": finetuned}
-        sizes = {"embedding": _size(champion.params.kept().weights), "pretrained": _size(weights)}
-        return cls(rows, features, starts, sizes)
+        return cls(
+            rows=rows,
+            raw=images[torch.as_tensor(rows)].numpy(),
+            normalisation=champion.normalisation,
+            embeddings={
+                "embedding": champion.embed(images, rows).cpu().numpy(),
+                "pretrained": pretrained.embed(images, rows).cpu().numpy(),
+            },
+            starts={"scratch": Start(champion.method.network.one), "finetune_all": finetuned},
+            sizes={"embedding": _size(champion.params.kept().weights), "pretrained": _size(weights)},
+        )
 
 
 def _size(weights: Tensors) -> int:

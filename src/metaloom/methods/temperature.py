@@ -49,7 +49,8 @@ class Temperature:
 
     @classmethod
     def fitted(cls, answers: Sequence[Answered]) -> Temperature:
-        """The least mean NLL; every setting weighs the same. Without answers, 1."""
+        """The least mean NLL; every setting weighs the same. Answers that are not finite do not count; 1 without any."""
+        answers = [_finite(each) for each in answers if np.isfinite(each.logits).all(axis=1).any()]
         if not answers:
             return cls()
         shapes = np.log([(each.n_shot, each.n_way) for each in answers])
@@ -73,6 +74,11 @@ class Temperature:
 
     def saved(self) -> dict[str, Any]:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def _finite(answered: Answered) -> Answered:
+    kept = np.isfinite(answered.logits).all(axis=1)
+    return answered._replace(logits=answered.logits[kept], labels=answered.labels[kept])
 
 
 def _nll(logits: np.ndarray, labels: np.ndarray, log_t: float) -> tuple[float, float]:
