@@ -217,7 +217,11 @@ def test_another_test_split_changes_no_weight_and_no_choice(tmp_path, shapes):
 @pytest.mark.parametrize(
     ("stage", "override", "message"),
     [
-        ("split", {"episodes.settings": ["500w1s"], "train.select_on": "500w1s"}, "largest that works is"),
+        (
+            "split",
+            {"episodes.settings": ["500w1s"], "train.select_on": "500w1s", "baselines.settings": ["500w1s"]},
+            "largest that works is",
+        ),
         ("split", {"split.test": ["domain1"], "split.validation": ["domain*"]}, "in both validation and test"),
         ("split", {"studies.ways": [50]}, "largest test domain has 4 classes"),
         ("split", {"studies.labels": [1, 2, 4, 40]}, "the largest that works is 6 shots"),

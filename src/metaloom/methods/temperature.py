@@ -49,7 +49,7 @@ class Temperature:
 
     @classmethod
     def fitted(cls, answers: Sequence[Answered]) -> Temperature:
-        """The least mean NLL; every setting weighs the same. Answers that are not finite do not count; 1 without any."""
+        """The least mean NLL; every setting weighs the same. What is not finite does not count; without answers, 1."""
         answers = [_finite(each) for each in answers if np.isfinite(each.logits).all(axis=1).any()]
         if not answers:
             return cls()
