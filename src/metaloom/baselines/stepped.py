@@ -25,6 +25,7 @@ from metaloom.networks import Network, Tensors
 HEAD = ("head.weight", "head.bias")
 LOOKS = 4  # how often on the way the held-out half is asked
 FOLDS = 2
+AT_A_TIME = 64  # images that are answered together: bounds memory
 PROBE = 10.0  # C of the logistic regression that a pre-trained network's head starts as
 
 
@@ -157,4 +158,5 @@ def _model(start: Start, weights: Tensors, x: Tensor) -> tuple[Tensors, Tensors 
 
 def _logits(network: Network, weights: Tensors, statistics: Tensors | None, x: Tensor) -> Tensor:
     with torch.no_grad():
-        return F.linear(network(weights, x, statistics)[0], *(weights[name] for name in HEAD))
+        parts = [network(weights, part, statistics)[0] for part in x.split(AT_A_TIME)]
+        return F.linear(torch.cat(parts), *(weights[name] for name in HEAD))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ class Answers:
         return Answers(self.log_p[kept], EpisodeTable(table.support[kept], table.query[kept], table.shots))
 
 
+@cache
 def resamples(episodes: int, samples: int, seed: int = 0) -> Float[np.ndarray, "sample episode"]:
     """How often each episode is in each bootstrap sample, over their number: weights that sum to one."""
     rng = np.random.default_rng(seed)
