@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 
 from metaloom.baselines.registry import LEARNERS
 from metaloom.baselines.views import Views
@@ -58,7 +59,7 @@ class _Answer(NamedTuple):
     size: int
 
 
-def answer_all(views: Views, requests: Sequence[Request], description: str, jobs: int = -1) -> Mapping[Any, Answered]:
+def answer_all(views: Views, requests: Sequence[Request], description: str, jobs: int = -1) -> dict[Any, Answered]:
     """All requests answered, by key.
 
     Args:
@@ -74,10 +75,12 @@ def answer_all(views: Views, requests: Sequence[Request], description: str, jobs
     done = Parallel(n_jobs=jobs, return_as="generator")(work)
     for place, answers in zip(order, track(done, description, len(parts)), strict=True):
         found[int(place)] = answers
+    if jobs != 1:
+        get_reusable_executor().shutdown()  # idle, they would keep their memory
     by_request: dict[int, list[_Answer]] = {}
     for place, (index, _) in enumerate(parts):
-        by_request.setdefault(index, []).extend(found[place])
-    return {request.key: _together(by_request[index]) for index, request in enumerate(requests)}
+        by_request.setdefault(index, []).extend(found.pop(place))
+    return {request.key: _together(by_request.pop(index)) for index, request in enumerate(requests)}
 
 
 def _parts(request: Request) -> list[range]:

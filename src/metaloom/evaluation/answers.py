@@ -71,7 +71,7 @@ def single_task_answers(
     speeds: dict[str, dict[str, dict[str, float]]] = {learner: {} for learner in LEARNERS}
     for request in requests:
         learner, name = request.key
-        each, table = answered[request.key], request.table
+        each, table = answered.pop(request.key), request.table
         t = choices[learner].temperature(table.n_way, len(table.labels) / table.n_way)
         found[learner][name] = Answers(log_softmax(each.scores / t, axis=2), table)
         speeds[learner][name] = _speed(each.adapt_seconds, each.predict_seconds, each.size + _network(learner, views))

@@ -67,6 +67,7 @@ def main(
     views = Views.of(raw, asked.values(), learners[best], Learner.load(pretrained, device))
     return_freed_memory()  # the processes of the single-task learners take their own
     alone, speeds_alone = single_task_answers(views, chosen, settings.baselines, asked)
+    return_freed_memory()
     groups = dict.fromkeys(learners, META) | {name: baseline.group for name, baseline in LEARNERS.items()}
     everyone = Everyone(answers | alone, groups, best, settings.evaluate.bootstrap)
 
