@@ -149,4 +149,5 @@ def hashes(root: Path) -> dict[str, str]:
 
 def lasting(root: Path) -> dict[str, str]:
     """The outputs that hold no times, so that they are the same on every run (metrics/training has seconds)."""
-    return {path: md5 for path, md5 in hashes(root).items() if not path.startswith(("metrics/training", "report"))}
+    timed = ("metrics/training", "metrics/speed", "report")
+    return {path: md5 for path, md5 in hashes(root).items() if not path.startswith(timed)}

@@ -77,7 +77,8 @@ def _data(found: Comparison) -> Iterator[str]:
     if found.change is None:
         return
     if found.change.none:
-        yield "data      the same"
+        same = found.a is not None and found.b is not None and found.a.data == found.b.data
+        yield f"data      the same{'' if same else ' pictures are used: is `dvc repro prepare` to come?'}"
         return
     for what, names in (("domain(s)", found.change.domains), ("class(es)", found.change.classes)):
         for verb, which in names.items():

@@ -88,15 +88,21 @@ class Learner:
         write_json(Path(folder) / "learner.json", self.config)
 
     @classmethod
-    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> Learner:
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu", made_by: str = "") -> Learner:
         """Read what `save` wrote.
+
+        Args:
+            folder: of the model.
+            device: where it is going to live.
+            made_by: the stage that makes it, for the message where it is absent; else train@ and the folder's name.
 
         Raises:
             MetaloomError: a file is absent, damaged, of another version of metaloom, its weights are another
                 network's, or the device is not there.
         """
         folder = Path(folder)
-        config = read_json(folder / "learner.json", made_by=f"train@{folder.name}")
+        made_by = made_by or f"train@{folder.name}"
+        config = read_json(folder / "learner.json", made_by)
         if config.get("format") != FORMAT:
             raise MetaloomError(
                 f"{folder}/learner.json has format {config.get('format')}; this metaloom reads {FORMAT}: train again"
@@ -109,7 +115,7 @@ class Learner:
                 f"{folder}/learner.json was written by another version of metaloom than {__version__} "
                 f"({type(error).__name__}: {str(error).splitlines()[0]}): train again"
             ) from None
-        params = _read_params(folder / "model.safetensors", method, check_device(device))
+        params = _read_params(folder / "model.safetensors", method, check_device(device), made_by)
         return cls(name, method, params, normalisation, config, temperature)
 
     def adapt(
@@ -214,11 +220,11 @@ def _described(config: dict[str, Any]) -> tuple[str, Method, Normalisation]:
     return name, build_method(name, network, METHOD_SETTINGS[name](**options), **shape), normalisation
 
 
-def _read_params(path: Path, method: Method, device: torch.device | str) -> Params:
+def _read_params(path: Path, method: Method, device: torch.device | str, made_by: str) -> Params:
     try:
         flat = load_file(path, device=str(device))
     except (FileNotFoundError, SafetensorError) as error:
-        raise MetaloomError(f"{path} cannot be read ({error}): `dvc repro train@{path.parent.name}` makes it") from None
+        raise MetaloomError(f"{path} cannot be read ({error}): `dvc repro {made_by}` makes it") from None
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "statistics": {}}
     for name, tensor in flat.items():
         group, _, key = name.partition("/")

@@ -64,7 +64,7 @@ def main(
         answers[name] = meta_answers(learner, images, fixed | studies)
     speeds = {name: _speeds(learner, images, fixed) for name, learner in learners.items()}
     asked = fixed | {name: table for name, table in studies.items() if not name.startswith(ESTIMATES)}
-    views = Views.of(raw, asked.values(), learners[best], Learner.load(pretrained, device))
+    views = Views.of(raw, asked.values(), learners[best], Learner.load(pretrained, device, "pretrain"))
     return_freed_memory()  # the processes of the single-task learners take their own
     alone, speeds_alone = single_task_answers(views, chosen, settings.baselines, asked)
     return_freed_memory()

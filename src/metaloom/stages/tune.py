@@ -24,7 +24,7 @@ def main(dataset: str, splits: str, models: str, pretrained: str, choices: str) 
     tables = load_episodes(splits, "validation", settings.baselines.settings)
     best = Learner.load(Path(models) / champion(models, settings.methods), device)
     images = torch.from_numpy(Dataset.load(dataset).images)
-    views = Views.of(images, tables.values(), best, Learner.load(pretrained, device))
+    views = Views.of(images, tables.values(), best, Learner.load(pretrained, device, "pretrain"))
     return_freed_memory()  # the processes of the single-task learners take their own
     chosen = choose(views, settings.baselines, tables)
     write_json(choices, {name: choice.saved() for name, choice in chosen.items()})
