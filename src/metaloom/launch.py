@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -68,6 +69,17 @@ def begin() -> None:
         lifeline.end_with_parent()
         if Path(path).stat().st_size:
             sys.exit(0)
+
+
+def leave() -> NoReturn:
+    """What such a process does last, its part done: end without the interpreter's own end.
+
+    gloo's threads outlive destroy_process_group, and one that lets go of a tensor while the interpreter ends aborts
+    the process: https://github.com/pytorch/pytorch/pull/179291
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ BANK = {
     "split.validation": ["domain8"],
     "split.test": ["domain9"],
     "episodes.settings": ["3w1s"],
+    "baselines.settings": ["3w1s"],
     "bank.window": 2,
     "bank.stride": 2,
     "bank.n_way": 4,

@@ -22,7 +22,7 @@ GRADIENT_METHODS = ["maml", "anil", "reptile"]
 
 def test_the_first_gradients_are_autograd_s():
     z, labels = torch.randn(2, 6, 4), torch.tensor([0, 2, 1, 1, 0, 0])
-    got = first_gradients(z, labels, 3)
+    got = first_gradients(z, labels, torch.ones(3, dtype=torch.bool))
     for task in range(2):
         head = torch.nn.Linear(4, 3)
         torch.nn.init.zeros_(head.weight)

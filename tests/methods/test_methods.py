@@ -74,6 +74,18 @@ def test_adapting_is_pure_and_needs_no_order(name, tiny_settings):
             assert torch.equal(value, getattr(params, group)[key])
 
 
+@pytest.mark.parametrize("name", METHOD_CLASSES)
+def test_a_class_without_an_example_changes_nothing_and_gets_nothing(name, tiny_settings):
+    method, params = method_of(name, tiny_settings)
+    support_x, support_y, query_x, _ = a_task()
+    places = torch.tensor([0, 2, 3])  # the second class and the last two are empty
+    with torch.no_grad():
+        without = method.adapt(params, support_x, support_y, 3).logits(query_x).softmax(dim=1)
+        among = method.adapt(params, support_x, places[support_y], 6).logits(query_x).softmax(dim=1)
+    torch.testing.assert_close(among[:, places], without, rtol=1e-4, atol=1e-5)
+    assert (among[:, [1, 4, 5]] == 0).all()
+
+
 @pytest.mark.parametrize("norm", ["batch", "group"])
 @pytest.mark.parametrize("name", [name for name in METHOD_CLASSES if name != "reptile"])  # see test_reptile.py
 def test_the_loss_gradient_by_finite_differences(name, norm, tiny_settings):

@@ -18,8 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metaloom.config import BankSettings
@@ -117,7 +116,7 @@ class Bank(EmbeddingMethod):
         """The members' shares, and the head that they make."""
         scores = self.scores(params, z, y, n_way)
         if self.settings.route == "pick":
-            share = F.one_hot(scores.argmax(dim=-1), self.network.members).to(scores.dtype)
+            share = _one_hot(scores.argmax(dim=-1), self.network.members).to(scores.dtype)
         else:
             share = (params.statistics[SHARPNESS] * scores).softmax(dim=-1)
         parts = z.chunk(self.network.members, dim=-1)
@@ -140,6 +139,11 @@ def _chosen(stacked: Tensor, choice: Int[Tensor, "*task"]) -> Tensor:
     return stacked.index_select(0, choice.flatten()).view(*choice.shape, *stacked.shape[1:])
 
 
+def _one_hot(places: Int[Tensor, "*any"], n: int) -> Bool[Tensor, "*any {n}"]:
+    """As torch's, which cannot be traced."""
+    return places[..., None] == torch.arange(n, device=places.device)
+
+
 def _named(members: list[Tensors]) -> Tensors:
     return {f"{prefix(index)}{name}": tensor for index, own in enumerate(members) for name, tensor in own.items()}
 
@@ -155,11 +159,10 @@ def left_out_nll(
     count = (y == y[:, None]).sum(dim=1).to(z.dtype)  # of the example's class
     others = (count - 1).clamp(min=1)[:, None]
     without = (count[:, None] * prototypes_of(z, y, n_way)[..., y, :] - z) / others
-    own = method.head(params, without, torch.arange(len(y), device=y.device), len(y))  # one way an example
+    own = method.head(params, without, torch.arange(y.shape[0], device=y.device), y.shape[0])  # one way an example
     own_logit = (own.weight * z).sum(dim=-1) + own.bias
     logits = method.head(params, z, y, n_way).logits(z)
-    mine = F.one_hot(y, n_way).to(torch.bool)
-    logits = torch.where(mine, own_logit[..., None], logits)
+    logits = torch.where(_one_hot(y, n_way), own_logit[..., None], logits)
     nll = torch.logsumexp(logits, dim=-1) - own_logit
     counts = (count > 1).to(z.dtype)
     return (nll * counts).sum(dim=-1) / counts.sum().clamp(min=1)

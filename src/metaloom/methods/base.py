@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metaloom.config import MethodSettings
 from metaloom.networks import Network, Tensors
 
 TRAINING = "training."  # begins the names of weights that exist only while training
+UNSEEN = -1e9  # the logit of a class without an example: its probability is exactly zero
 TASKS_AT_A_TIME = 8  # that are adapted together: enough to share the overhead of a step, few enough for memory
 
 
@@ -159,7 +160,7 @@ class Method(ABC):
         n_way: int,
     ) -> Head:
         """The head for a task from its support embeddings, or one for each of several, where the network is
-        `frozen`."""
+        `frozen`. A class without an example has probability zero."""
         raise NotImplementedError(f"{type(self).__name__} changes the network for a task")
 
     def optimiser(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
@@ -182,6 +183,16 @@ class Method(ABC):
         """
         model = self.adapt(params, episodes.support_x, episodes.support_y, episodes.n_way)
         return query_loss(model.logits(episodes.query_x, generator), episodes.query_y), params
+
+
+def classes_seen(support_y: Int[Tensor, " support"], n_way: int) -> Bool[Tensor, " {n_way}"]:
+    """Which classes have an example."""
+    return (support_y == torch.arange(n_way, device=support_y.device)[:, None]).any(dim=1)
+
+
+def bias_of_unseen(seen: Bool[Tensor, " n_way"]) -> Float[Tensor, " n_way"]:
+    """What a head's bias has besides, so that a class without an example has probability zero."""
+    return torch.where(seen, 0.0, UNSEEN)
 
 
 def query_loss(logits: Float[Tensor, "task query n_way"], labels: Int[Tensor, " query"]) -> Float[Tensor, ""]:

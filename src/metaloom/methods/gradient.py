@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metaloom.config import GradientSettings
@@ -22,11 +22,11 @@ HEAD = ("head.weight", "head.bias")  # beside the network's weights while a task
 
 
 def first_gradients(
-    z: Float[Tensor, "*task support embed"], labels: Int[Tensor, " support"], n_way: int
+    z: Float[Tensor, "*task support embed"], labels: Int[Tensor, " support"], seen: Bool[Tensor, " n_way"]
 ) -> dict[str, Tensor]:
-    """Gradients of each task's mean NLL at a head of zeros, where every class has probability 1/n_way."""
-    member = (labels[:, None] == torch.arange(n_way, device=labels.device)).to(z.dtype)
-    excess = (1 / n_way - member) / len(labels)
+    """Gradients of each task's mean NLL at a head of zeros, where every class of the task has the same probability."""
+    member = (labels[:, None] == torch.arange(len(seen), device=labels.device)).to(z.dtype)
+    excess = (seen.to(z.dtype) / seen.sum() - member) / labels.shape[0]
     return {"head.weight": excess.mT @ z, "head.bias": excess.sum(dim=0).expand(*z.shape[:-2], -1)}
 
 
@@ -56,7 +56,8 @@ def nll_and_gradients(
         }
         embedding, _ = network(leaves, x, twice=twice, generator=generator)
         logits = head_of(leaves).logits(embedding).flatten(0, -2)
-        nll = F.cross_entropy(logits, labels.repeat(len(logits) // len(labels)), reduction="sum") / len(labels)
+        nll = F.cross_entropy(logits, labels.repeat(logits.shape[0] // labels.shape[0]), reduction="sum")
+        nll = nll / labels.shape[0]
         gradients = torch.autograd.grad(nll, list(leaves.values()), create_graph=twice)
     return nll, dict(zip(leaves, gradients, strict=True))
 

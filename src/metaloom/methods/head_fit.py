@@ -36,8 +36,9 @@ def fit_head(
     """
     n_way = start.bias.shape[-1]
     one_hot = (y[:, None] == torch.arange(n_way, device=y.device)).to(z.dtype)
+    count = y.shape[0]  # which stays a variable where a graph is traced, as len() does not
     head = start
     for _ in range(steps):
-        slope = (head.logits(z).softmax(dim=-1) - one_hot) / len(y)  # of the loss in the logits
+        slope = (head.logits(z).softmax(dim=-1) - one_hot) / count  # of the loss in the logits
         head = Head(head.weight - rate * (slope.mT @ z), head.bias - rate * slope.sum(dim=-2))
     return head

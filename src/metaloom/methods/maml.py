@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import MamlSettings
-from metaloom.methods.base import Episodes, Head, Method, Params, TaskModel, query_loss
+from metaloom.methods.base import Episodes, Head, Method, Params, TaskModel, bias_of_unseen, classes_seen, query_loss
 from metaloom.methods.gradient import (
     HEAD,
     first_gradients,
@@ -122,9 +122,11 @@ class Maml(Method):
             yield weights
 
     def _first_step(self, params: Params, z: Tensor, y: Tensor, n_way: int) -> Tensors:
-        gradients = first_gradients(z.detach() if self.settings.first_order else z, y, n_way)
+        seen = classes_seen(y, n_way)
+        gradients = first_gradients(z.detach() if self.settings.first_order else z, y, seen)
         rates = self._rates(params, 0)
-        return {name: -rates.get(name, self.settings.inner_rate) * gradients[name] for name in HEAD}
+        weight, bias = (-rates.get(name, self.settings.inner_rate) * gradients[name] for name in HEAD)
+        return dict(zip(HEAD, (weight, bias + bias_of_unseen(seen)), strict=True))
 
     def _step(self, weights: Tensors, rates: Tensors, x: Tensor, y: Tensor) -> Tensors:
         twice = torch.is_grad_enabled() and not self.settings.first_order

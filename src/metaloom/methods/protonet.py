@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import ProtonetSettings
-from metaloom.methods.base import EmbeddingMethod, Head, Params
+from metaloom.methods.base import EmbeddingMethod, Head, Params, bias_of_unseen, classes_seen
 from metaloom.networks import Network, Shifted
 
 TEMPERATURE = "temperature"
@@ -50,7 +50,8 @@ class ProtoNet(EmbeddingMethod):
         n_way: int,
     ) -> Head:
         prototypes = prototypes_of(support_z, support_y, n_way)
-        head = Head(2 * prototypes, -prototypes.square().sum(dim=-1))
+        bias = bias_of_unseen(classes_seen(support_y, n_way)) - prototypes.square().sum(dim=-1)
+        head = Head(2 * prototypes, bias)
         if self.settings.temperature == "fixed":
             return head
         tau = params.weights[TEMPERATURE].exp()
@@ -60,6 +61,6 @@ class ProtoNet(EmbeddingMethod):
 def prototypes_of(
     support_z: Float[Tensor, "*task support embed"], support_y: Int[Tensor, " support"], n_way: int
 ) -> Float[Tensor, "*task {n_way} embed"]:
-    """Mean embedding of each class."""
+    """Mean embedding of each class; zero for one without an example."""
     member = (support_y == torch.arange(n_way, device=support_y.device)[:, None]).to(support_z.dtype)
-    return member @ support_z / member.sum(dim=1, keepdim=True)
+    return member @ support_z / member.sum(dim=1, keepdim=True).clamp(min=1)

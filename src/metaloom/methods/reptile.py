@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import ReptileSettings
-from metaloom.methods.base import Episodes, Method, Params, TaskModel
+from metaloom.methods.base import Episodes, Method, Params, TaskModel, bias_of_unseen, classes_seen
 from metaloom.methods.gradient import HEAD, first_gradients, interpolated, nll_and_gradients, stacked, task_model
 from metaloom.networks import Network, Tensors
 
@@ -44,7 +44,7 @@ class Reptile(Method):
         n_way: int,
     ) -> TaskModel:
         """As for any method; the gradients of the inner steps count as constants where autograd records."""
-        everything = [torch.arange(len(support_y), device=support_y.device)] * self.settings.inner_steps
+        everything = [torch.arange(support_y.shape[0], device=support_y.device)] * self.settings.inner_steps
         adapted, _ = self._descended(params.weights, support_x, support_y, n_way, everything)
         return task_model(self.network, interpolated(params.weights, adapted, self.settings), support_x)
 
@@ -79,8 +79,10 @@ class Reptile(Method):
         rate, losses = self.settings.inner_rate, []
         first, *others = batches
         z, _ = self.network(shared, x[..., first, :, :, :], generator=generator)
-        gradients = first_gradients(z.detach(), y[first], n_way)
+        seen = classes_seen(y, n_way)
+        gradients = first_gradients(z.detach(), y[first], seen)
         weights = stacked(shared, x.shape[:-4]) | {name: -rate * gradients[name] for name in HEAD}
+        weights["head.bias"] = weights["head.bias"] + bias_of_unseen(seen)
         for batch in others:
             nll, gradients = nll_and_gradients(
                 self.network, weights, x[..., batch, :, :, :], y[batch], twice=False, generator=generator

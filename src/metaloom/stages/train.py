@@ -19,7 +19,7 @@ from metaloom.data.packed import Dataset
 from metaloom.device import choose_device, explained_out_of_memory
 from metaloom.errors import MetaloomError
 from metaloom.io import atomic_dir, write_json
-from metaloom.launch import begin, launch
+from metaloom.launch import begin, launch, leave
 from metaloom.methods import Learner
 from metaloom.methods.bank_training import BankState, BankTrainer
 from metaloom.methods.checkpoint import State
@@ -60,6 +60,8 @@ def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> No
             _train(trainer, training, settings, splits, model, metrics)
         else:
             of_method(trainer, training, model).run()
+    if launched():
+        leave()
 
 
 def trainer_of(
