@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import AnilSettings
-from metaloom.methods.base import EmbeddingMethod, Head, Params, bias_of_unseen, classes_seen
+from metaloom.methods.base import EmbeddingMethod, Head, Params, blank_head
 from metaloom.methods.gradient import HEAD, head_of, interpolated
 from metaloom.methods.head_fit import fit_head
 from metaloom.networks import Network
@@ -37,6 +37,6 @@ class Anil(EmbeddingMethod):
         n_way: int,
     ) -> Head:
         z = support_z.detach() if self.settings.first_order else support_z
-        start = Head(z.new_zeros(n_way, z.shape[-1]), bias_of_unseen(classes_seen(support_y, n_way)).to(z.dtype))
+        start = blank_head(z, support_y, n_way)
         fitted = fit_head(start, z, support_y, self.settings.inner_steps, self.settings.inner_rate)
         return head_of(interpolated({}, dict(zip(HEAD, fitted, strict=True)), self.settings))

@@ -18,11 +18,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import BankSettings
-from metaloom.methods.base import EmbeddingMethod, Episodes, Head, Params, TaskModel
+from metaloom.methods.base import EmbeddingMethod, Episodes, Head, Params, TaskModel, one_hot
 from metaloom.methods.protonet import ProtoNet, prototypes_of
 from metaloom.networks import Network, Shifted, Tensors
 from metaloom.networks.bank import BIAS, GAIN, BankNetwork, of_member, prefix, seen_by
@@ -116,7 +116,7 @@ class Bank(EmbeddingMethod):
         """The members' shares, and the head that they make."""
         scores = self.scores(params, z, y, n_way)
         if self.settings.route == "pick":
-            share = _one_hot(scores.argmax(dim=-1), self.network.members).to(scores.dtype)
+            share = one_hot(scores.argmax(dim=-1), self.network.members).to(scores.dtype)
         else:
             share = (params.statistics[SHARPNESS] * scores).softmax(dim=-1)
         parts = z.chunk(self.network.members, dim=-1)
@@ -139,11 +139,6 @@ def _chosen(stacked: Tensor, choice: Int[Tensor, "*task"]) -> Tensor:
     return stacked.index_select(0, choice.flatten()).view(*choice.shape, *stacked.shape[1:])
 
 
-def _one_hot(places: Int[Tensor, "*any"], n: int) -> Bool[Tensor, "*any {n}"]:
-    """As torch's, which cannot be traced."""
-    return places[..., None] == torch.arange(n, device=places.device)
-
-
 def _named(members: list[Tensors]) -> Tensors:
     return {f"{prefix(index)}{name}": tensor for index, own in enumerate(members) for name, tensor in own.items()}
 
@@ -162,7 +157,7 @@ def left_out_nll(
     own = method.head(params, without, torch.arange(y.shape[0], device=y.device), y.shape[0])  # one way an example
     own_logit = (own.weight * z).sum(dim=-1) + own.bias
     logits = method.head(params, z, y, n_way).logits(z)
-    logits = torch.where(_one_hot(y, n_way), own_logit[..., None], logits)
+    logits = torch.where(one_hot(y, n_way), own_logit[..., None], logits)
     nll = torch.logsumexp(logits, dim=-1) - own_logit
     counts = (count > 1).to(z.dtype)
     return (nll * counts).sum(dim=-1) / counts.sum().clamp(min=1)

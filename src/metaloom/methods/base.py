@@ -185,14 +185,25 @@ class Method(ABC):
         return query_loss(model.logits(episodes.query_x, generator), episodes.query_y), params
 
 
+def one_hot(labels: Int[Tensor, "*any"], n_way: int) -> Bool[Tensor, "*any {n_way}"]:
+    """As torch's own, which asks the device for the labels' values, and so cannot be traced."""
+    return labels[..., None] == torch.arange(n_way, device=labels.device)
+
+
 def classes_seen(support_y: Int[Tensor, " support"], n_way: int) -> Bool[Tensor, " {n_way}"]:
     """Which classes have an example."""
-    return (support_y == torch.arange(n_way, device=support_y.device)[:, None]).any(dim=1)
+    return one_hot(support_y, n_way).any(dim=0)
 
 
 def bias_of_unseen(seen: Bool[Tensor, " n_way"]) -> Float[Tensor, " n_way"]:
     """What a head's bias has besides, so that a class without an example has probability zero."""
     return torch.where(seen, 0.0, UNSEEN)
+
+
+def blank_head(z: Float[Tensor, "*task support embed"], support_y: Int[Tensor, " support"], n_way: int) -> Head:
+    """A head of zeros, for all tasks, that knows which classes have an example and nothing else."""
+    bias = bias_of_unseen(classes_seen(support_y, n_way)).to(z.dtype)
+    return Head(z.new_zeros(n_way, z.shape[-1]), bias)
 
 
 def query_loss(logits: Float[Tensor, "task query n_way"], labels: Int[Tensor, " query"]) -> Float[Tensor, ""]:

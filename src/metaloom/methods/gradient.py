@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metaloom.config import GradientSettings
-from metaloom.methods.base import Head, TaskModel
+from metaloom.methods.base import Head, TaskModel, one_hot
 from metaloom.networks import Network, Tensors
 
 HEAD = ("head.weight", "head.bias")  # beside the network's weights while a task is learned
@@ -25,7 +25,7 @@ def first_gradients(
     z: Float[Tensor, "*task support embed"], labels: Int[Tensor, " support"], seen: Bool[Tensor, " n_way"]
 ) -> dict[str, Tensor]:
     """Gradients of each task's mean NLL at a head of zeros, where every class of the task has the same probability."""
-    member = (labels[:, None] == torch.arange(len(seen), device=labels.device)).to(z.dtype)
+    member = one_hot(labels, len(seen)).to(z.dtype)
     excess = (seen.to(z.dtype) / seen.sum() - member) / labels.shape[0]
     return {"head.weight": excess.mT @ z, "head.bias": excess.sum(dim=0).expand(*z.shape[:-2], -1)}
 

@@ -6,11 +6,10 @@ differentiable in the embeddings, the start and the rate where autograd records.
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from metaloom.methods.base import Head
+from metaloom.methods.base import Head, one_hot
 
 
 def fit_head(
@@ -35,10 +34,10 @@ def fit_head(
         rate: of the steps, for the weight and the bias.
     """
     n_way = start.bias.shape[-1]
-    one_hot = (y[:, None] == torch.arange(n_way, device=y.device)).to(z.dtype)
+    targets = one_hot(y, n_way).to(z.dtype)
     count = y.shape[0]  # which stays a variable where a graph is traced, as len() does not
     head = start
     for _ in range(steps):
-        slope = (head.logits(z).softmax(dim=-1) - one_hot) / count  # of the loss in the logits
+        slope = (head.logits(z).softmax(dim=-1) - targets) / count  # of the loss in the logits
         head = Head(head.weight - rate * (slope.mT @ z), head.bias - rate * slope.sum(dim=-2))
     return head

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import ReptileSettings
-from metaloom.methods.base import Episodes, Method, Params, TaskModel, bias_of_unseen, classes_seen
+from metaloom.methods.base import Episodes, Method, Params, TaskModel, bias_of_unseen, classes_seen, one_hot
 from metaloom.methods.gradient import HEAD, first_gradients, interpolated, nll_and_gradients, stacked, task_model
 from metaloom.networks import Network, Tensors
 
@@ -94,7 +94,7 @@ class Reptile(Method):
 
 def minibatches(labels: Int[Tensor, " item"], n_way: int, steps: int, size: int) -> Int[Tensor, "{steps} batch"]:
     """Items of each step's minibatch: cyclic through the first items of all classes, then the second ones, …"""
-    member = (labels[:, None] == torch.arange(n_way, device=labels.device)).long()
+    member = one_hot(labels, n_way).long()
     turn = (member.cumsum(dim=0) * member).sum(dim=1) * n_way + labels
     place = torch.arange(steps * min(size, len(labels)), device=labels.device) % len(labels)
     return turn.argsort(stable=True)[place].view(steps, -1)

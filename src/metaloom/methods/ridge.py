@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import RidgeSettings
-from metaloom.methods.base import EmbeddingMethod, Head, Params, bias_of_unseen, classes_seen
+from metaloom.methods.base import EmbeddingMethod, Head, Params, blank_head, one_hot
 from metaloom.networks import Network, Shifted
 
 REGULARISATION, SCALE = "ridge.regularisation", "ridge.scale"  # networks have a "scale" of their own
@@ -47,10 +47,10 @@ class Ridge(EmbeddingMethod):
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> Head:
-        one_hot = (support_y[:, None] == torch.arange(n_way, device=support_y.device)).to(support_z.dtype)
-        solution = ridge_solution(support_z, one_hot, params.weights[REGULARISATION].exp())
+        targets = one_hot(support_y, n_way).to(support_z.dtype)
+        solution = ridge_solution(support_z, targets, params.weights[REGULARISATION].exp())
         weight = params.weights[SCALE].exp() * solution.mT
-        return Head(weight, bias_of_unseen(classes_seen(support_y, n_way)).to(weight.dtype).expand(weight.shape[:-1]))
+        return Head(weight, blank_head(support_z, support_y, n_way).bias.expand(weight.shape[:-1]))
 
 
 def ridge_solution(

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from metaloom.config import SharedSettings
 from metaloom.errors import MetaloomError
-from metaloom.methods.base import TRAINING, EmbeddingMethod, Episodes, Head, Params, bias_of_unseen, classes_seen
+from metaloom.methods.base import TRAINING, EmbeddingMethod, Episodes, Head, Params, blank_head
 from metaloom.methods.head_fit import fit_head
 from metaloom.networks import Network, Tensors
 
@@ -50,10 +50,7 @@ class Shared(EmbeddingMethod):
         n_way: int,
     ) -> Head:
         length = support_z.square().sum(dim=-1).mean(dim=-1).sqrt().clamp(min=1e-6)[..., None, None]
-        start = Head(
-            support_z.new_zeros(n_way, support_z.shape[-1]),
-            bias_of_unseen(classes_seen(support_y, n_way)).to(support_z.dtype),
-        )
+        start = blank_head(support_z, support_y, n_way)
         fitted = fit_head(start, support_z / length, support_y, self.settings.inner_steps, self.settings.inner_rate)
         beta = 1.0 if self.settings.beta == "auto" else self.settings.beta  # auto: plain until one is chosen
         return Head(beta * fitted.weight / length, beta * fitted.bias)
