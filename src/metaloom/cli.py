@@ -25,6 +25,8 @@ app.add_typer(data_commands.app, name="data")
 app.command()(handoff_commands.adapt)
 app.command()(handoff_commands.predict)
 app.command()(handoff_commands.verify)
+app.command()(handoff_commands.inspect)
+app.command()(handoff_commands.bench)
 app.command()(report_commands.report)
 app.command()(compare_commands.compare)
 

@@ -38,7 +38,7 @@ def make_learner(pictures: np.ndarray, tiny_settings: Settings) -> Callable[[str
             return learner
         weights = learner.params.weights
         _, statistics = learner.method.network(weights, learner.normalisation(torch.as_tensor(pictures)))
-        return replace(learner, params=Params(weights, statistics))
+        return replace(learner, params=Params(weights, learner.params.statistics | statistics))
 
     return make
 

@@ -55,7 +55,9 @@ def test_adapt_predict_verify(app: typer.Typer, shapes: Path, whole_bundle: Path
     shown = runner.invoke(app, ["predict", str(out), *files]).stdout.splitlines()
     assert [line.split("\t")[0] for line in shown] == files
     answers = json.loads(runner.invoke(app, ["predict", str(out), *files, "--json"]).stdout)
-    assert [f"{each['image']}\t{each['label']}\t{each['probability']:.3f}" for each in answers] == shown
+    assert [
+        f"{each['image']}\t{each['label']}\t{each['probability']:.3f}\tunlike {each['unlike']:.1f}" for each in answers
+    ] == shown
     assert sorted(answers[0]["probabilities"]) == ["class0", "class1", "class2", "class3"]
 
     assert runner.invoke(app, ["verify", str(out)]).exit_code == 0
@@ -83,7 +85,7 @@ def test_a_failure_leaves_nothing(shapes: Path, root: Path, tmp_path: Path):
         (shapes / "domain0", tmp_path / "no_model", "no_model/learner.json not found"),
     ):
         with pytest.raises(MetaloomError, match=words):
-            handoff_commands.adapt(support, out, model)
+            handoff_commands.adapt(support, out, model=model)
         assert not out.exists()
     shutil.rmtree(root / "artifacts")
     with pytest.raises(MetaloomError, match="dvc repro train@protonet"):

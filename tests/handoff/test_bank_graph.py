@@ -12,6 +12,8 @@ import torch
 
 from metaloom.config import Settings
 from metaloom.handoff.graph import to_onnx
+from metaloom.handoff.learning import learning_graphs
+from metaloom.handoff.unlike import known_of
 from metaloom.methods import Learner
 from metaloom.methods.bank import Bank
 from metaloom.methods.bank_members import joined, with_moments
@@ -40,9 +42,20 @@ def a_bank(pictures: np.ndarray, settings: Settings, route: str) -> Learner:
 
 @pytest.mark.parametrize("route", ["pick", "mix"])
 def test_probabilities_are_those_of_torch(route: str, pictures: np.ndarray, tiny_settings: Settings):
-    task = a_bank(pictures, tiny_settings, route).adapt(pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
-    data = to_onnx(task, 18, 9, {"metaloom.method": "bank"})
+    support, labels = pictures[: 4 * 8 : 4], np.arange(4).repeat(2)
+    task = a_bank(pictures, tiny_settings, route).adapt(support, labels)
+    data = to_onnx(task, known_of(task, support, labels), tiny_settings.export, {"metaloom.method": "bank"})
     found = onnxruntime.InferenceSession(data).run(None, {"images": pictures[40:70]})[0]
     np.testing.assert_allclose(np.asarray(found), task.predict_proba(pictures[40:70]), atol=1e-5, rtol=0)
     convolutions = [node for node in onnx.load_from_string(data).graph.node if node.op_type == "Conv"]
     assert len(convolutions) == 4 * (MEMBERS if route == "mix" else 1)
+
+
+@pytest.mark.parametrize("route", ["pick", "mix"])
+def test_a_bank_learns_in_a_graph_too(route: str, pictures: np.ndarray, tiny_settings: Settings):
+    bank = a_bank(pictures, tiny_settings, route)
+    session = onnxruntime.InferenceSession(learning_graphs(bank, tiny_settings.export, {})["adapt.onnx"])
+    support, labels, query = pictures[: 4 * 8 : 4], np.arange(4).repeat(2), pictures[40:50]
+    found = session.run(None, {"support_x": support, "support_y": labels, "query_x": query})[0]
+    expected = bank.adapt(support, labels).predict_proba(query)
+    np.testing.assert_allclose(np.asarray(found)[:, :4], expected, atol=1e-5, rtol=0)

@@ -124,11 +124,12 @@ def test_what_does_not_verify_is_not_put_in_place(tmp_path: Path, monkeypatch: p
         folder.mkdir()
         np.save(folder / "a.images.npy", np.zeros((1, 5, 5, 1), np.uint8))
         np.save(folder / "a.probabilities.npy", np.full((1, 4), 9, np.float32))
+        np.save(folder / "a.unlike.npy", np.full(1, 9, np.float32))
 
-    monkeypatch.setattr(bundle_module, "_write_samples", wrong_answers)
+    monkeypatch.setattr(bundle_module, "write_samples", wrong_answers)
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "old").touch()
-    with pytest.raises(MetaloomError, match="does not verify: samples/a"):
+    with pytest.raises(MetaloomError, match="does not verify: model.onnx: on samples/a"):
         run(tmp_path / "bundle")
     assert [path.name for path in tmp_path.rglob("*")] == ["bundle", "old"]
 

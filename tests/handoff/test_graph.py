@@ -12,14 +12,29 @@ import torch
 from metaloom.config import Settings
 from metaloom.data.resize import resize, resize_matrix
 from metaloom.errors import MetaloomError
-from metaloom.handoff.graph import _resize_matrix, resized, to_onnx
+from metaloom.handoff.graph import to_onnx
 from metaloom.handoff.own_task import adapt_to_folder
+from metaloom.handoff.resizing import resize_matrix as resize_matrix_in_torch
+from metaloom.handoff.resizing import resized
+from metaloom.handoff.unlike import known_of
 from metaloom.handoff.verify import verify
 from metaloom.methods import Head
 from metaloom.methods.learner import AdaptedTask
 
 ABOUT = {"metaloom.method": "protonet"}
 MakeTask = Callable[[str], AdaptedTask]
+GraphOf = Callable[..., bytes]
+
+
+@pytest.fixture(scope="module")
+def graph_of(pictures: np.ndarray, tiny_settings: Settings) -> GraphOf:
+    """`graph_of(task, opset=21)`: model.onnx of a task from `make_task`."""
+
+    def make(task: AdaptedTask, **versions: int) -> bytes:
+        known = known_of(task, pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
+        return to_onnx(task, known, tiny_settings.export.model_copy(update=versions), ABOUT)
+
+    return make
 
 
 def answer(model: bytes, images: np.ndarray) -> np.ndarray:
@@ -31,14 +46,16 @@ def noise(*shape: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def protonet(make_task: MakeTask) -> bytes:
-    return to_onnx(make_task("protonet"), 18, 9, ABOUT)
+def protonet(make_task: MakeTask, graph_of: GraphOf) -> bytes:
+    return graph_of(make_task("protonet"))
 
 
 @pytest.mark.parametrize("name", ["protonet", "maml"])
-def test_probabilities_are_those_of_torch(name: str, make_task: MakeTask, pictures: np.ndarray, protonet: bytes):
+def test_probabilities_are_those_of_torch(
+    name: str, make_task: MakeTask, pictures: np.ndarray, protonet: bytes, graph_of: GraphOf
+):
     task = make_task(name)
-    model = protonet if name == "protonet" else to_onnx(task, 18, 9, ABOUT)
+    model = protonet if name == "protonet" else graph_of(task)
     for batch in (1, 2, 64):
         images = pictures[40 : 40 + batch]
         for raw in (images, images.repeat(2, axis=1)[:, 3:], images.repeat(3, axis=2), images[:, :1, :1]):
@@ -47,13 +64,15 @@ def test_probabilities_are_those_of_torch(name: str, make_task: MakeTask, pictur
             np.testing.assert_allclose(found, task.predict_proba(resize(raw, 28)), atol=1e-5, rtol=0)
 
 
-def test_a_graph_sees_shifted_pictures_as_torch_does(make_learner, pictures: np.ndarray, tiny_settings: Settings):
+def test_a_graph_sees_shifted_pictures_as_torch_does(
+    make_learner, pictures: np.ndarray, tiny_settings: Settings, graph_of: GraphOf
+):
     shifted = tiny_settings.protonet.model_copy(update={"shift": 1})
     learner = make_learner("protonet", tiny_settings.model_copy(update={"protonet": shifted}))
     task = learner.adapt(pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
     for images in (pictures[40:41], pictures[40:104], pictures[40:43].repeat(2, axis=1)):
         expected = task.predict_proba(resize(images, 28))
-        np.testing.assert_allclose(answer(to_onnx(task, 18, 9, ABOUT), images), expected, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(answer(graph_of(task), images), expected, atol=1e-5, rtol=0)
 
 
 def test_an_answer_does_not_depend_on_its_batch(protonet: bytes, pictures: np.ndarray):
@@ -62,7 +81,7 @@ def test_an_answer_does_not_depend_on_its_batch(protonet: bytes, pictures: np.nd
     np.testing.assert_allclose(together[:5], alone, atol=1e-6, rtol=0)
 
 
-def test_what_all_classes_share_costs_no_precision(make_task: MakeTask, pictures: np.ndarray):
+def test_what_all_classes_share_costs_no_precision(make_task: MakeTask, pictures: np.ndarray, graph_of: GraphOf):
     """A head with a large common part, against float64, where rounding does not matter."""
     task = make_task("protonet")
     weight, bias = task.model.head
@@ -70,7 +89,7 @@ def test_what_all_classes_share_costs_no_precision(make_task: MakeTask, pictures
     task = replace(task, model=replace(task.model, head=head))
     exact = replace(task, model=task.model.double()).predict_proba(pictures)
     assert np.abs(task.predict_proba(pictures) - exact).max() > 5e-5  # so there is something to lose
-    np.testing.assert_allclose(answer(to_onnx(task, 18, 9, ABOUT), pictures), exact, atol=3e-6, rtol=0)
+    np.testing.assert_allclose(answer(graph_of(task), pictures), exact, atol=3e-6, rtol=0)
 
 
 def test_a_model_that_rounds_much_still_verifies(
@@ -105,7 +124,7 @@ def test_resized_pixels_inside_the_graph_are_those_of_training(height: int, widt
 
 def test_resize_weights_are_equal_for_every_size():
     for n_in in [*range(1, 400), 4095, 8000, 65_535]:
-        np.testing.assert_array_equal(_resize_matrix(n_in, 28, torch.device("cpu")), resize_matrix(n_in, 28))
+        np.testing.assert_array_equal(resize_matrix_in_torch(n_in, 28, torch.device("cpu")), resize_matrix(n_in, 28))
 
 
 @pytest.mark.parametrize("height, width", [(31, 90), (90, 31)])
@@ -114,10 +133,10 @@ def test_colour_pictures_resize_alike(height: int, width: int):
     np.testing.assert_array_equal(resized(torch.as_tensor(images), 32), resize(images, 32))
 
 
-def test_versions_are_those_asked_for(make_task: MakeTask, protonet: bytes, pictures: np.ndarray):
+def test_versions_are_those_asked_for(make_task: MakeTask, protonet: bytes, pictures: np.ndarray, graph_of: GraphOf):
     for opset, ir_version, data in (
         (18, 9, protonet),
-        (21, 10, to_onnx(make_task("protonet"), 21, 10, ABOUT)),
+        (21, 10, graph_of(make_task("protonet"), opset=21, ir_version=10)),
     ):
         model = onnx.load_from_string(data)
         assert [(each.domain, each.version) for each in model.opset_import] == [("", opset)]
@@ -125,15 +144,15 @@ def test_versions_are_those_asked_for(make_task: MakeTask, protonet: bytes, pict
         np.testing.assert_allclose(answer(data, pictures[:9]), answer(protonet, pictures[:9]), atol=1e-5)
 
 
-def test_an_ir_version_older_than_the_opset_is_refused(make_task: MakeTask):
+def test_an_ir_version_older_than_the_opset_is_refused(make_task: MakeTask, graph_of: GraphOf):
     with pytest.raises(MetaloomError, match=r"ir_version is 9, but opset 21 needs 10"):
-        to_onnx(make_task("protonet"), 21, 9, ABOUT)
+        graph_of(make_task("protonet"), opset=21, ir_version=9)
 
 
-def test_the_file_stands_alone_and_says_nothing_of_its_maker(make_task: MakeTask, protonet: bytes):
+def test_the_file_stands_alone_and_says_nothing_of_its_maker(make_task: MakeTask, protonet: bytes, graph_of: GraphOf):
     model = onnx.load_from_string(protonet)
     assert {each.key: each.value for each in model.metadata_props} == ABOUT
     assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in model.graph.initializer)
     assert not model.functions and all(node.domain == "" and not node.metadata_props for node in model.graph.node)
     assert b".py" not in protonet and b"/home" not in protonet and b"site-packages" not in protonet
-    assert to_onnx(make_task("protonet"), 18, 9, ABOUT) == protonet
+    assert graph_of(make_task("protonet")) == protonet

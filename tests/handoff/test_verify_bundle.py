@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from metaloom.handoff.verify import check_files, main, verify
@@ -42,7 +43,8 @@ def the_problem(bundle: Path) -> str:
 def test_a_whole_bundle_verifies(bundle: Path, capsys: pytest.CaptureFixture[str]):
     assert main([str(bundle)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("verified") and out.count("\n") == 1 and "4 classes, 11 golden images" in out
+    assert out.startswith("verified") and out.count("\n") == 1 and "4 classes, 23 golden images" in out
+    assert "model.onnx, adapt.onnx, learn.onnx, classify.onnx within" in out
 
 
 def test_sha256sum_reads_the_checksums(bundle: Path):
@@ -104,10 +106,13 @@ def test_exit_codes(bundle: Path, capsys: pytest.CaptureFixture[str]):
 
 
 RESEALED = {
-    "newer format": ("metadata.json", lambda v: v.update(format="2"), "format 2 is newer"),
+    "newer format": ("metadata.json", lambda v: v.update(format="3"), "format 3 is newer"),
+    "older format": ("metadata.json", lambda v: v.update(format="1"), "format 1 is older"),
     "no format": ("metadata.json", lambda v: v.pop("format") and None, "no JSON object with a format"),
     "no metadata": ("metadata.json", lambda v: [1], "no JSON object"),
-    "loose tolerance": ("metadata.json", lambda v: v.update(tolerance=1.0), "tolerance is 1.0"),
+    "loose tolerance": ("metadata.json", lambda v: v["graphs"]["model.onnx"].update(tolerance=1.0), "tolerance is 1.0"),
+    "no graphs": ("metadata.json", lambda v: v.update(graphs={}), "graphs does not name model.onnx"),
+    "an unknown graph": ("metadata.json", lambda v: v["graphs"].update({"x.onnx": {}}), "graphs does not name"),
     "other opset": (
         "metadata.json",
         lambda v: v["onnx"].update(opset=17),
@@ -140,7 +145,31 @@ def test_other_weights_fail_the_golden_samples(bundle: Path):
     change_model(bundle, swap)
     reseal(bundle)
     problems = verify(bundle).problems
-    assert problems and all("probabilities differ by" in problem for problem in problems)
+    assert problems and all("answers differ by" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("name", ["adapt.onnx", "learn.onnx", "classify.onnx"])
+def test_every_graph_is_checked(bundle: Path, name: str):
+    whole = (bundle / name).read_bytes()
+    (bundle / name).write_bytes((bundle / "model.onnx").read_bytes())
+    reseal(bundle)
+    assert all(problem.startswith(f"{name}: its ") for problem in verify(bundle).problems) and verify(bundle).problems
+    (bundle / name).write_bytes(whole.replace(b"MatMul", b"MatMuL"))
+    reseal(bundle)
+    assert verify(bundle).problems[0].startswith(f"{name}: onnxruntime")
+    (bundle / name).unlink()
+    reseal(bundle)
+    assert the_problem(bundle) == f"{name}: missing"
+
+
+def test_a_graph_that_learns_something_else_is_found(bundle: Path):
+    model = onnx.load(bundle / "learn.onnx")
+    weights = next(each for each in model.graph.initializer if len(each.dims) == 4)
+    weights.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weights), weights.name))
+    (bundle / "learn.onnx").write_bytes(model.SerializeToString())
+    reseal(bundle)
+    assert all("classify.onnx: on samples/" in problem for problem in verify(bundle).problems)
+    assert verify(bundle).problems
 
 
 def test_a_foreign_operator_is_refused_before_a_runtime_sees_it(bundle: Path):
@@ -197,11 +226,11 @@ def test_bad_samples(bundle: Path):
     np.save(bundle / "samples" / "not_square.images.npy", np.zeros((2, 3, 3, 1), np.float32))
     reseal(bundle)
     problems = verify(bundle).problems
-    assert len(problems) == 3 and all(problem.startswith("samples/") for problem in problems)
+    assert len(problems) == 4 and all(problem.startswith("samples") for problem in problems)
     for path in (bundle / "samples").iterdir():
         path.unlink()
     reseal(bundle)
-    assert the_problem(bundle) == "samples: there are none"
+    assert "samples: there are none for adapt.onnx" in verify(bundle).problems
 
 
 def test_pickled_samples_are_not_opened(bundle: Path):
@@ -217,17 +246,18 @@ def test_the_copy_in_the_bundle_runs_alone(bundle: Path, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"verified: {bundle}: 4 classes") and done.stderr == ""
     assert {path.name for path in bundle.iterdir()} == {
-        "MODEL_CARD.md", "SHA256SUMS", "labels.json", "metadata.json", "model.onnx", "samples", "verify.py"
+        "MODEL_CARD.md", "SHA256SUMS", "adapt.onnx", "classify.onnx", "example.py", "labels.json", "learn.onnx",
+        "metadata.json", "model.onnx", "samples", "verify.py"
     }  # fmt: skip
 
 
 @pytest.mark.slow
-def test_a_receiver_needs_onnxruntime_and_numpy_alone(bundle: Path, tmp_path: Path):
+@pytest.mark.parametrize("version", [onnxruntime.__version__, "1.20.1"], ids=["this year's", "of two years ago"])
+def test_a_receiver_needs_onnxruntime_and_numpy_alone(version: str, bundle: Path, tmp_path: Path):
+    """onnxruntime 1.20.1 is of November 2024 (https://pypi.org/project/onnxruntime/#history)."""
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, capture_output=True)
-    import onnxruntime
-
-    wanted = [f"onnxruntime=={onnxruntime.__version__}", f"numpy=={np.__version__}"]
+    wanted = [f"onnxruntime=={version}", f"numpy=={np.__version__}"]
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted]
     installed = subprocess.run(pip, capture_output=True, text=True)
     if installed.returncode:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from metaloom.config import ExportSettings
-from metaloom.data.resize import resize
 from metaloom.errors import MetaloomError
 from metaloom.handoff import verify
 from metaloom.handoff.card import model_card
+from metaloom.handoff.golden import write_learning_samples, write_samples
 from metaloom.handoff.graph import to_onnx
+from metaloom.handoff.learning import learning_graphs
 from metaloom.handoff.provenance import libraries, sha256
+from metaloom.handoff.unlike import known_of
 from metaloom.io import atomic_dir, write_json
 from metaloom.methods import Learner
 from metaloom.methods.learner import AdaptedTask
 
-TOLERANCE = 1e-4  # float32 on another processor; on the one that made it, differences are below 1e-5
-SAMPLES = 8
+# in float32 on another processor; on the one that made a bundle, differences are below 1e-5 (2e-4 after many steps)
+TOLERANCE, TOLERANCE_OF_STEPS = 1e-4, 1e-3
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class TaskCard:
         support: number of labelled examples the model learned from.
         meta_trained_on_it: whether the meta-learner has seen these classes while it was trained.
         accuracy: of this very model, from metaloom.methods.estimate; None when it could not be measured.
+        estimate: cross-validated on the support set alone; None where a class has a single example.
     """
 
     name: str
@@ -43,6 +46,30 @@ class TaskCard:
     support: int
     meta_trained_on_it: bool
     accuracy: dict[str, Any] | None
+    estimate: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Handoff:
+    """What goes into a bundle.
+
+    Args:
+        task: the adapted model.
+        support_x: its labelled examples, raw and at the network's size.
+        support_y: the way of each.
+        examples: raw images for the golden samples, at the network's size.
+        labels: class names in the order of the outputs.
+        metadata: from `describe`.
+        learner: for the graphs that learn; None leaves them out.
+    """
+
+    task: AdaptedTask
+    support_x: UInt8[np.ndarray, "support height width channel"]
+    support_y: Int[np.ndarray, " support"]
+    examples: UInt8[np.ndarray, "example height width channel"]
+    labels: list[str]
+    metadata: dict[str, Any]
+    learner: Learner | None = None
 
 
 def describe(
@@ -74,10 +101,18 @@ def describe(
             "image_size": network.image_size,
             "description": _input_text(network.channels, network.image_size),
         },
-        "output": {"name": verify.OUTPUT, "type": "float32", "shape": ["batch", len(card.labels)]},
+        "outputs": {
+            verify.OUTPUTS[0]: {"type": "float32", "shape": ["batch", len(card.labels)]},
+            verify.OUTPUTS[1]: {
+                "type": "float32",
+                "shape": ["batch"],
+                "description": "distance to the nearest class, in units of how far its own examples are from it; "
+                "1 is as usual, several times that is like nothing it has learned",
+            },
+        },
         "onnx": {"opset": export.opset, "ir_version": export.ir_version},
-        "tolerance": TOLERANCE,
-        "metrics": {"task": card.accuracy, **metrics},
+        "max_ways": export.max_ways,
+        "metrics": {"task": card.accuracy, "estimate": card.estimate, **metrics},
         "provenance": {**provenance, "model_sha256": sha256(Path(model) / "model.safetensors")},
         "learner": learner.config,
         "params": params,
@@ -93,21 +128,13 @@ def _input_text(channels: int, size: int) -> str:
     )
 
 
-def write_bundle(
-    folder: str | Path,
-    task: AdaptedTask,
-    examples: UInt8[np.ndarray, "example height width channel"],
-    labels: list[str],
-    metadata: dict[str, Any],
-) -> str:
+def write_bundle(folder: str | Path, handoff: Handoff, export: ExportSettings) -> str:
     """Write, verify, then put in place.
 
     Args:
         folder: where; a bundle that stands there is replaced.
-        task: the task model.
-        examples: raw images for the golden samples, at the network's size.
-        labels: class names in the order of the outputs.
-        metadata: from `describe`.
+        handoff: what goes into it.
+        export: versions of ONNX and the largest number of ways.
 
     Returns:
         A line of what was verified.
@@ -116,19 +143,38 @@ def write_bundle(
         MetaloomError: the bundle does not verify, or versions of ONNX do not fit; `folder` is as it was.
     """
     with atomic_dir(Path(folder).absolute()) as new:
-        onnx = to_onnx(task, metadata["onnx"]["opset"], metadata["onnx"]["ir_version"], _about(labels, metadata))
-        (new / verify.MODEL).write_bytes(onnx)
-        write_json(new / verify.LABELS, labels)
-        write_json(new / verify.METADATA, metadata)
-        _write_samples(new / "samples", task, examples[:SAMPLES], metadata["input"]["image_size"])
-        (new / "MODEL_CARD.md").write_text(model_card(metadata, labels), encoding="utf-8")
-        shutil.copyfile(verify.__file__, new / "verify.py")
-        _write_sums(new)
+        fill_folder(new, handoff, export)
         verdict = verify.verify(new)
         if verdict.problems:
             problems = "; ".join(verdict.problems)
             raise MetaloomError(f"{folder} is unchanged, the new bundle does not verify: {problems}")
     return verdict.summary
+
+
+def fill_folder(folder: Path, handoff: Handoff, export: ExportSettings) -> None:
+    """All files of a bundle, the checksums last."""
+    known = known_of(handoff.task, handoff.support_x, handoff.support_y)
+    about = _about(handoff.labels, handoff.metadata)
+    graphs = {verify.MODEL: to_onnx(handoff.task, known, export, about)}
+    if handoff.learner:
+        graphs |= learning_graphs(handoff.learner, export, _about([], handoff.metadata))
+    steps = handoff.learner is not None and not handoff.learner.method.frozen
+    tolerances = {verify.ADAPT: TOLERANCE_OF_STEPS} if steps else {}
+    described = {
+        name: {"tolerance": tolerances.get(name, TOLERANCE), "bytes": len(data)} for name, data in graphs.items()
+    }
+    metadata = handoff.metadata | {"graphs": described}
+    for name, data in graphs.items():
+        (folder / name).write_bytes(data)
+    write_json(folder / verify.LABELS, handoff.labels)
+    write_json(folder / verify.METADATA, metadata)
+    write_samples(folder / verify.SAMPLES, handoff, known)
+    if handoff.learner:
+        write_learning_samples(folder / verify.SAMPLES, handoff.learner, handoff, export.max_ways)
+    (folder / "MODEL_CARD.md").write_text(model_card(metadata, handoff.labels), encoding="utf-8")
+    for source in (verify.__file__, str(Path(__file__).with_name("example.py"))):
+        shutil.copyfile(source, folder / Path(source).name)
+    write_sums(folder)
 
 
 def _about(labels: list[str], metadata: dict[str, Any]) -> dict[str, str]:
@@ -138,7 +184,7 @@ def _about(labels: list[str], metadata: dict[str, Any]) -> dict[str, str]:
         "metaloom.format": metadata["format"],
         "metaloom.method": metadata["method"],
         "metaloom.task": metadata["task"]["name"],
-        "metaloom.labels": json.dumps(labels, ensure_ascii=False),
+        "metaloom.labels": json.dumps(labels, ensure_ascii=False) if labels else None,
         "metaloom.input": metadata["input"]["description"],
         "metaloom.data": metadata["provenance"].get("data"),
         "metaloom.commit": git.get("commit"),
@@ -146,20 +192,7 @@ def _about(labels: list[str], metadata: dict[str, Any]) -> dict[str, str]:
     return {name: value for name, value in about.items() if value is not None}
 
 
-def _write_samples(
-    folder: Path, task: AdaptedTask, examples: UInt8[np.ndarray, "example height width channel"], size: int
-) -> None:
-    """Golden samples; what is expected comes from torch in float64 and metaloom.data.resize, not from the graph."""
-    folder.mkdir()
-    exact = replace(task, model=task.model.double())
-    doubled = examples[:2].repeat(2, axis=1).repeat(3, axis=2)
-    samples = {"examples": examples, "not_square": doubled[:, 1:, :-5], "one_pixel": examples[:1, :1, :1]}
-    for name, images in samples.items():
-        np.save(folder / f"{name}.images.npy", np.ascontiguousarray(images))
-        np.save(folder / f"{name}.probabilities.npy", exact.predict_proba(resize(images, size)).astype(np.float32))
-
-
-def _write_sums(folder: Path) -> None:
+def write_sums(folder: Path) -> None:
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     text = "".join(f"{sha256(folder / name)}  {name}\n" for name in files)
     (folder / verify.SUMS).write_text(text)

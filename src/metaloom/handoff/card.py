@@ -68,32 +68,33 @@ def _row(classes: str, setting: str, scores: dict[str, Any]) -> str:
 
 
 def _use(metadata: dict[str, Any]) -> str:
-    read = "L" if metadata["input"]["channels"] == 1 else "RGB"
-    axis = "[None, :, :, None]" if read == "L" else "[None]"
-    return f"""## Use
+    graphs = metadata["graphs"]
+    text = f"""## Use
 
-Input `images`: {metadata["input"]["description"]}
+`python example.py picture.png` classifies a picture (numpy, onnxruntime and pillow suffice; its 40 lines say how).
 
-```python
-import json, numpy, onnxruntime
-from PIL import Image
+`model.onnx` takes `images`, {metadata["input"]["description"]} It gives `probabilities` in the order of
+`labels.json`, and `unlike`: {metadata["outputs"]["unlike"]["description"]}."""
+    if "adapt.onnx" in graphs:
+        text += f"""
 
-session = onnxruntime.InferenceSession("model.onnx")
-image = numpy.asarray(Image.open("picture.png").convert("{read}"))
-probabilities = session.run(None, {{"images": image{axis}}})[0][0]
-print(json.load(open("labels.json"))[probabilities.argmax()])
-```
+`adapt.onnx` learns other classes on the spot, from `support_x` (pictures) and `support_y` (whole numbers from 0,
+below {metadata["max_ways"]}), and answers for `query_x`: `python example.py --learn DIR picture.png`."""
+    if "learn.onnx" in graphs:
+        text += """ `learn.onnx` and
+`classify.onnx` are its two halves: what the first gives is kept, and given to the second with every picture."""
+    return f"""{text}
 
 `python verify.py` (numpy and onnxruntime suffice) checks that every file is whole and that this machine gives
-the probabilities of the machine that made the bundle, within {metadata["tolerance"]:.0e}."""
+the answers of the machine that made the bundle, within {graphs["model.onnx"]["tolerance"]:.0e}."""
 
 
 def _limits(metadata: dict[str, Any]) -> str:
     count = metadata["task"]["n_way"]
     return f"""## Limits
 
-- It knows these {count} classes only: a picture of anything else gets one of their names too.
-- Probabilities are not calibrated.
+- It knows these {count} classes only: a picture of anything else gets one of their names too. `unlike` is high for it.
+- Its probabilities have a temperature that was fitted on other classes' validation tasks, not on these classes.
 - Pictures from another camera, font or pen are another matter: measure its accuracy on them anew."""
 
 

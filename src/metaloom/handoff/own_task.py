@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaloom.config import Settings
-from metaloom.handoff.bundle import TaskCard, describe, write_bundle
+from metaloom.handoff.bundle import Handoff, TaskCard, describe, write_bundle
 from metaloom.handoff.provenance import commit, data_version
 from metaloom.handoff.support import read_support
 from metaloom.io import read_json
@@ -47,7 +47,7 @@ def adapt_to_folder(
     estimate = cross_validated(learner, support.images, support.ways, settings.seed)
     on_step(3, "writing and verifying")
     name = folder.resolve().name
-    card = TaskCard(name, support.labels, len(support.images), False, estimate)
+    card = TaskCard(name, support.labels, len(support.images), False, estimate, estimate)
     metadata = describe(
         learner,
         model,
@@ -58,7 +58,8 @@ def adapt_to_folder(
         provenance={"data": data_version(), "git": commit()},
     )
     task = learner.adapt(support.images, support.ways)
-    verified = write_bundle(out, task, support.images, support.labels, metadata)
+    handoff = Handoff(task, support.images, support.ways, support.images, support.labels, metadata, learner)
+    verified = write_bundle(out, handoff, settings.export)
     return Made(f"{_accuracy(estimate)}; verified: {verified}", support.repeated)
 
 

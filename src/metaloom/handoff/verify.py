@@ -18,10 +18,20 @@ import numpy as np
 import onnxruntime
 import onnxruntime.capi.onnxruntime_pybind11_state as ort_state  # pyright: ignore[reportMissingImports] (compiled)
 
-FORMAT = 1  # of bundles, the newest that this file knows
-SUMS, MODEL, LABELS, METADATA = "SHA256SUMS", "model.onnx", "labels.json", "metadata.json"
-INPUT, OUTPUT = "images", "probabilities"
-LOOSEST_TOLERANCE = 1e-2  # golden samples prove nothing when more is allowed
+FORMAT = 2  # of bundles, the one that this file knows
+SUMS, LABELS, METADATA, SAMPLES = "SHA256SUMS", "labels.json", "metadata.json", "samples"
+MODEL, ADAPT, LEARN, CLASSIFY = "model.onnx", "adapt.onnx", "learn.onnx", "classify.onnx"
+VARIANTS = ("model.fp16.onnx", "model.int8.onnx")
+INPUT, OUTPUTS = "images", ("probabilities", "unlike")
+SUPPORT_X, SUPPORT_Y, QUERY = "support_x", "support_y", "query_x"  # of the graphs that learn
+HEAD = ("head_weight", "head_bias", "means", "absent", "spread")  # what learn.onnx gives and classify.onnx takes
+INTERFACES = {
+    **dict.fromkeys((MODEL, *VARIANTS), ((INPUT,), OUTPUTS)),
+    ADAPT: ((SUPPORT_X, SUPPORT_Y, QUERY), OUTPUTS),
+    LEARN: ((SUPPORT_X, SUPPORT_Y), HEAD),
+    CLASSIFY: ((INPUT, *HEAD), OUTPUTS),
+}
+LOOSEST_TOLERANCE = {name: 0.5 if name in VARIANTS else 1e-2 for name in INTERFACES}  # more would prove nothing
 RUNTIME_ERRORS = tuple(
     kind for kind in vars(ort_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
 )
@@ -39,48 +49,80 @@ class Verdict(NamedTuple):
 class Bundle(NamedTuple):
     """An opened bundle: its files are whole and fit each other, its answers are not checked yet."""
 
-    session: onnxruntime.InferenceSession
+    sessions: dict[str, onnxruntime.InferenceSession]
     labels: list[str]
     metadata: dict[str, Any]
 
+    def run(self, graph: str, *inputs: Any) -> list[np.ndarray]:
+        """What a graph gives, in the order of its outputs."""
+        names, outputs = INTERFACES[graph]
+        return [np.asarray(each) for each in self.sessions[graph].run(outputs, dict(zip(names, inputs)))]  # noqa: B905
+
 
 def verify(folder: str | Path) -> Verdict:
-    """Check files, metadata, labels, the graph and its answers on the golden samples, in this order.
+    """Check files, metadata, labels, the graphs and their answers on the golden samples, in this order.
 
     A step that finds something wrong is the last one: what follows would stand on it.
     """
     folder = Path(folder)
-    bundle, problems = open_bundle(folder)
+    bundle, problems = open_bundle(folder, list(INTERFACES))
     if bundle is None:
         return Verdict(problems, "")
-    try:
-        return _check_samples(bundle, folder / "samples")
-    except RUNTIME_ERRORS as error:
-        return Verdict([f"{MODEL}: fails on a golden sample: {_one_line(error)}"], "")
+    problems = [problem for name in bundle.sessions for problem in _check_with_onnx(folder / name)]
+    return Verdict(problems, "") if problems else _check_samples(bundle, folder / SAMPLES)
 
 
-def open_bundle(folder: Path) -> tuple[Bundle | None, list[str]]:
-    """Open a bundle, or say why it is none to rely on."""
+def open_bundle(folder: Path, graphs: list[str]) -> tuple[Bundle | None, list[str]]:
+    """Open a bundle, or say why it is none to rely on.
+
+    Args:
+        folder: of the bundle.
+        graphs: those to load, of the ones that it has.
+    """
     problems = check_files(folder)
     if problems:
         return None, problems
     metadata, labels = _read_json(folder / METADATA), _read_json(folder / LABELS)
     problems = _check_metadata(metadata) or _check_labels(labels)
-    problems = problems or _check_graph((folder / MODEL).read_bytes(), metadata)
     if problems:
         return None, problems
-    try:
-        session = _load_session(folder / MODEL)
-    except RUNTIME_ERRORS as error:
-        return None, [f"{MODEL}: onnxruntime {onnxruntime.__version__} refuses it: {_one_line(error)}"]
-    problems = _check_interface(session, metadata["input"]["channels"], len(labels))
-    return (None, problems) if problems else (Bundle(session, labels, metadata), [])
+    sessions = {}
+    for name in (name for name in graphs if name in metadata["graphs"]):
+        session, problems = _load_graph(folder / name, metadata, len(labels))
+        if session is None:
+            return None, problems
+        sessions[name] = session
+    return Bundle(sessions, labels, metadata), []
 
 
-def _load_session(path: Path) -> onnxruntime.InferenceSession:
+def _load_graph(path: Path, metadata: Any, n_way: int) -> tuple[onnxruntime.InferenceSession | None, list[str]]:
+    if not path.is_file():
+        return None, [f"{path.name}: missing"]
+    data = path.read_bytes()
+    problems = _check_graph(data, metadata)
+    if problems:
+        return None, [f"{path.name}: {problem}" for problem in problems]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they reach the caller as exceptions anyway
-    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except RUNTIME_ERRORS as error:
+        return None, [f"{path.name}: onnxruntime {onnxruntime.__version__} refuses it: {_one_line(error)}"]
+    problems = _check_interface(path.name, session, metadata["input"]["channels"], n_way)
+    return (None, problems) if problems else (session, [])
+
+
+def _check_with_onnx(path: Path) -> list[str]:
+    """ONNX's own checker, where that package is installed."""
+    try:
+        import onnx
+    except ImportError:
+        return []
+    try:
+        onnx.checker.check_model(onnx.load(path), full_check=True)
+    except Exception as error:
+        return [f"{path.name}: ONNX's checker refuses it: {_one_line(error)}"]
+    return []
 
 
 # --- files
@@ -142,17 +184,23 @@ def _check_metadata(metadata: Any) -> list[str]:
     version = metadata.get("format") if isinstance(metadata, dict) else None
     if not isinstance(version, str) or not version.isdecimal():
         return [f"{METADATA}: no JSON object with a format version"]
-    if int(version) > FORMAT:
-        return [f"{METADATA}: format {version} is newer than this verifier knows ({FORMAT}); use a newer one"]
+    if int(version) != FORMAT:
+        age, remedy = ("newer", "use a newer one") if int(version) > FORMAT else ("older", "use its own verify.py")
+        return [f"{METADATA}: format {version} is {age} than this verifier knows ({FORMAT}); {remedy}"]
     problems = []
     if not isinstance(_at(metadata, "input", "channels"), int):
         problems.append(f"{METADATA}: input.channels is missing")
     for name in ("opset", "ir_version"):
         if not isinstance(_at(metadata, "onnx", name), int):
             problems.append(f"{METADATA}: onnx.{name} is missing")
-    tolerance = metadata.get("tolerance")
-    if not isinstance(tolerance, float) or not 0 < tolerance <= LOOSEST_TOLERANCE:
-        problems.append(f"{METADATA}: tolerance is {tolerance}, not between 0 and {LOOSEST_TOLERANCE}")
+    graphs = metadata.get("graphs")
+    if not isinstance(graphs, dict) or MODEL not in graphs or not graphs.keys() <= INTERFACES.keys():
+        return [*problems, f"{METADATA}: graphs does not name {MODEL} and others of {', '.join(INTERFACES)}"]
+    for name in graphs:
+        tolerance = _at(graphs, name, "tolerance")
+        if not isinstance(tolerance, float) or not 0 < tolerance <= LOOSEST_TOLERANCE[name]:
+            allowed = f"not between 0 and {LOOSEST_TOLERANCE[name]}"
+            problems.append(f"{METADATA}: graphs.{name}.tolerance is {tolerance}, {allowed}")
     return problems
 
 
@@ -180,16 +228,16 @@ def _check_graph(data: bytes, metadata: Any) -> list[str]:
         ir_version = next((value for number, value in model if number == 1), None)
         opsets = {_text(entry, 1): _number(entry, 2) for entry in _parts(model, 8)}
         graphs = _parts(model, 7)
-        problems = [f"{MODEL}: defines functions of its own"] if _parts(model, 25) else []
+        problems = ["defines functions of its own"] if _parts(model, 25) else []
         problems += [problem for graph in graphs for problem in _check_nodes(graph)]
     except (ValueError, IndexError, AttributeError):
-        return [f"{MODEL}: no ONNX file"]
+        return ["no ONNX file"]
     if len(graphs) != 1:
-        return [f"{MODEL}: no ONNX file"]
+        return ["no ONNX file"]
     for name, found in (("ir_version", ir_version), ("opset", opsets.get("", opsets.get("ai.onnx")))):
         if found != metadata["onnx"][name]:
-            problems.append(f"{MODEL}: its {name} is {found}, {METADATA} says {metadata['onnx'][name]}")
-    problems += [f"{MODEL}: needs operators of {domain!r}" for domain in opsets if domain not in ("", "ai.onnx")]
+            problems.append(f"its {name} is {found}, {METADATA} says {metadata['onnx'][name]}")
+    problems += [f"needs operators of {domain!r}" for domain in opsets if domain not in ("", "ai.onnx")]
     return list(dict.fromkeys(problems))
 
 
@@ -198,7 +246,7 @@ def _check_nodes(graph: list[Field]) -> Iterator[str]:
         yield from _check_tensor(tensor)
     for node in _parts(graph, 1):
         if _text(node, 7) not in ("", "ai.onnx"):
-            yield f"{MODEL}: operator {_text(node, 4)} is of {_text(node, 7)!r}, not of ONNX"
+            yield f"operator {_text(node, 4)} is of {_text(node, 7)!r}, not of ONNX"
         for attribute in _parts(node, 5):
             for tensor in _parts(attribute, 5) + _parts(attribute, 10):
                 yield from _check_tensor(tensor)
@@ -208,7 +256,7 @@ def _check_nodes(graph: list[Field]) -> Iterator[str]:
 
 def _check_tensor(tensor: list[Field]) -> Iterator[str]:
     if _number(tensor, 14) == 1 or _parts(tensor, 13):
-        yield f"{MODEL}: keeps weights ({_text(tensor, 8)}) in another file"
+        yield f"keeps weights ({_text(tensor, 8)}) in another file"
 
 
 def _parts(message: list[Field], number: int) -> list[list[Field]]:
@@ -257,70 +305,118 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
 # --- answers
 
 
-def _check_interface(session: onnxruntime.InferenceSession, channels: int, n_way: int) -> list[str]:
+def _check_interface(name: str, session: onnxruntime.InferenceSession, channels: int, n_way: int) -> list[str]:
+    """Names, types and sizes of what goes in and comes out."""
+    image, batch = f"tensor(uint8) [any, any, any, {channels}]", "tensor(float) [any"
+    ways = n_way if name in (MODEL, *VARIANTS) else "any"
     outputs = session.get_outputs()
-    if len(outputs) == 1 and outputs[0].shape[1:] not in ([n_way], [None]):
+    if ways == n_way and outputs and outputs[0].shape[1:] not in ([n_way], [None]):
         return [f"{LABELS}: {n_way} labels for {outputs[0].shape[-1]} probabilities"]
+    wanted = {
+        **dict.fromkeys((INPUT, SUPPORT_X, QUERY), image),
+        SUPPORT_Y: "tensor(int64) [any]",
+        **dict.fromkeys(("head_weight", "means"), f"{batch}, any]"),
+        **dict.fromkeys(("head_bias", "absent"), f"{batch}]"),
+        "spread": "tensor(float) []",
+        **dict(zip(OUTPUTS, (f"{batch}, {ways}]", f"{batch}]"))),  # noqa: B905
+    }
     problems = []
-    for what, found, wanted in (
-        ("input", session.get_inputs(), f"{INPUT} tensor(uint8) [any, any, any, {channels}]"),
-        ("output", outputs, f"{OUTPUT} tensor(float) [any, {n_way}]"),
-    ):
-        shown = " and ".join(_signature(value) for value in found)
-        if shown != wanted:
-            problems.append(f"{MODEL}: its {what} is {shown}, not {wanted}")
+    for what, found, names in zip(("input", "output"), (session.get_inputs(), outputs), INTERFACES[name]):  # noqa: B905
+        shown = " and ".join(f"{each.name} {_signature(each, name)}" for each in found)
+        if shown != " and ".join(f"{each} {wanted[each]}" for each in names):
+            problems.append(f"{name}: its {what} is {shown}, not {' and '.join(f'{n} {wanted[n]}' for n in names)}")
     return problems
 
 
-def _signature(value: Any) -> str:
-    shape = ", ".join(str(size) if isinstance(size, int) else "any" for size in value.shape)
-    return f"{value.name} {value.type} [{shape}]"
+def _signature(value: Any, graph: str) -> str:
+    """Type and sizes; those of a head are the graph's own affair."""
+    own = value.name in (*HEAD, OUTPUTS[0]) and graph not in (MODEL, *VARIANTS)
+    shape = ", ".join(str(size) if isinstance(size, int) and not own else "any" for size in value.shape)
+    return f"{value.type} [{shape}]"
 
 
 def _check_samples(bundle: Bundle, folder: Path) -> Verdict:
-    """The golden samples: the same probabilities as where the model was made, alone and in a batch."""
+    """The golden samples: the same answers as where the model was made, alone and in a batch."""
     problems: list[str] = []
-    worst, images_seen, tolerance = 0.0, 0, bundle.metadata["tolerance"]
-    paths = sorted(folder.glob("*.images.npy"))
-    for path in paths:
-        name = path.name.removesuffix(".images.npy")
-        try:
-            images = np.load(path, allow_pickle=False)
-            expected = np.load(folder / f"{name}.probabilities.npy", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            problems.append(f"samples/{name}: cannot be read ({_one_line(error)})")
-            continue
-        if not _fits(images, expected, bundle):
-            what = f"{images.dtype} images {images.shape}, probabilities {expected.shape}"
-            problems.append(f"samples/{name}: {what} do not fit the model")
-            continue
-        alone = np.concatenate([_run(bundle, image[None]) for image in images])
-        for how, answer in (("together", _run(bundle, images)), ("one by one", alone)):
-            difference = float(np.abs(answer - expected).max())
-            worst = max(worst, difference)
+    worst: dict[str, float] = {}
+    images = 0
+    for graphs, name, inputs, expected in _samples(folder, problems):
+        for graph in (graph for graph in graphs if graph in bundle.sessions):
+            if problem := _misfit(inputs, expected, bundle, graph):
+                problems.append(f"{SAMPLES}/{name}: {problem}")
+                continue
+            try:
+                difference = _difference(bundle, graph, inputs, expected)
+            except RUNTIME_ERRORS as error:
+                problems.append(f"{graph}: fails on {SAMPLES}/{name}: {_one_line(error)}")
+                continue
+            worst[graph] = max(worst.get(graph, 0.0), difference)
+            images += len(expected[0])
+            tolerance = bundle.metadata["graphs"][graph]["tolerance"]
             if not difference <= tolerance:  # also where it is NaN
-                problems.append(
-                    f"samples/{name}: asked {how}, probabilities differ by {difference:.1e}; "
-                    f"the bundle allows {tolerance:.0e}"
-                )
-        images_seen += len(images)
-    if not paths:
-        problems.append("samples: there are none")
-    return Verdict(
-        problems,
-        f"{len(bundle.labels)} classes, {images_seen} golden images within {tolerance:.0e} "
-        f"(largest difference {worst:.1e})",
+                allowed = f"the bundle allows {tolerance:.0e}"
+                problems.append(f"{graph}: on {SAMPLES}/{name} answers differ by {difference:.1e}; {allowed}")
+    problems += [f"{SAMPLES}: there are none for {name}" for name in bundle.sessions.keys() - worst.keys() - {LEARN}]
+    graphs = ", ".join(name for name in INTERFACES if name in bundle.sessions)
+    summary = (
+        f"{len(bundle.labels)} classes, {images} golden images; {graphs} within {max(worst.values(), default=0):.1e}"
     )
+    return Verdict(list(dict.fromkeys(problems)), summary)
 
 
-def _fits(images: np.ndarray, expected: np.ndarray, bundle: Bundle) -> bool:
-    channels, wanted = bundle.metadata["input"]["channels"], (len(images), len(bundle.labels))
-    whole = images.ndim == 4 and images.size > 0 and images.dtype == np.uint8
-    return whole and images.shape[3] == channels and expected.shape == wanted
+def _samples(folder: Path, problems: list[str]) -> Iterator[tuple[tuple[str, ...], str, list[Any], list[Any]]]:
+    """Graphs, name, inputs and what is expected of them."""
+    kinds = {
+        (ADAPT, CLASSIFY): INTERFACES[ADAPT],
+        (MODEL, *VARIANTS): INTERFACES[MODEL],
+    }
+    for graphs, (inputs, outputs) in kinds.items():
+        for path in sorted(folder.glob(f"*.{inputs[0]}.npy")):
+            name = path.name.removesuffix(f".{inputs[0]}.npy")
+            try:
+                first, *others = (
+                    [np.load(folder / f"{name}.{part}.npy", allow_pickle=False) for part in parts]
+                    for parts in (inputs, outputs)
+                )
+            except (OSError, ValueError) as error:
+                problems.append(f"{SAMPLES}/{name}: cannot be read ({_one_line(error)})")
+                continue
+            yield graphs, name, first, others[0]
 
 
-def _run(bundle: Bundle, images: np.ndarray) -> np.ndarray:
-    return np.asarray(bundle.session.run([OUTPUT], {INPUT: images})[0])
+def _misfit(inputs: list[Any], expected: list[Any], bundle: Bundle, graph: str) -> str:
+    """Why arrays are no sample for a graph; nothing when they are."""
+    images = [each for each in inputs if each.ndim == 4]
+    channels, query = bundle.metadata["input"]["channels"], images[-1] if images else None
+    ways = expected[0].shape[-1] if graph in (ADAPT, CLASSIFY) else len(bundle.labels)
+    whole = len(images) == (len(inputs) + 1) // 2 and all(
+        each.dtype == np.uint8 and each.size and each.shape[3] == channels for each in images
+    )
+    if whole and query is not None and [each.shape for each in expected] == [(len(query), ways), (len(query),)]:
+        return ""
+    shown = ", ".join(f"{each.dtype} {each.shape}" for each in (*inputs, *expected))
+    return f"{shown} do not fit {graph}"
+
+
+def _difference(bundle: Bundle, graph: str, inputs: list[Any], expected: list[Any]) -> float:
+    """The largest, of probabilities and of the score (as a share of it), for the queries together and one by one."""
+    *support, query = inputs
+    if graph == CLASSIFY:
+        head = bundle.run(LEARN, *support) if LEARN in bundle.sessions else []
+
+        def answer(images: Any) -> list[np.ndarray]:
+            return bundle.run(CLASSIFY, images, *head)
+    else:
+
+        def answer(images: Any) -> list[np.ndarray]:
+            return bundle.run(graph, *support, images)
+
+    alone = [np.concatenate(parts) for parts in zip(*(answer(image[None]) for image in query))]  # noqa: B905
+    probabilities, unlike = expected
+    return max(
+        float(max(np.abs(p - probabilities).max(), (np.abs(u - unlike) / np.maximum(unlike, 1)).max()))
+        for p, u in (answer(query), alone)
+    )
 
 
 def _one_line(error: Exception) -> str:

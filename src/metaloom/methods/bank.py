@@ -154,7 +154,7 @@ def left_out_nll(
     count = (y == y[:, None]).sum(dim=1).to(z.dtype)  # of the example's class
     others = (count - 1).clamp(min=1)[:, None]
     without = (count[:, None] * prototypes_of(z, y, n_way)[..., y, :] - z) / others
-    own = method.head(params, without, torch.arange(y.shape[0], device=y.device), y.shape[0])  # one way an example
+    own = method.head_from(params, without)  # one way an example
     own_logit = (own.weight * z).sum(dim=-1) + own.bias
     logits = method.head(params, z, y, n_way).logits(z)
     logits = torch.where(one_hot(y, n_way), own_logit[..., None], logits)

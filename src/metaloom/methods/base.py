@@ -229,6 +229,12 @@ class EmbeddingMethod(Method):
         start = {k: torch.full_like(v, float(k.endswith("variance"))) for k, v in statistics.items()}
         return Params(weights, start)
 
+    def embed(
+        self, params: Params, x: Float[Tensor, "*task item channel height width"]
+    ) -> Float[Tensor, "*task item embed"]:
+        """As a task model embeds: under fixed statistics, even where the norm has none."""
+        return self.network(params.weights, x, params.statistics)[0]
+
     def adapt(
         self,
         params: Params,

@@ -140,7 +140,8 @@ class Learner:
                 "give one label an image, and at least two classes"
             )
         with torch.no_grad():
-            x, y = self.normalisation(images.to(self.device)), torch.as_tensor(labels, device=self.device)
+            x = self.normalisation(images.to(self.device)).to(next(iter(self.params.weights.values())).dtype)
+            y = torch.as_tensor(labels, device=self.device)
             model = self.method.adapt(self.params, x, y, len(classes))
             t = self.temperature(len(classes), len(labels) / len(classes))
             model = replace(model, head=Head(model.head.weight / t, model.head.bias / t))

@@ -49,9 +49,12 @@ class ProtoNet(EmbeddingMethod):
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> Head:
-        prototypes = prototypes_of(support_z, support_y, n_way)
-        bias = bias_of_unseen(classes_seen(support_y, n_way)) - prototypes.square().sum(dim=-1)
-        head = Head(2 * prototypes, bias)
+        head = self.head_from(params, prototypes_of(support_z, support_y, n_way))
+        return Head(head.weight, head.bias + bias_of_unseen(classes_seen(support_y, n_way)))
+
+    def head_from(self, params: Params, prototypes: Float[Tensor, "*task way embed"]) -> Head:
+        """The distances to prototypes as a linear head."""
+        head = Head(2 * prototypes, -prototypes.square().sum(dim=-1))
         if self.settings.temperature == "fixed":
             return head
         tau = params.weights[TEMPERATURE].exp()

@@ -122,7 +122,8 @@ def normalise(
 
     Batch norm takes the given statistics, or those of each task's examples, and notes them in `used`. With
     statistics that are given it is an affine map, so that a prediction cannot depend on its batch. Those noted
-    carry gradients if `twice`; if not, torch's fused kernel does it all, many times faster.
+    carry gradients if `twice`; if not, torch's fused kernel does it all, many times faster (but it writes into buffers,
+    which a graph that is being traced cannot).
     """
     shift = _spread(weights[f"{prefix}shift"], pixels)
     if norm == "none":
@@ -133,7 +134,8 @@ def normalise(
         y = F.group_norm(flat, groups_of(flat.shape[1]), eps=EPSILON).view_as(x)
         return torch.addcmul(shift, y, _spread(scale, pixels))
     mean_name, variance_name = f"{prefix}mean", f"{prefix}variance"
-    if statistics is None and not twice and x.dim() == pixels + 2:
+    fused = not twice and x.dim() == pixels + 2 and not is_in_torch_dispatch_mode()
+    if statistics is None and fused:
         y, used[mean_name], used[variance_name] = _fused(x, scale, weights[f"{prefix}shift"])
         return y
     mean, variance = _moments(x, pixels) if statistics is None else (statistics[mean_name], statistics[variance_name])

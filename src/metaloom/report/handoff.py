@@ -17,9 +17,10 @@ SHOWN = (
     "method",
     "task",
     "input",
-    "output",
+    "outputs",
     "onnx",
-    "tolerance",
+    "graphs",
+    "max_ways",
     "provenance",
     "libraries",
 )  # of metadata.json

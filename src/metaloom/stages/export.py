@@ -13,7 +13,8 @@ from jaxtyping import Int
 from metaloom.config import PARAMS, Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
-from metaloom.handoff.bundle import SAMPLES, TaskCard, describe, write_bundle
+from metaloom.handoff.bundle import Handoff, TaskCard, describe, write_bundle
+from metaloom.handoff.golden import SAMPLES
 from metaloom.handoff.provenance import commit, data_version
 from metaloom.io import read_json
 from metaloom.methods import Learner, champion
@@ -51,19 +52,21 @@ def main(dataset: str, splits: str, models: str, evaluation: str, bundle: str) -
         support=len(task.support),
         meta_trained_on_it=task.split == "train",
         accuracy=_measure(adapted, images, task),
+        estimate=cross_validated(learner, images[task.support], task.support_ways, settings.seed),
     )
     metadata = describe(
         learner,
         model,
         card,
         settings.export,
-        metrics=_metrics(model, evaluation, name)
-        | {"estimate": cross_validated(learner, images[task.support], task.support_ways, settings.seed)},
+        metrics=_metrics(model, evaluation, name),
         params=settings.model_dump(mode="json"),
         provenance={"data": data_version(), "git": commit()},
     )
+    support, examples = images[task.support], _examples(images, task)
+    handoff = Handoff(adapted, support, task.support_ways, examples, task.labels, metadata, learner)
     with bar(f"export {name} for {task.domain}", 1):
-        summary = write_bundle(bundle, adapted, _examples(images, task), task.labels, metadata)
+        summary = write_bundle(bundle, handoff, settings.export)
     say(f"{name} for {task.domain}: {_accuracy_text(card)}verified: {summary}")
 
 

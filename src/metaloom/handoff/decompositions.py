@@ -1,0 +1,162 @@
+"""What a learning method does to a support set, as operators that ONNX has.
+
+`traced` records a pure function with all that autograd does inside it, so the inner steps of a gradient method are
+unrolled into convolutions, products and sums. Four operators of torch have no form in ONNX, or one that keeps the
+example's sizes; they are written here as others. A system of equations becomes an ONNX Loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from onnxscript import DOUBLE, FLOAT, script
+from onnxscript import opset18 as op
+from torch import Tensor
+from torch._decomp import core_aten_decompositions
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+aten = torch.ops.aten
+SUM = 2  # the code of reduction="sum"
+
+
+def traced(function: Callable[..., Any], *examples: Tensor) -> GraphModule:
+    """The function as a graph; sizes of the examples stay variables, tensors that it closes over become constants."""
+    table = {**core_aten_decompositions(), **DECOMPOSITIONS}
+    with torch.no_grad():
+        return make_fx(function, table, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*examples)
+
+
+def _convolution_backward(
+    slope: Tensor,
+    x: Tensor,
+    kernel: Tensor,
+    bias_sizes: list[int] | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+    wanted: list[bool],
+) -> tuple[Tensor | None, Tensor | None, None]:
+    """Both gradients of a plain convolution are convolutions: with the turned kernel, and of x with the slope."""
+    if transposed or groups != 1 or {*stride, *dilation} != {1} or wanted[2]:
+        raise NotImplementedError("the networks have plain convolutions without bias only")
+    rest = [size - 1 - pad for size, pad in zip(kernel.shape[2:], padding, strict=True)]
+    turned = kernel.transpose(0, 1).flip(2, 3)
+    of_x = F.conv2d(slope, turned, padding=rest) if wanted[0] else None
+    of_kernel = F.conv2d(x.transpose(0, 1), slope.transpose(0, 1), padding=padding).transpose(0, 1)
+    return of_x, of_kernel if wanted[1] else None, None
+
+
+def _max_pool_backward(
+    slope: Float[Tensor, "item channel h w"],
+    x: Float[Tensor, "item channel height width"],
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil: bool,
+    places: Int[Tensor, "item channel h w"],
+) -> Float[Tensor, "item channel height width"]:
+    """The slope goes where the maximum was: each pixel compares its place with the one that its window has noted."""
+    if kernel != [2, 2] or stride not in ([], [2, 2]) or {*padding} != {0} or ceil:
+        raise NotImplementedError("the networks pool 2 by 2 only")
+    height, width = x.shape[-2:]
+    h, w = slope.shape[-2:]
+
+    def spread(values: Tensor) -> Tensor:
+        pairs = values[..., :, None, :, None].expand(*values.shape[:-1], 2, w, 2)
+        return pairs.reshape(*values.shape[:-2], 2 * h, 2 * w)
+
+    own = torch.arange(2 * h, device=x.device)[:, None] * width + torch.arange(2 * w, device=x.device)
+    moved = torch.where(spread(places) == own, spread(slope), 0.0)
+    return F.pad(moved, (0, width - 2 * w, 0, height - 2 * h))
+
+
+def _nll_forward(
+    x: Float[Tensor, "item n_way"],
+    target: Int[Tensor, " item"],
+    weight: Tensor | None,
+    reduction: int,
+    ignored: int,
+) -> tuple[Tensor, Tensor]:
+    _check_sum(reduction)
+    return -torch.where(_member(target, x.shape[1]), x, 0.0).sum(), x.new_zeros(())
+
+
+def _nll_backward(
+    slope: Tensor,
+    x: Float[Tensor, "item n_way"],
+    target: Int[Tensor, " item"],
+    weight: Tensor | None,
+    reduction: int,
+    ignored: int,
+    total: Tensor,
+) -> Tensor:
+    _check_sum(reduction)
+    return torch.where(_member(target, x.shape[1]), -slope, 0.0)
+
+
+def _check_sum(reduction: int) -> None:
+    if reduction != SUM:
+        raise NotImplementedError("methods sum their inner losses")
+
+
+def _member(target: Tensor, n: int) -> Tensor:
+    return target[:, None] == torch.arange(n, device=target.device)
+
+
+@torch.library.custom_op("metaloom::solve", mutates_args=(), schema="(Tensor a, Tensor b) -> Tensor")
+def _solve(a: Tensor, b: Tensor) -> Tensor:
+    return torch.linalg.solve(a, b)
+
+
+@_solve.register_fake
+def _(a: Tensor, b: Tensor) -> Tensor:
+    return torch.empty_like(b)
+
+
+def _solve_ex(a: Tensor, b: Tensor, *, left: bool = True, check_errors: bool = False) -> tuple[Tensor, ...]:
+    solution = torch.ops.metaloom.solve(a, b)
+    return solution, a, b, b  # of the four, the methods take the first
+
+
+@script(default_opset=op)
+def gauss_jordan(a: FLOAT[...], b: FLOAT[...]) -> FLOAT[...]:  # noqa: D103  (onnxscript has no docstrings)
+    n = op.Squeeze(op.Shape(a, start=0, end=1))
+    places = op.Range(op.Constant(value_int=0), n, op.Constant(value_int=1))
+    system = op.Cast(op.Concat(a, b, axis=1), to=DOUBLE.dtype)
+    one = op.Cast(op.Constant(value_float=1.0), to=DOUBLE.dtype)
+    for k in range(n):
+        row = op.Gather(system, k, axis=0)
+        row = op.Div(row, op.Gather(row, k, axis=0))
+        column = op.Gather(system, k, axis=1)
+        column = op.Where(op.Equal(places, k), op.Sub(column, one), column)
+        product = op.Mul(
+            op.Unsqueeze(column, op.Constant(value_ints=[1])), op.Unsqueeze(row, op.Constant(value_ints=[0]))
+        )
+        system = op.Sub(system, product)
+    far = op.Constant(value_ints=[9223372036854775807])
+    return op.CastLike(op.Slice(system, op.Shape(a, start=0, end=1), far, op.Constant(value_ints=[1])), b)
+
+
+def solved(a: Any, b: Any) -> Any:
+    """A·X = B in ONNX by Gauss and Jordan's elimination, in float64 and without a search for pivots: A is symmetric and
+    positive definite, so that its pivots are (Golub, Van Loan: Matrix Computations, 4th edition, section 4.2)."""
+    return gauss_jordan(a, b)
+
+
+DECOMPOSITIONS = {
+    aten.convolution_backward.default: _convolution_backward,
+    aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
+    aten.nll_loss_forward.default: _nll_forward,
+    aten.nll_loss_backward.default: _nll_backward,
+    aten._linalg_solve_ex.default: _solve_ex,
+}
+TRANSLATIONS = {torch.ops.metaloom.solve.default: solved}

@@ -1,0 +1,172 @@
+"""Graphs that learn: a task's labelled examples go in beside the questions, or a head comes out for later questions.
+
+`adapt.onnx` is the whole method: support, labels, query → probabilities. Where a method leaves the network as it is, it
+also comes in two: `learn.onnx` gives the task's head, `classify.onnx` takes it. Labels are whole numbers below
+`max_ways`; a class without an example gets probability zero, so one graph serves any number of classes up to that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from onnx import compose, numpy_helper
+from torch import Tensor
+
+from metaloom.config import ExportSettings
+from metaloom.handoff.decompositions import traced
+from metaloom.handoff.graph import body_tensors, normalised, task_graph
+from metaloom.handoff.onnxfile import checked, exported, filled, kept
+from metaloom.handoff.resizing import resized
+from metaloom.handoff.unlike import Known
+from metaloom.handoff.verify import ADAPT, CLASSIFY, HEAD, INPUT, LEARN, OUTPUTS, QUERY, SUPPORT_X, SUPPORT_Y
+from metaloom.methods import Head, Learner, TaskModel
+from metaloom.methods.base import UNSEEN, classes_seen
+from metaloom.methods.learner import AdaptedTask
+from metaloom.methods.temperature import Temperature
+
+AUTO = torch.export.Dim.AUTO
+IMAGES, LABELS = {0: AUTO, 1: AUTO, 2: AUTO}, {0: AUTO}  # the axes that may have another size
+TRACED_WAYS = 4  # classes of the example that a graph is traced with; nothing of it stays in the graph
+
+
+def learning_graphs(learner: Learner, export: ExportSettings, about: Mapping[str, str]) -> dict[str, bytes]:
+    """By the names of their files: adapt.onnx, and where the method allows learn.onnx and classify.onnx."""
+    if not learner.method.frozen:
+        return {ADAPT: adapt_graph(learner, export, about)}
+    learn, classify = (make(learner, export, about) for make in (learn_graph, classify_graph))
+    return {ADAPT: joined(learn, classify, about), LEARN: learn, CLASSIFY: classify}
+
+
+def learn_graph(learner: Learner, export: ExportSettings, about: Mapping[str, str]) -> bytes:
+    """Support and labels → the task's head and what is known of its support set.
+
+    Args:
+        learner: whose method changes the head alone (`Method.frozen`).
+        export: versions of ONNX and the largest number of ways.
+        about: goes into the file's metadata_props.
+    """
+    method, params = learner.method, learner.params
+
+    def learn(support_x: Tensor, support_y: Tensor) -> tuple[Tensor, ...]:
+        x = normalised_by(learner, resized(support_x, method.network.image_size))
+        z = method.embed(params, x).double()  # a head is little work, and in float64 none that can be seen is lost
+        seen = classes_seen(support_y, export.max_ways)
+        head = method.head(params, z, support_y, export.max_ways)
+        head = tempered(centred(head, seen), learner.temperature, seen, support_y)
+        return tuple(value.float() for value in (*head, *Known.of(z, support_y, export.max_ways)))
+
+    def make() -> onnx.ModelProto:
+        graph = traced(learn, *_example(learner)[:2])
+        return exported(graph, _example(learner)[:2], [IMAGES, LABELS], [SUPPORT_X, SUPPORT_Y], HEAD, export)
+
+    return filled(kept("learn", _identity(learner, export), export, make), {}, about)
+
+
+def classify_graph(learner: Learner, export: ExportSettings, about: Mapping[str, str]) -> bytes:
+    """Images, and what learn.onnx gave → probabilities and the score of strangeness."""
+    task = _body(learner)
+    return filled(task_graph(task, export), body_tensors(task), about)
+
+
+def adapt_graph(learner: Learner, export: ExportSettings, about: Mapping[str, str]) -> bytes:
+    """Support, labels and query → probabilities and the score of strangeness."""
+    method, size = learner.method, learner.method.network.image_size
+
+    def adapt(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
+        support, query = (normalised_by(learner, resized(images, size)) for images in (support_x, query_x))
+        seen = classes_seen(support_y, export.max_ways)
+        model = method.adapt(learner.params, support, support_y, export.max_ways)
+        head = tempered(centred(model.head, seen), learner.temperature, seen, support_y)
+        support_z, query_z = (method.network(model.weights, x, model.statistics)[0] for x in (support, query))
+        known = Known.of(support_z, support_y, export.max_ways)
+        return head.logits(query_z).softmax(dim=1), known.score(query_z)
+
+    def make() -> onnx.ModelProto:
+        example, axes = _example(learner), [IMAGES, LABELS, IMAGES]
+        return exported(traced(adapt, *example), example, axes, [SUPPORT_X, SUPPORT_Y, QUERY], OUTPUTS, export)
+
+    return filled(kept("adapt", _identity(learner, export), export, make), {}, about)
+
+
+def normalised_by(
+    learner: Learner, images: UInt8[Tensor, "item height width channel"]
+) -> Float[Tensor, "item channel height width"]:
+    values = learner.normalisation
+    return normalised(images, torch.tensor(values.shift), torch.tensor(values.scale))
+
+
+def centred(head: Head, seen: Bool[Tensor, " n_way"]) -> Head:
+    """The head less its mean over the classes that are there: softmax gives the same from smaller numbers."""
+    share = seen.to(head.weight.dtype) / seen.sum()
+    bias = torch.where(seen, head.bias, 0.0)
+    return Head(head.weight - share @ head.weight, torch.where(seen, bias - (share * bias).sum(), UNSEEN))
+
+
+def tempered(
+    head: Head, temperature: Temperature, seen: Bool[Tensor, " n_way"], support_y: Int[Tensor, " support"]
+) -> Head:
+    """The head over metaloom.methods.temperature.Temperature of its task."""
+    ways = seen.to(head.weight.dtype).sum()
+    shots = torch.ones_like(support_y).sum() / ways
+    log_t = torch.full_like(ways, temperature.level)
+    for slope, value, (low, high) in (
+        (temperature.shot, shots, temperature.shots),
+        (temperature.way, ways, temperature.ways),
+    ):
+        log_t = log_t + slope * value.log().clamp(math.log(low), math.log(high))
+    factor = torch.exp(-log_t)
+    return Head(head.weight * factor, torch.where(seen, head.bias * factor, UNSEEN))
+
+
+def _body(learner: Learner) -> AdaptedTask:
+    """The learner's network as if it were a task's, without a head."""
+    statistics = {name: value for name, value in learner.params.statistics.items() if not name.startswith("router.")}
+    head = Head(torch.zeros(0, learner.method.network.embed), torch.zeros(0))
+    return AdaptedTask(
+        TaskModel(learner.method.network, learner.params.weights, statistics, head), learner.normalisation, []
+    )
+
+
+def _example(learner: Learner) -> tuple[Tensor, Tensor, Tensor]:
+    """Sizes that occur nowhere else, so that none is taken for another."""
+    channels = learner.method.network.channels
+    generator = torch.Generator().manual_seed(0)
+    support, query = (
+        torch.randint(0, 256, (n, h, w, channels), generator=generator, dtype=torch.uint8)
+        for n, h, w in ((13, 31, 37), (7, 29, 41))
+    )
+    return support, torch.arange(13) % TRACED_WAYS, query
+
+
+def _identity(learner: Learner, export: ExportSettings) -> dict[str, Any]:
+    """All that a graph holds of a learner."""
+    digest = hashlib.sha256()
+    for group in (learner.params.weights, learner.params.statistics):
+        for name in sorted(group):
+            digest.update(name.encode() + group[name].cpu().contiguous().numpy().tobytes())
+    return {"learner": learner.config, "tensors": digest.hexdigest(), "max_ways": export.max_ways}
+
+
+def joined(learn: bytes, classify: bytes, about: Mapping[str, str]) -> bytes:
+    """One graph from two; what both hold stands in it once."""
+    first, second = (onnx.load_model_from_string(data) for data in (learn, classify))
+    compose.add_prefix(second, "classify.", rename_inputs=False, rename_outputs=False, inplace=True)
+    model = compose.merge_models(first, second, io_map=[(name, name) for name in HEAD])
+    same: dict[bytes, str] = {}
+    renamed = {INPUT: QUERY}
+    for tensor in list(model.graph.initializer):
+        content = b"%d %r" % (tensor.data_type, list(tensor.dims)) + numpy_helper.to_array(tensor).tobytes()
+        renamed[tensor.name] = same.setdefault(content, tensor.name)
+        if renamed[tensor.name] != tensor.name:
+            model.graph.initializer.remove(tensor)
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    for value in model.graph.input:
+        value.name = renamed.get(value.name, value.name)
+    return checked(model, about)
