@@ -9,7 +9,16 @@ from typing import Any
 
 import typer
 
-from metaloom import __version__, compare_commands, data_commands, handoff_commands, report_commands, run_commands
+from metaloom import (
+    __version__,
+    compare_commands,
+    data_commands,
+    fleet_commands,
+    handoff_commands,
+    registry_commands,
+    report_commands,
+    run_commands,
+)
 from metaloom.errors import MetaloomError
 from metaloom.progress import QUIET
 
@@ -27,6 +36,10 @@ app.command()(handoff_commands.predict)
 app.command()(handoff_commands.verify)
 app.command()(handoff_commands.inspect)
 app.command()(handoff_commands.bench)
+app.command()(fleet_commands.fleet)
+app.command()(registry_commands.models)
+app.command()(registry_commands.promote)
+app.command()(registry_commands.rollback)
 app.command()(report_commands.report)
 app.command()(compare_commands.compare)
 

@@ -11,7 +11,12 @@ CODE = ("src", "params.yaml", "dvc.yaml", "constraints.txt")  # what artifacts d
 def head(root: str | Path = ".") -> tuple[str, bool] | None:
     """The commit, and whether code or settings differ from it; None outside git or before a first commit."""
     commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    return (commit, bool(_git(root, "status", "--porcelain", "--", *CODE))) if commit else None
+    return (commit, changed(root, *CODE)) if commit else None
+
+
+def changed(root: str | Path, *paths: str) -> bool:
+    """Whether any of them differs from the commit."""
+    return bool(_git(root, "status", "--porcelain", "--", *paths))
 
 
 def _git(root: str | Path, *arguments: str) -> str:

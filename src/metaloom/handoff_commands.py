@@ -40,7 +40,7 @@ def adapt(
     with bar("adapt", 4) as progress:
         from metaloom.handoff.own_task import adapt_to_folder
 
-        folder = model or (_trained(method) if method else _champion(settings.methods))
+        folder = model or trained_or_champion(method)
         made = adapt_to_folder(support, out, folder, settings, progress.update)
     for path in made.repeated:
         say(f"left out {path}: its class has the same picture already")
@@ -51,6 +51,7 @@ def adapt(
 def predict(
     bundle: BundleFolder,
     images: Annotated[list[Path], typer.Argument(help="Picture files of any size.")],
+    task: Annotated[str | None, typer.Option(help="Whose classes they are, for a bundle of many tasks.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="All classes' probabilities as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="The same as a table: a row an image, a column a class.")] = False,
 ) -> None:
@@ -59,7 +60,7 @@ def predict(
 
     if json_ and csv:
         raise MetaloomError("give --json or --csv, not both")
-    predictions = classify(bundle, images)
+    predictions = classify(bundle, images, task)
     if json_:
         print(json.dumps([_row(each) for each in predictions], indent=2, ensure_ascii=False))
     elif csv:
@@ -135,7 +136,11 @@ def _trained(method: str) -> Path:
     return MODELS / method
 
 
-def _champion(methods: Sequence[str]) -> Path:
+def trained_or_champion(method: str | None) -> Path:
+    """The folder of a method's meta-learner; without a method, of the one that validates best."""
+    if method:
+        return _trained(method)
+    from metaloom.config import load_settings
     from metaloom.methods import champion
 
-    return MODELS / champion(MODELS, methods)
+    return MODELS / champion(MODELS, load_settings().methods)

@@ -39,10 +39,10 @@ def run(
     """
     if be_quiet:
         os.environ[QUIET] = "1"
-    root = _enter_project()
+    root = enter_project()
     overrides = dict(map(parse_override, set_ or []))
     load_settings(root / PARAMS, environment_overrides() | overrides)
-    with _ended_by_signals(), project_lock(root, wait):
+    with ended_by_signals(), project_lock(root, wait):
         state = _pipeline(root, locked, overrides)
     _conclude(state)
 
@@ -59,8 +59,8 @@ def serve(
     """
     if cron and interval:
         raise MetaloomError("give --cron or --interval, not both")
-    root = _enter_project()
-    with _ended_by_signals():
+    root = enter_project()
+    with ended_by_signals():
         server = prefect_server(root)
         from flows.retrain import retrain
 
@@ -71,7 +71,7 @@ def serve(
         retrain.serve(name="retrain", global_limit=1, print_starting_message=False, **schedule)
 
 
-def _enter_project() -> Path:
+def enter_project() -> Path:
     """Go to the project's root, where `flows` is."""
     root = find_root()
     os.chdir(root)
@@ -104,7 +104,7 @@ def _conclude(state: Any) -> None:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM unwind, so that stages and a temporary server are ended too."""
 
     def terminate(*_: Any) -> None:

@@ -124,7 +124,9 @@ def test_resized_pixels_inside_the_graph_are_those_of_training(height: int, widt
 
 def test_resize_weights_are_equal_for_every_size():
     for n_in in [*range(1, 400), 4095, 8000, 65_535]:
-        np.testing.assert_array_equal(resize_matrix_in_torch(n_in, 28, torch.device("cpu")), resize_matrix(n_in, 28))
+        for turned in (False, True):
+            found = resize_matrix_in_torch(n_in, 28, torch.device("cpu"), turned).numpy()
+            np.testing.assert_array_equal(found.T if turned else found, resize_matrix(n_in, 28))
 
 
 @pytest.mark.parametrize("height, width", [(31, 90), (90, 31)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,33 +155,49 @@ def write_bundle(folder: str | Path, handoff: Handoff, export: ExportSettings) -
 def fill_folder(folder: Path, handoff: Handoff, export: ExportSettings) -> None:
     """All files of a bundle, the checksums last."""
     known = known_of(handoff.task, handoff.support_x, handoff.support_y)
-    about = _about(handoff.labels, handoff.metadata)
-    graphs = {verify.MODEL: to_onnx(handoff.task, known, export, about)}
-    if handoff.learner:
-        graphs |= learning_graphs(handoff.learner, export, _about([], handoff.metadata))
-    steps = handoff.learner is not None and not handoff.learner.method.frozen
-    tolerances = {verify.ADAPT: TOLERANCE_OF_STEPS} if steps else {}
-    described = {
-        name: {"tolerance": tolerances.get(name, TOLERANCE), "bytes": len(data)} for name, data in graphs.items()
-    }
-    metadata = handoff.metadata | {"graphs": described}
-    for name, data in graphs.items():
-        (folder / name).write_bytes(data)
-    write_json(folder / verify.LABELS, handoff.labels)
-    write_json(folder / verify.METADATA, metadata)
+    graphs = {verify.MODEL: to_onnx(handoff.task, known, export, about(handoff.labels, handoff.metadata))}
+    tolerances = dict.fromkeys(verify.INTERFACES, TOLERANCE)
     write_samples(folder / verify.SAMPLES, handoff, known)
     if handoff.learner:
+        graphs |= learning_graphs(handoff.learner, export, about([], handoff.metadata))
         write_learning_samples(folder / verify.SAMPLES, handoff.learner, handoff, export.max_ways)
-    (folder / "MODEL_CARD.md").write_text(model_card(metadata, handoff.labels), encoding="utf-8")
+        if not handoff.learner.method.frozen:
+            tolerances[verify.ADAPT] = TOLERANCE_OF_STEPS
+    put_together(folder, graphs, tolerances, handoff.labels, handoff.metadata)
+
+
+def put_together(
+    folder: Path,
+    graphs: Mapping[str, bytes],
+    tolerances: Mapping[str, float],
+    labels: list[str] | dict[str, list[str]],
+    metadata: dict[str, Any],
+) -> None:
+    """All files of a bundle but its samples, which are there already; the checksums last.
+
+    Args:
+        folder: of the bundle.
+        graphs: by the names of their files.
+        tolerances: of the graphs.
+        labels: class names in the order of the outputs.
+        metadata: without what there is to say about the graphs.
+    """
+    described = {name: {"tolerance": tolerances[name], "bytes": len(data)} for name, data in graphs.items()}
+    metadata = metadata | {"graphs": described}
+    for name, data in graphs.items():
+        (folder / name).write_bytes(data)
+    write_json(folder / verify.LABELS, labels)
+    write_json(folder / verify.METADATA, metadata)
+    (folder / "MODEL_CARD.md").write_text(model_card(metadata, labels), encoding="utf-8")
     for source in (verify.__file__, str(Path(__file__).with_name("example.py"))):
         shutil.copyfile(source, folder / Path(source).name)
     write_sums(folder)
 
 
-def _about(labels: list[str], metadata: dict[str, Any]) -> dict[str, str]:
+def about(labels: list[str], metadata: dict[str, Any]) -> dict[str, str]:
     """metadata_props of the ONNX file, for whoever gets that file alone."""
     git = metadata["provenance"].get("git") or {}
-    about = {
+    known = {
         "metaloom.format": metadata["format"],
         "metaloom.method": metadata["method"],
         "metaloom.task": metadata["task"]["name"],
@@ -189,7 +206,7 @@ def _about(labels: list[str], metadata: dict[str, Any]) -> dict[str, str]:
         "metaloom.data": metadata["provenance"].get("data"),
         "metaloom.commit": git.get("commit"),
     }
-    return {name: value for name, value in about.items() if value is not None}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def write_sums(folder: Path) -> None:

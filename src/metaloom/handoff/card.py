@@ -9,15 +9,39 @@ from typing import Any
 NOT_KNOWN = "not known"
 
 
-def model_card(metadata: dict[str, Any], labels: list[str]) -> str:
+def model_card(metadata: dict[str, Any], labels: list[str] | dict[str, list[str]]) -> str:
     """The card of one bundle as Markdown.
 
     Args:
         metadata: what metadata.json holds.
-        labels: class names in the order of the outputs.
+        labels: class names in the order of the outputs, or those of each task of a fleet.
     """
+    if isinstance(labels, dict):
+        return fleet_card(metadata, labels)
     sections = (_headline, _accuracy, _meta_accuracy, _use, _limits, _provenance)
     return "\n\n".join([*(section(metadata) for section in sections), _labels(labels)]) + "\n"
+
+
+def fleet_card(metadata: dict[str, Any], labels: dict[str, list[str]]) -> str:
+    """The card of one network with the heads of many tasks."""
+    estimates = {each["name"]: each["estimate"] for each in metadata["tasks"]}
+    rows = [
+        f"| {place} | {_escaped(task)} | {len(names)} | {_share(estimates[task])} |"
+        for place, (task, names) in enumerate(labels.items())
+    ]
+    head = ["| task_id | task | classes | right, cross-validated |", "|---|---|---|---|"]
+    use = (
+        f"`fleet.onnx` takes `images`, {metadata['input']['description']} With them goes `task_id`, one for each "
+        "image. It gives `probabilities` in the order of the task's names in `labels.json`, and `unlike`: "
+        f"{metadata['outputs']['unlike']['description']}. `python verify.py` checks this bundle."
+    )
+    title = f"# {len(labels)} tasks that share one network"
+    tasks = "\n".join(["## Tasks", "", *head, *rows])
+    return "\n\n".join([title, _meta_accuracy(metadata), f"## Use\n\n{use}", _provenance(metadata), tasks]) + "\n"
+
+
+def _share(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.1%}"
 
 
 def _headline(metadata: dict[str, Any]) -> str:

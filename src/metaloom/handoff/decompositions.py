@@ -152,6 +152,12 @@ def solved(a: Any, b: Any) -> Any:
     return gauss_jordan(a, b)
 
 
+def multiplied(a: Any, b: Any) -> Any:
+    """A product of matrices as Gemm: onnxruntime before 1.21 fuses MatMul and a transposition in float64 into an
+    operator that it lacks."""
+    return op.Gemm(a, b)
+
+
 DECOMPOSITIONS = {
     aten.convolution_backward.default: _convolution_backward,
     aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
@@ -159,4 +165,4 @@ DECOMPOSITIONS = {
     aten.nll_loss_backward.default: _nll_backward,
     aten._linalg_solve_ex.default: _solve_ex,
 }
-TRANSLATIONS = {torch.ops.metaloom.solve.default: solved}
+TRANSLATIONS = {torch.ops.metaloom.solve.default: solved, aten.mm.default: multiplied}

@@ -29,7 +29,7 @@ def write_samples(folder: Path, handoff: Handoff, known: Known) -> None:
     kinds = {"examples": examples, "not_square": doubled[:, 1:, :-5], "one_pixel": examples[:1, :1, :1]}
     for name, images in kinds.items():
         expected = answers(handoff.task, known, images)
-        _save(folder, name, verify.INTERFACES[verify.MODEL], (np.ascontiguousarray(images),), expected)
+        save_sample(folder, name, verify.INTERFACES[verify.MODEL], (np.ascontiguousarray(images),), expected)
 
 
 def write_learning_samples(folder: Path, learner: Learner, handoff: Handoff, max_ways: int) -> None:
@@ -42,7 +42,7 @@ def write_learning_samples(folder: Path, learner: Learner, handoff: Handoff, max
         query = handoff.examples[:QUERIES]
         probabilities, unlike = answers(task, known_of(task, support, labels), query)
         padded = np.pad(probabilities, ((0, 0), (0, max_ways - ways)))
-        _save(
+        save_sample(
             folder, name, verify.INTERFACES[verify.ADAPT], (support, labels.astype(np.int64), query), (padded, unlike)
         )
 
@@ -57,7 +57,7 @@ def answers(
     return exact.predict_proba(pixels).astype(np.float32), unlike.numpy().astype(np.float32)
 
 
-def _save(folder: Path, name: str, interface: tuple, inputs: tuple, outputs: tuple) -> None:
+def save_sample(folder: Path, name: str, interface: tuple, inputs: tuple, outputs: tuple) -> None:
     folder.mkdir(exist_ok=True)
     for part, values in zip((*interface[0], *interface[1]), (*inputs, *outputs), strict=True):
         np.save(folder / f"{name}.{part}.npy", values)

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import onnx
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from metaloom.config import ExportSettings
-from metaloom.handoff.onnxfile import exported, filled, kept
+from metaloom.handoff.onnxfile import checked, exported, fill, filled, kept
 from metaloom.handoff.resizing import resized
 from metaloom.handoff.unlike import Known
-from metaloom.handoff.verify import HEAD, INPUT, OUTPUTS
+from metaloom.handoff.verify import HEAD, INPUT, OUTPUTS, TASK
 from metaloom.methods import Head
 from metaloom.methods.learner import AdaptedTask
 from metaloom.networks import Network, Tensors
 
-WAYS = "n_way"
+WAYS, TASKS = "n_way", "task"
 
 
 class TaskGraph(nn.Module):
@@ -46,12 +47,37 @@ class TaskGraph(nn.Module):
         scale: Float[Tensor, " channel"],
         *network: Tensor,
     ) -> tuple[Float[Tensor, "batch n_way"], Float[Tensor, " batch"]]:
+        z = self.embedding(images, shift, scale, *network)
+        probabilities = nn.functional.linear(z, head_weight, head_bias).softmax(dim=1)
+        return probabilities, Known(means, absent, spread).score(z)
+
+    def embedding(self, images: Tensor, shift: Tensor, scale: Tensor, *network: Tensor) -> Tensor:
         x = normalised(resized(images, self.network.image_size), shift, scale)
         weights = dict(zip(self.weights, network, strict=False))
         statistics = dict(zip(self.statistics, network[len(self.weights) :], strict=True))
-        embedding, _ = self.network(weights, x, statistics)
-        probabilities = nn.functional.linear(embedding, head_weight, head_bias).softmax(dim=1)
-        return probabilities, Known(means, absent, spread).score(embedding)
+        return self.network(weights, x, statistics)[0]
+
+
+class FleetGraph(TaskGraph):
+    """The same for many tasks: each image names its own, whose head it gets."""
+
+    def forward(
+        self,
+        images: UInt8[Tensor, "batch height width channel"],
+        task_id: Int[Tensor, " batch"],
+        head_weight: Float[Tensor, "task n_way embed"],
+        head_bias: Float[Tensor, "task n_way"],
+        means: Float[Tensor, "task n_way embed"],
+        absent: Float[Tensor, "task n_way"],
+        spread: Float[Tensor, " task"],
+        shift: Float[Tensor, " channel"],
+        scale: Float[Tensor, " channel"],
+        *network: Tensor,
+    ) -> tuple[Float[Tensor, "batch n_way"], Float[Tensor, " batch"]]:
+        z = self.embedding(images, shift, scale, *network)
+        logits = (head_weight[task_id] * z[:, None]).sum(dim=-1) + head_bias[task_id]
+        distances = (means[task_id] - z[:, None]).square().sum(dim=-1) + absent[task_id]
+        return logits.softmax(dim=1), distances.amin(dim=1).sqrt() / spread[task_id]
 
 
 def normalised(
@@ -85,30 +111,78 @@ def body_tensors(task: AdaptedTask) -> Tensors:
     return normalisation | weights | statistics
 
 
-def task_graph(task: AdaptedTask, export: ExportSettings) -> bytes:
+def task_graph(task: AdaptedTask, export: ExportSettings, kind: type[TaskGraph] = TaskGraph) -> bytes:
     """The graph for tasks of this kind, without any numbers."""
     body = body_tensors(task)
     about = {"network": repr(task.model.network), "tensors": {k: list(v.shape) for k, v in body.items()}}
-    return kept("task", about, export, lambda: _traced(task.model.network, body, export))
+    return kept(kind.__name__, about, export, lambda: _traced(task.model.network, body, export, kind))
 
 
-def _traced(network: Network, body: Tensors, export: ExportSettings) -> onnx.ModelProto:
+def _traced(network: Network, body: Tensors, export: ExportSettings, kind: type[TaskGraph]) -> onnx.ModelProto:
     names = {
         group: [name.removeprefix(f"{group}.") for name in body if name.startswith(f"{group}.")]
         for group in ("weights", "statistics")
     }
-    ways, embed = 3, network.embed
-    shapes = ((ways, embed), (ways,), (ways, embed), (ways,), ())
-    head = [torch.zeros(shape) for shape in shapes]
+    auto, way, tasks = torch.export.Dim.AUTO, torch.export.Dim(WAYS), torch.export.Dim(TASKS)
+    lead: tuple[Any, ...] = (tasks,) if kind is FleetGraph else ()
+    example: dict[Any, int] = {way: 3, tasks: 5}
+    variable: list[tuple[Any, ...]] = [
+        (*lead, *own) for own in ((way, network.embed), (way,), (way, network.embed), (way,), ())
+    ]
+    head = [torch.zeros(tuple(example[a] if a in example else int(a) for a in shape)) for shape in variable]
+    of_head = [{place: axis for place, axis in enumerate(shape) if axis in example} for shape in variable]
     images = torch.zeros(2, 31, 37, network.channels, dtype=torch.uint8)
-    auto, way = torch.export.Dim.AUTO, torch.export.Dim(WAYS)
-    of_head = ({0: way} if shape else {} for shape in shapes)
+    asked = [torch.zeros(2, dtype=torch.int64)] if lead else []
     shift, scale, *network_tensors = body.values()
-    axes = [{0: auto, 1: auto, 2: auto}, *of_head, {}, {}, tuple({} for _ in network_tensors)]
-    module = TaskGraph(network, names["weights"], names["statistics"]).eval()
-    return exported(
-        module, [images, *head, shift, scale, *network_tensors], axes, [INPUT, *HEAD, *body], OUTPUTS, export
-    )
+    axes = [
+        {0: auto, 1: auto, 2: auto},
+        *({0: auto} for _ in asked),
+        *of_head,
+        {},
+        {},
+        tuple({} for _ in network_tensors),
+    ]
+    module = kind(network, names["weights"], names["statistics"]).eval()
+    inputs = [INPUT, *([TASK] if lead else []), *HEAD, *body]
+    return exported(module, [images, *asked, *head, shift, scale, *network_tensors], axes, inputs, OUTPUTS, export)
+
+
+def fleet_to_onnx(body: AdaptedTask, heads: Tensors, export: ExportSettings, about: Mapping[str, str]) -> bytes:
+    """One network with the heads of many tasks.
+
+    Args:
+        body: any of the tasks.
+        heads: from `head_tensors`, stacked; missing classes have a bias that leaves them no probability.
+        export: versions of ONNX.
+        about: goes into the file's metadata_props.
+    """
+    graph = task_graph(body, export, FleetGraph)
+    sizes = {WAYS: heads[HEAD[0]].shape[1], TASKS: heads[HEAD[0]].shape[0]}
+    return filled(graph, heads | body_tensors(body), about, sizes)
+
+
+class Template:
+    """The graph of one body, whose head alone is still to be filled in: for many tasks, checked once for each number
+    of ways."""
+
+    def __init__(self, body: AdaptedTask, export: ExportSettings) -> None:
+        self._model = onnx.load_model_from_string(filled(task_graph(body, export), body_tensors(body), {}))
+        self._checked: set[int] = set()
+
+    def filled(self, head: Tensors, n_way: int, about: Mapping[str, str]) -> bytes:
+        """A task's file.
+
+        Args:
+            head: from `head_tensors`.
+            n_way: classes of the task.
+            about: goes into the file's metadata_props.
+        """
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        fill(model, head, {WAYS: n_way})
+        data = checked(model, about, with_onnx=n_way not in self._checked)
+        self._checked.add(n_way)
+        return data
 
 
 def to_onnx(task: AdaptedTask, known: Known, export: ExportSettings, about: Mapping[str, str]) -> bytes:

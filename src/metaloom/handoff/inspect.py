@@ -9,21 +9,25 @@ from typing import Any
 NOT_MEASURED = "not measured"
 
 
-def lines(folder: Path, metadata: dict[str, Any], labels: list[str]) -> Iterator[tuple[str, str]]:
+def lines(
+    folder: Path, metadata: dict[str, Any], labels: list[str] | dict[str, list[str]]
+) -> Iterator[tuple[str, str]]:
     """Names and texts.
 
     Args:
         folder: of the bundle.
         metadata: what its metadata.json holds.
-        labels: its classes.
+        labels: its classes, or those of each task of a fleet.
     """
-    task, source = metadata["task"], metadata["provenance"]
-    yield "task", f"{task['name']}, {task['n_way']} classes from {task['support_examples']} labelled examples"
-    yield "classes", ", ".join(labels[:12]) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
-    learner = metadata["learner"]
+    task, source, learner = metadata["task"], metadata["provenance"], metadata["learner"]
+    if isinstance(labels, dict):
+        yield "tasks", f"{len(labels)}: {_few(list(labels))}"
+    else:
+        yield "task", f"{task['name']}, {task['n_way']} classes from {task['support_examples']} labelled examples"
+        yield "classes", _few(labels)
+        yield "accuracy", _accuracy(metadata["metrics"].get("task"))
+        yield "estimate", _accuracy(metadata["metrics"].get("estimate"))
     yield "learner", f"{metadata['method']} over {learner['network']['name']}-{learner['network']['width']}"
-    yield "accuracy", _accuracy(metadata["metrics"].get("task"))
-    yield "estimate", _accuracy(metadata["metrics"].get("estimate"))
     for setting, scores in (metadata["metrics"].get("evaluation") or {}).items():
         yield f"  {setting}", f"{scores['accuracy']:.1%} ± {scores['ci95']:.1%} on {scores['episodes']} test episodes"
     git = source.get("git")
@@ -36,6 +40,10 @@ def lines(folder: Path, metadata: dict[str, Any], labels: list[str]) -> Iterator
         yield f"  {name}", f"{graph['bytes'] / 1000:,.0f} kB, within {graph['tolerance']:.0e} of torch"
     files = [path for path in folder.rglob("*") if path.is_file()]
     yield "size", f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def _accuracy(measured: dict[str, Any] | None) -> str:

@@ -70,7 +70,7 @@ def learn_graph(learner: Learner, export: ExportSettings, about: Mapping[str, st
 
 def classify_graph(learner: Learner, export: ExportSettings, about: Mapping[str, str]) -> bytes:
     """Images, and what learn.onnx gave → probabilities and the score of strangeness."""
-    task = _body(learner)
+    task = body_of(learner)
     return filled(task_graph(task, export), body_tensors(task), about)
 
 
@@ -124,7 +124,7 @@ def tempered(
     return Head(head.weight * factor, torch.where(seen, head.bias * factor, UNSEEN))
 
 
-def _body(learner: Learner) -> AdaptedTask:
+def body_of(learner: Learner) -> AdaptedTask:
     """The learner's network as if it were a task's, without a head."""
     statistics = {name: value for name, value in learner.params.statistics.items() if not name.startswith("router.")}
     head = Head(torch.zeros(0, learner.method.network.embed), torch.zeros(0))

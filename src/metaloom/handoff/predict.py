@@ -10,7 +10,7 @@ import numpy as np
 
 from metaloom.errors import MetaloomError
 from metaloom.handoff.pictures import read_picture
-from metaloom.handoff.verify import MODEL, Bundle, open_bundle
+from metaloom.handoff.verify import FLEET, MODEL, Bundle, open_bundle
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,43 @@ class Prediction:
         return self.probabilities[self.label]
 
 
-def predict(bundle: str | Path, images: Sequence[str | Path]) -> list[Prediction]:
+def predict(bundle: str | Path, images: Sequence[str | Path], task: str | None = None) -> list[Prediction]:
     """Classify picture files of any size.
 
+    Args:
+        bundle: its folder.
+        images: the files.
+        task: whose classes they are, for a bundle of many tasks.
+
     Raises:
-        MetaloomError: the bundle is damaged, or a file is no image.
+        MetaloomError: the bundle is damaged, has no such task, or a file is no image.
     """
-    opened = usable(bundle, [MODEL])
+    opened = usable(bundle, [MODEL, FLEET])
+    labels, further = _of_task(opened, task)
     channels = opened.metadata["input"]["channels"]
+    (graph,) = opened.sessions
     predictions = []
     for path in images:  # one at a time: sizes may differ, and a large picture should be alone in memory
-        probabilities, unlike = opened.run(MODEL, read_picture(path, channels)[None])
-        row = probabilities[0]
-        ranked = {opened.labels[way]: float(row[way]) for way in np.argsort(-row, kind="stable")}
+        probabilities, unlike = opened.run(graph, read_picture(path, channels)[None], *further)
+        row = probabilities[0, : len(labels)]
+        ranked = {labels[way]: float(row[way]) for way in np.argsort(-row, kind="stable")}
         predictions.append(Prediction(str(path), ranked, float(unlike[0])))
     return predictions
+
+
+def _of_task(opened: Bundle, task: str | None) -> tuple[list[str], list[np.ndarray]]:
+    """The classes, and what the graph is asked with besides images."""
+    labels = opened.labels
+    if not isinstance(labels, dict):
+        if task is not None:
+            raise MetaloomError("this bundle is of one task: leave out --task")
+        return labels, []
+    if task not in labels:
+        some = ", ".join(list(labels)[:3])
+        raise MetaloomError(
+            f"this bundle has {len(labels)} tasks ({some}, …), none called {task}: name one with --task"
+        )
+    return labels[task], [np.array([list(labels).index(task)])]
 
 
 def usable(bundle: str | Path, graphs: list[str]) -> Bundle:

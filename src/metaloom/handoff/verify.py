@@ -21,16 +21,19 @@ import onnxruntime.capi.onnxruntime_pybind11_state as ort_state  # pyright: igno
 FORMAT = 2  # of bundles, the one that this file knows
 SUMS, LABELS, METADATA, SAMPLES = "SHA256SUMS", "labels.json", "metadata.json", "samples"
 MODEL, ADAPT, LEARN, CLASSIFY = "model.onnx", "adapt.onnx", "learn.onnx", "classify.onnx"
+FLEET = "fleet.onnx"  # in the place of model.onnx: one network, and the heads of many tasks
 VARIANTS = ("model.fp16.onnx", "model.int8.onnx")
-INPUT, OUTPUTS = "images", ("probabilities", "unlike")
+INPUT, TASK, OUTPUTS = "images", "task_id", ("probabilities", "unlike")
 SUPPORT_X, SUPPORT_Y, QUERY = "support_x", "support_y", "query_x"  # of the graphs that learn
 HEAD = ("head_weight", "head_bias", "means", "absent", "spread")  # what learn.onnx gives and classify.onnx takes
 INTERFACES = {
     **dict.fromkeys((MODEL, *VARIANTS), ((INPUT,), OUTPUTS)),
+    FLEET: ((INPUT, TASK), OUTPUTS),
     ADAPT: ((SUPPORT_X, SUPPORT_Y, QUERY), OUTPUTS),
     LEARN: ((SUPPORT_X, SUPPORT_Y), HEAD),
     CLASSIFY: ((INPUT, *HEAD), OUTPUTS),
 }
+ANSWERING = (MODEL, FLEET, *VARIANTS)  # for classes that are known
 LOOSEST_TOLERANCE = {name: 0.5 if name in VARIANTS else 1e-2 for name in INTERFACES}  # more would prove nothing
 RUNTIME_ERRORS = tuple(
     kind for kind in vars(ort_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
@@ -50,7 +53,7 @@ class Bundle(NamedTuple):
     """An opened bundle: its files are whole and fit each other, its answers are not checked yet."""
 
     sessions: dict[str, onnxruntime.InferenceSession]
-    labels: list[str]
+    labels: Any  # a list of class names, or one for each task
     metadata: dict[str, Any]
 
     def run(self, graph: str, *inputs: Any) -> list[np.ndarray]:
@@ -59,16 +62,17 @@ class Bundle(NamedTuple):
         return [np.asarray(each) for each in self.sessions[graph].run(outputs, dict(zip(names, inputs)))]  # noqa: B905
 
 
-def verify(folder: str | Path) -> Verdict:
+def verify(folder: str | Path, with_onnx: bool = True) -> Verdict:
     """Check files, metadata, labels, the graphs and their answers on the golden samples, in this order.
 
-    A step that finds something wrong is the last one: what follows would stand on it.
+    A step that finds something wrong is the last one: what follows would stand on it. ONNX's own checker looks at the
+    graphs too where its package is installed, unless `with_onnx` is false.
     """
     folder = Path(folder)
     bundle, problems = open_bundle(folder, list(INTERFACES))
     if bundle is None:
         return Verdict(problems, "")
-    problems = [problem for name in bundle.sessions for problem in _check_with_onnx(folder / name)]
+    problems = [problem for name in bundle.sessions if with_onnx for problem in _check_with_onnx(folder / name)]
     return Verdict(problems, "") if problems else _check_samples(bundle, folder / SAMPLES)
 
 
@@ -83,12 +87,13 @@ def open_bundle(folder: Path, graphs: list[str]) -> tuple[Bundle | None, list[st
     if problems:
         return None, problems
     metadata, labels = _read_json(folder / METADATA), _read_json(folder / LABELS)
-    problems = _check_metadata(metadata) or _check_labels(labels)
+    problems = _check_metadata(metadata) or _check_labels(labels, FLEET in metadata["graphs"])
     if problems:
         return None, problems
+    n_way = max(map(len, labels.values())) if isinstance(labels, dict) else len(labels)
     sessions = {}
     for name in (name for name in graphs if name in metadata["graphs"]):
-        session, problems = _load_graph(folder / name, metadata, len(labels))
+        session, problems = _load_graph(folder / name, metadata, n_way)
         if session is None:
             return None, problems
         sessions[name] = session
@@ -142,7 +147,8 @@ def check_files(folder: Path) -> list[str]:
         expected[name] = digest
     found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not _is_folder(path)}
     found.pop(SUMS)
-    problems = [f"{name}: missing" for name in (MODEL, LABELS, METADATA) if name not in expected]
+    model = FLEET if FLEET in expected else MODEL
+    problems = [f"{name}: missing" for name in (model, LABELS, METADATA) if name not in expected]
     problems += [f"{name}: missing" for name in sorted(expected.keys() - found.keys())]
     problems += [f"{name}: not listed in {SUMS}" for name in sorted(found.keys() - expected.keys())]
     for name in sorted(expected.keys() & found.keys()):
@@ -194,7 +200,7 @@ def _check_metadata(metadata: Any) -> list[str]:
         if not isinstance(_at(metadata, "onnx", name), int):
             problems.append(f"{METADATA}: onnx.{name} is missing")
     graphs = metadata.get("graphs")
-    if not isinstance(graphs, dict) or MODEL not in graphs or not graphs.keys() <= INTERFACES.keys():
+    if not isinstance(graphs, dict) or not graphs.keys() & {MODEL, FLEET} or not graphs.keys() <= INTERFACES.keys():
         return [*problems, f"{METADATA}: graphs does not name {MODEL} and others of {', '.join(INTERFACES)}"]
     for name in graphs:
         tolerance = _at(graphs, name, "tolerance")
@@ -210,11 +216,15 @@ def _at(value: Any, *keys: str) -> Any:
     return value
 
 
-def _check_labels(labels: Any) -> list[str]:
-    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
-        return [f"{LABELS}: no list of class names"]
-    if len(set(labels)) < len(labels):
-        return [f"{LABELS}: a class name stands there twice"]
+def _check_labels(labels: Any, of_tasks: bool) -> list[str]:
+    """One list of class names, or by task."""
+    if of_tasks and (not isinstance(labels, dict) or not labels):
+        return [f"{LABELS}: no class names by task"]
+    for each in labels.values() if of_tasks else [labels]:
+        if not isinstance(each, list) or not each or not all(isinstance(name, str) and name for name in each):
+            return [f"{LABELS}: no list of class names"]
+        if len(set(each)) < len(each):
+            return [f"{LABELS}: a class name stands there twice"]
     return []
 
 
@@ -308,11 +318,12 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
 def _check_interface(name: str, session: onnxruntime.InferenceSession, channels: int, n_way: int) -> list[str]:
     """Names, types and sizes of what goes in and comes out."""
     image, batch = f"tensor(uint8) [any, any, any, {channels}]", "tensor(float) [any"
-    ways = n_way if name in (MODEL, *VARIANTS) else "any"
+    ways = n_way if name in ANSWERING else "any"
     outputs = session.get_outputs()
     if ways == n_way and outputs and outputs[0].shape[1:] not in ([n_way], [None]):
         return [f"{LABELS}: {n_way} labels for {outputs[0].shape[-1]} probabilities"]
     wanted = {
+        TASK: "tensor(int64) [any]",
         **dict.fromkeys((INPUT, SUPPORT_X, QUERY), image),
         SUPPORT_Y: "tensor(int64) [any]",
         **dict.fromkeys(("head_weight", "means"), f"{batch}, any]"),
@@ -330,7 +341,7 @@ def _check_interface(name: str, session: onnxruntime.InferenceSession, channels:
 
 def _signature(value: Any, graph: str) -> str:
     """Type and sizes; those of a head are the graph's own affair."""
-    own = value.name in (*HEAD, OUTPUTS[0]) and graph not in (MODEL, *VARIANTS)
+    own = value.name in (*HEAD, OUTPUTS[0]) and graph not in ANSWERING
     shape = ", ".join(str(size) if isinstance(size, int) and not own else "any" for size in value.shape)
     return f"{value.type} [{shape}]"
 
@@ -340,8 +351,8 @@ def _check_samples(bundle: Bundle, folder: Path) -> Verdict:
     problems: list[str] = []
     worst: dict[str, float] = {}
     images = 0
-    for graphs, name, inputs, expected in _samples(folder, problems):
-        for graph in (graph for graph in graphs if graph in bundle.sessions):
+    for graphs, name, inputs, expected in _samples(bundle, folder, problems):
+        for graph in graphs:
             if problem := _misfit(inputs, expected, bundle, graph):
                 problems.append(f"{SAMPLES}/{name}: {problem}")
                 continue
@@ -358,19 +369,20 @@ def _check_samples(bundle: Bundle, folder: Path) -> Verdict:
                 problems.append(f"{graph}: on {SAMPLES}/{name} answers differ by {difference:.1e}; {allowed}")
     problems += [f"{SAMPLES}: there are none for {name}" for name in bundle.sessions.keys() - worst.keys() - {LEARN}]
     graphs = ", ".join(name for name in INTERFACES if name in bundle.sessions)
-    summary = (
-        f"{len(bundle.labels)} classes, {images} golden images; {graphs} within {max(worst.values(), default=0):.1e}"
-    )
+    known = f"{len(bundle.labels)} {'tasks' if FLEET in bundle.sessions else 'classes'}, {images} golden images"
+    summary = f"{known}; {graphs} within {max(worst.values(), default=0):.1e}"
     return Verdict(list(dict.fromkeys(problems)), summary)
 
 
-def _samples(folder: Path, problems: list[str]) -> Iterator[tuple[tuple[str, ...], str, list[Any], list[Any]]]:
+def _samples(
+    bundle: Bundle, folder: Path, problems: list[str]
+) -> Iterator[tuple[list[str], str, list[Any], list[Any]]]:
     """Graphs, name, inputs and what is expected of them."""
-    kinds = {
-        (ADAPT, CLASSIFY): INTERFACES[ADAPT],
-        (MODEL, *VARIANTS): INTERFACES[MODEL],
-    }
-    for graphs, (inputs, outputs) in kinds.items():
+    for kind in ((ADAPT, CLASSIFY), (MODEL, *VARIANTS), (FLEET,)):
+        graphs = [graph for graph in kind if graph in bundle.sessions]
+        if not graphs:
+            continue
+        inputs, outputs = INTERFACES[kind[0]]
         for path in sorted(folder.glob(f"*.{inputs[0]}.npy")):
             name = path.name.removesuffix(f".{inputs[0]}.npy")
             try:
@@ -388,7 +400,7 @@ def _misfit(inputs: list[Any], expected: list[Any], bundle: Bundle, graph: str) 
     """Why arrays are no sample for a graph; nothing when they are."""
     images = [each for each in inputs if each.ndim == 4]
     channels, query = bundle.metadata["input"]["channels"], images[-1] if images else None
-    ways = expected[0].shape[-1] if graph in (ADAPT, CLASSIFY) else len(bundle.labels)
+    ways = len(bundle.labels) if graph in (MODEL, *VARIANTS) else expected[0].shape[-1]
     whole = len(images) == (len(inputs) + 1) // 2 and all(
         each.dtype == np.uint8 and each.size and each.shape[3] == channels for each in images
     )
@@ -401,21 +413,20 @@ def _misfit(inputs: list[Any], expected: list[Any], bundle: Bundle, graph: str) 
 def _difference(bundle: Bundle, graph: str, inputs: list[Any], expected: list[Any]) -> float:
     """The largest, of probabilities and of the score (as a share of it), for the queries together and one by one."""
     *support, query = inputs
-    if graph == CLASSIFY:
-        head = bundle.run(LEARN, *support) if LEARN in bundle.sessions else []
+    head = bundle.run(LEARN, *support) if graph == CLASSIFY and LEARN in bundle.sessions else []
 
-        def answer(images: Any) -> list[np.ndarray]:
-            return bundle.run(CLASSIFY, images, *head)
-    else:
+    def answer(some: slice) -> list[np.ndarray]:
+        if graph == CLASSIFY:
+            return bundle.run(CLASSIFY, query[some], *head)
+        if graph == FLEET:
+            return bundle.run(FLEET, *(each[some] for each in inputs))
+        return bundle.run(graph, *support, query[some])
 
-        def answer(images: Any) -> list[np.ndarray]:
-            return bundle.run(graph, *support, images)
-
-    alone = [np.concatenate(parts) for parts in zip(*(answer(image[None]) for image in query))]  # noqa: B905
+    alone = [answer(slice(place, place + 1)) for place in range(len(query))]
     probabilities, unlike = expected
     return max(
         float(max(np.abs(p - probabilities).max(), (np.abs(u - unlike) / np.maximum(unlike, 1)).max()))
-        for p, u in (answer(query), alone)
+        for p, u in (answer(slice(None)), (np.concatenate(parts) for parts in zip(*alone)))  # noqa: B905
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
 
 from metaloom.methods.learner import Learner
 
@@ -34,6 +35,20 @@ def cross_validated(
     than the one that is handed off, so the estimate is rather low than high. None where a class has a single example,
     which cannot be both learned from and asked.
     """
+    predict = _of_pictures(learner, images, ways)
+    if learner.method.frozen and np.bincount(ways).min() > 1:
+        predict = _of_embeddings(learner, learner.embed(torch.as_tensor(images), np.arange(len(images))), ways)
+    return _folded(predict, ways, seed)
+
+
+def cross_validated_embeddings(
+    learner: Learner, z: Float[Tensor, "support embed"], ways: Int[np.ndarray, " support"], seed: int
+) -> dict[str, Any] | None:
+    """The same from the support's embeddings, for a method that leaves the network as it is."""
+    return _folded(_of_embeddings(learner, z, ways), ways, seed)
+
+
+def _folded(predict: Callable[[np.ndarray], np.ndarray], ways: np.ndarray, seed: int) -> dict[str, Any] | None:
     counts = np.bincount(ways)
     if counts.min() < 2:
         return None
@@ -42,19 +57,17 @@ def cross_validated(
     rng = np.random.default_rng(seed)
     for way, count in enumerate(counts):
         fold[ways == way] = rng.permutation(count) % folds
-    predict = _of_embeddings(learner, images, ways) if learner.method.frozen else _of_images(learner, images, ways)
     right = sum(int((predict(fold == each) == ways[fold == each]).sum()) for each in range(folds))
     return {"kind": "cross_validation", "folds": folds, **_scores(right, len(ways))}
 
 
-def _of_images(learner: Learner, images: np.ndarray, ways: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _of_pictures(learner: Learner, images: np.ndarray, ways: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """The ways of some of the examples as a model says that has learned from the others."""
     return lambda asked: np.array(learner.adapt(images[~asked], ways[~asked]).predict(images[asked]))
 
 
-def _of_embeddings(learner: Learner, images: np.ndarray, ways: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The same for a method that leaves the network as it is: every image is embedded once."""
-    z = learner.embed(torch.as_tensor(images), np.arange(len(images)))
+def _of_embeddings(learner: Learner, z: Tensor, ways: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The same where every image is embedded once."""
     y = torch.as_tensor(ways, device=z.device)
 
     def predict(asked: np.ndarray) -> np.ndarray:

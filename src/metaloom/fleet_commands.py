@@ -1,0 +1,100 @@
+"""`metaloom fleet`: many tasks adapted and exported."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metaloom.errors import MetaloomError
+from metaloom.handoff_commands import trained_or_champion
+from metaloom.progress import say
+from metaloom.run_commands import FAILED, ended_by_signals, enter_project
+
+if TYPE_CHECKING:
+    from metaloom.handoff.fleet import Outcome
+
+SHOWN = 10  # failures on the terminal
+PART = 25  # tasks that are learned together: enough to share the work, few enough to lose when killed
+
+
+def fleet(
+    tasks: Annotated[Path, typer.Argument(help="A folder for each task, DIR/task/class/1.png.")],
+    out: Annotated[Path, typer.Option(help="Where the bundles go; what is there of the same is kept.")],
+    method: Annotated[
+        str | None, typer.Option(help="Meta-learner of artifacts/models to adapt; without it their champion.")
+    ] = None,
+    shared: Annotated[bool, typer.Option("--shared", help="One bundle of one network and all heads instead.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    runner: Annotated[str, typer.Option(help="process; dask or ray where installed.")] = "process",
+) -> None:
+    """Adapt to every task in a folder and write a bundle for each; one that fails does not stop the others.
+
+    Ends with 0 when all went well, 1 when a task failed (fleet.json says which and why), 2 on bad input.
+    """
+    tasks, out = tasks.resolve(), out.resolve()
+    root = enter_project()
+    from metaloom.handoff.fleet import task_folders, write_shared, write_summary
+    from metaloom.prefect_server import prefect_server
+
+    folders = [str(folder) for folder in task_folders(tasks)]
+    model = str(trained_or_champion(method))
+    _check_out(out, shared)
+    started = time.monotonic()
+    with ended_by_signals():
+        server = prefect_server(root)
+        from flows.fleet import RUNNERS
+        from flows.fleet import fleet as flow
+        from flows.fleet import runner as runner_of
+
+        if runner not in RUNNERS:
+            raise MetaloomError(f"--runner is {runner}: choose one of {', '.join(RUNNERS)}")
+        parts = [folders[start : start + PART] for start in range(0, len(folders), PART)]
+        server.wait()
+        results = flow.with_options(task_runner=runner_of(runner, workers))(parts, str(out), model, shared)
+        if shared:
+            heads = [each for each in results if not isinstance(each, list)]
+            outcomes = write_shared(heads, out, model) + [o for each in results if isinstance(each, list) for o in each]
+        else:
+            outcomes = [outcome for each in results for outcome in each]
+            write_summary(out, outcomes)
+    _conclude(outcomes, out, shared, time.monotonic() - started)
+
+
+def _check_out(out: Path, shared: bool) -> None:
+    """Nothing of another kind is replaced or mixed with."""
+    is_bundle, is_fleet = (out / "SHA256SUMS").is_file(), (out / "fleet.onnx").is_file()
+    if shared and out.exists() and not is_fleet:
+        raise MetaloomError(f"{out} is there and is no bundle of a fleet: choose another --out")
+    if not shared and (is_bundle or out.is_file()):
+        raise MetaloomError(f"{out} is a {'bundle' if is_bundle else 'file'}: choose a folder for the bundles as --out")
+
+
+def _conclude(outcomes: Sequence[Outcome], out: Path, shared: bool, seconds: float) -> None:
+    count = {status: sum(each.status == status for each in outcomes) for status in ("made", "kept", "failed")}
+    text = ", ".join(f"{number:,} {status}" for status, number in count.items() if number)
+    if count["made"]:
+        text += f", {60 * count['made'] / seconds:,.0f} a minute"
+    say(f"{len(outcomes):,} tasks: {text}; {_sizes(outcomes, out, shared)}")
+    failed = [each for each in outcomes if each.status == "failed"]
+    for each in failed[:SHOWN]:
+        print(f"failed: {each.task}: {each.why}", file=sys.stderr)
+    if len(failed) > SHOWN:
+        print(f"failed: {len(failed) - SHOWN} more", file=sys.stderr)
+    print(out)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _sizes(outcomes: Sequence[Outcome], out: Path, shared: bool) -> str:
+    """Of what was written, and of the other form of the same."""
+    made = [each.size for each in outcomes if each.status != "failed"]
+    if not shared:
+        return f"{sum(made) / 1e6:,.0f} MB"
+    whole = (out / "fleet.onnx").stat().st_size
+    alone = len(made) * (whole - sum(made)) + sum(made)
+    return f"{whole / 1e6:,.1f} MB (a model.onnx each would be {alone / 1e6:,.0f} MB)"

@@ -1,0 +1,69 @@
+"""`metaloom fleet` as a user calls it, through a real Prefect server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from projects import environment, metaloom
+
+from metaloom.handoff.verify import verify
+
+TASKS = 60
+
+
+@pytest.fixture(scope="module")
+def tasks(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty tasks, one of which has a single class."""
+    folder = tmp_path_factory.mktemp("tasks")
+    for task in range(TASKS):
+        shutil.copytree(shapes / f"domain{task % 10}", folder / f"task{task:02}")
+    for name in ("class1", "class2", "class3"):
+        shutil.rmtree(folder / "task30" / name)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_killed_fleet_goes_on_where_it_was(copied: Path, tasks: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    command = ["metaloom", "fleet", str(tasks), "--out", str(out)]
+    process = subprocess.Popen(command, cwd=copied, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("task*"))) < 10 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    reached = len(list(out.glob("task*")))
+    assert 10 <= reached < TASKS - 1
+    assert all(not verify(bundle, with_onnx=False).problems for bundle in out.glob("task*"))  # whole, or not there
+    done = metaloom(copied, "fleet", str(tasks), "--out", str(out), "--workers", "2", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("failed: task30: ") and done.stderr.count("\n") == 1
+    assert f"60 tasks: {TASKS - 1 - reached} made, {reached} kept, 1 failed" in done.stdout
+    listed = json.loads((out / "fleet.json").read_text())["tasks"]
+    assert [each["task"] for each in listed if each["status"] == "failed"] == ["task30"] and len(listed) == TASKS
+    assert not list(out.glob(".*"))
+
+
+def test_one_bundle_for_all_and_bad_input(copied: Path, tasks: Path, tmp_path: Path):
+    few = tmp_path / "few"
+    for name in ("task01", "task02"):
+        shutil.copytree(tasks / name, few / name)
+    done = metaloom(copied, "fleet", str(few), "--out", str(tmp_path / "all"), "--shared")
+    assert "2 tasks: 2 made" in done.stdout and "a model.onnx each would be" in done.stdout
+    assert not verify(tmp_path / "all").problems
+    for arguments, words in (
+        ([str(tmp_path / "none"), "--out", "x"], "has no folder"),
+        ([str(few), "--out", str(tmp_path / "all")], "is a bundle: choose a folder"),
+        ([str(few), "--out", str(few), "--shared"], "is no bundle of a fleet"),
+        ([str(few), "--out", "x", "--method", "svm"], "no meta-learner 'svm': there are maml, protonet"),
+        ([str(few), "--out", "x", "--runner", "slurm"], "choose one of process, dask, ray"),
+        ([str(few), "--out", "x", "--runner", "ray"], "prefect-ray is not installed: `pip install 'metaloom[ray]'`"),
+    ):
+        refused = metaloom(copied, "fleet", *arguments, check=False)
+        assert refused.returncode == 2 and words in refused.stderr and refused.stderr.count("\n") == 1, refused.stderr

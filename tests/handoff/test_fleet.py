@@ -1,0 +1,133 @@
+"""Many tasks at once: each bundle is what adapting to that task alone would give."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from metaloom.data.images import decode
+from metaloom.errors import MetaloomError
+from metaloom.handoff import fleet, verify
+from metaloom.handoff.predict import predict
+from metaloom.methods import Learner
+
+
+@pytest.fixture(scope="module")
+def tasks(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five tasks: three of one shape, one of fewer classes, one of other numbers of pictures."""
+    folder = tmp_path_factory.mktemp("tasks")
+    for domain in range(5):
+        shutil.copytree(shapes / f"domain{domain}", folder / f"task{domain}")
+    shutil.rmtree(folder / "task3" / "class0")
+    (folder / "task4" / "class1" / "0.png").unlink()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(repo / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    fleet.shop.cache_clear()
+
+
+def folders(tasks: Path) -> list[str]:
+    return [str(each) for each in fleet.task_folders(tasks)]
+
+
+def expected(learner: Learner, task: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of a task, and what torch says of them after learning that task alone."""
+    files = sorted(task.rglob("*.png"))
+    pictures = np.stack([decode(file.read_bytes(), 1) for file in files])
+    return pictures, learner.adapt(pictures, [file.parent.name for file in files]).predict_proba(pictures)
+
+
+@pytest.mark.parametrize("name", ["protonet", "ridge", "maml", "reptile"])
+def test_every_bundle_is_that_of_its_task(
+    name: str, make_learner: Callable, save_model: Callable, tasks: Path, tmp_path: Path
+):
+    model = save_model(make_learner(name), tmp_path / name)
+    outcomes = fleet.make_bundles(folders(tasks), "out", str(model))
+    assert [(each.task, each.status) for each in outcomes] == [(f"task{i}", "made") for i in range(5)]
+    for task in sorted(tasks.iterdir()):
+        assert not verify.verify(Path("out", task.name)).problems
+        pictures, probabilities = expected(make_learner(name), task)
+        session = onnxruntime.InferenceSession(Path("out", task.name, "model.onnx"))
+        found = np.asarray(session.run(None, {"images": pictures})[0])
+        np.testing.assert_allclose(found, probabilities, atol=1e-5 if name != "reptile" else 2e-4, rtol=0)
+    metadata = json.loads(Path("out/task3/metadata.json").read_text())
+    assert metadata["task"] == {"name": "task3", "n_way": 3, "support_examples": 24, "meta_trained_on_it": False}
+    assert metadata["outputs"]["probabilities"]["shape"] == ["batch", 3]
+
+
+def test_a_second_time_what_is_the_same_is_kept(model: Path, tasks: Path, tmp_path: Path):
+    mine = Path(shutil.copytree(tasks, tmp_path / "mine"))
+    fleet.make_bundles(folders(mine), "out", str(model))
+    whole = Path("out/task1/model.onnx").read_bytes()
+    (mine / "task0" / "class0" / "0.png").unlink()  # another picture less
+    Path("out/task1/model.onnx").write_bytes(whole[:-1])  # damaged
+    shutil.rmtree("out/task2")  # was not reached
+    again = {each.task: each.status for each in fleet.make_bundles(folders(mine), "out", str(model))}
+    assert again == {"task0": "made", "task1": "made", "task2": "made", "task3": "kept", "task4": "kept"}
+    assert Path("out/task1/model.onnx").read_bytes() == whole
+
+
+def test_one_that_fails_does_not_stop_the_others(model: Path, tasks: Path, tmp_path: Path):
+    mine = Path(shutil.copytree(tasks, tmp_path / "mine"))
+    shutil.copy(mine / "task1/class0/0.png", mine / "task1/class1/same.png")
+    (mine / "task2/class0/0.png").write_bytes(b"no picture")
+    shutil.copytree(mine / "task3/class1", mine / "task5/lonely")
+    outcomes = fleet.make_bundles(folders(mine), "out", str(model))
+    why = {each.task: each.why for each in outcomes if each.status == "failed"}
+    assert "one picture in two classes" in why["task1"] and "is no PNG" in why["task2"]
+    assert "has the one class lonely" in why["task5"] and len(why) == 3
+    assert sorted(path.name for path in Path("out").iterdir()) == ["task0", "task3", "task4"]
+
+
+def test_one_bundle_of_all(model: Path, make_learner: Callable, tasks: Path, tmp_path: Path):
+    """Each task's answers are its own, whichever tasks the other pictures of a batch are of."""
+    parts = [fleet.solve_part(some, str(model)) for some in (folders(tasks)[:2], folders(tasks)[2:])]
+    fleet.write_shared(parts, tmp_path / "all", str(model))
+    assert not verify.verify(tmp_path / "all").problems
+    session = onnxruntime.InferenceSession(tmp_path / "all/fleet.onnx")
+    learner = make_learner("protonet")
+    each = [expected(learner, task) for task in sorted(tasks.iterdir())]
+    pictures, ids = np.concatenate([p for p, _ in each]), np.repeat(np.arange(5), [len(p) for p, _ in each])
+    order = np.random.default_rng(0).permutation(len(ids))
+    probabilities, unlike = session.run(None, {"images": pictures[order], "task_id": ids[order]})
+    wanted = np.concatenate([np.pad(p, ((0, 0), (0, 4 - p.shape[1]))) for _, p in each])
+    np.testing.assert_allclose(np.asarray(probabilities), wanted[order], atol=1e-5, rtol=0)
+    alone = [predict(tmp_path / "all", [tasks / f"task{i}/class2/1.png"], task=f"task{i}")[0] for i in range(5)]
+    assert [sorted(found.probabilities) == [f"class{c}" for c in range(i == 3, 4)] for i, found in enumerate(alone)]
+    assert all(
+        found.unlike == pytest.approx(unlike[order.tolist().index(_place(tasks, i))], abs=1e-4)
+        for i, found in enumerate(alone)
+    )
+
+
+def _place(tasks: Path, task: int) -> int:
+    files = [file for each in sorted(tasks.iterdir()) for file in sorted(each.rglob("*.png"))]
+    return files.index(tasks / f"task{task}/class2/1.png")
+
+
+def test_refusals(model: Path, tasks: Path, make_learner: Callable, save_model: Callable, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "absent"):
+        with pytest.raises(MetaloomError, match="DIR/task/class/1.png"):
+            fleet.task_folders(folder)
+    deep = save_model(make_learner("reptile"), tmp_path / "reptile")
+    with pytest.raises(MetaloomError, match="reptile changes the network for each task"):
+        fleet.solve_part(folders(tasks), str(deep))
+    part = fleet.solve_part(folders(tasks), str(model))
+    fleet.write_shared([part], tmp_path / "all", str(model))
+    with pytest.raises(MetaloomError, match=r"has 5 tasks .* none called task9: name one with --task"):
+        predict(tmp_path / "all", [], task="task9")
+    with pytest.raises(MetaloomError, match="no task could be learned: because"):
+        failed = fleet.Part([fleet.Outcome("a", "failed", "because")], {}, {}, [])
+        fleet.write_shared([failed], tmp_path / "none", str(model))
+    assert not (tmp_path / "none").exists()
