@@ -70,6 +70,7 @@ TINY = {  # a whole pipeline in about a minute
     "baselines.forest.trees": 5,
     "evaluate.bootstrap": 200,
     "export.n_shot": 2,
+    "export.page": False,
 }
 
 

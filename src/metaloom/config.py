@@ -270,6 +270,7 @@ class ExportSettings(Section):
     opset: Annotated[int, Field(ge=18, le=23)]
     ir_version: Annotated[int, Field(ge=8, le=11)]
     max_ways: Annotated[int, Field(ge=2, le=1000)]
+    page: Literal["auto"] | bool
 
 
 class Settings(Section):

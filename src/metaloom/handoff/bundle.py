@@ -19,11 +19,13 @@ from metaloom.handoff.card import model_card
 from metaloom.handoff.golden import write_learning_samples, write_samples
 from metaloom.handoff.graph import to_onnx
 from metaloom.handoff.learning import learning_graphs
+from metaloom.handoff.page import write_page
 from metaloom.handoff.provenance import libraries, sha256
 from metaloom.handoff.unlike import known_of
 from metaloom.io import atomic_dir, write_json
 from metaloom.methods import Learner
 from metaloom.methods.learner import AdaptedTask
+from metaloom.progress import say
 
 # in float32 on another processor; on the one that made a bundle, differences are below 1e-5 (2e-4 after many steps)
 TOLERANCE, TOLERANCE_OF_STEPS = 1e-4, 1e-3
@@ -163,7 +165,19 @@ def fill_folder(folder: Path, handoff: Handoff, export: ExportSettings) -> None:
         write_learning_samples(folder / verify.SAMPLES, handoff.learner, handoff, export.max_ways)
         if not handoff.learner.method.frozen:
             tolerances[verify.ADAPT] = TOLERANCE_OF_STEPS
+    if export.page:
+        _write_page(folder, graphs, handoff, insist=export.page is True)
     put_together(folder, graphs, tolerances, handoff.labels, handoff.metadata)
+
+
+def _write_page(folder: Path, graphs: Mapping[str, bytes], handoff: Handoff, insist: bool) -> None:
+    """The page, or a line of why there is none."""
+    try:
+        write_page(folder, graphs, handoff.labels, handoff.metadata)
+    except MetaloomError as error:
+        if insist:
+            raise
+        say(f"the bundle has no index.html: {error}")
 
 
 def put_together(

@@ -1,0 +1,168 @@
+"""index.html of a bundle in headless Chromium: the same answers as torch, and not one request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chromium import BINARY, Browser
+from PIL import Image
+
+from metaloom.config import Settings
+from metaloom.data.images import decode
+from metaloom.data.resize import resize
+from metaloom.errors import MetaloomError
+from metaloom.handoff import page
+from metaloom.handoff.own_task import adapt_to_folder
+from metaloom.handoff.verify import verify
+from metaloom.methods import Learner
+
+browser_needed = pytest.mark.skipif(not BINARY.exists(), reason=f"no browser at {BINARY}")
+PICTURE = """(async () => {{
+  const image = new Image();
+  image.src = "data:image/png;base64,{data}";
+  await image.decode();
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.width, image.height];
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  return {use};
+}})()"""
+
+
+@pytest.fixture(scope="module")
+def with_page(shapes: Path, model: Path, tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        page.web_runtime()
+    except MetaloomError as error:
+        pytest.skip(f"no registry of npm: {error}")
+    export = tiny_settings.export.model_copy(update={"page": True})
+    out = tmp_path_factory.mktemp("page") / "bundle"
+    settings = tiny_settings.model_copy(update={"export": export})
+    adapt_to_folder(shapes / "domain0", out, model, settings, lambda done, text: None)
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser(with_page: Path):
+    with Browser() as running:
+        running.look(1000, dark=False)
+        running.open(with_page / "index.html")
+        running.run("window.ready")
+        yield running
+
+
+def asked(browser: Browser, file: Path, use: str) -> np.ndarray:
+    import base64
+
+    data = base64.b64encode(file.read_bytes()).decode()
+    return np.array(browser.run(PICTURE.format(data=data, use=use))["probabilities"])
+
+
+@browser_needed
+def test_it_answers_as_torch_does(
+    browser: Browser, with_page: Path, make_learner: Callable, shapes: Path, tmp_path: Path
+):
+    learner: Learner = make_learner("protonet")
+    files = sorted((shapes / "domain0").rglob("*.png"))
+    pictures = np.stack([decode(file.read_bytes(), 1) for file in files])
+    task = learner.adapt(pictures, [file.parent.name for file in files])
+    colour = np.random.default_rng(0).integers(0, 256, (40, 31, 3), dtype=np.uint8)
+    Image.fromarray(colour).save(tmp_path / "colour.png")
+    for file in (files[0], files[17], tmp_path / "colour.png"):
+        expected = task.predict_proba(resize(decode(file.read_bytes(), 1)[None], 28))[0]
+        np.testing.assert_allclose(asked(browser, file, "classify(pixels(canvas))"), expected, atol=1e-5)
+    assert verify(with_page).problems == []
+
+
+@browser_needed
+def test_it_learns_new_classes_on_the_spot(browser: Browser, make_learner: Callable, shapes: Path):
+    """Three classes of another domain, two examples each, given as a person's drawings would be."""
+    files = [shapes / f"domain7/class{way}/{n}.png" for way in range(3) for n in range(2)]
+    for file in files:
+        asked_nothing = "window.held = [...(window.held ?? []), pixels(canvas)], {probabilities: []}"
+        asked(browser, file, f"({asked_nothing})")
+    query = shapes / "domain7/class1/5.png"
+    found = asked(browser, query, "learn(window.held, [0, 0, 1, 1, 2, 2], pixels(canvas))")
+    support = np.stack([decode(file.read_bytes(), 1) for file in files])
+    task = make_learner("protonet").adapt(support, np.arange(3).repeat(2))
+    expected = task.predict_proba(decode(query.read_bytes(), 1)[None])[0]
+    np.testing.assert_allclose(found[:3], expected, atol=1e-5)
+    assert not found[3:].any()
+
+
+@browser_needed
+def test_a_person_draws_and_teaches(browser: Browser, with_page: Path):
+    """With the mouse: a drawing is asked about; two classes get an example each and a third drawing is told apart."""
+    browser.run("document.getElementById('title').scrollIntoView()")
+    draw(browser, "#ask canvas", [(30, 30), (180, 180)])
+    assert shown(browser, "#known") == 4
+    for way, stroke in enumerate(([(40, 40), (40, 180)], [(30, 110), (190, 110)])):
+        draw(browser, "#teach canvas", stroke)
+        browser.run(f"document.querySelectorAll('.class button')[{way}].click()")
+    assert browser.run("document.querySelectorAll('.shots img').length") == 2
+    draw(browser, "#teach canvas", [(60, 30), (60, 190)])
+    assert shown(browser, "#learned") == 2
+    assert browser.run("document.querySelector('#learned .line span').textContent") == "one"
+    fetched = [e["params"]["request"]["url"] for e in browser.events if e.get("method") == "Network.requestWillBeSent"]
+    assert {url.partition(":")[0] for url in fetched} <= {"file", "blob", "data"}, fetched
+    problems = [e for e in browser.events if e.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")]
+    assert not problems
+    browser.picture(with_page.parent / "page.png", whole=True)
+
+
+def draw(browser: Browser, canvas: str, points: list[tuple[int, int]]) -> None:
+    browser.run(f"document.querySelector('{canvas}').scrollIntoView({{block: 'center'}})")
+    box = json.loads(browser.run(f"JSON.stringify(document.querySelector('{canvas}').getBoundingClientRect())"))
+    for kind, (x, y) in zip(
+        ("mousePressed", "mouseMoved", "mouseReleased"), (points[0], points[1], points[1]), strict=True
+    ):
+        at = {"x": box["left"] + x, "y": box["top"] + y, "button": "left", "clickCount": 1}
+        browser.call("Input.dispatchMouseEvent", type=kind, **at)
+
+
+def shown(browser: Browser, place: str) -> int:
+    """Lines of an answer, once it is there."""
+    return browser.run(
+        f"new Promise(done => {{ const look = () => {{ const n = document.querySelectorAll('{place} .line').length;"
+        " n ? done(n) : setTimeout(look, 50); }; look(); })"
+    )
+
+
+def test_a_page_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")
+    with pytest.raises(MetaloomError, match="onnxruntime-web cannot be had from http://127.0.0.1:9"):
+        page.web_runtime()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_file_than_the_pinned_one_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    registry = tmp_path / "registry/onnxruntime-web/-"
+    registry.mkdir(parents=True)
+    (registry / f"onnxruntime-web-{page.VERSION}.tgz").write_bytes(b"something else")
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", (tmp_path / "registry").as_uri())
+    with pytest.raises(MetaloomError, match="is not the file that is pinned"):
+        page.web_runtime()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_without_a_page_a_bundle_says_so(
+    monkeypatch: pytest.MonkeyPatch, shapes: Path, model: Path, tiny_settings: Settings, tmp_path: Path, capsys
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")
+    for wanted in ("auto", True):
+        export = tiny_settings.export.model_copy(update={"page": wanted})
+        settings = tiny_settings.model_copy(update={"export": export})
+        if wanted is True:
+            with pytest.raises(MetaloomError, match="export.page needs it"):
+                adapt_to_folder(shapes / "domain0", tmp_path / "b2", model, settings, lambda done, text: None)
+            assert not (tmp_path / "b2").exists()
+        else:
+            adapt_to_folder(shapes / "domain0", tmp_path / "b1", model, settings, lambda done, text: None)
+            assert "has no index.html: onnxruntime-web cannot be had" in capsys.readouterr().out
+            assert not (tmp_path / "b1/index.html").exists() and not verify(tmp_path / "b1").problems
