@@ -271,6 +271,8 @@ class ExportSettings(Section):
     ir_version: Annotated[int, Field(ge=8, le=11)]
     max_ways: Annotated[int, Field(ge=2, le=1000)]
     page: Literal["auto"] | bool
+    variants: list[Literal["fp16", "int8"]]
+    max_loss: Annotated[float, Field(ge=0, le=1)]
 
 
 class Settings(Section):

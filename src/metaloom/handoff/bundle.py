@@ -22,6 +22,7 @@ from metaloom.handoff.learning import learning_graphs
 from metaloom.handoff.page import write_page
 from metaloom.handoff.provenance import libraries, sha256
 from metaloom.handoff.unlike import known_of
+from metaloom.handoff.variants import Asked, variant_tolerance, variants
 from metaloom.io import atomic_dir, write_json
 from metaloom.methods import Learner
 from metaloom.methods.learner import AdaptedTask
@@ -64,6 +65,7 @@ class Handoff:
         labels: class names in the order of the outputs.
         metadata: from `describe`.
         learner: for the graphs that learn; None leaves them out.
+        asked: what variants are calibrated with and measured on; None leaves them out.
     """
 
     task: AdaptedTask
@@ -73,6 +75,7 @@ class Handoff:
     labels: list[str]
     metadata: dict[str, Any]
     learner: Learner | None = None
+    asked: Asked | None = None
 
 
 def describe(
@@ -165,9 +168,16 @@ def fill_folder(folder: Path, handoff: Handoff, export: ExportSettings) -> None:
         write_learning_samples(folder / verify.SAMPLES, handoff.learner, handoff, export.max_ways)
         if not handoff.learner.method.frozen:
             tolerances[verify.ADAPT] = TOLERANCE_OF_STEPS
+    costs = {}
+    if handoff.asked and handoff.learner:
+        own = about(handoff.labels, handoff.metadata)
+        made = variants(graphs[verify.MODEL], handoff.learner, handoff.asked, export, own)
+        graphs |= {name: data for name, (data, _) in made.items()}
+        costs = {name: cost for name, (_, cost) in made.items()}
+        tolerances |= {name: variant_tolerance(data, folder / verify.SAMPLES) for name, (data, _) in made.items()}
     if export.page:
         _write_page(folder, graphs, handoff, insist=export.page is True)
-    put_together(folder, graphs, tolerances, handoff.labels, handoff.metadata)
+    put_together(folder, graphs, tolerances, handoff.labels, handoff.metadata | {"variants": costs})
 
 
 def _write_page(folder: Path, graphs: Mapping[str, bytes], handoff: Handoff, insist: bool) -> None:

@@ -18,8 +18,9 @@ def model_card(metadata: dict[str, Any], labels: list[str] | dict[str, list[str]
     """
     if isinstance(labels, dict):
         return fleet_card(metadata, labels)
-    sections = (_headline, _accuracy, _meta_accuracy, _use, _limits, _provenance)
-    return "\n\n".join([*(section(metadata) for section in sections), _labels(labels)]) + "\n"
+    sections = (_headline, _accuracy, _meta_accuracy, _use, _variants, _limits, _provenance)
+    texts = (section(metadata) for section in sections)
+    return "\n\n".join([*(text for text in texts if text), _labels(labels)]) + "\n"
 
 
 def fleet_card(metadata: dict[str, Any], labels: dict[str, list[str]]) -> str:
@@ -111,6 +112,23 @@ below {metadata["max_ways"]}), and answers for `query_x`: `python example.py --l
 
 `python verify.py` (numpy and onnxruntime suffice) checks that every file is whole and that this machine gives
 the answers of the machine that made the bundle, within {graphs["model.onnx"]["tolerance"]:.0e}."""
+
+
+def _variants(metadata: dict[str, Any]) -> str:
+    costs = metadata.get("variants") or {}
+    if not costs:
+        return ""
+    rows = [
+        f"| `{name}` | {cost['bytes'] / 1000:,.0f} kB ({cost['smaller']:.1f} times smaller) | "
+        f"{cost['milliseconds']:.2f} ms ({cost['milliseconds_of_model']:.2f} ms) | "
+        f"{100 * cost['difference']:+.2f} ± {100 * cost['ci95']:.2f} points, {cost['episodes']} episodes |"
+        for name, cost in costs.items()
+    ]
+    head = [
+        "| file | size | one picture (`model.onnx`) | accuracy less that of `model.onnx`, same test episodes |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join(["## Smaller forms of model.onnx", "", *head, *rows])
 
 
 def _limits(metadata: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ def write_samples(folder: Path, handoff: Handoff, known: Known) -> None:
     """For model.onnx: pictures as they are, ones that are not square, and one of a single pixel."""
     examples = handoff.examples[:SAMPLES]
     doubled = examples[:2].repeat(2, axis=1).repeat(3, axis=2)
-    kinds = {"examples": examples, "not_square": doubled[:, 1:, :-5], "one_pixel": examples[:1, :1, :1]}
+    kinds = {"examples": examples, "not_square": doubled[:, 1:, :-5], verify.FLAT: examples[:1, :1, :1]}
     for name, images in kinds.items():
         expected = answers(handoff.task, known, images)
         save_sample(folder, name, verify.INTERFACES[verify.MODEL], (np.ascontiguousarray(images),), expected)

@@ -16,12 +16,14 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle import Handoff, TaskCard, describe, write_bundle
 from metaloom.handoff.golden import SAMPLES
 from metaloom.handoff.provenance import commit, data_version
+from metaloom.handoff.variants import Asked
 from metaloom.io import read_json
 from metaloom.methods import Learner, champion
 from metaloom.methods.estimate import cross_validated, held_out
 from metaloom.methods.learner import AdaptedTask
 from metaloom.progress import bar, say
 from metaloom.stages import run_stage
+from metaloom.tasks import load_episodes
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def main(dataset: str, splits: str, models: str, evaluation: str, bundle: str) -
         provenance={"data": data_version(), "git": commit()},
     )
     support, examples = images[task.support], _examples(images, task)
-    handoff = Handoff(adapted, support, task.support_ways, examples, task.labels, metadata, learner)
+    asked = _asked(images, splits, settings) if settings.export.variants else None
+    handoff = Handoff(adapted, support, task.support_ways, examples, task.labels, metadata, learner, asked)
     with bar(f"export {name} for {task.domain}", 1):
         summary = write_bundle(bundle, handoff, settings.export)
     say(f"{name} for {task.domain}: {_accuracy_text(card)}verified: {summary}")
@@ -131,6 +134,13 @@ def _examples(images: np.ndarray, task: DeploymentTask) -> np.ndarray:
     """Images for the golden samples: held-out ones of different classes where there are some."""
     rows = task.rest if len(task.rest) else task.support
     return images[rows[np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int)]]
+
+
+def _asked(images: np.ndarray, splits: str, settings: Settings) -> Asked:
+    """Variants are calibrated on a picture of each training class, and measured on the test episodes."""
+    classes = _classes(splits)
+    rows = classes.loc[classes["split"] == "train", "first"].to_numpy()
+    return Asked(images, images[rows], load_episodes(splits, "test", settings.episodes.settings))
 
 
 def _metrics(model: Path, evaluation: str, name: str) -> dict[str, Any]:
