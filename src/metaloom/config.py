@@ -273,6 +273,7 @@ class ExportSettings(Section):
     page: Literal["auto"] | bool
     variants: list[Literal["fp16", "int8"]]
     max_loss: Annotated[float, Field(ge=0, le=1)]
+    key: str | None
 
 
 class Settings(Section):

@@ -89,10 +89,23 @@ def _print_table(predictions: Sequence[Prediction]) -> None:
         table.writerow([each.image, each.label, each.probability, each.unlike, *own])
 
 
-def verify(bundle: BundleFolder) -> None:
-    """Check a bundle: files, versions, labels, and the graph's answers on its golden samples."""
+def verify(
+    bundle: BundleFolder,
+    key: Annotated[
+        Path | None, typer.Option(help="Public key: the bundle must be signed with its private one.")
+    ] = None,
+) -> None:
+    """Check a bundle: files, versions, labels, the graphs' answers on its golden samples; with --key whose it is."""
     from metaloom.handoff.verify import main
 
+    if key:
+        from metaloom.handoff.signing import check_signature
+
+        problems = check_signature(bundle, str(key))
+        for problem in problems:
+            print(f"not verified: {problem}", file=sys.stderr)
+        if problems:
+            raise typer.Exit(1)
     raise typer.Exit(main([str(bundle)]))
 
 

@@ -21,6 +21,7 @@ from metaloom.handoff.graph import to_onnx
 from metaloom.handoff.learning import learning_graphs
 from metaloom.handoff.page import write_page
 from metaloom.handoff.provenance import libraries, sha256
+from metaloom.handoff.signing import sign
 from metaloom.handoff.unlike import known_of
 from metaloom.handoff.variants import Asked, variant_tolerance, variants
 from metaloom.io import atomic_dir, write_json
@@ -154,6 +155,8 @@ def write_bundle(folder: str | Path, handoff: Handoff, export: ExportSettings) -
         if verdict.problems:
             problems = "; ".join(verdict.problems)
             raise MetaloomError(f"{folder} is unchanged, the new bundle does not verify: {problems}")
+        if export.key:
+            sign(new, export.key)
     return verdict.summary
 
 

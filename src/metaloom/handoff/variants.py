@@ -69,7 +69,7 @@ class Asked:
     """Pictures to calibrate with and episodes to measure on; both have rows of `images`."""
 
     images: Images
-    calibration: Images
+    calibration: UInt8[np.ndarray, "picture height width channel"]
     episodes: Mapping[str, EpisodeTable]
 
 

@@ -20,6 +20,7 @@ import onnxruntime.capi.onnxruntime_pybind11_state as ort_state  # pyright: igno
 
 FORMAT = 2  # of bundles, the one that this file knows
 SUMS, LABELS, METADATA, SAMPLES = "SHA256SUMS", "labels.json", "metadata.json", "samples"
+SIGNATURE = "model.sig"  # which is of all files, so no checksum is of it
 MODEL, ADAPT, LEARN, CLASSIFY = "model.onnx", "adapt.onnx", "learn.onnx", "classify.onnx"
 FLEET = "fleet.onnx"  # in the place of model.onnx: one network, and the heads of many tasks
 VARIANTS = ("model.fp16.onnx", "model.int8.onnx")
@@ -148,6 +149,8 @@ def check_files(folder: Path) -> list[str]:
         expected[name] = digest
     found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not _is_folder(path)}
     found.pop(SUMS)
+    if SIGNATURE not in expected:
+        found.pop(SIGNATURE, None)
     model = FLEET if FLEET in expected else MODEL
     problems = [f"{name}: missing" for name in (model, LABELS, METADATA) if name not in expected]
     problems += [f"{name}: missing" for name in sorted(expected.keys() - found.keys())]
