@@ -274,6 +274,7 @@ class ExportSettings(Section):
     variants: list[Literal["fp16", "int8"]]
     max_loss: Annotated[float, Field(ge=0, le=1)]
     key: str | None
+    data_licence: str | None
 
 
 class Settings(Section):

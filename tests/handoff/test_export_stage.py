@@ -22,6 +22,7 @@ from metaloom.methods.estimate import wilson
 from metaloom.stages import export, prepare, split
 
 MD5 = "0123456789abcdef0123456789abcdef.dir"
+DOMAINS = "setting,domain,accuracy,low95,high95,queries"
 SCORE = {"accuracy": 0.61, "ci95": 0.02, "nll": 0.9, "episodes": 12}
 
 
@@ -46,6 +47,8 @@ def root(
         validation = {"setting": "3w1s", "accuracy": accuracy, "ci95": 0.1, "nll": 1.0, "episodes": 12}
         write_json(folder / "metrics.json", {"validation": validation, "best_step": 1, "steps": 1})
     write_json(root / "evaluation.json", {name: {"3w1s": SCORE} for name in ("protonet", "maml")})
+    own = "3w1s,domain7,0.75,0.7,0.8,40"
+    (root / "domains.csv").write_text(f"learner,{DOMAINS}\nprotonet,{own}\nmaml,{own}\nmaml,3w2s{own[4:]}\n")
     (root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": MD5, "path": "data"}]}))
     return root
 
@@ -63,7 +66,7 @@ def here(root: Path, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch) -
 
 
 def run(bundle: Path) -> None:
-    export.main("dataset", "splits", "models", "evaluation.json", str(bundle))
+    export.main("dataset", "splits", "models", "evaluation.json", "domains.csv", str(bundle))
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,11 @@ def test_the_champion_for_the_first_test_domain(exported: Path):
     assert metadata["method"] == "maml" and metadata["task"]["name"] == domain
     assert metadata["provenance"]["data"] == MD5
     assert metadata["metrics"]["evaluation"] == {"3w1s": SCORE}
+    values = ("3w1s", "domain7", 0.75, 0.7, 0.8, 40)
+    assert metadata["metrics"]["domains"] == [dict(zip(DOMAINS.split(","), values, strict=True))]
+    card = (exported / "MODEL_CARD.md").read_text()
+    assert "| domain7 | 75.0% (70.0% to 80.0%) | 40 |" in card and "Licence: not stated." in card
+    assert "| test | 3w1s | 61.0% ± 2.0% |" in card and "dvc repro" in card
     assert metadata["metrics"]["validation"]["accuracy"] == 0.7
     names = sorted(classes.loc[classes["domain"] == domain, "class"])
     assert [f"{domain}/{label}" for label in json.loads((exported / "labels.json").read_text())] == names

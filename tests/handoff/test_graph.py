@@ -18,8 +18,9 @@ from metaloom.handoff.resizing import resize_matrix as resize_matrix_in_torch
 from metaloom.handoff.resizing import resized
 from metaloom.handoff.unlike import known_of
 from metaloom.handoff.verify import verify
-from metaloom.methods import Head
+from metaloom.methods import METHOD_CLASSES, Head
 from metaloom.methods.learner import AdaptedTask
+from metaloom.networks import NETWORKS
 
 ABOUT = {"metaloom.method": "protonet"}
 MakeTask = Callable[[str], AdaptedTask]
@@ -62,6 +63,25 @@ def test_probabilities_are_those_of_torch(
             found = answer(model, raw)
             assert found.shape == (batch, 4) and found.dtype == np.float32
             np.testing.assert_allclose(found, task.predict_proba(resize(raw, 28)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", list(NETWORKS))
+def test_every_method_over_every_network(
+    network: str, make_learner: Callable, pictures: np.ndarray, tiny_settings: Settings, graph_of: GraphOf
+):
+    own = tiny_settings.network.model_copy(update={"name": network})
+    for name in METHOD_CLASSES:
+        learner = make_learner(name, tiny_settings.model_copy(update={"network": own}))
+        task = learner.adapt(pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
+        exact = replace(task, model=task.model.double())  # float32 in torch loses more than that over resnet12
+        session = onnxruntime.InferenceSession(graph_of(task))
+        for batch in (1, 2, 64):
+            for raw in (pictures[40 : 40 + batch], pictures[40 : 40 + batch].repeat(2, axis=1)[:, 3:]):
+                probabilities, unlike = (np.asarray(each) for each in session.run(None, {"images": raw}))
+                expected = exact.predict_proba(resize(raw, 28))
+                np.testing.assert_allclose(probabilities, expected, atol=1e-5, rtol=0, err_msg=name)
+                assert unlike.shape == (batch,) and np.isfinite(unlike).all()
 
 
 def test_a_graph_sees_shifted_pictures_as_torch_does(

@@ -12,7 +12,10 @@ import onnx
 import onnxruntime
 import pytest
 
+from metaloom.config import Settings
+from metaloom.handoff.own_task import adapt_to_folder
 from metaloom.handoff.verify import check_files, main, verify
+from metaloom.methods import METHOD_CLASSES
 
 
 def reseal(bundle: Path) -> None:
@@ -251,11 +254,8 @@ def test_the_copy_in_the_bundle_runs_alone(bundle: Path, tmp_path: Path):
     }  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("version", [onnxruntime.__version__, "1.20.1"], ids=["this year's", "of two years ago"])
-def test_a_receiver_needs_onnxruntime_and_numpy_alone(version: str, bundle: Path, tmp_path: Path):
-    """onnxruntime 1.20.1 is of November 2024 (https://pypi.org/project/onnxruntime/#history)."""
-    venv = tmp_path / "venv"
+def receiver(venv: Path, version: str) -> str:
+    """The Python of an environment that has onnxruntime of a version, numpy, and nothing else of ours."""
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, capture_output=True)
     wanted = [f"onnxruntime=={version}", f"numpy=={np.__version__}"]
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted]
@@ -264,5 +264,27 @@ def test_a_receiver_needs_onnxruntime_and_numpy_alone(version: str, bundle: Path
         pytest.skip(f"pip cannot install onnxruntime here: {installed.stderr.strip().splitlines()[-1]}")
     listed = subprocess.run([*pip[:3], "list"], capture_output=True, text=True).stdout.lower()
     assert "torch" not in listed and "pillow" not in listed and "metaloom" not in listed
-    done = subprocess.run([pip[0], "verify.py"], cwd=bundle, capture_output=True, text=True)
+    return pip[0]
+
+
+@pytest.mark.slow
+def test_a_receiver_needs_onnxruntime_and_numpy_alone(bundle: Path, tmp_path: Path):
+    python = receiver(tmp_path / "venv", onnxruntime.__version__)
+    done = subprocess.run([python, "verify.py"], cwd=bundle, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("verified"), done.stderr
+
+
+@pytest.mark.slow
+def test_a_runtime_two_years_old_takes_every_method_s_graphs(
+    make_learner: Callable, save_model: Callable, shapes: Path, tiny_settings: Settings, tmp_path: Path
+):
+    """onnxruntime 1.20.1 is of November 2024 (https://pypi.org/project/onnxruntime/#history)."""
+    python = receiver(tmp_path / "venv", "1.20.1")
+    for name in METHOD_CLASSES:
+        steps = {"inner_steps": 2} if name in ("maml", "reptile") else {}
+        settings = tiny_settings.model_copy(update={name: tiny_settings.method(name).model_copy(update=steps)})
+        model = save_model(make_learner(name, settings), tmp_path / name)
+        bundle = tmp_path / f"bundle_of_{name}"
+        adapt_to_folder(shapes / "domain0", bundle, model, settings, lambda done, text: None)
+        done = subprocess.run([python, "verify.py"], cwd=bundle, capture_output=True, text=True)
+        assert done.returncode == 0 and "adapt.onnx" in done.stdout, (name, done.stderr)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from metaloom.handoff import verify
+
 NOT_KNOWN = "not known"
 
 
@@ -18,7 +20,19 @@ def model_card(metadata: dict[str, Any], labels: list[str] | dict[str, list[str]
     """
     if isinstance(labels, dict):
         return fleet_card(metadata, labels)
-    sections = (_headline, _accuracy, _meta_accuracy, _use, _variants, _limits, _provenance)
+    sections = (
+        _headline,
+        _purpose,
+        _accuracy,
+        _meta_accuracy,
+        _domains,
+        _use,
+        _variants,
+        _limits,
+        _data,
+        _provenance,
+        _again,
+    )
     texts = (section(metadata) for section in sections)
     return "\n\n".join([*(text for text in texts if text), _labels(labels)]) + "\n"
 
@@ -54,6 +68,16 @@ def _headline(metadata: dict[str, Any]) -> str:
     )
 
 
+def _purpose(metadata: dict[str, Any]) -> str:
+    text = (
+        "## What it is for\n\nTo tell these classes apart in pictures of the kind that it learned from, where now and "
+        "then a wrong answer does no harm or somebody looks twice."
+    )
+    if verify.ADAPT in metadata["graphs"]:
+        text += " With `adapt.onnx`: to learn further tasks of this kind, from a few labels of each."
+    return text
+
+
 def _accuracy(metadata: dict[str, Any]) -> str:
     title = "## How good is this model?\n\n"
     measured = metadata["metrics"]["task"]
@@ -85,6 +109,19 @@ def _meta_accuracy(metadata: dict[str, Any]) -> str:
     rows.append(_row("validation", validation["setting"], validation))
     head = ["| classes | setting | accuracy | NLL (nats) | episodes |", "|---|---|---|---|---|"]
     return "\n".join(["## How good is its meta-learner on new tasks?", "", *head, *rows])
+
+
+def _domains(metadata: dict[str, Any]) -> str:
+    found = metadata["metrics"].get("domains") or []
+    if not found:
+        return ""
+    rows = [
+        f"| {_escaped(str(each['domain']))} | {each['accuracy']:.1%} ({each['low95']:.1%} to {each['high95']:.1%}) | "
+        f"{each['queries']:,} |"
+        for each in found
+    ]
+    title = f"Test queries by the domain of their class, {found[0]['setting']}:"
+    return "\n".join([title, "", "| domain | accuracy | queries |", "|---|---|---|", *rows])
 
 
 def _row(classes: str, setting: str, scores: dict[str, Any]) -> str:
@@ -138,6 +175,24 @@ def _limits(metadata: dict[str, Any]) -> str:
 - It knows these {count} classes only: a picture of anything else gets one of their names too. `unlike` is high for it.
 - Its probabilities have a temperature that was fitted on other classes' validation tasks, not on these classes.
 - Pictures from another camera, font or pen are another matter: measure its accuracy on them anew."""
+
+
+def _data(metadata: dict[str, Any]) -> str:
+    licence = (metadata["params"].get("export") or {}).get("data_licence")
+    return (
+        "## Data\n\nThe meta-learner has learned from the training domains of the data version below, this model from "
+        f"the support examples too; the golden samples are pictures of it. Licence: {licence or 'not stated'}."
+    )
+
+
+def _again(metadata: dict[str, Any]) -> str:
+    git = metadata["provenance"].get("git")
+    commit = git["commit"] if git else "COMMIT"
+    return (
+        "## Make it again\n\nIn a clone of the project it comes from:\n\n"
+        f"```bash\ngit checkout {commit}\ndvc pull data\ndvc repro\n```\n\n"
+        "For a task of one's own, `metaloom adapt --support DIR --out BUNDLE` instead of the last stage."
+    )
 
 
 def _provenance(metadata: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ class DeploymentTask:
     rest_ways: Int[np.ndarray, " rest"]
 
 
-def main(dataset: str, splits: str, models: str, evaluation: str, bundle: str) -> None:
+def main(dataset: str, splits: str, models: str, evaluation: str, domains: str, bundle: str) -> None:
     """Write the bundle folder; nothing is put in place that does not verify."""
     settings = load_settings()
     name = champion(models, settings.methods)
@@ -61,7 +61,7 @@ def main(dataset: str, splits: str, models: str, evaluation: str, bundle: str) -
         model,
         card,
         settings.export,
-        metrics=_metrics(model, evaluation, name),
+        metrics=_metrics(model, evaluation, name) | {"domains": _by_domain(domains, name)},
         params=settings.model_dump(mode="json"),
         provenance={"data": data_version(), "git": commit()},
     )
@@ -148,6 +148,15 @@ def _metrics(model: Path, evaluation: str, name: str) -> dict[str, Any]:
         "validation": read_json(model / "metrics.json", made_by=f"train@{name}")["validation"],
         "evaluation": read_json(evaluation, made_by="evaluate")[name],
     }
+
+
+def _by_domain(path: str, name: str) -> list[dict[str, Any]]:
+    """The learner's accuracy on the test domains, in the first setting."""
+    if not Path(path).is_file():
+        raise MetaloomError(f"{path} not found: `dvc repro evaluate` makes it")
+    table = pd.read_csv(path)
+    own = table[(table["learner"] == name) & (table["setting"] == table["setting"].iloc[0])]
+    return own.drop(columns="learner").to_dict("records")
 
 
 def _accuracy_text(card: TaskCard) -> str:
