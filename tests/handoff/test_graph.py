@@ -74,13 +74,14 @@ def test_every_method_over_every_network(
     for name in METHOD_CLASSES:
         learner = make_learner(name, tiny_settings.model_copy(update={"network": own}))
         task = learner.adapt(pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
-        exact = replace(task, model=task.model.double())  # float32 in torch loses more than that over resnet12
+        exact = replace(task, model=task.model.double())
         session = onnxruntime.InferenceSession(graph_of(task))
         for batch in (1, 2, 64):
             for raw in (pictures[40 : 40 + batch], pictures[40 : 40 + batch].repeat(2, axis=1)[:, 3:]):
                 probabilities, unlike = (np.asarray(each) for each in session.run(None, {"images": raw}))
-                expected = exact.predict_proba(resize(raw, 28))
-                np.testing.assert_allclose(probabilities, expected, atol=1e-5, rtol=0, err_msg=name)
+                expected, in_torch = (each.predict_proba(resize(raw, 28)) for each in (exact, task))
+                own = np.abs(in_torch - expected).max()  # over resnet12 float32 itself loses more than 1e-5
+                np.testing.assert_allclose(probabilities, expected, atol=max(1e-5, 2 * own), rtol=0, err_msg=name)
                 assert unlike.shape == (batch,) and np.isfinite(unlike).all()
 
 

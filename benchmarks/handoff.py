@@ -1,0 +1,164 @@
+"""The hand-off: graphs beside torch, in turns in the same run; `verify` and `predict` from a cold start; how many tasks a
+minute a fleet makes; what smaller forms cost.
+
+python benchmarks/handoff.py [ROOT] [--tasks N]: ROOT is a clone where `metaloom run` has been; without it a fresh clone
+is made and run first (7 minutes)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import torch
+from measure import fresh_clone, machine, measure
+from PIL import Image
+
+from metaloom.config import Settings, load_settings
+from metaloom.handoff.graph import to_onnx
+from metaloom.handoff.learning import learning_graphs
+from metaloom.handoff.unlike import known_of
+from metaloom.methods import Learner
+from metaloom.methods.learner import Normalisation
+
+SECONDS, WARM = 4.0, 5  # for each comparison, and turns that do not count
+WAYS, SHOTS, QUERIES = 5, 5, 5  # of a task; queries of all classes together
+COLD = 7  # starts of a command
+LEARNERS = {  # name of a row: method, its settings
+    "protonet": ("protonet", {}),
+    "ridge": ("ridge", {}),
+    "maml, 1 inner step": ("maml", {"inner_steps": 1}),
+    "maml, 2 inner steps": ("maml", {"inner_steps": 2}),
+    "maml, 5 inner steps": ("maml", {"inner_steps": 5}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root", nargs="?")
+    parser.add_argument("--tasks", type=int, default=1000)
+    options = parser.parse_args()
+    print(machine(), f"onnxruntime {onnxruntime.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(options.root).resolve() if options.root else fresh_clone(folder)
+        if not options.root:
+            measure(root, "metaloom", "run")
+        os.chdir(root)
+        images = np.load("artifacts/dataset/images.npy", mmap_mode="r")
+        beside_torch(np.ascontiguousarray(images[:400]))
+        commands(root, Path(folder), images, options.tasks)
+
+
+def beside_torch(images: np.ndarray) -> None:
+    """Random weights: they cost no other time than learned ones."""
+    settings = load_settings()
+    rng = np.random.default_rng(0)
+    support = images[rng.choice(len(images), WAYS * SHOTS, replace=False)]
+    query, labels = images[rng.choice(len(images), QUERIES, replace=False)], np.arange(WAYS).repeat(SHOTS)
+    print("\nmedian ms of onnxruntime, of torch with metaloom's kernels, of torch with its own layers")
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for row, (name, changes) in LEARNERS.items():
+            learner = fresh(name, changes, settings, images)
+            task = learner.adapt(support, labels)
+            if name == "protonet":
+                graph = to_onnx(task, known_of(task, support, labels), settings.export, {})
+                asked = session(graph, threads)
+                one = query[:1]
+                report("model.onnx, 1 picture", threads, lambda s=asked, x=one: s.run(None, {"images": x}),
+                       lambda t=task, x=one: t.predict_proba(x))  # fmt: skip
+            graph = learning_graphs(learner, settings.export, {})["adapt.onnx"]
+            inputs = {"support_x": support, "support_y": labels, "query_x": query}
+            report(f"adapt.onnx, {row}", threads, lambda s=session(graph, threads), i=inputs: s.run(None, i),
+                   lambda w=learner: w.adapt(support, labels).predict_proba(query))  # fmt: skip
+
+
+def fresh(name: str, changes: dict, settings: Settings, images: np.ndarray) -> Learner:
+    own = settings.method(name).model_copy(update=changes)
+    return Learner.create(name, settings.model_copy(update={name: own}), 1, images.shape[1], Normalisation.of(images))
+
+
+def session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, threads
+    return onnxruntime.InferenceSession(graph, options)
+
+
+def report(row: str, threads: int, graph: Callable[[], object], ours: Callable[[], object]) -> None:
+    def plain() -> object:
+        with patch("metaloom.networks.conv4.on_cpu", lambda x: False):
+            return ours()
+
+    medians = in_turns([graph, ours, plain])
+    ratios = ", ".join(f"{each / medians[0]:.2f}" for each in medians[1:])
+    print(f"{row:34} {threads} thread(s)  " + "  ".join(f"{each:7.2f}" for each in medians) + f"   ratios {ratios}")
+
+
+def in_turns(asked: list[Callable[[], object]]) -> list[float]:
+    """Milliseconds; what else the machine does hits all alike."""
+    taken: list[list[float]] = [[] for _ in asked]
+    end, turn = time.perf_counter() + SECONDS, 0
+    while time.perf_counter() < end or turn < 2 * WARM:
+        for ask, times in zip(asked, taken, strict=True):
+            start = time.perf_counter()
+            ask()
+            times.append((time.perf_counter() - start) * 1e3)
+        turn += 1
+    return [statistics.median(times[WARM:]) for times in taken]
+
+
+def commands(root: Path, folder: Path, images: np.ndarray, tasks: int) -> None:
+    bundle, picture = root / "artifacts/bundle", folder / "picture.png"
+    Image.fromarray(images[0, :, :, 0]).save(picture)
+    print(f"\ncold starts, median of {COLD}")
+    for command in (["verify", str(bundle)], ["predict", str(bundle), str(picture)]):
+        taken = [measure(root, "metaloom", *command).seconds for _ in range(COLD)]
+        print(f"metaloom {command[0]:8} {statistics.median(taken):5.2f} s ({min(taken):.2f} to {max(taken):.2f})")
+    draw_tasks(folder / "tasks", images, tasks)
+    draw_tasks(folder / "few", images, 2)
+    print(f"\nfleet: {tasks} tasks, {WAYS}-way {SHOTS}-shot, two workers; start: the same for two tasks")
+    for what, flags in (("a bundle each", []), ("one bundle", ["--shared"])):
+        arguments = ["metaloom", "--quiet", "fleet", "--workers", "2", *flags]
+        measure(root, *arguments, str(folder / "few"), "--out", str(folder / f"traced {what}"))
+        start = measure(root, *arguments, str(folder / "few"), "--out", str(folder / f"few, {what}")).seconds
+        out = folder / what
+        whole = measure(root, *arguments, str(folder / "tasks"), "--out", str(out))
+        rate, net = 60 * tasks / whole.seconds, 60 * (tasks - 2) / (whole.seconds - start)
+        size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6
+        print(
+            f"{what:14} {whole.seconds:6.1f} s: {rate:6,.0f} a minute; start {start:4.1f} s, {net:6,.0f} a minute after it"
+        )
+        print(f"{'':14} {size:,.1f} MB, {whole.peak}")
+    print("\nsmaller forms, calibrated on training classes, on the test episodes")
+    inputs = ("dataset", "splits", "models")
+    export = [*(f"artifacts/{name}" for name in inputs), "metrics/evaluation.json", "artifacts/evaluation/domains.csv"]
+    with patch.dict(os.environ, {"METALOOM_SET": '{"export.variants": ["fp16", "int8"]}'}):
+        measure(root, "python", "-m", "metaloom.stages.export", *export, str(folder / "small"))
+    print(re.findall(r"## Smaller.*?(?=\n## )", (folder / "small/MODEL_CARD.md").read_text(), re.DOTALL)[0])
+
+
+def draw_tasks(folder: Path, images: np.ndarray, tasks: int) -> None:
+    """Tasks of classes of the test domains, as folders of pictures."""
+    classes = pd.read_parquet("artifacts/splits/classes.parquet")
+    first = classes.loc[classes["split"] == "test", ["first", "count"]].to_numpy()
+    rng = np.random.default_rng(0)
+    for task in range(tasks):
+        for way, (row, count) in enumerate(first[rng.choice(len(first), WAYS, replace=False)]):
+            place = folder / f"task{task:04}" / f"class{way}"
+            place.mkdir(parents=True)
+            for shot, example in enumerate(rng.choice(count, SHOTS, replace=False)):
+                Image.fromarray(images[row + example, :, :, 0]).save(place / f"{shot}.png")
+
+
+if __name__ == "__main__":
+    main()
