@@ -1,5 +1,5 @@
-"""The hand-off: graphs beside torch, in turns in the same run; `verify` and `predict` from a cold start; how many tasks a
-minute a fleet makes; what smaller forms cost.
+"""The hand-off: graphs beside torch, in turns in the same run; `verify` and `predict` from a cold start; how many tasks
+a minute a fleet makes; what smaller forms cost.
 
 python benchmarks/handoff.py [ROOT] [--tasks N]: ROOT is a clone where `metaloom run` has been; without it a fresh clone
 is made and run first (7 minutes)
@@ -79,7 +79,8 @@ def beside_torch(images: np.ndarray) -> None:
                        lambda t=task, x=one: t.predict_proba(x))  # fmt: skip
             graph = learning_graphs(learner, settings.export, {})["adapt.onnx"]
             inputs = {"support_x": support, "support_y": labels, "query_x": query}
-            report(f"adapt.onnx, {row}", threads, lambda s=session(graph, threads), i=inputs: s.run(None, i),
+            asked = session(graph, threads)
+            report(f"adapt.onnx, {row}", threads, lambda s=asked, i=inputs: s.run(None, i),
                    lambda w=learner: w.adapt(support, labels).predict_proba(query))  # fmt: skip
 
 
@@ -135,9 +136,7 @@ def commands(root: Path, folder: Path, images: np.ndarray, tasks: int) -> None:
         whole = measure(root, *arguments, str(folder / "tasks"), "--out", str(out))
         rate, net = 60 * tasks / whole.seconds, 60 * (tasks - 2) / (whole.seconds - start)
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6
-        print(
-            f"{what:14} {whole.seconds:6.1f} s: {rate:6,.0f} a minute; start {start:4.1f} s, {net:6,.0f} a minute after it"
-        )
+        print(f"{what:14} {whole.seconds:6.1f} s: {rate:6,.0f} a minute, {net:6,.0f} after a start of {start:4.1f} s")
         print(f"{'':14} {size:,.1f} MB, {whole.peak}")
     print("\nsmaller forms, calibrated on training classes, on the test episodes")
     inputs = ("dataset", "splits", "models")

@@ -80,8 +80,8 @@ def test_every_method_over_every_network(
             for raw in (pictures[40 : 40 + batch], pictures[40 : 40 + batch].repeat(2, axis=1)[:, 3:]):
                 probabilities, unlike = (np.asarray(each) for each in session.run(None, {"images": raw}))
                 expected, in_torch = (each.predict_proba(resize(raw, 28)) for each in (exact, task))
-                own = np.abs(in_torch - expected).max()  # over resnet12 float32 itself loses more than 1e-5
-                np.testing.assert_allclose(probabilities, expected, atol=max(1e-5, 2 * own), rtol=0, err_msg=name)
+                loss = np.abs(in_torch - expected).max()  # over resnet12 float32 itself loses more than 1e-5
+                np.testing.assert_allclose(probabilities, expected, atol=max(1e-5, 2 * loss), rtol=0, err_msg=name)
                 assert unlike.shape == (batch,) and np.isfinite(unlike).all()
 
 
