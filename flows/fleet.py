@@ -9,7 +9,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff.fleet import FAILED, Outcome, Part, make_bundles, solve_part
+from metaloom.handoff.fleet import FAILED, Outcome, make_bundles
+from metaloom.handoff.shared_fleet import Part, solve_part
 from metaloom.progress import bar
 
 ATTRIBUTES: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}

@@ -38,7 +38,8 @@ def fleet(
     """
     tasks, out = tasks.resolve(), out.resolve()
     root = enter_project()
-    from metaloom.handoff.fleet import task_folders, write_shared, write_summary
+    from metaloom.handoff.fleet import task_folders, write_summary
+    from metaloom.handoff.shared_fleet import write_shared
     from metaloom.prefect_server import prefect_server
 
     folders = [str(folder) for folder in task_folders(tasks)]

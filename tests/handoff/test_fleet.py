@@ -13,7 +13,7 @@ import pytest
 
 from metaloom.data.images import decode
 from metaloom.errors import MetaloomError
-from metaloom.handoff import fleet, verify
+from metaloom.handoff import fleet, shared_fleet, verify
 from metaloom.handoff.predict import predict
 from metaloom.methods import Learner
 
@@ -91,8 +91,8 @@ def test_one_that_fails_does_not_stop_the_others(model: Path, tasks: Path, tmp_p
 
 def test_one_bundle_of_all(model: Path, make_learner: Callable, tasks: Path, tmp_path: Path):
     """Each task's answers are its own, whichever tasks the other pictures of a batch are of."""
-    parts = [fleet.solve_part(some, str(model)) for some in (folders(tasks)[:2], folders(tasks)[2:])]
-    fleet.write_shared(parts, tmp_path / "all", str(model))
+    parts = [shared_fleet.solve_part(some, str(model)) for some in (folders(tasks)[:2], folders(tasks)[2:])]
+    shared_fleet.write_shared(parts, tmp_path / "all", str(model))
     assert not verify.verify(tmp_path / "all").problems
     session = onnxruntime.InferenceSession(tmp_path / "all/fleet.onnx")
     learner = make_learner("protonet")
@@ -115,6 +115,24 @@ def _place(tasks: Path, task: int) -> int:
     return files.index(tasks / f"task{task}/class2/1.png")
 
 
+def test_one_bundle_of_all_goes_on_where_it_was(model: Path, tasks: Path, tmp_path: Path):
+    """The heads of a part that was learned before an interruption are taken, unless a picture has changed."""
+    mine = Path(shutil.copytree(tasks, tmp_path / "mine"))
+    first = shared_fleet.solve_part(folders(mine), str(model))
+    again = shared_fleet.solve_part(folders(mine), str(model))
+    assert {each.status for each in first.outcomes} == {"made"} and {each.status for each in again.outcomes} == {"kept"}
+    assert first.labels == again.labels
+    for name, values in first.heads.items():
+        assert all((one == other).all() for one, other in zip(values, again.heads[name], strict=True))
+    (mine / "task0/class0/0.png").unlink()
+    assert {each.status for each in shared_fleet.solve_part(folders(mine), str(model)).outcomes} == {"made"}
+    part = max(shared_fleet.PARTS.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    part.write_bytes(part.read_bytes()[:99])  # damaged: learned anew
+    assert {each.status for each in shared_fleet.solve_part(folders(mine), str(model)).outcomes} == {"made"}
+    shared_fleet.write_shared([again], tmp_path / "all", str(model))
+    assert not verify.verify(tmp_path / "all").problems and not shared_fleet.PARTS.exists()
+
+
 def test_refusals(model: Path, tasks: Path, make_learner: Callable, save_model: Callable, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "absent"):
@@ -122,12 +140,12 @@ def test_refusals(model: Path, tasks: Path, make_learner: Callable, save_model: 
             fleet.task_folders(folder)
     deep = save_model(make_learner("reptile"), tmp_path / "reptile")
     with pytest.raises(MetaloomError, match="reptile changes the network for each task"):
-        fleet.solve_part(folders(tasks), str(deep))
-    part = fleet.solve_part(folders(tasks), str(model))
-    fleet.write_shared([part], tmp_path / "all", str(model))
+        shared_fleet.solve_part(folders(tasks), str(deep))
+    part = shared_fleet.solve_part(folders(tasks), str(model))
+    shared_fleet.write_shared([part], tmp_path / "all", str(model))
     with pytest.raises(MetaloomError, match=r"has 5 tasks .* none called task9: name one with --task"):
         predict(tmp_path / "all", [], task="task9")
     with pytest.raises(MetaloomError, match="no task could be learned: because"):
-        failed = fleet.Part([fleet.Outcome("a", "failed", "because")], {}, {}, [])
-        fleet.write_shared([failed], tmp_path / "none", str(model))
+        failed = shared_fleet.Part([fleet.Outcome("a", "failed", "because")], {}, {}, [])
+        shared_fleet.write_shared([failed], tmp_path / "none", str(model))
     assert not (tmp_path / "none").exists()

@@ -1,4 +1,4 @@
-"""Many tasks at once: a bundle for each, or one bundle of one network and all their heads.
+"""Many tasks at once, a bundle for each; `metaloom.handoff.shared_fleet` has the one bundle of all.
 
 The graph is traced once for a network, its constants are swapped for each task. Where a method leaves the network as it
 is, the pictures of a part of the fleet are embedded together, and the heads of tasks of one shape solved together.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,13 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff import verify
 from metaloom.handoff.bundle import TOLERANCE, TaskCard, about, describe, put_together
 from metaloom.handoff.golden import save_sample
-from metaloom.handoff.graph import Template, fleet_to_onnx, head_tensors
+from metaloom.handoff.graph import Template, head_tensors
 from metaloom.handoff.learning import body_of
 from metaloom.handoff.provenance import commit, data_version
 from metaloom.handoff.support import Support, read_support
-from metaloom.handoff.unlike import FAR, Known
+from metaloom.handoff.unlike import Known
 from metaloom.io import atomic_dir, read_json, write_json
 from metaloom.methods import AdaptedTask, Head, Learner, TaskModel
-from metaloom.methods.base import UNSEEN
 from metaloom.methods.estimate import cross_validated, cross_validated_embeddings
 
 MADE, KEPT, FAILED = "made", "kept", "failed"
@@ -99,14 +98,12 @@ class Shop:
             "fleet": {"fingerprint": solved.fingerprint},
         }
 
-    def fingerprint(self, folder: Path) -> str:
-        """Of a task's files, and of all that a bundle is made with."""
-        digest = hashlib.sha256()
+    def fingerprint(self, support: Support) -> str:
+        """Of a task's examples, and of all that a bundle is made with."""
         made_with = [self.base[name] for name in ("format", "learner", "onnx", "libraries")]
-        digest.update(json.dumps([*made_with, self.base["provenance"]["model_sha256"]], sort_keys=True).encode())
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+        about = [*made_with, self.base["provenance"]["model_sha256"], support.labels, support.ways.tolist()]
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+        digest.update(support.images.tobytes())
         return digest.hexdigest()
 
 
@@ -134,14 +131,15 @@ def make_bundles(folders: Sequence[str], out: str, model: str) -> list[Outcome]:
     """Learn a part of a fleet and write each task's bundle; what fails does not stop the others."""
     makers = shop(model)
     template = Template(body_of(makers.learner), makers.settings.export) if makers.learner.method.frozen else None
-    outcomes, rest = [], []
-    for folder in map(Path, folders):
-        there = _there(Path(out) / folder.name, makers.fingerprint(folder))
-        outcomes.append(there) if there else rest.append(folder)
+    supports, outcomes = read(makers, folders)
+    rest = {}
+    for name, support in supports.items():
+        there = _there(Path(out) / name, makers.fingerprint(support))
+        if there:
+            outcomes.append(there)
+        else:
+            rest[name] = support
     for solved in solve(makers, rest):
-        if isinstance(solved, Outcome):
-            outcomes.append(solved)
-            continue
         try:
             outcomes.append(_write(makers, solved, Path(out) / solved.name, template))
         except (MetaloomError, OSError) as error:
@@ -149,18 +147,24 @@ def make_bundles(folders: Sequence[str], out: str, model: str) -> list[Outcome]:
     return outcomes
 
 
-def solve(makers: Shop, folders: Sequence[Path]) -> Iterable[Solved | Outcome]:
-    """Read and learn tasks; an Outcome is one that failed."""
-    network, supports = makers.learner.method.network, []
-    for folder in folders:
+def read(makers: Shop, folders: Sequence[str]) -> tuple[dict[str, Support], list[Outcome]]:
+    """The tasks by name, and those that cannot be read."""
+    network, supports, failed = makers.learner.method.network, {}, []
+    for folder in map(Path, folders):
         try:
-            supports.append((folder, read_support(folder, network.channels, network.image_size)))
+            supports[folder.name] = read_support(folder, network.channels, network.image_size)
         except MetaloomError as error:
-            yield Outcome(folder.name, FAILED, str(error))
+            failed.append(Outcome(folder.name, FAILED, str(error)))
+    return supports, failed
+
+
+def solve(makers: Shop, supports: Mapping[str, Support]) -> Iterator[Solved]:
+    """Learn tasks."""
     adapt = _solved_together if makers.learner.method.frozen else _solved_alone
-    for (folder, support), (task, z, estimate) in zip(supports, adapt(makers, [s for _, s in supports]), strict=True):
+    solved = adapt(makers, list(supports.values()))
+    for (name, support), (task, z, estimate) in zip(supports.items(), solved, strict=True):
         known = Known.of(z.double(), torch.as_tensor(support.ways), len(support.labels))
-        yield Solved(folder.name, support, task, z, known, estimate, makers.fingerprint(folder))
+        yield Solved(name, support, task, z, known, estimate, makers.fingerprint(support))
 
 
 def _solved_alone(makers: Shop, supports: list[Support]) -> Iterable[tuple[AdaptedTask, Tensor, Any]]:
@@ -205,7 +209,7 @@ def _there(bundle: Path, fingerprint: str) -> Outcome | None:
         return None
     if metadata.get("fleet", {}).get("fingerprint") != fingerprint or verify.check_files(bundle):
         return None
-    return Outcome(bundle.name, KEPT, estimate=_accuracy(metadata["metrics"]["task"]), size=size_of(bundle))
+    return Outcome(bundle.name, KEPT, estimate=accuracy(metadata["metrics"]["task"]), size=size_of(bundle))
 
 
 def _write(makers: Shop, solved: Solved, folder: Path, template: Template | None) -> Outcome:
@@ -216,7 +220,7 @@ def _write(makers: Shop, solved: Solved, folder: Path, template: Template | None
     graph = template.filled(head_tensors(solved.task.model.head, solved.known), len(labels), about(labels, metadata))
     with atomic_dir(folder.absolute()) as new:
         rows = np.unique(solved.support.ways, return_index=True)[1][:GOLDEN]
-        probabilities, unlike = _answers(solved, rows)
+        probabilities, unlike = answers(solved, rows)
         interface = verify.INTERFACES[verify.MODEL]
         save_sample(
             new / verify.SAMPLES, "examples", interface, (solved.support.images[rows],), (probabilities, unlike)
@@ -226,115 +230,22 @@ def _write(makers: Shop, solved: Solved, folder: Path, template: Template | None
         if problems:
             raise MetaloomError(f"its bundle does not verify: {'; '.join(problems)}")
         size = size_of(new)
-    return Outcome(solved.name, MADE, estimate=_accuracy(solved.estimate), size=size)
+    return Outcome(solved.name, MADE, estimate=accuracy(solved.estimate), size=size)
 
 
-def _answers(solved: Solved, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def answers(solved: Solved, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For some of its support examples, by torch."""
     z = solved.z[torch.as_tensor(rows)].double()
     probabilities = Head(*(each.double() for each in solved.task.model.head)).logits(z).softmax(dim=1)
     return probabilities.numpy().astype(np.float32), solved.known.score(z).numpy().astype(np.float32)
 
 
-def _accuracy(estimate: dict[str, Any] | None) -> float | None:
+def accuracy(estimate: dict[str, Any] | None) -> float | None:
     return None if estimate is None else float(estimate["accuracy"])
 
 
 def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-@dataclass(frozen=True)
-class Part:
-    """The heads of a part of a fleet, for one bundle of all; `golden`: pictures, the place of their task, answers."""
-
-    outcomes: list[Outcome]
-    labels: dict[str, list[str]]
-    heads: dict[str, list[Tensor]]
-    golden: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
-
-
-def solve_part(folders: Sequence[str], model: str) -> Part:
-    """Learn a part of a fleet.
-
-    Raises:
-        MetaloomError: the method changes the network for a task, so that tasks cannot share it.
-    """
-    makers = shop(model)
-    if not makers.learner.method.frozen:
-        raise MetaloomError(f"{makers.learner.name} changes the network for each task: leave out --shared")
-    part = Part([], {}, {name: [] for name in verify.HEAD}, [])
-    for solved in solve(makers, [Path(folder) for folder in folders]):
-        if isinstance(solved, Outcome):
-            part.outcomes.append(solved)
-            continue
-        head = head_tensors(solved.task.model.head, solved.known)
-        for name, values in part.heads.items():
-            values.append(head[name])
-        part.outcomes.append(Outcome(solved.name, MADE, estimate=_accuracy(solved.estimate), size=_bytes(head)))
-        part.labels[solved.name] = solved.support.labels
-        if len(part.golden) < GOLDEN:
-            part.golden.append((solved.support.images[:1], *_answers(solved, np.zeros(1, int))))
-    return part
-
-
-def _bytes(head: dict[str, Tensor]) -> int:
-    return sum(each.numel() * each.element_size() for each in head.values())
-
-
-def write_shared(parts: Sequence[Part], out: Path, model: str) -> list[Outcome]:
-    """One bundle of all parts; what stands at `out` is replaced.
-
-    Raises:
-        MetaloomError: no task could be learned, or the bundle does not verify.
-    """
-    makers = shop(model)
-    labels = {task: names for part in parts for task, names in part.labels.items()}
-    if not labels:
-        raise MetaloomError("no task could be learned: " + next(o.why for part in parts for o in part.outcomes))
-    ways = max(map(len, labels.values()))
-    heads = {
-        name: torch.stack([_padded(each, ways, PADDING[name]) for part in parts for each in part.heads[name]])
-        for name in verify.HEAD
-    }
-    base = makers.base["outputs"]
-    shape = {"shape": ["batch", ways]}
-    metadata = makers.base | {
-        "task": {"name": f"{len(labels)} tasks", "n_way": ways, "support_examples": 0, "meta_trained_on_it": False},
-        "outputs": base | {verify.OUTPUTS[0]: base[verify.OUTPUTS[0]] | shape},
-        "tasks": [
-            {"name": o.task, "estimate": o.estimate} for part in parts for o in part.outcomes if o.status == MADE
-        ],
-    }
-    graph = fleet_to_onnx(body_of(makers.learner), heads, makers.settings.export, about([], metadata))
-    with atomic_dir(out.absolute()) as new:
-        _save_golden(parts, new / verify.SAMPLES, ways)
-        put_together(new, {verify.FLEET: graph}, {verify.FLEET: TOLERANCE}, labels, metadata)
-        if problems := verify.verify(new, with_onnx=False).problems:  # `filled` has had it checked
-            raise MetaloomError(f"{out} is unchanged, the new bundle does not verify: {'; '.join(problems)}")
-    return [outcome for part in parts for outcome in part.outcomes]
-
-
-PADDING = {"head_weight": 0.0, "head_bias": UNSEEN, "means": 0.0, "absent": FAR, "spread": 0.0}  # of missing classes
-
-
-def _padded(values: Tensor, ways: int, padding: float) -> Tensor:
-    if values.dim() == 0:
-        return values
-    rest = values.new_full((ways - len(values), *values.shape[1:]), padding)
-    return torch.cat([values, rest])
-
-
-def _save_golden(parts: Sequence[Part], folder: Path, ways: int) -> None:
-    places, first = [], 0
-    for part in parts:
-        places += range(first, first + len(part.golden))
-        first += len(part.labels)
-    images, probabilities, unlike = zip(*(golden for part in parts for golden in part.golden), strict=True)
-    padded = [np.pad(each, ((0, 0), (0, ways - each.shape[1]))) for each in probabilities]
-    inputs = (np.concatenate(images), np.array(places, dtype=np.int64))
-    outputs = (np.concatenate(padded), np.concatenate(unlike))
-    save_sample(folder, "examples", verify.INTERFACES[verify.FLEET], inputs, outputs)
 
 
 def write_summary(out: Path, outcomes: Sequence[Outcome]) -> None:

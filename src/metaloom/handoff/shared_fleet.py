@@ -1,0 +1,162 @@
+"""Many tasks in one bundle: one network and all their heads, one of which each picture asks for by `task_id`.
+
+Heads are learned in parts, and each part is kept in a file until the bundle is written: an interrupted fleet goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from metaloom.errors import MetaloomError
+from metaloom.handoff import verify
+from metaloom.handoff.bundle import TOLERANCE, about, put_together
+from metaloom.handoff.fleet import FAILED, GOLDEN, KEPT, MADE, Outcome, Shop, accuracy, answers, read, shop, solve
+from metaloom.handoff.golden import save_sample
+from metaloom.handoff.graph import fleet_to_onnx, head_tensors
+from metaloom.handoff.learning import body_of
+from metaloom.handoff.support import Support
+from metaloom.handoff.unlike import FAR
+from metaloom.io import atomic_dir, atomic_file
+from metaloom.methods.base import UNSEEN
+
+PARTS = Path(".metaloom/fleet")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The heads of a part of a fleet, for one bundle of all; `golden`: pictures, the place of their task, answers."""
+
+    outcomes: list[Outcome]
+    labels: dict[str, list[str]]
+    heads: dict[str, list[Tensor]]
+    golden: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+def solve_part(folders: Sequence[str], model: str) -> Part:
+    """Learn a part of a fleet.
+
+    Raises:
+        MetaloomError: the method changes the network for a task, so that tasks cannot share it.
+    """
+    makers = shop(model)
+    if not makers.learner.method.frozen:
+        raise MetaloomError(f"{makers.learner.name} changes the network for each task: leave out --shared")
+    supports, failed = read(makers, folders)
+    digest = hashlib.sha256("".join(f"{n}{makers.fingerprint(s)}" for n, s in supports.items()).encode()).hexdigest()
+    path = PARTS / f"{digest}.safetensors"
+    part = _read_part(path)
+    if part is None:
+        part = _part(makers, supports)
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(_part_as_bytes(part))
+    part.outcomes.extend(failed)
+    return part
+
+
+def _part(makers: Shop, supports: Mapping[str, Support]) -> Part:
+    part = Part([], {}, {name: [] for name in verify.HEAD}, [])
+    for solved in solve(makers, supports):
+        head = head_tensors(solved.task.model.head, solved.known)
+        for name, values in part.heads.items():
+            values.append(head[name])
+        part.outcomes.append(Outcome(solved.name, MADE, estimate=accuracy(solved.estimate), size=_bytes(head)))
+        part.labels[solved.name] = solved.support.labels
+        if len(part.golden) < GOLDEN:
+            part.golden.append((solved.support.images[:1], *answers(solved, np.zeros(1, int))))
+    return part
+
+
+def _part_as_bytes(part: Part) -> bytes:
+    tensors = {f"{name}/{i}": each for name, values in part.heads.items() for i, each in enumerate(values)}
+    tensors |= {
+        f"golden/{i}/{j}": torch.as_tensor(each) for i, group in enumerate(part.golden) for j, each in enumerate(group)
+    }
+    about = {"outcomes": [vars(each) for each in part.outcomes], "labels": part.labels}
+    return safetensors.torch.save(tensors, metadata={"about": json.dumps(about)})
+
+
+def _read_part(path: Path) -> Part | None:
+    """What an interrupted fleet has left; None where there is nothing whole."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["about"])
+            heads = {
+                name: [file.get_tensor(f"{name}/{i}") for i in range(len(about["labels"]))] for name in verify.HEAD
+            }
+            count = min(GOLDEN, len(about["labels"]))
+            golden = [tuple(file.get_tensor(f"golden/{i}/{j}").numpy() for j in range(3)) for i in range(count)]
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError):
+        return None
+    kept = [Outcome(**each | {"status": KEPT}) for each in about["outcomes"]]
+    return Part(kept, about["labels"], heads, golden)
+
+
+def _bytes(head: dict[str, Tensor]) -> int:
+    return sum(each.numel() * each.element_size() for each in head.values())
+
+
+def write_shared(parts: Sequence[Part], out: Path, model: str) -> list[Outcome]:
+    """One bundle of all parts; what stands at `out` is replaced.
+
+    Raises:
+        MetaloomError: no task could be learned, or the bundle does not verify.
+    """
+    makers = shop(model)
+    labels = {task: names for part in parts for task, names in part.labels.items()}
+    if not labels:
+        raise MetaloomError("no task could be learned: " + next(o.why for part in parts for o in part.outcomes))
+    ways = max(map(len, labels.values()))
+    heads = {
+        name: torch.stack([_padded(each, ways, PADDING[name]) for part in parts for each in part.heads[name]])
+        for name in verify.HEAD
+    }
+    base = makers.base["outputs"]
+    shape = {"shape": ["batch", ways]}
+    metadata = makers.base | {
+        "task": {"name": f"{len(labels)} tasks", "n_way": ways, "support_examples": 0, "meta_trained_on_it": False},
+        "outputs": base | {verify.OUTPUTS[0]: base[verify.OUTPUTS[0]] | shape},
+        "tasks": [
+            {"name": o.task, "estimate": o.estimate} for part in parts for o in part.outcomes if o.status != FAILED
+        ],
+    }
+    graph = fleet_to_onnx(body_of(makers.learner), heads, makers.settings.export, about([], metadata))
+    with atomic_dir(out.absolute()) as new:
+        _save_golden(parts, new / verify.SAMPLES, ways)
+        put_together(new, {verify.FLEET: graph}, {verify.FLEET: TOLERANCE}, labels, metadata)
+        if problems := verify.verify(new, with_onnx=False).problems:  # `filled` has had it checked
+            raise MetaloomError(f"{out} is unchanged, the new bundle does not verify: {'; '.join(problems)}")
+    shutil.rmtree(PARTS, ignore_errors=True)
+    return [outcome for part in parts for outcome in part.outcomes]
+
+
+PADDING = {"head_weight": 0.0, "head_bias": UNSEEN, "means": 0.0, "absent": FAR, "spread": 0.0}  # of missing classes
+
+
+def _padded(values: Tensor, ways: int, padding: float) -> Tensor:
+    if values.dim() == 0:
+        return values
+    rest = values.new_full((ways - len(values), *values.shape[1:]), padding)
+    return torch.cat([values, rest])
+
+
+def _save_golden(parts: Sequence[Part], folder: Path, ways: int) -> None:
+    places, first = [], 0
+    for part in parts:
+        places += range(first, first + len(part.golden))
+        first += len(part.labels)
+    images, probabilities, unlike = zip(*(golden for part in parts for golden in part.golden), strict=True)
+    padded = [np.pad(each, ((0, 0), (0, ways - each.shape[1]))) for each in probabilities]
+    inputs = (np.concatenate(images), np.array(places, dtype=np.int64))
+    outputs = (np.concatenate(padded), np.concatenate(unlike))
+    save_sample(folder, "examples", verify.INTERFACES[verify.FLEET], inputs, outputs)
