@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from metaloom.versioning.registry import ModelVersion
 
 Stage = Annotated[str, typer.Option(help="prod, or a name of your own, such as candidate.")]
-SHARE = "share it: `dvc push`, then `git push --tags`"
+SHARE = "share it: `dvc push --all-tags`, then `git push --tags`"
 
 
 def models(json_: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False) -> None:

@@ -55,7 +55,7 @@ def test_versions_stages_and_another_machine(copied: Path, tmp_path: Path):
     assert (newest["version"], sorted(newest["stages"]), first["stages"]) == ("v1.0.0", ["candidate", "prod"], [])
     assert first["accuracy"]["low95"] < first["accuracy"]["high95"]
 
-    run_here(root, "dvc", "push", "-q")
+    run_here(root, "dvc", "push", "-q", "--all-tags")
     run_here(tmp_path, "git", "clone", "-q", "--bare", str(root), str(bare))
     for which, labels in ((["--stage", "prod"], 3), (["--rev", "v0.0.1"], 2), (["--stage", "candidate"], 3)):
         out = tmp_path / "-".join(which).strip("-")
