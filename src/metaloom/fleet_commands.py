@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from metaloom.handoff.fleet import Outcome
 
 SHOWN = 10  # failures on the terminal
-PART = 25  # tasks that are learned together: enough to share the work, few enough to lose when killed
+PARTS, SMALL, LARGE = (
+    10,
+    25,
+    100,
+)  # parts of a fleet, and tasks in one: enough to share the work, few to lose when killed
 
 
 def fleet(
@@ -54,7 +58,8 @@ def fleet(
 
         if runner not in RUNNERS:
             raise MetaloomError(f"--runner is {runner}: choose one of {', '.join(RUNNERS)}")
-        parts = [folders[start : start + PART] for start in range(0, len(folders), PART)]
+        size = min(max(len(folders) // PARTS, SMALL), LARGE)
+        parts = [folders[start : start + size] for start in range(0, len(folders), size)]
         server.wait()
         results = flow.with_options(task_runner=runner_of(runner, workers))(parts, str(out), model, shared)
         if shared:
