@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff_commands import trained_or_champion
+from metaloom.handoff_commands import TrainedMethod, trained_or_champion
 from metaloom.progress import say
 from metaloom.run_commands import FAILED, ended_by_signals, enter_project
 
@@ -29,9 +29,7 @@ PARTS, SMALL, LARGE = (
 def fleet(
     tasks: Annotated[Path, typer.Argument(help="A folder for each task, DIR/task/class/1.png.")],
     out: Annotated[Path, typer.Option(help="Where the bundles go; what is there of the same is kept.")],
-    method: Annotated[
-        str | None, typer.Option(help="Meta-learner of artifacts/models to adapt; without it their champion.")
-    ] = None,
+    method: TrainedMethod = None,
     shared: Annotated[bool, typer.Option("--shared", help="One bundle of one network and all heads instead.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     runner: Annotated[str, typer.Option(help="process; dask or ray where installed.")] = "process",
@@ -42,16 +40,18 @@ def fleet(
     """
     tasks, out = tasks.resolve(), out.resolve()
     root = enter_project()
-    from metaloom.handoff.fleet import task_folders, write_summary
-    from metaloom.handoff.shared_fleet import write_shared
+    from metaloom.handoff.support import task_folders
     from metaloom.prefect_server import prefect_server
 
     folders = [str(folder) for folder in task_folders(tasks)]
-    model = str(trained_or_champion(method))
     _check_out(out, shared)
     started = time.monotonic()
     with ended_by_signals():
-        server = prefect_server(root)
+        server = prefect_server(root)  # it starts while torch is imported
+        from metaloom.handoff.fleet import write_summary
+        from metaloom.handoff.shared_fleet import write_shared
+
+        model = str(trained_or_champion(method))
         from flows.fleet import RUNNERS
         from flows.fleet import fleet as flow
         from flows.fleet import runner as runner_of

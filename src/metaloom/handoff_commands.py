@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 MODELS = Path("artifacts/models")
 BundleFolder = Annotated[Path, typer.Argument(help="Bundle folder, for example artifacts/bundle.")]
+TrainedMethod = Annotated[
+    str | None, typer.Option(help="Meta-learner of artifacts/models to adapt; without it their champion.")
+]
 
 
 def adapt(
     support: Annotated[Path, typer.Option(help="Labelled examples: a folder of pictures for each class.")],
     out: Annotated[Path, typer.Option(help="Where the bundle goes; must not exist.")],
-    method: Annotated[
-        str | None, typer.Option(help="Meta-learner of artifacts/models to adapt; without it their champion.")
-    ] = None,
+    method: TrainedMethod = None,
     model: Annotated[Path | None, typer.Option(help="Meta-learner to adapt from another folder.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that stands at --out.")] = False,
 ) -> None:

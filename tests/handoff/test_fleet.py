@@ -15,6 +15,7 @@ from metaloom.data.images import decode
 from metaloom.errors import MetaloomError
 from metaloom.handoff import fleet, shared_fleet, verify
 from metaloom.handoff.predict import predict
+from metaloom.handoff.support import task_folders
 from metaloom.methods import Learner
 
 
@@ -37,7 +38,7 @@ def here(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def folders(tasks: Path) -> list[str]:
-    return [str(each) for each in fleet.task_folders(tasks)]
+    return [str(each) for each in task_folders(tasks)]
 
 
 def expected(learner: Learner, task: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +138,7 @@ def test_refusals(model: Path, tasks: Path, make_learner: Callable, save_model: 
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "absent"):
         with pytest.raises(MetaloomError, match="DIR/task/class/1.png"):
-            fleet.task_folders(folder)
+            task_folders(folder)
     deep = save_model(make_learner("reptile"), tmp_path / "reptile")
     with pytest.raises(MetaloomError, match="reptile changes the network for each task"):
         shared_fleet.solve_part(folders(tasks), str(deep))

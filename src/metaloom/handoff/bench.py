@@ -54,7 +54,7 @@ def measure(bundle: Path, model: Path, seconds: float) -> list[Timed]:
     torch_answers = _torch_answers(opened, model, support, labels)
     rows: list[Timed] = []
     for threads in sorted({1, _cores()}):
-        sessions = {name: _session(bundle / name, threads) for name in opened.sessions}
+        sessions = {name: session_of((bundle / name).read_bytes(), threads) for name in opened.sessions}
         for batch in BATCHES:
             images = np.resize(query, (batch, *query.shape[1:]))
             graphs = [name for name in (MODEL, *VARIANTS) if name in sessions]
@@ -120,10 +120,10 @@ def _made_by(folder: Path, opened: Bundle) -> bool:
     return path.is_file() and sha256(path) == opened.metadata["provenance"]["model_sha256"]
 
 
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def session_of(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, threads
-    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def _asking(session: onnxruntime.InferenceSession, graph: str, *inputs: Shaped[np.ndarray, ...]) -> Answer:

@@ -22,6 +22,8 @@ from torch._decomp import core_aten_decompositions
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from metaloom.methods.base import one_hot
+
 aten = torch.ops.aten
 FEW_CHANNELS = 8
 SUM = 2  # the code of reduction="sum"
@@ -140,7 +142,7 @@ def _nll_forward(
     ignored: int,
 ) -> tuple[Tensor, Tensor]:
     _check_sum(reduction)
-    return -torch.where(_member(target, x.shape[1]), x, 0.0).sum(), x.new_zeros(())
+    return -torch.where(one_hot(target, x.shape[1]), x, 0.0).sum(), x.new_zeros(())
 
 
 def _nll_backward(
@@ -153,16 +155,12 @@ def _nll_backward(
     total: Tensor,
 ) -> Tensor:
     _check_sum(reduction)
-    return torch.where(_member(target, x.shape[1]), -slope, 0.0)
+    return torch.where(one_hot(target, x.shape[1]), -slope, 0.0)
 
 
 def _check_sum(reduction: int) -> None:
     if reduction != SUM:
         raise NotImplementedError("methods sum their inner losses")
-
-
-def _member(target: Tensor, n: int) -> Tensor:
-    return target[:, None] == torch.arange(n, device=target.device)
 
 
 @torch.library.custom_op("metaloom::solve", mutates_args=(), schema="(Tensor a, Tensor b) -> Tensor")

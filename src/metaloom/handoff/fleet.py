@@ -113,20 +113,6 @@ def shop(model: str) -> Shop:
     return Shop.open(Path(model), load_settings())
 
 
-def task_folders(tasks: Path) -> list[Path]:
-    """A folder for each task, each with a folder of pictures for each class.
-
-    Raises:
-        MetaloomError: there is none.
-    """
-    folders = (
-        sorted(each for each in tasks.iterdir() if each.is_dir() and each.name[0] != ".") if tasks.is_dir() else []
-    )
-    if not folders:
-        raise MetaloomError(f"{tasks} has no folder: give one with a folder for each task, DIR/task/class/1.png")
-    return folders
-
-
 def make_bundles(folders: Sequence[str], out: str, model: str) -> list[Outcome]:
     """Learn a part of a fleet and write each task's bundle; what fails does not stop the others."""
     makers = shop(model)

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 
 from metaloom.data.resize import resize
 from metaloom.handoff import verify
 from metaloom.handoff.unlike import Known, embedded, known_of
-from metaloom.methods import Learner, Params
+from metaloom.methods import Learner
 from metaloom.methods.learner import AdaptedTask
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def write_samples(folder: Path, handoff: Handoff, known: Known) -> None:
 
 def write_learning_samples(folder: Path, learner: Learner, handoff: Handoff, max_ways: int) -> None:
     """For the graphs that learn: two tasks of the support set's classes, of other numbers of ways and examples."""
-    exact = replace(learner, params=_double(learner.params))
+    exact = replace(learner, params=learner.params.double())
     for name, ways in (("two_ways", 2), ("all_ways", min(max_ways, len(handoff.labels)))):
         own = handoff.support_y < ways
         support, labels = handoff.support_x[own], handoff.support_y[own]
@@ -61,9 +60,3 @@ def save_sample(folder: Path, name: str, interface: tuple, inputs: tuple, output
     folder.mkdir(exist_ok=True)
     for part, values in zip((*interface[0], *interface[1]), (*inputs, *outputs), strict=True):
         np.save(folder / f"{name}.{part}.npy", values)
-
-
-def _double(params: Params) -> Params:
-    return Params(
-        *({k: v.to(torch.float64) for k, v in group.items()} for group in (params.weights, params.statistics))
-    )

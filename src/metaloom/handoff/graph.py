@@ -13,7 +13,7 @@ from typing import Any
 
 import onnx
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from metaloom.config import ExportSettings
@@ -22,6 +22,7 @@ from metaloom.handoff.resizing import resized
 from metaloom.handoff.unlike import Known
 from metaloom.handoff.verify import HEAD, INPUT, OUTPUTS, TASK
 from metaloom.methods import Head
+from metaloom.methods.base import UNSEEN
 from metaloom.methods.learner import AdaptedTask
 from metaloom.networks import Network, Tensors
 
@@ -89,17 +90,20 @@ def normalised(
 
 def head_tensors(head: Head, known: Known) -> Tensors:
     """By the names of the graph's inputs."""
-    values = (*_centred(head), known.means, known.absent, known.spread)
+    exact = Head(*(tensor.detach().cpu().to(torch.float64) for tensor in head))
+    values = (*centred(exact, torch.ones(len(head.bias), dtype=torch.bool)), known.means, known.absent, known.spread)
     return dict(zip(HEAD, (value.float() for value in values), strict=True))
 
 
-def _centred(head: Head) -> Head:
-    """The head less its mean over the classes: softmax gives the same, from smaller numbers that round less.
+def centred(head: Head, seen: Bool[Tensor, " n_way"]) -> Head:
+    """The head less its mean over the classes that are there: softmax gives the same, from smaller numbers that round
+    less.
 
     Prototypes share most of their length; measured on 5 ways, this cuts the largest error from 9e-5 to 2e-6.
     """
-    weight, bias = (tensor.detach().cpu().to(torch.float64) for tensor in head)
-    return Head(weight - weight.mean(dim=0), bias - bias.mean())
+    share = seen.to(head.weight.dtype) / seen.sum()
+    bias = torch.where(seen, head.bias, 0.0)
+    return Head(head.weight - share @ head.weight, torch.where(seen, bias - (share * bias).sum(), UNSEEN))
 
 
 def body_tensors(task: AdaptedTask) -> Tensors:

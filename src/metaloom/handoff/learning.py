@@ -20,7 +20,7 @@ from torch import Tensor
 
 from metaloom.config import ExportSettings
 from metaloom.handoff.decompositions import traced
-from metaloom.handoff.graph import body_tensors, normalised, task_graph
+from metaloom.handoff.graph import body_tensors, centred, normalised, task_graph
 from metaloom.handoff.onnxfile import checked, exported, filled, kept
 from metaloom.handoff.resizing import resized
 from metaloom.handoff.unlike import Known
@@ -101,13 +101,6 @@ def normalised_by(
     return normalised(images, torch.tensor(values.shift), torch.tensor(values.scale))
 
 
-def centred(head: Head, seen: Bool[Tensor, " n_way"]) -> Head:
-    """The head less its mean over the classes that are there: softmax gives the same from smaller numbers."""
-    share = seen.to(head.weight.dtype) / seen.sum()
-    bias = torch.where(seen, head.bias, 0.0)
-    return Head(head.weight - share @ head.weight, torch.where(seen, bias - (share * bias).sum(), UNSEEN))
-
-
 def tempered(
     head: Head, temperature: Temperature, seen: Bool[Tensor, " n_way"], support_y: Int[Tensor, " support"]
 ) -> Head:
@@ -126,11 +119,9 @@ def tempered(
 
 def body_of(learner: Learner) -> AdaptedTask:
     """The learner's network as if it were a task's, without a head."""
-    statistics = {name: value for name, value in learner.params.statistics.items() if not name.startswith("router.")}
     head = Head(torch.zeros(0, learner.method.network.embed), torch.zeros(0))
-    return AdaptedTask(
-        TaskModel(learner.method.network, learner.params.weights, statistics, head), learner.normalisation, []
-    )
+    model = TaskModel(learner.method.network, learner.params.weights, learner.params.task_statistics(), head)
+    return AdaptedTask(model, learner.normalisation, [])
 
 
 def _example(learner: Learner) -> tuple[Tensor, Tensor, Tensor]:

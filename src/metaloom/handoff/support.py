@@ -1,4 +1,4 @@
-"""A user's own task: a folder with one folder of pictures a class."""
+"""A user's own tasks: each a folder with one folder of pictures a class."""
 
 from __future__ import annotations
 
@@ -56,6 +56,20 @@ def read_support(folder: str | Path, channels: int, size: int) -> Support:
             else:
                 raise MetaloomError(f"{seen} and {path} are one picture in two classes: remove the wrong one")
     return Support(np.stack(images), np.array(ways), [each.name for each in classes], repeated)
+
+
+def task_folders(tasks: Path) -> list[Path]:
+    """A folder for each task, each with a folder of pictures for each class.
+
+    Raises:
+        MetaloomError: there is none.
+    """
+    folders = (
+        sorted(each for each in tasks.iterdir() if each.is_dir() and each.name[0] != ".") if tasks.is_dir() else []
+    )
+    if not folders:
+        raise MetaloomError(f"{tasks} has no folder: give one with a folder for each task, DIR/task/class/1.png")
+    return folders
 
 
 def _class_folders(folder: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from onnxscript import optimizer
 
 from metaloom.config import PARAMS, ExportSettings
 from metaloom.errors import MetaloomError
+from metaloom.handoff.bench import session_of
 from metaloom.handoff.graph import to_onnx
 from metaloom.handoff.learning import classify_graph, learn_graph
 from metaloom.handoff.onnxfile import checked
@@ -140,7 +141,7 @@ def _eight_bits(model: onnx.ModelProto, calibration: Images) -> onnx.ModelProto:
         def __init__(self) -> None:
             self.pictures = iter(calibration[:CALIBRATION])
 
-        def get_next(self) -> dict[str, Any] | None:  # type: ignore[override]
+        def get_next(self) -> dict[str, Any] | None:  # type: ignore[override]  (None, which ends it, is missing in its annotation)
             picture = next(self.pictures, None)
             return None if picture is None else {INPUT: picture[None], **without_head}
 
@@ -190,8 +191,8 @@ def _differences(
             yield _with_own_body(kind, learner, asked, table.first(EPISODES_ADAPTED), export)
         return
     classify = classify_graph(learner, export, {})
-    sessions = [_session(data) for data in (classify, variant(kind, classify, asked.calibration, export, {}))]
-    learn = _session(learn_graph(learner, export, {}))
+    sessions = [session_of(data) for data in (classify, variant(kind, classify, asked.calibration, export, {}))]
+    learn = session_of(learn_graph(learner, export, {}))
     for table in asked.episodes.values():
         if table.n_way <= export.max_ways:
             yield _with_shared_body(sessions, learn, asked.images, table)
@@ -221,7 +222,7 @@ def _with_own_body(
         model = to_onnx(task, known_of(task, asked.images[support], table.labels), export, {})
         graphs = (model, variant(kind, model, asked.calibration, export, {}))
         inputs = {INPUT: asked.images[query]}
-        right.append([_accuracy(_session(data).run(None, inputs)[0], table) for data in graphs])
+        right.append([_accuracy(session_of(data).run(None, inputs)[0], table) for data in graphs])
     return _second_less_first(right)
 
 
@@ -235,7 +236,7 @@ def _second_less_first(right: Sequence[Sequence[float]]) -> np.ndarray:
 
 def variant_tolerance(data: bytes, samples: Path) -> float:
     """What a verifier allows a variant: twice its largest difference on the golden samples, as processors differ."""
-    session, worst = _session(data), LEAST_TOLERANCE / 2
+    session, worst = session_of(data), LEAST_TOLERANCE / 2
     for path in samples.glob(f"*.{INPUT}.npy"):
         name = path.name.removesuffix(f".{INPUT}.npy")
         if name == FLAT:
@@ -250,7 +251,7 @@ def variant_tolerance(data: bytes, samples: Path) -> float:
 
 def _latencies(one: bytes, other: bytes, picture: Images) -> tuple[float, float]:
     """Medians in milliseconds, in turns, so that what else the machine does hits both."""
-    sessions, taken = [_session(one), _session(other)], [[], []]
+    sessions, taken = [session_of(one), session_of(other)], [[], []]
     for _ in range(ASKED):
         for session, times in zip(sessions, taken, strict=True):
             start = time.perf_counter()
@@ -258,9 +259,3 @@ def _latencies(one: bytes, other: bytes, picture: Images) -> tuple[float, float]
             times.append((time.perf_counter() - start) * 1e3)
     first, second = (float(np.median(times)) for times in taken)
     return first, second
-
-
-def _session(data: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

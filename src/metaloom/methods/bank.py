@@ -22,12 +22,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import BankSettings
-from metaloom.methods.base import EmbeddingMethod, Episodes, Head, Params, TaskModel, one_hot
+from metaloom.methods.base import ROUTER, EmbeddingMethod, Episodes, Head, Params, TaskModel, one_hot
 from metaloom.methods.protonet import ProtoNet, prototypes_of
 from metaloom.networks import Network, Shifted, Tensors
 from metaloom.networks.bank import BIAS, GAIN, BankNetwork, of_member, prefix, seen_by
 
-MEAN, SPREAD, SHARPNESS = "router.mean", "router.spread", "router.sharpness"
+MEAN, SPREAD, SHARPNESS = (f"{ROUTER}{name}" for name in ("mean", "spread", "sharpness"))
 
 
 class Bank(EmbeddingMethod):
@@ -61,7 +61,7 @@ class Bank(EmbeddingMethod):
     ) -> TaskModel:
         z = self.embed(params, support_x)
         share, head = self._routed(params, z, support_y, n_way)
-        needed = {name: value for name, value in params.statistics.items() if not name.startswith("router.")}
+        needed = params.task_statistics()
         if self.settings.route == "mix":
             return TaskModel(self.network, params.weights, needed, head)
         choice = share.argmax(dim=-1)

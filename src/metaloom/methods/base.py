@@ -16,6 +16,7 @@ from metaloom.config import MethodSettings
 from metaloom.networks import Network, Tensors
 
 TRAINING = "training."  # begins the names of weights that exist only while training
+ROUTER = "router."  # begins the names of statistics that choose between the members of a bank
 UNSEEN = -1e9  # the logit of a class without an example: its probability is exactly zero
 TASKS_AT_A_TIME = 8  # that are adapted together: enough to share the overhead of a step, few enough for memory
 
@@ -53,6 +54,13 @@ class Params:
 
     def to(self, device: torch.device | str) -> Params:
         return self._each(lambda tensor: tensor.to(device))
+
+    def double(self) -> Params:
+        return self._each(lambda tensor: tensor.double())
+
+    def task_statistics(self) -> Tensors:
+        """Those that a task's model needs: all but a router's, which chooses before there is one."""
+        return {name: value for name, value in self.statistics.items() if not name.startswith(ROUTER)}
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Params:
         groups = (self.weights, self.statistics)
