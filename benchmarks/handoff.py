@@ -21,18 +21,19 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import torch
-from measure import fresh_clone, machine, measure
+from measure import Measured, fresh_clone, machine, measure
 from PIL import Image
 
 from metaloom.config import Settings, load_settings
 from metaloom.handoff.graph import to_onnx
 from metaloom.handoff.learning import learning_graphs
-from metaloom.handoff.unlike import known_of
+from metaloom.handoff.unlike import Known, known_of
 from metaloom.methods import Learner
 from metaloom.methods.learner import Normalisation
 
-SECONDS, WARM = 4.0, 5  # for each comparison, and turns that do not count
+SECONDS, TURN, REST, WARM = 8.0, 0.3, 0.05, 5  # for each comparison, of a turn, before it; calls that do not count
 WAYS, SHOTS, QUERIES = 5, 5, 5  # of a task; queries of all classes together
+MANY = 5  # times as many tasks: the start is spread over them
 COLD = 7  # starts of a command
 LEARNERS = {  # name of a row: method, its settings
     "protonet": ("protonet", {}),
@@ -60,7 +61,12 @@ def main() -> None:
 
 
 def beside_torch(images: np.ndarray) -> None:
-    """Random weights: they cost no other time than learned ones."""
+    """Random weights: they cost no other time than learned ones.
+
+    The graphs give `unlike` too. Where a task moves the network, that takes the support set's embeddings after it, so
+    torch makes them as well; elsewhere the embeddings that were learned from serve, and torch is asked for
+    probabilities alone.
+    """
     settings = load_settings()
     rng = np.random.default_rng(0)
     support = images[rng.choice(len(images), WAYS * SHOTS, replace=False)]
@@ -81,7 +87,17 @@ def beside_torch(images: np.ndarray) -> None:
             inputs = {"support_x": support, "support_y": labels, "query_x": query}
             asked = session(graph, threads)
             report(f"adapt.onnx, {row}", threads, lambda s=asked, i=inputs: s.run(None, i),
-                   lambda w=learner: w.adapt(support, labels).predict_proba(query))  # fmt: skip
+                   lambda w=learner: answered(w, support, labels, query))  # fmt: skip
+
+
+def answered(learner: Learner, support: np.ndarray, labels: np.ndarray, query: np.ndarray) -> None:
+    task = learner.adapt(support, labels)
+    task.predict_proba(query)
+    if not learner.method.frozen:
+        with torch.no_grad():
+            x = task.normalisation(torch.as_tensor(support))
+            z, _ = task.model.network(task.model.weights, x, task.model.statistics)
+            Known.of(z, torch.as_tensor(labels), WAYS)
 
 
 def fresh(name: str, changes: dict, settings: Settings, images: np.ndarray) -> Learner:
@@ -106,15 +122,17 @@ def report(row: str, threads: int, graph: Callable[[], object], ours: Callable[[
 
 
 def in_turns(asked: list[Callable[[], object]]) -> list[float]:
-    """Milliseconds; what else the machine does hits all alike."""
+    """Milliseconds a call; the turns are short, so that what else the machine does hits all alike. Before each the
+    other's threads, which go on for a while looking for work, are left to fall asleep."""
     taken: list[list[float]] = [[] for _ in asked]
-    end, turn = time.perf_counter() + SECONDS, 0
-    while time.perf_counter() < end or turn < 2 * WARM:
+    end = time.perf_counter() + SECONDS
+    while time.perf_counter() < end or len(taken[-1]) < 2 * WARM:
         for ask, times in zip(asked, taken, strict=True):
-            start = time.perf_counter()
-            ask()
-            times.append((time.perf_counter() - start) * 1e3)
-        turn += 1
+            time.sleep(REST)
+            turn = time.perf_counter()
+            while (start := time.perf_counter()) < turn + TURN:
+                ask()
+                times.append((time.perf_counter() - start) * 1e3)
     return [statistics.median(times[WARM:]) for times in taken]
 
 
@@ -125,19 +143,18 @@ def commands(root: Path, folder: Path, images: np.ndarray, tasks: int) -> None:
     for command in (["verify", str(bundle)], ["predict", str(bundle), str(picture)]):
         taken = [measure(root, "metaloom", *command).seconds for _ in range(COLD)]
         print(f"metaloom {command[0]:8} {statistics.median(taken):5.2f} s ({min(taken):.2f} to {max(taken):.2f})")
-    draw_tasks(folder / "tasks", images, tasks)
-    draw_tasks(folder / "few", images, 2)
-    print(f"\nfleet: {tasks} tasks, {WAYS}-way {SHOTS}-shot, two workers; start: the same for two tasks")
-    for what, flags in (("a bundle each", []), ("one bundle", ["--shared"])):
-        arguments = ["metaloom", "--quiet", "fleet", "--workers", "2", *flags]
-        measure(root, *arguments, str(folder / "few"), "--out", str(folder / f"traced {what}"))
-        start = measure(root, *arguments, str(folder / "few"), "--out", str(folder / f"few, {what}")).seconds
-        out = folder / what
-        whole = measure(root, *arguments, str(folder / "tasks"), "--out", str(out))
-        rate, net = 60 * tasks / whole.seconds, 60 * (tasks - 2) / (whole.seconds - start)
-        size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6
-        print(f"{what:14} {whole.seconds:6.1f} s: {rate:6,.0f} a minute, {net:6,.0f} after a start of {start:4.1f} s")
-        print(f"{'':14} {size:,.1f} MB, {whole.peak}")
+    print(f"\nfleets of {WAYS}-way {SHOTS}-shot tasks, two workers; start: the same for two tasks")
+    draw_tasks(folder / "2", images, 2)
+    for what, flags, sizes in (("a bundle each", [], [tasks]), ("one bundle", ["--shared"], [tasks, MANY * tasks])):
+        fleet(root, folder, f"traced, {what}", 2, flags)
+        start = fleet(root, folder, f"few, {what}", 2, flags).seconds
+        for count in sizes:
+            draw_tasks(folder / str(count), images, count)
+            whole = fleet(root, folder, what, count, flags)
+            rate, net = 60 * count / whole.seconds, 60 * (count - 2) / (whole.seconds - start)
+            size = sum(path.stat().st_size for path in (folder / what).rglob("*") if path.is_file()) / 1e6
+            print(f"{count:,} tasks, {what:14} {whole.seconds:6.1f} s: {rate:6,.0f} a minute, {net:6,.0f} after "
+                  f"a start of {start:4.1f} s; {size:,.1f} MB, {whole.peak}")  # fmt: skip
     print("\nsmaller forms, calibrated on training classes, on the test episodes")
     inputs = ("dataset", "splits", "models")
     export = [*(f"artifacts/{name}" for name in inputs), "metrics/evaluation.json", "artifacts/evaluation/domains.csv"]
@@ -146,11 +163,18 @@ def commands(root: Path, folder: Path, images: np.ndarray, tasks: int) -> None:
     print(re.findall(r"## Smaller.*?(?=\n## )", (folder / "small/MODEL_CARD.md").read_text(), re.DOTALL)[0])
 
 
+def fleet(root: Path, folder: Path, out: str, count: int, flags: list[str]) -> Measured:
+    command = ["metaloom", "--quiet", "fleet", "--workers", "2", *flags, str(folder / str(count))]
+    return measure(root, *command, "--out", str(folder / out))
+
+
 def draw_tasks(folder: Path, images: np.ndarray, tasks: int) -> None:
     """Tasks of classes of the test domains, as folders of pictures."""
     classes = pd.read_parquet("artifacts/splits/classes.parquet")
     first = classes.loc[classes["split"] == "test", ["first", "count"]].to_numpy()
     rng = np.random.default_rng(0)
+    if folder.is_dir():
+        return
     for task in range(tasks):
         for way, (row, count) in enumerate(first[rng.choice(len(first), WAYS, replace=False)]):
             place = folder / f"task{task:04}" / f"class{way}"

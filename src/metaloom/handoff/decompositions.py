@@ -111,17 +111,16 @@ def _max_pool_backward(
     """Of a window's pixels the first that is the maximum takes the slope, as in torch."""
     _check_pooling(kernel, stride, padding, ceil)
     (height, width), (h, w) = x.shape[-2:], slope.shape[-2:]
-    rows = []
-    for row in range(2):
-        columns = []
-        for column in range(2):
-            pixel = x[..., row : 2 * h : 2, column : 2 * w : 2]
-            moved = slope * (pixel == maxima).to(slope.dtype)
-            slope = slope - moved
-            columns.append(moved)
-        rows.append(torch.stack(columns, dim=-1).flatten(-2))
-    moved = torch.stack(rows, dim=-2).flatten(-3, -2)
-    return F.pad(moved, (0, width - 2 * w, 0, height - 2 * h))
+    moved = []
+    for row, column in ((0, 0), (0, 1), (1, 0)):
+        pixel = x[..., row : 2 * h : 2, column : 2 * w : 2]
+        moved.append(slope * (pixel == maxima).to(slope.dtype))
+        slope = slope - moved[-1]
+    moved.append(slope)  # no other pixel was the maximum
+    rows = [torch.stack(pair, dim=-1).flatten(-2) for pair in (moved[:2], moved[2:])]
+    whole = torch.stack(rows, dim=-2).flatten(-3, -2)
+    odd = (width - 2 * w, height - 2 * h)
+    return F.pad(whole, (0, odd[0], 0, odd[1])) if any(odd) else whole
 
 
 def _check_pooling(kernel: list[int], stride: Sequence[int], padding: Sequence[int], ceil: bool) -> None:
@@ -235,7 +234,8 @@ def native_group_normed(
     """And the means and reciprocal deviations, for the gradient."""
     flat, pixel = _in_groups(x, groups), op.Constant(value_ints=[2])
     mean = op.ReduceMean(flat, pixel)
-    variance = op.ReduceMean(op.Pow(op.Sub(flat, mean), op.Constant(value_float=2.0)), pixel, keepdims=False)
+    centred = op.Sub(flat, mean)
+    variance = op.ReduceMean(op.Mul(centred, centred), pixel, keepdims=False)
     deviation = op.Sqrt(op.Add(variance, op.Constant(value_float=eps)))
     return group_normed(x, groups, eps=eps), op.Squeeze(mean, pixel), op.Reciprocal(deviation)
 
