@@ -88,7 +88,7 @@ def runner(kind: str, workers: int) -> TaskRunner[Any]:
         if kind == "ray":
             from prefect_ray import RayTaskRunner  # pyright: ignore[reportMissingImports] (an extra)
 
-            return RayTaskRunner(init_kwargs={"num_cpus": workers})
+            return RayTaskRunner(init_kwargs={"num_cpus": workers, "logging_level": "error"})
     except ImportError:
         raise MetaloomError(f"prefect-{kind} is not installed: `pip install 'metaloom[{kind}]'`") from None
     return ProcessPoolTaskRunner(max_workers=workers) if workers > 1 else ThreadPoolTaskRunner(max_workers=1)
