@@ -169,12 +169,12 @@ def fleet(root: Path, folder: Path, out: str, count: int, flags: list[str]) -> M
 
 
 def draw_tasks(folder: Path, images: np.ndarray, tasks: int) -> None:
-    """Tasks of classes of the test domains, as folders of pictures."""
+    """Tasks of classes of the test domains, as folders of pictures; once for each number of them."""
+    if folder.is_dir():
+        return
     classes = pd.read_parquet("artifacts/splits/classes.parquet")
     first = classes.loc[classes["split"] == "test", ["first", "count"]].to_numpy()
     rng = np.random.default_rng(0)
-    if folder.is_dir():
-        return
     for task in range(tasks):
         for way, (row, count) in enumerate(first[rng.choice(len(first), WAYS, replace=False)]):
             place = folder / f"task{task:04}" / f"class{way}"

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
     from metaloom.handoff.fleet import Outcome
 
 SHOWN = 10  # failures on the terminal
-PARTS, SMALL, LARGE = (
-    10,
-    25,
-    100,
-)  # parts of a fleet, and tasks in one: enough to share the work, few to lose when killed
+PARTS, SMALL, LARGE = 10, 25, 100  # of a fleet; tasks in one: enough to share the work, few to lose when killed
 
 
 def fleet(

@@ -141,7 +141,7 @@ def _eight_bits(model: onnx.ModelProto, calibration: Images) -> onnx.ModelProto:
         def __init__(self) -> None:
             self.pictures = iter(calibration[:CALIBRATION])
 
-        def get_next(self) -> dict[str, Any] | None:  # type: ignore[override]  (None, which ends it, is missing in its annotation)
+        def get_next(self) -> dict[str, Any] | None:  # type: ignore[override]  (theirs has no None)
             picture = next(self.pictures, None)
             return None if picture is None else {INPUT: picture[None], **without_head}
 
