@@ -25,6 +25,7 @@ from measure import Measured, fresh_clone, machine, measure
 from PIL import Image
 
 from metaloom.config import Settings, load_settings
+from metaloom.handoff.bench import session_of
 from metaloom.handoff.graph import to_onnx
 from metaloom.handoff.learning import learning_graphs
 from metaloom.handoff.unlike import Known, known_of
@@ -79,13 +80,13 @@ def beside_torch(images: np.ndarray) -> None:
             task = learner.adapt(support, labels)
             if name == "protonet":
                 graph = to_onnx(task, known_of(task, support, labels), settings.export, {})
-                asked = session(graph, threads)
+                asked = session_of(graph, threads)
                 one = query[:1]
                 report("model.onnx, 1 picture", threads, lambda s=asked, x=one: s.run(None, {"images": x}),
                        lambda t=task, x=one: t.predict_proba(x))  # fmt: skip
             graph = learning_graphs(learner, settings.export, {})["adapt.onnx"]
             inputs = {"support_x": support, "support_y": labels, "query_x": query}
-            asked = session(graph, threads)
+            asked = session_of(graph, threads)
             report(f"adapt.onnx, {row}", threads, lambda s=asked, i=inputs: s.run(None, i),
                    lambda w=learner: answered(w, support, labels, query))  # fmt: skip
 
@@ -103,12 +104,6 @@ def answered(learner: Learner, support: np.ndarray, labels: np.ndarray, query: n
 def fresh(name: str, changes: dict, settings: Settings, images: np.ndarray) -> Learner:
     own = settings.method(name).model_copy(update=changes)
     return Learner.create(name, settings.model_copy(update={name: own}), 1, images.shape[1], Normalisation.of(images))
-
-
-def session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, threads
-    return onnxruntime.InferenceSession(graph, options)
 
 
 def report(row: str, threads: int, graph: Callable[[], object], ours: Callable[[], object]) -> None:

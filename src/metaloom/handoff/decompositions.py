@@ -1,8 +1,9 @@
 """What a learning method does to a support set, as operators that ONNX has.
 
 `traced` records a pure function with all that autograd does inside it, so the inner steps of a gradient method are
-unrolled into convolutions, products and sums. Four operators of torch have no form in ONNX, or one that keeps the
-example's sizes; they are written here as others. A system of equations becomes an ONNX Loop.
+unrolled into convolutions, products and sums. Operators of torch that have no form in ONNX, one that keeps the
+example's sizes, or one that onnxruntime is slow at are written here as others. A system of equations becomes an ONNX
+Loop.
 """
 
 from __future__ import annotations
@@ -223,6 +224,7 @@ def group_normed(
 ) -> Any:
     """Without scale and shift, which the networks apply themselves: the exporter's form multiplies by one and adds
     zero."""
+    _check_plain(weight, bias)
     flat = _in_groups(x, groups)
     one, zero = (op.ConstantOfShape(op.Constant(value_ints=[groups]), value=each) for each in (ONE, ZERO))
     return op.Reshape(op.InstanceNormalization(flat, one, zero, epsilon=eps), op.Shape(x))
@@ -237,7 +239,12 @@ def native_group_normed(
     centred = op.Sub(flat, mean)
     variance = op.ReduceMean(op.Mul(centred, centred), pixel, keepdims=False)
     deviation = op.Sqrt(op.Add(variance, op.Constant(value_float=eps)))
-    return group_normed(x, groups, eps=eps), op.Squeeze(mean, pixel), op.Reciprocal(deviation)
+    return group_normed(x, groups, weight, bias, eps), op.Squeeze(mean, pixel), op.Reciprocal(deviation)
+
+
+def _check_plain(weight: Any, bias: Any) -> None:
+    if weight is not None or bias is not None:
+        raise NotImplementedError("the networks apply scale and shift themselves")
 
 
 def _in_groups(x: Any, groups: int) -> Any:

@@ -64,9 +64,7 @@ def task_folders(tasks: Path) -> list[Path]:
     Raises:
         MetaloomError: there is none.
     """
-    folders = (
-        sorted(each for each in tasks.iterdir() if each.is_dir() and each.name[0] != ".") if tasks.is_dir() else []
-    )
+    folders = _folders(tasks) if tasks.is_dir() else []
     if not folders:
         raise MetaloomError(f"{tasks} has no folder: give one with a folder for each task, DIR/task/class/1.png")
     return folders
@@ -76,7 +74,7 @@ def _class_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "not found"
         raise MetaloomError(f"{folder} {what}: {LAYOUT}")
-    classes = sorted(each for each in _visible(folder) if each.is_dir())
+    classes = _folders(folder)
     if len(classes) < 2:
         has = f"has the one class {classes[0].name}" if classes else "has no class folders"
         raise MetaloomError(f"{folder} {has}, a task needs two or more: {LAYOUT}")
@@ -88,6 +86,10 @@ def _files(folder: Path) -> list[Path]:
     if not files:
         raise MetaloomError(f"{folder} is empty: put a picture of the class there, or remove the folder")
     return files
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(each for each in _visible(folder) if each.is_dir())
 
 
 def _visible(folder: Path) -> list[Path]:

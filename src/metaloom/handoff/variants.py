@@ -141,7 +141,7 @@ def _eight_bits(model: onnx.ModelProto, calibration: Images) -> onnx.ModelProto:
         def __init__(self) -> None:
             self.pictures = iter(calibration[:CALIBRATION])
 
-        def get_next(self) -> dict[str, Any] | None:  # type: ignore[override]  (theirs has no None)
+        def get_next(self) -> Any:  # a picture's inputs; None when there are no more
             picture = next(self.pictures, None)
             return None if picture is None else {INPUT: picture[None], **without_head}
 

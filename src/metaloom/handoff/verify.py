@@ -127,7 +127,7 @@ def _check_with_onnx(path: Path) -> list[str]:
         return []
     try:
         onnx.checker.check_model(onnx.load(path), full_check=True)
-    except Exception as error:  # of any kind, as onnx's own have no common one: it is not a graph to trust
+    except Exception as error:  # its own, protobuf's, C++'s: no class in common, and any of them refuses the graph
         return [f"{path.name}: ONNX's checker refuses it: {_one_line(error)}"]
     return []
 
