@@ -23,11 +23,11 @@ from arithmetic import BLOCKS, ConvPeak, conv4_macs, training_macs
 from contenders import OURS, SIZE, WIDTH, Work, contender
 from measure import machine
 
-from metaloom.device import keep_freed_memory
 from metaloom.networks.cpu import first, kernels, winograd
 from metaloom.networks.cpu.blas import add_products, multiply
 from metaloom.networks.cpu.convolution import prepared
 from metaloom.networks.cpu.parts import parts_of
+from metaloom.system.device import keep_freed_memory
 
 TURNS = 15
 TILE = 36  # products of matrices that a convolution by tiles is

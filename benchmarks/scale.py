@@ -20,11 +20,11 @@ from measure import machine
 
 from metaloom.config import load_settings
 from metaloom.data.packed import Dataset
-from metaloom.device import keep_freed_memory
 from metaloom.methods import Learner
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.training import Trainer
 from metaloom.sampler import EpisodeSampler
+from metaloom.system.device import keep_freed_memory
 from metaloom.tasks import EpisodeTable
 
 EACH, MIB = 20, 2**20  # images a class

@@ -28,7 +28,7 @@ from arithmetic import ConvPeak, conv4_macs, maml_macs, training_macs
 from contenders import OURS, SIZE, WIDTH, Contender, Work, contender, disagreement, present
 from measure import machine
 
-from metaloom.device import keep_freed_memory
+from metaloom.system.device import keep_freed_memory
 
 THREADS = 2
 NARROWER = 32  # channels; with turns as accurate as WIDTH without, at as many steps: benchmarks/ablations.py

@@ -11,7 +11,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from metaloom.errors import MetaloomError
 from metaloom.handoff.fleet import FAILED, Outcome, make_bundles
 from metaloom.handoff.shared_fleet import Part, solve_part
-from metaloom.progress import bar
+from metaloom.system.terminal import bar
 
 ATTRIBUTES: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 RUNNERS = ("process", "dask", "ray")

@@ -19,9 +19,9 @@ from prefect.states import Completed, Failed
 
 from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError
-from metaloom.locking import BusyError, project_lock
-from metaloom.progress import say
 from metaloom.summary import StageRun, as_markdown, as_text, summarise
+from metaloom.system.lock import BusyError, project_lock
+from metaloom.system.terminal import say
 from metaloom.versioning import Outcome, find_root, is_current, overriding, record_success, stage_names
 from metaloom.versioning import version_dataset as make_version
 from metaloom.versioning.child import run_stage

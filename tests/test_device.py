@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 
-from metaloom.device import choose_device, keep_freed_memory
 from metaloom.errors import MetaloomError
+from metaloom.system.device import choose_device, keep_freed_memory
 
 FAULTS = """
 import resource, sys, torch
-from metaloom.device import keep_freed_memory
+from metaloom.system.device import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 torch.set_num_threads(1)
@@ -25,7 +25,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 KEPT = """
 import psutil, torch
-from metaloom.device import keep_freed_memory, return_freed_memory
+from metaloom.system.device import keep_freed_memory, return_freed_memory
 def resident():
     return psutil.Process().memory_info().rss // 2**20
 keep_freed_memory()

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from metaloom.errors import MetaloomError
-from metaloom.io import atomic_dir, atomic_file, read_json, write_json
+from metaloom.system.files import atomic_dir, atomic_file, read_json, write_json
 
 
 def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from metaloom.locking import BusyError, project_lock
+from metaloom.system.lock import BusyError, project_lock
 
 HOLD = """\
 import time
-from metaloom.locking import project_lock
+from metaloom.system.lock import project_lock
 with project_lock("."):
     print("held", flush=True)
     time.sleep({seconds})

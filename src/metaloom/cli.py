@@ -20,7 +20,7 @@ from metaloom import (
     run_commands,
 )
 from metaloom.errors import MetaloomError
-from metaloom.progress import QUIET
+from metaloom.system.terminal import QUIET
 
 app = typer.Typer(
     help="Many small tasks in; a model that learns the next one from a handful of labels out.",

@@ -33,8 +33,8 @@ def add(
     """
     from metaloom.config import load_settings
     from metaloom.data.add import inspect_addition, install_addition
-    from metaloom.locking import STATE, project_lock
-    from metaloom.progress import say
+    from metaloom.system.lock import STATE, project_lock
+    from metaloom.system.terminal import say
     from metaloom.versioning import version_data
 
     root = Path.cwd()
@@ -95,7 +95,7 @@ def _refuse_absent_version(only: bool) -> None:
 
 
 def _say_problems(report: dict[str, Any]) -> None:
-    from metaloom.progress import say
+    from metaloom.system.terminal import say
 
     counts = [f"{len(found)} {kind.replace('_', ' ')}" for kind, found in report["problems"].items() if found]
     if counts:

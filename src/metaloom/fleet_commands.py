@@ -12,8 +12,8 @@ import typer
 
 from metaloom.errors import MetaloomError
 from metaloom.handoff_commands import TrainedMethod, trained_or_champion
-from metaloom.progress import say
 from metaloom.run_commands import FAILED, ended_by_signals, enter_project
+from metaloom.system.terminal import say
 
 if TYPE_CHECKING:
     from metaloom.handoff.fleet import Outcome

@@ -32,7 +32,7 @@ def adapt(
 ) -> None:
     """Learn a task from a folder of labelled examples, and write it as a verified bundle."""
     from metaloom.config import load_settings
-    from metaloom.progress import bar, say
+    from metaloom.system.terminal import bar, say
 
     settings = load_settings()
     _check_out(out, force)

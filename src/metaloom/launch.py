@@ -13,9 +13,9 @@ from typing import NoReturn
 
 import torch
 
-from metaloom import lifeline
 from metaloom.errors import ERROR_FILE, MetaloomError
-from metaloom.progress import QUIET
+from metaloom.system import lifeline
+from metaloom.system.terminal import QUIET
 
 RESTARTS = 3  # from the checkpoint, when a process dies
 # torchrun would give processes that start again the store of those before, with addresses at which nobody listens any

@@ -16,12 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaloom import lifeline
 from metaloom.errors import MetaloomError
-from metaloom.locking import STATE
+from metaloom.system import lifeline
+from metaloom.system.lock import STATE
 
 START = """\
-from metaloom.lifeline import end_with_parent
+from metaloom.system.lifeline import end_with_parent
 end_with_parent()
 import uvicorn
 uvicorn.main()

@@ -14,9 +14,9 @@ import typer
 
 from metaloom.config import PARAMS, environment_overrides, load_settings, parse_override
 from metaloom.errors import MetaloomError
-from metaloom.locking import project_lock
 from metaloom.prefect_server import prefect_server
-from metaloom.progress import QUIET, console, quiet, say
+from metaloom.system.lock import project_lock
+from metaloom.system.terminal import QUIET, console, quiet, say
 from metaloom.versioning import find_root, overriding, stage_names
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143

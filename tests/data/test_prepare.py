@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from metaloom.data.packed import Dataset
-from metaloom.data.parallel import parallel_map
 from metaloom.errors import MetaloomError
 from metaloom.stages import prepare
+from metaloom.system.parallel import parallel_map
 
 
 def picture(seed: int, side: int = 28) -> bytes:

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 import yaml
 
-from metaloom.locking import project_lock
+from metaloom.system.lock import project_lock
 
 TASKS = ["version_dataset", "prepare", "train@protonet", "train@maml", "join"]
 
@@ -171,7 +171,7 @@ def test_a_lock_of_dvc_is_waited_for(pipeline, served):
 
 def test_another_run_at_work_is_named(pipeline, served):
     code = (
-        "import time\nfrom metaloom.locking import project_lock\n"
+        "import time\nfrom metaloom.system.lock import project_lock\n"
         "with project_lock('.'):\n print(1, flush=True); time.sleep(30)"
     )
     other = subprocess.Popen([sys.executable, "-c", code], cwd=served.root, stdout=subprocess.PIPE)

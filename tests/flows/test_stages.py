@@ -11,7 +11,7 @@ import yaml
 
 from metaloom.config import OVERRIDES
 from metaloom.errors import MetaloomError
-from metaloom.locking import BusyError
+from metaloom.system.lock import BusyError
 from metaloom.versioning import (
     Outcome,
     find_root,

@@ -16,10 +16,10 @@ from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.handoff import bundle as bundle_module
 from metaloom.handoff.verify import verify
-from metaloom.io import write_json
 from metaloom.methods import Learner
 from metaloom.methods.estimate import wilson
 from metaloom.stages import export, prepare, split
+from metaloom.system.files import write_json
 
 MD5 = "0123456789abcdef0123456789abcdef.dir"
 DOMAINS = "setting,domain,accuracy,low95,high95,queries"
@@ -185,7 +185,7 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def test_the_commit_and_whether_it_is_the_whole_truth(tmp_path: Path):
-    from metaloom.handoff.provenance import commit, data_version
+    from metaloom.system.provenance import commit, data_version
 
     assert commit(tmp_path) is None and data_version(tmp_path) is None
     git(tmp_path, "init", "-q")

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save_file
 from test_training import trainer
 
-from metaloom.device import check_device, explained_out_of_memory
 from metaloom.errors import MetaloomError
 from metaloom.methods import Learner
 from metaloom.networks import Conv4
 from metaloom.stages import train
+from metaloom.system.device import check_device, explained_out_of_memory
 
 
 def the_cpu_allocator_s_own_error() -> Exception:

@@ -9,8 +9,8 @@ import yaml
 from made_up_project import DATA_HASH, make_project
 
 from metaloom.errors import MetaloomError
-from metaloom.git import head
 from metaloom.report.provenance import provenance
+from metaloom.system.git import head
 
 METHODS = ("protonet",)
 

@@ -16,8 +16,8 @@ from joblib.externals.loky import get_reusable_executor
 
 from metaloom.baselines.registry import LEARNERS
 from metaloom.baselines.views import Views
-from metaloom.device import keep_freed_memory
-from metaloom.progress import track
+from metaloom.system.device import keep_freed_memory
+from metaloom.system.terminal import track
 from metaloom.tasks import EpisodeTable
 
 CHUNK = 10  # episodes a job of a fast learner

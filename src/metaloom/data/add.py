@@ -13,7 +13,7 @@ from metaloom.data.quality import check_quality, judge
 from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
 from metaloom.errors import MetaloomError
-from metaloom.io import atomic_dir
+from metaloom.system.files import atomic_dir
 
 
 @dataclass(frozen=True)

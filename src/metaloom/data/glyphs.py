@@ -16,11 +16,11 @@ import numpy as np
 
 from metaloom.data.drawings import draw
 from metaloom.data.letters import Letter, raster, select_letters
-from metaloom.data.parallel import parallel_map
 from metaloom.data.png import encode_grey16
 from metaloom.errors import MetaloomError
-from metaloom.io import atomic_dir
-from metaloom.progress import say, track
+from metaloom.system.files import atomic_dir
+from metaloom.system.parallel import parallel_map
+from metaloom.system.terminal import say, track
 
 DRAWINGS = 20  # a letter
 SEED = "metaloom glyphs 1"

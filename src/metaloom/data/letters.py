@@ -14,9 +14,9 @@ from fontTools import unicodedata as scripts
 from jaxtyping import Bool, Float32, UInt8
 from matplotlib import ft2font
 
-from metaloom.data.parallel import parallel_map
 from metaloom.data.resize import resize
-from metaloom.progress import track
+from metaloom.system.parallel import parallel_map
+from metaloom.system.terminal import track
 
 REFERENCE = "DejaVuSans.ttf"  # has all letters but a few, which are left out: so any two letters share a face
 MIN_FACES = 4

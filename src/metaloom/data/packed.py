@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from metaloom.data.scan import Scan
 from metaloom.errors import MetaloomError
-from metaloom.io import read_json, write_json
+from metaloom.system.files import read_json, write_json
 
 IMAGES, ITEMS, QUALITY = "images.npy", "items.parquet", "quality.json"
 _CHUNK = 1024

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from metaloom.data.images import decode
-from metaloom.data.parallel import parallel_map
 from metaloom.data.resize import resize
 from metaloom.data.sources import Listing, read_sources
 from metaloom.errors import MetaloomError
-from metaloom.progress import bar
+from metaloom.system.parallel import parallel_map
+from metaloom.system.terminal import bar
 
 _BATCH_FILES = 256
 _BATCH_BYTES = 8 * 2**20

@@ -14,7 +14,7 @@ from torch import Tensor
 from metaloom.evaluation.figures import Answers, interval, resamples
 from metaloom.methods import Learner
 from metaloom.methods.estimate import cross_validated
-from metaloom.progress import track
+from metaloom.system.terminal import track
 from metaloom.tasks.studies import ESTIMATES
 
 COLUMNS = ["kind", "task", "n_way", "n_shot", "estimate", "low95", "high95", "truth", "examples"]

@@ -12,8 +12,8 @@ import onnxruntime
 from jaxtyping import Float, Shaped
 
 from metaloom.handoff.predict import usable
-from metaloom.handoff.provenance import sha256
 from metaloom.handoff.verify import ADAPT, INTERFACES, MODEL, SAMPLES, VARIANTS, Bundle
+from metaloom.system.provenance import sha256
 
 BATCHES = (1, 8, 64)
 WARM, FEWEST = 3, 20  # calls that do not count, and the fewest that do

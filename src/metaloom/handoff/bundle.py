@@ -20,14 +20,14 @@ from metaloom.handoff.golden import write_learning_samples, write_samples
 from metaloom.handoff.graph import to_onnx
 from metaloom.handoff.learning import learning_graphs
 from metaloom.handoff.page import write_page
-from metaloom.handoff.provenance import libraries, sha256
 from metaloom.handoff.signing import sign
 from metaloom.handoff.unlike import known_of
 from metaloom.handoff.variants import Asked, variant_tolerance, variants
-from metaloom.io import atomic_dir, write_json
 from metaloom.methods import Learner
 from metaloom.methods.learner import AdaptedTask
-from metaloom.progress import say
+from metaloom.system.files import atomic_dir, write_json
+from metaloom.system.provenance import libraries, sha256
+from metaloom.system.terminal import say
 
 # in float32 on another processor; on the one that made a bundle, differences are below 1e-5 (2e-4 after many steps)
 TOLERANCE, TOLERANCE_OF_STEPS = 1e-4, 1e-3

@@ -27,12 +27,12 @@ from metaloom.handoff.bundle import TOLERANCE, TaskCard, about, describe, put_to
 from metaloom.handoff.golden import save_sample
 from metaloom.handoff.graph import Template, head_tensors
 from metaloom.handoff.learning import body_of
-from metaloom.handoff.provenance import commit, data_version
 from metaloom.handoff.support import Support, read_support
 from metaloom.handoff.unlike import Known
-from metaloom.io import atomic_dir, read_json, write_json
 from metaloom.methods import AdaptedTask, Head, Learner, TaskModel
 from metaloom.methods.estimate import cross_validated, cross_validated_embeddings
+from metaloom.system.files import atomic_dir, read_json, write_json
+from metaloom.system.provenance import commit, data_version
 
 MADE, KEPT, FAILED = "made", "kept", "failed"
 SUMMARY = "fleet.json"

@@ -21,8 +21,8 @@ from metaloom import __version__
 from metaloom.config import PARAMS, ExportSettings
 from metaloom.errors import MetaloomError
 from metaloom.handoff.decompositions import TRANSLATIONS
-from metaloom.handoff.provenance import libraries
-from metaloom.io import atomic_file
+from metaloom.system.files import atomic_file
+from metaloom.system.provenance import libraries
 
 GRAPHS = Path(".metaloom/graphs")  # graphs without their weights: made once for each kind of task
 GRAPHS_KEPT = 64

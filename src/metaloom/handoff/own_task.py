@@ -8,11 +8,11 @@ from pathlib import Path
 
 from metaloom.config import Settings
 from metaloom.handoff.bundle import Handoff, TaskCard, describe, write_bundle
-from metaloom.handoff.provenance import commit, data_version
 from metaloom.handoff.support import read_support
-from metaloom.io import read_json
 from metaloom.methods import Learner
 from metaloom.methods.estimate import cross_validated
+from metaloom.system.files import read_json
+from metaloom.system.provenance import commit, data_version
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.handoff.verify import ADAPT, MODEL
-from metaloom.io import atomic_dir
+from metaloom.system.files import atomic_dir
 
 VERSION = "1.27.0"  # of onnxruntime-web (MIT), which npm's registry serves; the hash is the registry's own
 INTEGRITY = "ogDLsqIozHZwifPuN37OproAo0byX6t43/bP8GzeZWBWD6MOGExswFAx3up4NS/vvWBOg2u2PXomDt3rMmdQSg=="

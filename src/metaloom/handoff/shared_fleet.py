@@ -27,8 +27,8 @@ from metaloom.handoff.graph import fleet_to_onnx, head_tensors
 from metaloom.handoff.learning import body_of
 from metaloom.handoff.support import Support
 from metaloom.handoff.unlike import FAR
-from metaloom.io import atomic_dir, atomic_file
 from metaloom.methods.base import UNSEEN
+from metaloom.system.files import atomic_dir, atomic_file
 
 PARTS = Path(".metaloom/fleet")
 

@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from metaloom.errors import MetaloomError
-from metaloom.io import atomic_file, read_json, write_json
 from metaloom.methods.base import Head, TaskModel
 from metaloom.networks import NETWORKS, Network, Shifted, Tensors
 from metaloom.networks.bank import BIAS, GAIN, BankNetwork
+from metaloom.system.files import atomic_file, read_json, write_json
 
 FORMAT = 1  # of saved tasks, the newest that this file knows
 MODEL, ABOUT = "task.safetensors", "task.json"

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from metaloom.io import atomic_file
 from metaloom.methods.base import Params
+from metaloom.system.files import atomic_file
 
 
 @dataclass

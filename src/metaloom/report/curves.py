@@ -11,10 +11,10 @@ from typing import Any
 from markupsafe import Markup
 
 from metaloom.errors import MetaloomError
-from metaloom.io import read_json
 from metaloom.report.charts import Curve, curve_plot
 from metaloom.report.inputs import Inputs
 from metaloom.report.words import count, duration, learner_title, percent, setting_words, with_interval
+from metaloom.system.files import read_json
 
 SMOOTH_FROM = 60  # points; fewer are drawn as they are
 MOST = 400  # points of one line

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.io import read_json
 from metaloom.report.inputs import Inputs
 from metaloom.report.words import count, percent, size
+from metaloom.system.files import read_json
 
 STAGE = "export"
 SUMS = "SHA256SUMS"

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from metaloom.io import read_json
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.plots import Series, xy_chart
 from metaloom.report.results import Results
 from metaloom.report.words import learner_title, percent
+from metaloom.system.files import read_json
 
 KINDS = {"any": "Classes of any domain", "domain": "Classes of one domain"}
 POINT = ["accuracy", "low95", "high95", "episodes"]

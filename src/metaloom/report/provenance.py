@@ -16,7 +16,7 @@ import yaml
 
 from metaloom.config import PARAMS
 from metaloom.errors import MetaloomError
-from metaloom.git import head
+from metaloom.system.git import head
 
 PACKAGES = (
     "metaloom",

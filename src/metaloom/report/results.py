@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.io import read_json
 from metaloom.report.inputs import Inputs
 from metaloom.report.words import (
     Number,
@@ -20,6 +19,7 @@ from metaloom.report.words import (
     setting_words,
     with_interval,
 )
+from metaloom.system.files import read_json
 
 REMAKE = "`dvc repro -f evaluate` makes it anew"
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from metaloom.baselines import LEARNERS, Choices, Views
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
-from metaloom.device import choose_device, return_freed_memory
 from metaloom.evaluation.answers import OfTables, meta_answers, meta_speed, single_task_answers, untempered
 from metaloom.evaluation.estimates import estimate_figures, estimate_rows
 from metaloom.evaluation.shown import confusions, gallery
@@ -29,11 +28,12 @@ from metaloom.evaluation.tables import (
     rivals,
     summarise,
 )
-from metaloom.io import atomic_dir, read_json, write_json
 from metaloom.methods import Learner, champion
 from metaloom.methods.pixels import placed
-from metaloom.progress import say, track
 from metaloom.stages import run_stage
+from metaloom.system.device import choose_device, return_freed_memory
+from metaloom.system.files import atomic_dir, read_json, write_json
+from metaloom.system.terminal import say, track
 from metaloom.tasks import EpisodeTable, load_episodes, load_studies
 from metaloom.tasks.studies import ESTIMATES
 

@@ -15,14 +15,14 @@ from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle import Handoff, TaskCard, describe, write_bundle
 from metaloom.handoff.golden import SAMPLES
-from metaloom.handoff.provenance import commit, data_version
 from metaloom.handoff.variants import Asked
-from metaloom.io import read_json
 from metaloom.methods import Learner, champion
 from metaloom.methods.estimate import cross_validated, held_out
 from metaloom.methods.learner import AdaptedTask
-from metaloom.progress import bar, say
 from metaloom.stages import run_stage
+from metaloom.system.files import read_json
+from metaloom.system.provenance import commit, data_version
+from metaloom.system.terminal import bar, say
 from metaloom.tasks import load_episodes
 
 

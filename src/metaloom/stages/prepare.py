@@ -9,9 +9,9 @@ from metaloom.data.packed import write_dataset
 from metaloom.data.quality import check_quality, judge
 from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
-from metaloom.io import atomic_dir
-from metaloom.progress import say
 from metaloom.stages import run_stage
+from metaloom.system.files import atomic_dir
+from metaloom.system.terminal import say
 
 
 def main(data: str, dataset: str) -> None:

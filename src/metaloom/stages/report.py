@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from metaloom.config import load_settings
-from metaloom.io import atomic_dir
-from metaloom.progress import say
 from metaloom.report.inputs import Inputs
 from metaloom.report.page import build
 from metaloom.report.words import size
 from metaloom.stages import run_stage
+from metaloom.system.files import atomic_dir
+from metaloom.system.terminal import say
 
 
 def main(dataset: str, splits: str, models: str, evaluation: str, bundle: str, metrics: str, report: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from metaloom.config import SPLITS, load_settings
 from metaloom.data.packed import Dataset
-from metaloom.io import atomic_dir
-from metaloom.progress import say
 from metaloom.stages import run_stage
+from metaloom.system.files import atomic_dir
+from metaloom.system.terminal import say
 from metaloom.tasks import assign_splits, class_table, draw_fixed_episodes, draw_studies
 from metaloom.tasks.studies import STUDIES
 

@@ -9,11 +9,11 @@ import torch
 from metaloom.baselines import Views, choose
 from metaloom.config import load_settings
 from metaloom.data.packed import Dataset
-from metaloom.device import choose_device, return_freed_memory
-from metaloom.io import write_json
 from metaloom.methods import Learner, champion
-from metaloom.progress import say
 from metaloom.stages import run_stage
+from metaloom.system.device import choose_device, return_freed_memory
+from metaloom.system.files import write_json
+from metaloom.system.terminal import say
 from metaloom.tasks import load_episodes
 
 

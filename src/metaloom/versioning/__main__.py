@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from metaloom.errors import ERROR_FILE, MetaloomError
-from metaloom.lifeline import end_with_parent
-from metaloom.locking import BusyError
+from metaloom.system.lifeline import end_with_parent
+from metaloom.system.lock import BusyError
 from metaloom.versioning.stages import Outcome, reproduce
 
 

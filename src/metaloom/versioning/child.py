@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from metaloom import lifeline
 from metaloom.errors import ERROR_FILE, MetaloomError
-from metaloom.locking import BusyError
+from metaloom.system import lifeline
+from metaloom.system.lock import BusyError
 from metaloom.versioning.stages import Outcome
 
 COMMAND_FAILED = "failed to run: "  # how DVC begins to say that a command exited with another code than 0

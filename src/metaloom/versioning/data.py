@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.io import atomic_dir, atomic_file
-from metaloom.locking import STATE, project_lock
+from metaloom.system.files import atomic_dir, atomic_file
+from metaloom.system.lock import STATE, project_lock
 from metaloom.versioning import objects
 from metaloom.versioning.objects import DATA, POINTER, hash_of, saved_tree, short, tree_of
 from metaloom.versioning.project import open_project

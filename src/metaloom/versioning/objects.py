@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.locking import BusyError
+from metaloom.system.lock import BusyError
 
 DATA, POINTER = "data", "data.dvc"
 

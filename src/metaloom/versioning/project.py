@@ -14,7 +14,7 @@ from typing import Any
 
 from metaloom.config import OVERRIDES, PARAMS, apply_overrides, environment_overrides
 from metaloom.errors import MetaloomError
-from metaloom.locking import BusyError
+from metaloom.system.lock import BusyError
 
 DAG = "dvc.yaml"
 

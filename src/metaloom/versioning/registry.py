@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.git import changed, head
 from metaloom.handoff.verify import METADATA, verify
-from metaloom.io import read_json
+from metaloom.system.files import read_json
+from metaloom.system.git import changed, head
 from metaloom.versioning.revisions import at_revision
 
 ARTIFACT, BUNDLE = "handoff", "artifacts/bundle"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metaloom.io import atomic_file
-from metaloom.locking import STATE
+from metaloom.system.files import atomic_file
+from metaloom.system.lock import STATE
 from metaloom.versioning.data import data_version, named_version
 from metaloom.versioning.stages import is_current, stage_names
 

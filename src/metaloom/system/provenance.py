@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from metaloom.errors import MetaloomError
-from metaloom.git import head
+from metaloom.system.git import head
 
 LIBRARIES = ("metaloom", "numpy", "onnx", "onnxruntime", "onnxscript", "torch")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from metaloom.errors import MetaloomError
-from metaloom.io import write_json
+from metaloom.system.files import write_json
 
 STATE = ".metaloom"  # what is of this checkout alone: the lock, the version last seen; git ignores it
 
