@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metaloom.data.packed import Dataset
 from metaloom.methods.windows import describe_domains
-from metaloom.sampler import EpisodeSampler
+from metaloom.tasks.sampler import EpisodeSampler
 
 POOL = 8  # times the ways: so many classes are drawn, and those most alike or unlike are taken
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from metaloom.distinct import distinct
-from metaloom.sampler import EpisodeSampler
+from metaloom.tasks.distinct import distinct
+from metaloom.tasks.sampler import EpisodeSampler
 
 LARGE = 40  # more than 16 times 2: with `small` 0 it is not put in order
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from metaloom.sampler import EpisodeSampler
+from metaloom.tasks.sampler import EpisodeSampler
 
 CPU = torch.device("cpu")
 

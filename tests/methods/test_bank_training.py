@@ -19,8 +19,8 @@ from metaloom.methods.bank_training import BankState, BankTrainer
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.protonet import prototypes_of
 from metaloom.methods.training import Trainer
-from metaloom.sampler import EpisodeSampler
 from metaloom.tasks import EpisodeTable
+from metaloom.tasks.sampler import EpisodeSampler
 
 KINDS = ("blocks", "stripes", "dots")
 CLASSES, COUNT, STEPS = 4, 5, 6

@@ -14,8 +14,8 @@ from metaloom.methods.checkpoint import State
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.scoring import scores
 from metaloom.methods.training import Trainer
-from metaloom.sampler import EpisodeSampler
 from metaloom.tasks import EpisodeTable
+from metaloom.tasks.sampler import EpisodeSampler
 
 CLASSES, COUNT = 12, 6
 

@@ -13,7 +13,7 @@ from test_training import CLASSES, COUNT, trainer
 from metaloom.errors import MetaloomError
 from metaloom.methods import Learner
 from metaloom.methods.learner import Normalisation
-from metaloom.sampler import EpisodeSampler
+from metaloom.tasks.sampler import EpisodeSampler
 
 
 @pytest.fixture

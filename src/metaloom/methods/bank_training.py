@@ -26,9 +26,9 @@ from metaloom.methods.learner import Learner, Normalisation
 from metaloom.methods.scoring import accuracy_and_nll
 from metaloom.methods.training import Trainer, code_hash
 from metaloom.methods.windows import describe_domains, windows
-from metaloom.sampler import EpisodeSampler
 from metaloom.system.terminal import say
 from metaloom.tasks import spread_rows
+from metaloom.tasks.sampler import EpisodeSampler
 
 SAMPLE = 2_000  # images of a window that its normalisation and its place are measured on, at most
 

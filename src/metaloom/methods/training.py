@@ -25,8 +25,8 @@ from metaloom.methods.learner import Learner
 from metaloom.methods.pixels import distorted, picked, seen
 from metaloom.methods.ranks import ALONE, Ranks, check_shares
 from metaloom.methods.scoring import accuracy_and_nll
-from metaloom.sampler import EpisodeSampler
 from metaloom.tasks import EpisodeTable
+from metaloom.tasks.sampler import EpisodeSampler
 
 WARM_UP = 20  # steps over which the learning rate rises
 

@@ -26,12 +26,12 @@ from metaloom.methods.pixels import placed
 from metaloom.methods.ranks import Ranks, check_processes, check_shares, launched
 from metaloom.methods.selection import choose_beta, choose_temperature, wants_beta
 from metaloom.methods.training import Trainer, code_hash
-from metaloom.sampler import EpisodeSampler
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, explained_out_of_memory
 from metaloom.system.files import atomic_dir, write_json
 from metaloom.system.terminal import bar, say
 from metaloom.tasks import load_episodes, spread_rows
+from metaloom.tasks.sampler import EpisodeSampler
 
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
 COMPILED = Path(".metaloom/compiled")  # what train.compile has made, kept between runs

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from metaloom.config import TrainSettings
-from metaloom.distinct import distinct
+from metaloom.tasks.distinct import distinct
 
 SMALL_SPLIT, SMALL_CLASS = 4096, 512  # classes, examples of a class: up to here all are put in random order
 
