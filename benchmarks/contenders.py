@@ -102,7 +102,7 @@ def _ours(method: Method, params: Params, episodes: Episodes) -> Contender:
     weights = {name: weight.requires_grad_() for name, weight in params.weights.items()}
 
     def step() -> Tensor:
-        """As metaloom.methods.training does it."""
+        """As metaloom.training.trainer does it."""
         total = torch.zeros((), dtype=torch.float64)
         with method.network.threads(torch.device("cpu")):
             for chunk in method.chunks(episodes):

@@ -22,10 +22,10 @@ from metaloom.config import load_settings
 from metaloom.data.packed import Dataset
 from metaloom.methods import Learner
 from metaloom.methods.learner import Normalisation
-from metaloom.methods.training import Trainer
 from metaloom.system.device import keep_freed_memory
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler
+from metaloom.training.trainer import Trainer
 
 EACH, MIB = 20, 2**20  # images a class
 SETS = {"10,000 images in 500 classes": 500, "1,000,000 images in 50,000 classes": 50_000}

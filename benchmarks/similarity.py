@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.data.packed import Dataset
-from metaloom.methods.windows import describe_domains
 from metaloom.tasks.sampler import EpisodeSampler
+from metaloom.training.bank.windows import describe_domains
 
 POOL = 8  # times the ways: so many classes are drawn, and those most alike or unlike are taken
 

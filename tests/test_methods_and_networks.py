@@ -12,9 +12,9 @@ import torch
 
 from metaloom.config import Settings
 from metaloom.methods import METHOD_CLASSES, Episodes, Learner, Params
-from metaloom.methods.compiled import CompiledLoss
 from metaloom.methods.learner import Normalisation
 from metaloom.networks import NETWORKS
+from metaloom.training.compiled import CompiledLoss
 
 WAYS, SIZE, WIDTH, CHANNELS = 3, 16, 4, 3
 COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs a C++ compiler")

@@ -16,8 +16,8 @@ from metaloom.handoff.learning import learning_graphs
 from metaloom.handoff.unlike import known_of
 from metaloom.methods import Learner
 from metaloom.methods.bank import Bank
-from metaloom.methods.bank_members import joined, with_moments
 from metaloom.methods.learner import Normalisation
+from metaloom.training.bank.members import joined, with_moments
 
 MEMBERS = 2
 

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from metaloom.errors import MetaloomError
 from metaloom.methods import METHOD_CLASSES, Episodes, Params, build_method
-from metaloom.methods.acceleration import WORTH_COMPILING, loss_of, precision_of
-from metaloom.methods.compiled import CompiledLoss
 from metaloom.methods.protonet import ProtoNet
 from metaloom.networks import NETWORKS
 from metaloom.networks.layers import convolution, in_bfloat16, linear
+from metaloom.training.acceleration import WORTH_COMPILING, loss_of, precision_of
+from metaloom.training.compiled import CompiledLoss
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -155,8 +155,8 @@ def test_params_are_the_only_leaves(tiny_settings):
 
 def test_the_trainer_takes_both(tiny_settings, tmp_path, monkeypatch):
     """Four steps: compiled they end where plain ones do, in bfloat16 near it."""
-    monkeypatch.setattr("metaloom.methods.acceleration._check_compiler", lambda: None)
-    monkeypatch.setattr("metaloom.methods.acceleration._compiled", lambda n, m: CompiledLoss(m, n, untraced))
+    monkeypatch.setattr("metaloom.training.acceleration._check_compiler", lambda: None)
+    monkeypatch.setattr("metaloom.training.acceleration._compiled", lambda n, m: CompiledLoss(m, n, untraced))
     few = {name: tiny_settings.method(name).model_copy(update={"steps": 4}) for name in METHOD_CLASSES}
     settings = tiny_settings.model_copy(update=few)
 

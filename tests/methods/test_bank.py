@@ -11,13 +11,13 @@ from torch import Tensor
 
 from metaloom.methods import Episodes, Learner, Params
 from metaloom.methods.bank import Bank, left_out_nll
-from metaloom.methods.bank_members import calibrated, joined, one_of, with_moments
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.protonet import ProtoNet
 from metaloom.methods.scoring import accuracy_and_nll
 from metaloom.networks import Conv4
 from metaloom.networks.bank import of_member
 from metaloom.tasks import EpisodeTable
+from metaloom.training.bank.members import calibrated, joined, one_of, with_moments
 
 MEMBERS = 3
 NETWORK = Conv4(channels=1, width=8, image_size=28, norm="batch")

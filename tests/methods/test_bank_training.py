@@ -15,12 +15,12 @@ from metaloom.config import Settings
 from metaloom.errors import MetaloomError
 from metaloom.methods import Learner, bank_training
 from metaloom.methods.bank import Bank
-from metaloom.methods.bank_training import BankState, BankTrainer
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.protonet import prototypes_of
-from metaloom.methods.training import Trainer
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler
+from metaloom.training.bank.trainer import BankState, BankTrainer
+from metaloom.training.trainer import Trainer
 
 KINDS = ("blocks", "stripes", "dots")
 CLASSES, COUNT, STEPS = 4, 5, 6

@@ -17,11 +17,11 @@ from test_training import Killed, tensors_of, trainer
 
 from metaloom.config import METHODS, Settings, load_settings
 from metaloom.errors import MetaloomError
-from metaloom.launch import begin, launch
 from metaloom.methods import METHOD_CLASSES
-from metaloom.methods.checkpoint import State
-from metaloom.methods.ranks import ALONE, Ranks, check_processes, check_shares
 from metaloom.stages import run_stage
+from metaloom.training.checkpoint import State
+from metaloom.training.launch import begin, launch
+from metaloom.training.ranks import ALONE, Ranks, check_processes, check_shares
 
 CPU = torch.device("cpu")
 MOMENTS = (2, 7, 13)  # before the first checkpoint, between two, after the last
@@ -165,7 +165,7 @@ def test_a_process_that_is_killed_is_started_again_with_all_others(undisturbed):
 
 @pytest.mark.slow
 def test_the_same_for_every_method_and_an_error_for_the_user_comes_through(undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setattr("metaloom.launch.RESTARTS", len(METHOD_CLASSES) + 1)
+    monkeypatch.setattr("metaloom.training.launch.RESTARTS", len(METHOD_CLASSES) + 1)
     with pytest.raises(MetaloomError, match="^the second process has something to say$"):
         processes("error", tmp_path, list(METHOD_CLASSES))
     for name in METHOD_CLASSES:

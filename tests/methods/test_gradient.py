@@ -15,7 +15,7 @@ from test_training import trainer
 from metaloom.methods import Learner
 from metaloom.methods.gradient import first_gradients
 from metaloom.methods.scoring import accuracy_and_nll
-from metaloom.methods.selection import BETAS, choose_beta, wants_beta
+from metaloom.training.selection import BETAS, choose_beta, wants_beta
 
 GRADIENT_METHODS = ["maml", "anil", "reptile"]
 

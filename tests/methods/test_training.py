@@ -10,12 +10,12 @@ import torch
 
 from metaloom.errors import MetaloomError
 from metaloom.methods import METHOD_CLASSES, Learner, champion
-from metaloom.methods.checkpoint import State
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.scoring import scores
-from metaloom.methods.training import Trainer
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler
+from metaloom.training.checkpoint import State
+from metaloom.training.trainer import Trainer
 
 CLASSES, COUNT = 12, 6
 

@@ -7,7 +7,7 @@ import torch
 
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
-from metaloom.methods.windows import describe_domains, windows
+from metaloom.training.bank.windows import describe_domains, windows
 
 
 def bank_settings(settings: Settings, window: int, stride: int):

@@ -1,7 +1,7 @@
 """A bank of shared networks for many unlike tasks (a "sliding window network").
 
 Each member is a prototypical network (`metaloom.methods.protonet`) that has been trained on one window of
-similar domains (`metaloom.methods.windows`). A router weighs the members by the support set alone, and the
+similar domains (`metaloom.training.bank.windows`). A router weighs the members by the support set alone, and the
 task model's logits are the weighted sum of theirs, Σ wᵢ·logitsᵢ: a product of experts (Hinton: Training Products
 of Experts by Minimizing Contrastive Divergence, 2002, https://doi.org/10.1162/089976602760128018, section 1) whose
 exponents add up to one. `route: pick` takes the best member alone, so that a query costs one network.

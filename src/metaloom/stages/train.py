@@ -17,21 +17,21 @@ from scmrepo.exceptions import SCMError
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
-from metaloom.launch import begin, launch, leave
 from metaloom.methods import Learner
-from metaloom.methods.bank_training import BankState, BankTrainer
-from metaloom.methods.checkpoint import State
 from metaloom.methods.learner import Normalisation
 from metaloom.methods.pixels import placed
-from metaloom.methods.ranks import Ranks, check_processes, check_shares, launched
-from metaloom.methods.selection import choose_beta, choose_temperature, wants_beta
-from metaloom.methods.training import Trainer, code_hash
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, explained_out_of_memory
 from metaloom.system.files import atomic_dir, write_json
 from metaloom.system.terminal import bar, say
 from metaloom.tasks import load_episodes, spread_rows
 from metaloom.tasks.sampler import EpisodeSampler
+from metaloom.training.bank.trainer import BankState, BankTrainer
+from metaloom.training.checkpoint import State
+from metaloom.training.launch import begin, launch, leave
+from metaloom.training.ranks import Ranks, check_processes, check_shares, launched
+from metaloom.training.selection import choose_beta, choose_temperature, wants_beta
+from metaloom.training.trainer import Trainer, code_hash
 
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
 COMPILED = Path(".metaloom/compiled")  # what train.compile has made, kept between runs

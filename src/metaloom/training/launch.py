@@ -1,6 +1,6 @@
 """Start a stage again in several processes, through torchrun.
 
-`python -m metaloom.launch TORCHRUN_ARGUMENTS` is torchrun itself, which ends with its parent.
+`python -m metaloom.training.launch TORCHRUN_ARGUMENTS` is torchrun itself, which ends with its parent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def launch(module: str, arguments: list[str], processes: int) -> None:
         message = Path(folder, "error")
         message.touch()
         child = lifeline.start(
-            ["-m", "metaloom.launch", *options, "-m", module, *arguments],
+            ["-m", "metaloom.training.launch", *options, "-m", module, *arguments],
             cwd=".",
             env={**os.environ, **FRESH_STORE, ERROR_FILE: str(message), "OMP_NUM_THREADS": str(threads)},
             out=None,

@@ -20,15 +20,15 @@ from torch import Tensor
 
 from metaloom.errors import MetaloomError
 from metaloom.methods.bank import Bank
-from metaloom.methods.bank_members import calibrated, joined, one_of, with_moments
 from metaloom.methods.base import Params
 from metaloom.methods.learner import Learner, Normalisation
 from metaloom.methods.scoring import accuracy_and_nll
-from metaloom.methods.training import Trainer, code_hash
-from metaloom.methods.windows import describe_domains, windows
 from metaloom.system.terminal import say
 from metaloom.tasks import spread_rows
 from metaloom.tasks.sampler import EpisodeSampler
+from metaloom.training.bank.members import calibrated, joined, one_of, with_moments
+from metaloom.training.bank.windows import describe_domains, windows
+from metaloom.training.trainer import Trainer, code_hash
 
 SAMPLE = 2_000  # images of a window that its normalisation and its place are measured on, at most
 

@@ -43,7 +43,7 @@ def precision_of(settings: TrainSettings) -> AbstractContextManager[None]:
 
 
 def _compiled(name: str, method: Method) -> Loss:
-    from metaloom.methods.compiled import CompiledLoss  # slow to import, and few runs need it
+    from metaloom.training.compiled import CompiledLoss  # slow to import, and few runs need it
 
     return CompiledLoss(method, name)
 

@@ -17,16 +17,16 @@ from torch import Tensor
 
 from metaloom.config import TrainSettings
 from metaloom.errors import MetaloomError
-from metaloom.methods import checkpoint
-from metaloom.methods.acceleration import Loss, loss_of, precision_of
 from metaloom.methods.base import Episodes, Params
-from metaloom.methods.checkpoint import State
 from metaloom.methods.learner import Learner
 from metaloom.methods.pixels import distorted, picked, seen
-from metaloom.methods.ranks import ALONE, Ranks, check_shares
 from metaloom.methods.scoring import accuracy_and_nll
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler
+from metaloom.training import checkpoint
+from metaloom.training.acceleration import Loss, loss_of, precision_of
+from metaloom.training.checkpoint import State
+from metaloom.training.ranks import ALONE, Ranks, check_shares
 
 WARM_UP = 20  # steps over which the learning rate rises
 
