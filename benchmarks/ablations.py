@@ -30,8 +30,8 @@ from similarity import SimilaritySampler, mean_similarity, similarities
 
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
-from metaloom.methods import Learner
-from metaloom.methods.scoring import accuracy_and_nll
+from metaloom.learner import Learner
+from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.stages.train import of_method, trainer_of, training_classes
 from metaloom.system.device import keep_freed_memory
 from metaloom.tasks import load_episodes

@@ -29,8 +29,8 @@ from metaloom.handoff.bench import session_of
 from metaloom.handoff.graph import to_onnx
 from metaloom.handoff.learning import learning_graphs
 from metaloom.handoff.unlike import Known, known_of
-from metaloom.methods import Learner
-from metaloom.methods.learner import Normalisation
+from metaloom.learner import Learner
+from metaloom.learner.learner import Normalisation
 
 SECONDS, TURN, REST, WARM = 8.0, 0.3, 0.05, 5  # for each comparison, of a turn, before it; calls that do not count
 WAYS, SHOTS, QUERIES = 5, 5, 5  # of a task; queries of all classes together

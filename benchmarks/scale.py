@@ -20,8 +20,8 @@ from measure import machine
 
 from metaloom.config import load_settings
 from metaloom.data.packed import Dataset
-from metaloom.methods import Learner
-from metaloom.methods.learner import Normalisation
+from metaloom.learner import Learner
+from metaloom.learner.learner import Normalisation
 from metaloom.system.device import keep_freed_memory
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler

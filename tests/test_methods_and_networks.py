@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from metaloom.config import Settings
-from metaloom.methods import METHOD_CLASSES, Episodes, Learner, Params
-from metaloom.methods.learner import Normalisation
+from metaloom.learner import Learner
+from metaloom.learner.learner import Normalisation
+from metaloom.methods import METHOD_CLASSES, Episodes, Params
 from metaloom.networks import NETWORKS
 from metaloom.training.compiled import CompiledLoss
 

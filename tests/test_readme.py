@@ -10,8 +10,8 @@ from typer.main import get_command
 
 from metaloom.cli import app
 from metaloom.config import METHODS, load_settings, parse_override
-from metaloom.methods import Learner
-from metaloom.methods.learner import Normalisation
+from metaloom.learner import Learner
+from metaloom.learner.learner import Normalisation
 
 
 @pytest.fixture(scope="module")

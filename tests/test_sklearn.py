@@ -20,8 +20,9 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_array
 
 from metaloom.errors import MetaloomError
-from metaloom.methods import METHOD_CLASSES, Learner
-from metaloom.methods.learner import Normalisation
+from metaloom.learner import Learner
+from metaloom.learner.learner import Normalisation
+from metaloom.methods import METHOD_CLASSES
 from metaloom.sklearn import FewShotClassifier
 
 SIZE = 16

@@ -15,7 +15,7 @@ import torch
 from metaloom.errors import MetaloomError
 from metaloom.evaluation.drift import MOST, DataChange, Moved, changes, moved, newness
 from metaloom.evaluation.space import embed_classes
-from metaloom.methods import Learner
+from metaloom.learner import Learner
 from metaloom.system.files import read_json
 from metaloom.tasks import class_table
 from metaloom.versioning.revisions import Revision, at_revision, metrics_differ, params_differ

@@ -155,6 +155,6 @@ def trained_or_champion(method: str | None) -> Path:
     if method:
         return _trained(method)
     from metaloom.config import load_settings
-    from metaloom.methods import champion
+    from metaloom.learner import champion
 
     return MODELS / champion(MODELS, load_settings().methods)

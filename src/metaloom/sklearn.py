@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from metaloom.errors import MetaloomError
-from metaloom.methods import AdaptedTask, Learner
-from metaloom.methods.adapted import checked_images
+from metaloom.learner import AdaptedTask, Learner
+from metaloom.learner.task import checked_images
 from metaloom.networks import Network
 
 HELD_AS_FILES: dict[str, type[Learner] | type[AdaptedTask]] = {"learner": Learner, "task_": AdaptedTask}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from metaloom.methods import Learner
-from metaloom.methods.learner import Normalisation
+from metaloom.learner import Learner
+from metaloom.learner.learner import Normalisation
 from metaloom.tasks import EpisodeTable
 
 WAYS = 3

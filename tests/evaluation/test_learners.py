@@ -17,7 +17,7 @@ from metaloom.baselines.stepped import Start, fitted, halves, stepped
 from metaloom.config import load_settings
 from metaloom.evaluation.answers import meta_answers, meta_speed, single_task_answers, untempered
 from metaloom.evaluation.shown import gallery
-from metaloom.methods.temperature import Temperature
+from metaloom.learner.temperature import Temperature
 
 TABLES = ("3w1s", "3w2s")
 

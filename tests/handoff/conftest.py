@@ -14,9 +14,10 @@ import torch
 from metaloom.config import Settings
 from metaloom.data.images import decode
 from metaloom.handoff.own_task import adapt_to_folder
-from metaloom.methods import Learner, Params
+from metaloom.learner import Learner
+from metaloom.learner.learner import AdaptedTask, Normalisation
+from metaloom.methods import Params
 from metaloom.methods.base import EmbeddingMethod
-from metaloom.methods.learner import AdaptedTask, Normalisation
 from metaloom.system.files import write_json
 
 VALIDATION = {"setting": "3w1s", "accuracy": 0.5, "ci95": 0.1, "nll": 1.5, "episodes": 12}

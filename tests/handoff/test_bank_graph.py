@@ -14,9 +14,9 @@ from metaloom.config import Settings
 from metaloom.handoff.graph import to_onnx
 from metaloom.handoff.learning import learning_graphs
 from metaloom.handoff.unlike import known_of
-from metaloom.methods import Learner
+from metaloom.learner import Learner
+from metaloom.learner.learner import Normalisation
 from metaloom.methods.bank import Bank
-from metaloom.methods.learner import Normalisation
 from metaloom.training.bank.members import joined, with_moments
 
 MEMBERS = 2

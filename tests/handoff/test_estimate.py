@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from metaloom.methods import Learner
-from metaloom.methods.estimate import cross_validated, held_out, wilson
+from metaloom.learner import Learner
+from metaloom.learner.estimate import cross_validated, held_out, wilson
 
 
 @pytest.mark.parametrize("right, examples", [(0, 1), (1, 1), (0, 30), (18, 24), (599, 600), (5, 10)])

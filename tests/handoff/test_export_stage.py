@@ -16,8 +16,8 @@ from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.handoff import bundle as bundle_module
 from metaloom.handoff.verify import verify
-from metaloom.methods import Learner
-from metaloom.methods.estimate import wilson
+from metaloom.learner import Learner
+from metaloom.learner.estimate import wilson
 from metaloom.stages import export, prepare, split
 from metaloom.system.files import write_json
 

@@ -16,7 +16,7 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff import fleet, shared_fleet, verify
 from metaloom.handoff.predict import predict
 from metaloom.handoff.support import task_folders
-from metaloom.methods import Learner
+from metaloom.learner import Learner
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from metaloom.handoff.resizing import resize_matrix as resize_matrix_in_torch
 from metaloom.handoff.resizing import resized
 from metaloom.handoff.unlike import known_of
 from metaloom.handoff.verify import verify
+from metaloom.learner.learner import AdaptedTask
 from metaloom.methods import METHOD_CLASSES, Head
-from metaloom.methods.learner import AdaptedTask
 from metaloom.networks import NETWORKS
 
 ABOUT = {"metaloom.method": "protonet"}

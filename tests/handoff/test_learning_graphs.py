@@ -13,7 +13,8 @@ from metaloom.config import Settings
 from metaloom.data.resize import resize
 from metaloom.handoff.learning import learning_graphs
 from metaloom.handoff.verify import HEAD
-from metaloom.methods import METHOD_CLASSES, Learner
+from metaloom.learner import Learner
+from metaloom.methods import METHOD_CLASSES
 
 ABOUT = {"metaloom.method": "a method"}
 STEPS = {"maml": {"inner_steps": 2}, "reptile": {"inner_steps": 2}}  # so that the network moves too

@@ -18,7 +18,7 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff import page
 from metaloom.handoff.own_task import adapt_to_folder
 from metaloom.handoff.verify import verify
-from metaloom.methods import Learner
+from metaloom.learner import Learner
 
 browser_needed = pytest.mark.skipif(not BINARY.exists(), reason=f"no browser at {BINARY}")
 PICTURE = """(async () => {{

@@ -16,7 +16,7 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff import variants
 from metaloom.handoff.bundle import Handoff, TaskCard, describe, write_bundle
 from metaloom.handoff.verify import verify
-from metaloom.methods import Learner
+from metaloom.learner import Learner
 from metaloom.tasks import EpisodeTable
 
 ABOUT = {"metaloom.method": "protonet"}

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from metaloom.errors import MetaloomError
-from metaloom.methods import METHOD_CLASSES, AdaptedTask, Learner, TaskModel
-from metaloom.methods.learner import Normalisation
+from metaloom.learner import AdaptedTask, Learner
+from metaloom.learner.learner import Normalisation
+from metaloom.methods import METHOD_CLASSES, TaskModel
 
 SIZE = 16
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, SIZE, SIZE, 1), dtype=np.uint8)

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from metaloom.methods import Episodes, Learner, Params
+from metaloom.learner import Learner
+from metaloom.learner.learner import Normalisation
+from metaloom.learner.scoring import accuracy_and_nll
+from metaloom.methods import Episodes, Params
 from metaloom.methods.bank import Bank, left_out_nll
-from metaloom.methods.learner import Normalisation
 from metaloom.methods.protonet import ProtoNet
-from metaloom.methods.scoring import accuracy_and_nll
 from metaloom.networks import Conv4
 from metaloom.networks.bank import of_member
 from metaloom.tasks import EpisodeTable

@@ -13,9 +13,10 @@ import torch
 
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
-from metaloom.methods import Learner, bank_training
+from metaloom.learner import Learner
+from metaloom.learner.learner import Normalisation
+from metaloom.methods import bank_training
 from metaloom.methods.bank import Bank
-from metaloom.methods.learner import Normalisation
 from metaloom.methods.protonet import prototypes_of
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler

@@ -12,9 +12,9 @@ from projects import run_here
 from test_methods import a_task, method_of
 from test_training import trainer
 
-from metaloom.methods import Learner
+from metaloom.learner import Learner
+from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.methods.gradient import first_gradients
-from metaloom.methods.scoring import accuracy_and_nll
 from metaloom.training.selection import BETAS, choose_beta, wants_beta
 
 GRADIENT_METHODS = ["maml", "anil", "reptile"]

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from test_training import trainer
 
 from metaloom.errors import MetaloomError
-from metaloom.methods import Learner
+from metaloom.learner import Learner
 from metaloom.networks import Conv4
 from metaloom.stages import train
 from metaloom.system.device import check_device, explained_out_of_memory

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from metaloom.methods.temperature import Answered, Temperature, _nll
+from metaloom.learner.temperature import Answered, Temperature, _nll
 
 
 def answered(n_way: int, n_shot: int, t: float, seed: int = 0, queries: int = 6000) -> Answered:

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from metaloom.errors import MetaloomError
-from metaloom.methods import METHOD_CLASSES, Learner, champion
-from metaloom.methods.learner import Normalisation
-from metaloom.methods.scoring import scores
+from metaloom.learner import Learner, champion
+from metaloom.learner.learner import Normalisation
+from metaloom.learner.scoring import scores
+from metaloom.methods import METHOD_CLASSES
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler
 from metaloom.training.checkpoint import State

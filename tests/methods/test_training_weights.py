@@ -11,8 +11,8 @@ import torch
 from test_training import CLASSES, COUNT, trainer
 
 from metaloom.errors import MetaloomError
-from metaloom.methods import Learner
-from metaloom.methods.learner import Normalisation
+from metaloom.learner import Learner
+from metaloom.learner.learner import Normalisation
 from metaloom.tasks.sampler import EpisodeSampler
 
 

@@ -14,8 +14,8 @@ from metaloom.baselines.registry import LEARNERS
 from metaloom.baselines.run import Answered, Request, answer_all
 from metaloom.baselines.views import Views
 from metaloom.config import BaselineSettings
-from metaloom.methods.temperature import Answered as Sure
-from metaloom.methods.temperature import Temperature
+from metaloom.learner.temperature import Answered as Sure
+from metaloom.learner.temperature import Temperature
 from metaloom.tasks import EpisodeTable
 
 WORST = {"accuracy": 0.0, "nll": sys.float_info.max}  # of a candidate that fails everywhere; JSON has no infinity

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from metaloom.baselines.stepped import Start
-from metaloom.methods import Learner
-from metaloom.methods.adapted import Normalisation
+from metaloom.learner import Learner
+from metaloom.learner.task import Normalisation
 from metaloom.networks import Tensors
 from metaloom.tasks import EpisodeTable
 

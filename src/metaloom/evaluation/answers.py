@@ -17,8 +17,8 @@ from metaloom.baselines import LEARNERS, Choices, Views, answer_all
 from metaloom.baselines.run import Request
 from metaloom.config import BaselineSettings
 from metaloom.evaluation.figures import Answers
-from metaloom.methods import Learner
-from metaloom.methods.adapted import AdaptedTask
+from metaloom.learner import Learner
+from metaloom.learner.task import AdaptedTask
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.studies import WAYS
 

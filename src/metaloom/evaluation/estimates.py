@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from metaloom.evaluation.figures import Answers, interval, resamples
-from metaloom.methods import Learner
-from metaloom.methods.estimate import cross_validated
+from metaloom.learner import Learner
+from metaloom.learner.estimate import cross_validated
 from metaloom.system.terminal import track
 from metaloom.tasks.studies import ESTIMATES
 

@@ -13,7 +13,7 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import pairwise_distances
 from torch import Tensor
 
-from metaloom.methods import Learner
+from metaloom.learner import Learner
 
 MOST = 20  # pictures of a class that are embedded
 AXES = 30  # principal ones that the map is made of

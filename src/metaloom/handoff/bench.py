@@ -101,7 +101,7 @@ def _torch_answers(
     folder = next((each for each in (model, model / opened.metadata["method"]) if _made_by(each, opened)), None)
     if folder is None or len(support) == 0:
         return lambda graph: iter(())
-    from metaloom.methods import Learner
+    from metaloom.learner import Learner
 
     learner = Learner.load(folder)
     task = learner.adapt(support, labels)

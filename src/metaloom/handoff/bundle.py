@@ -23,8 +23,8 @@ from metaloom.handoff.page import write_page
 from metaloom.handoff.signing import sign
 from metaloom.handoff.unlike import known_of
 from metaloom.handoff.variants import Asked, variant_tolerance, variants
-from metaloom.methods import Learner
-from metaloom.methods.learner import AdaptedTask
+from metaloom.learner import Learner
+from metaloom.learner.learner import AdaptedTask
 from metaloom.system.files import atomic_dir, write_json
 from metaloom.system.provenance import libraries, sha256
 from metaloom.system.terminal import say
@@ -42,7 +42,7 @@ class TaskCard:
         labels: class names in the order of the model's outputs.
         support: number of labelled examples the model learned from.
         meta_trained_on_it: whether the meta-learner has seen these classes while it was trained.
-        accuracy: of this very model, from metaloom.methods.estimate; None when it could not be measured.
+        accuracy: of this very model, from metaloom.learner.estimate; None when it could not be measured.
         estimate: cross-validated on the support set alone; None where a class has a single example.
     """
 

@@ -29,8 +29,9 @@ from metaloom.handoff.graph import Template, head_tensors
 from metaloom.handoff.learning import body_of
 from metaloom.handoff.support import Support, read_support
 from metaloom.handoff.unlike import Known
-from metaloom.methods import AdaptedTask, Head, Learner, TaskModel
-from metaloom.methods.estimate import cross_validated, cross_validated_embeddings
+from metaloom.learner import AdaptedTask, Learner
+from metaloom.learner.estimate import cross_validated, cross_validated_embeddings
+from metaloom.methods import Head, TaskModel
 from metaloom.system.files import atomic_dir, read_json, write_json
 from metaloom.system.provenance import commit, data_version
 

@@ -12,8 +12,8 @@ from jaxtyping import Float, UInt8
 from metaloom.data.resize import resize
 from metaloom.handoff import verify
 from metaloom.handoff.unlike import Known, embedded, known_of
-from metaloom.methods import Learner
-from metaloom.methods.learner import AdaptedTask
+from metaloom.learner import Learner
+from metaloom.learner.learner import AdaptedTask
 
 if TYPE_CHECKING:
     from metaloom.handoff.bundle import Handoff

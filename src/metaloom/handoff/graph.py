@@ -21,9 +21,9 @@ from metaloom.handoff.onnxfile import checked, exported, fill, filled, kept
 from metaloom.handoff.resizing import resized
 from metaloom.handoff.unlike import Known
 from metaloom.handoff.verify import HEAD, INPUT, OUTPUTS, TASK
+from metaloom.learner.learner import AdaptedTask
 from metaloom.methods import Head
 from metaloom.methods.base import UNSEEN
-from metaloom.methods.learner import AdaptedTask
 from metaloom.networks import Network, Tensors
 
 WAYS, TASKS = "n_way", "task"
@@ -84,7 +84,7 @@ class FleetGraph(TaskGraph):
 def normalised(
     images: UInt8[Tensor, "item height width channel"], shift: Float[Tensor, " channel"], scale: Tensor
 ) -> Float[Tensor, "item channel height width"]:
-    """metaloom.methods.adapted.Normalisation with its numbers as tensors."""
+    """metaloom.learner.task.Normalisation with its numbers as tensors."""
     return ((images - shift) / scale).movedim(-1, -3)
 
 

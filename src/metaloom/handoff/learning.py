@@ -25,10 +25,11 @@ from metaloom.handoff.onnxfile import checked, exported, filled, kept
 from metaloom.handoff.resizing import resized
 from metaloom.handoff.unlike import Known
 from metaloom.handoff.verify import ADAPT, CLASSIFY, HEAD, INPUT, LEARN, OUTPUTS, QUERY, SUPPORT_X, SUPPORT_Y
-from metaloom.methods import Head, Learner, TaskModel
+from metaloom.learner import Learner
+from metaloom.learner.learner import AdaptedTask
+from metaloom.learner.temperature import Temperature
+from metaloom.methods import Head, TaskModel
 from metaloom.methods.base import UNSEEN, classes_seen
-from metaloom.methods.learner import AdaptedTask
-from metaloom.methods.temperature import Temperature
 
 AUTO = torch.export.Dim.AUTO
 IMAGES, LABELS = {0: AUTO, 1: AUTO, 2: AUTO}, {0: AUTO}  # the axes that may have another size
@@ -104,7 +105,7 @@ def normalised_by(
 def tempered(
     head: Head, temperature: Temperature, seen: Bool[Tensor, " n_way"], support_y: Int[Tensor, " support"]
 ) -> Head:
-    """The head over metaloom.methods.temperature.Temperature of its task."""
+    """The head over metaloom.learner.temperature.Temperature of its task."""
     ways = seen.to(head.weight.dtype).sum()
     shots = torch.ones_like(support_y).sum() / ways
     log_t = torch.full_like(ways, temperature.level)

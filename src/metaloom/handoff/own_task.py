@@ -9,8 +9,8 @@ from pathlib import Path
 from metaloom.config import Settings
 from metaloom.handoff.bundle import Handoff, TaskCard, describe, write_bundle
 from metaloom.handoff.support import read_support
-from metaloom.methods import Learner
-from metaloom.methods.estimate import cross_validated
+from metaloom.learner import Learner
+from metaloom.learner.estimate import cross_validated
 from metaloom.system.files import read_json
 from metaloom.system.provenance import commit, data_version
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Float64, Int, UInt8
 from torch import Tensor
 
-from metaloom.methods import AdaptedTask
+from metaloom.learner import AdaptedTask
 
 FAR = 1e30  # a squared distance that is nobody's: less than float32's largest, so that it can be added to
 

@@ -30,8 +30,8 @@ from metaloom.handoff.learning import classify_graph, learn_graph
 from metaloom.handoff.onnxfile import checked
 from metaloom.handoff.unlike import known_of
 from metaloom.handoff.verify import FLAT, HEAD, INPUT, LOOSEST_TOLERANCE, OUTPUTS, SUPPORT_X, SUPPORT_Y, VARIANTS
-from metaloom.methods import Learner
-from metaloom.methods.scoring import mean_and_half_width
+from metaloom.learner import Learner
+from metaloom.learner.scoring import mean_and_half_width
 from metaloom.tasks import EpisodeTable
 
 IN_HALF = {"Conv", "MatMul", "Gemm", "Relu", "MaxPool"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from metaloom.methods.adapted import AdaptedTask
+from metaloom.learner.learner import Learner, champion
+from metaloom.learner.task import AdaptedTask
 from metaloom.methods.base import EmbeddingMethod, Episodes, Head, Method, Params, TaskModel
-from metaloom.methods.learner import Learner, champion
 from metaloom.methods.registry import METHOD_CLASSES, build_method
 
 __all__ = [

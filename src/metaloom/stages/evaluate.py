@@ -28,7 +28,7 @@ from metaloom.evaluation.tables import (
     rivals,
     summarise,
 )
-from metaloom.methods import Learner, champion
+from metaloom.learner import Learner, champion
 from metaloom.methods.pixels import placed
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, return_freed_memory

@@ -16,9 +16,9 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle import Handoff, TaskCard, describe, write_bundle
 from metaloom.handoff.golden import SAMPLES
 from metaloom.handoff.variants import Asked
-from metaloom.methods import Learner, champion
-from metaloom.methods.estimate import cross_validated, held_out
-from metaloom.methods.learner import AdaptedTask
+from metaloom.learner import Learner, champion
+from metaloom.learner.estimate import cross_validated, held_out
+from metaloom.learner.learner import AdaptedTask
 from metaloom.stages import run_stage
 from metaloom.system.files import read_json
 from metaloom.system.provenance import commit, data_version

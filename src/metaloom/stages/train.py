@@ -17,8 +17,8 @@ from scmrepo.exceptions import SCMError
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
-from metaloom.methods import Learner
-from metaloom.methods.learner import Normalisation
+from metaloom.learner import Learner
+from metaloom.learner.learner import Normalisation
 from metaloom.methods.pixels import placed
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, explained_out_of_memory

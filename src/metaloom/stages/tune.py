@@ -9,7 +9,7 @@ import torch
 from metaloom.baselines import Views, choose
 from metaloom.config import load_settings
 from metaloom.data.packed import Dataset
-from metaloom.methods import Learner, champion
+from metaloom.learner import Learner, champion
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, return_freed_memory
 from metaloom.system.files import write_json

@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from metaloom.config import GradientSettings
-from metaloom.methods.learner import Learner
-from metaloom.methods.scoring import accuracy_and_nll
-from metaloom.methods.temperature import Answered, Temperature
+from metaloom.learner.learner import Learner
+from metaloom.learner.scoring import accuracy_and_nll
+from metaloom.learner.temperature import Answered, Temperature
 from metaloom.tasks import EpisodeTable
 
 BETAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from metaloom.learner.learner import BATCH, Learner, Normalisation
+from metaloom.learner.scoring import scores
 from metaloom.methods.bank import MEAN, SHARPNESS, SPREAD, Bank
 from metaloom.methods.base import EmbeddingMethod, Params
-from metaloom.methods.learner import BATCH, Learner, Normalisation
-from metaloom.methods.scoring import scores
 from metaloom.networks import Tensors
 from metaloom.networks.bank import BIAS, GAIN, of_member, prefix
 from metaloom.tasks import EpisodeTable

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from metaloom.errors import MetaloomError
+from metaloom.learner.learner import Learner, Normalisation
+from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.methods.bank import Bank
 from metaloom.methods.base import Params
-from metaloom.methods.learner import Learner, Normalisation
-from metaloom.methods.scoring import accuracy_and_nll
 from metaloom.system.terminal import say
 from metaloom.tasks import spread_rows
 from metaloom.tasks.sampler import EpisodeSampler

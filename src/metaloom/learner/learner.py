@@ -19,11 +19,11 @@ from torch import Tensor
 from metaloom import __version__
 from metaloom.config import METHOD_SETTINGS, NetworkSettings, Settings
 from metaloom.errors import MetaloomError
-from metaloom.methods.adapted import BATCH, AdaptedTask, Normalisation, checked_images
+from metaloom.learner.task import BATCH, AdaptedTask, Normalisation, checked_images
+from metaloom.learner.temperature import Temperature
 from metaloom.methods.base import TASKS_AT_A_TIME, Head, Method, Params
 from metaloom.methods.pixels import picked
 from metaloom.methods.registry import build_method
-from metaloom.methods.temperature import Temperature
 from metaloom.networks import build_network
 from metaloom.system.device import check_device
 from metaloom.system.files import read_json, write_json

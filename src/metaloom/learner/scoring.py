@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metaloom.methods.learner import Learner
+from metaloom.learner.learner import Learner
 from metaloom.tasks import EpisodeTable
 
 Z = 1.96  # of a 95% interval

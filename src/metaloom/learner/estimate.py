@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from metaloom.methods.learner import Learner
+from metaloom.learner.learner import Learner
 
 Z = 1.959964  # of a two-sided 95% interval
 FOLDS = 5
