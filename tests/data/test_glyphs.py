@@ -13,12 +13,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from metaloom.data import drawings, glyphs, letters
-from metaloom.data.drawings import Chance, draw
-from metaloom.data.glyphs import build_glyphs, draw_letter
-from metaloom.data.letters import Letter, alike_pairs, raster
-from metaloom.data.png import encode_grey16
+from metaloom.data import glyphs
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.glyphs import drawings, letters
+from metaloom.kinds.pictures.glyphs.build import build_glyphs, draw_letter
+from metaloom.kinds.pictures.glyphs.drawings import Chance, draw
+from metaloom.kinds.pictures.glyphs.letters import Letter, alike_pairs, raster
+from metaloom.kinds.pictures.png import encode_grey16
 from metaloom.stages import prepare, split
 from metaloom.versioning import data_version
 from metaloom.versioning.objects import hash_of

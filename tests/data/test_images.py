@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from metaloom.data import images
-from metaloom.data.images import decode, is_image_name
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.read import decode, is_image_name
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 

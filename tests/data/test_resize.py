@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metaloom.data import resize as module
-from metaloom.data.resize import resize, resize_matrix
+from metaloom.kinds.pictures import resize as module
+from metaloom.kinds.pictures.resize import resize, resize_matrix
 
 SIZES = [(105, 28), (28, 28), (10, 28), (29, 28), (56, 28), (500, 32), (1, 28), (31, 200)]
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from metaloom.config import Settings
-from metaloom.data.images import decode
 from metaloom.handoff.own_task import adapt_to_folder
+from metaloom.kinds.pictures.read import decode
 from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask, Normalisation
 from metaloom.methods import Params

@@ -11,11 +11,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from metaloom.data.images import decode
 from metaloom.errors import MetaloomError
 from metaloom.handoff import fleet, shared_fleet, verify
 from metaloom.handoff.predict import predict
 from metaloom.handoff.support import task_folders
+from metaloom.kinds.pictures.read import decode
 from metaloom.learner import Learner
 
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from metaloom.config import Settings
-from metaloom.data.resize import resize, resize_matrix
 from metaloom.errors import MetaloomError
 from metaloom.handoff.graph import to_onnx
 from metaloom.handoff.own_task import adapt_to_folder
-from metaloom.handoff.resizing import resize_matrix as resize_matrix_in_torch
-from metaloom.handoff.resizing import resized
 from metaloom.handoff.unlike import known_of
 from metaloom.handoff.verify import verify
+from metaloom.kinds.pictures.in_graph import resize_matrix as resize_matrix_in_torch
+from metaloom.kinds.pictures.in_graph import resized
+from metaloom.kinds.pictures.resize import resize, resize_matrix
 from metaloom.learner.learner import AdaptedTask
 from metaloom.methods import METHOD_CLASSES, Head
 from metaloom.networks import NETWORKS

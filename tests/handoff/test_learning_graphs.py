@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 
 from metaloom.config import Settings
-from metaloom.data.resize import resize
 from metaloom.handoff.learning import learning_graphs
 from metaloom.handoff.verify import HEAD
+from metaloom.kinds.pictures.resize import resize
 from metaloom.learner import Learner
 from metaloom.methods import METHOD_CLASSES
 

@@ -12,12 +12,12 @@ from chromium import BINARY, Browser
 from PIL import Image
 
 from metaloom.config import Settings
-from metaloom.data.images import decode
-from metaloom.data.resize import resize
 from metaloom.errors import MetaloomError
 from metaloom.handoff import page
 from metaloom.handoff.own_task import adapt_to_folder
 from metaloom.handoff.verify import verify
+from metaloom.kinds.pictures.read import decode
+from metaloom.kinds.pictures.resize import resize
 from metaloom.learner import Learner
 
 browser_needed = pytest.mark.skipif(not BINARY.exists(), reason=f"no browser at {BINARY}")

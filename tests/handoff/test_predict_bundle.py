@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metaloom.data.images import decode
 from metaloom.errors import MetaloomError
 from metaloom.handoff.predict import predict
+from metaloom.kinds.pictures.read import decode
 
 COMMAND = """
 import sys

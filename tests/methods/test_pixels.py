@@ -14,7 +14,7 @@ import torch
 from test_training import trainer
 
 from metaloom.data.packed import Dataset
-from metaloom.methods.pixels import distorted, picked, placed, seen
+from metaloom.kinds.pictures.augment import distorted, picked, placed, seen
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.baselines.heads import FLOAT, Fitted, linear_head
-from metaloom.methods.pixels import distorted
+from metaloom.kinds.pictures.augment import distorted
 from metaloom.networks import Network, Tensors
 
 HEAD = ("head.weight", "head.bias")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from metaloom.data.images import decode
-from metaloom.data.resize import resize
 from metaloom.data.sources import Listing, read_sources
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.read import decode
+from metaloom.kinds.pictures.resize import resize
 from metaloom.system.parallel import parallel_map
 from metaloom.system.terminal import bar
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from metaloom.data import archives
-from metaloom.data.images import is_image_name
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.read import is_image_name
 
 _SHOWN = 3
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from metaloom.data.resize import resize
 from metaloom.handoff import verify
 from metaloom.handoff.unlike import Known, embedded, known_of
+from metaloom.kinds.pictures.resize import resize
 from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask
 

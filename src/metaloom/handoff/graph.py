@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from metaloom.config import ExportSettings
 from metaloom.handoff.onnxfile import checked, exported, fill, filled, kept
-from metaloom.handoff.resizing import resized
 from metaloom.handoff.unlike import Known
 from metaloom.handoff.verify import HEAD, INPUT, OUTPUTS, TASK
+from metaloom.kinds.pictures.in_graph import resized
 from metaloom.learner.learner import AdaptedTask
 from metaloom.methods import Head
 from metaloom.methods.base import UNSEEN

@@ -22,9 +22,9 @@ from metaloom.config import ExportSettings
 from metaloom.handoff.decompositions import traced
 from metaloom.handoff.graph import body_tensors, centred, normalised, task_graph
 from metaloom.handoff.onnxfile import checked, exported, filled, kept
-from metaloom.handoff.resizing import resized
 from metaloom.handoff.unlike import Known
 from metaloom.handoff.verify import ADAPT, CLASSIFY, HEAD, INPUT, LEARN, OUTPUTS, QUERY, SUPPORT_X, SUPPORT_Y
+from metaloom.kinds.pictures.in_graph import resized
 from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask
 from metaloom.learner.temperature import Temperature

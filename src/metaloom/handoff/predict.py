@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff.pictures import read_picture
 from metaloom.handoff.verify import FLEET, MODEL, Bundle, open_bundle
+from metaloom.kinds.pictures.files import read_picture
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from metaloom.data.resize import resize
 from metaloom.errors import MetaloomError
-from metaloom.handoff.pictures import read_picture
+from metaloom.kinds.pictures.files import read_picture
+from metaloom.kinds.pictures.resize import resize
 
 LAYOUT = "give a folder like DIR/cat/1.png, DIR/dog/1.png: one folder a class"
 

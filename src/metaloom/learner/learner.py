@@ -19,10 +19,10 @@ from torch import Tensor
 from metaloom import __version__
 from metaloom.config import METHOD_SETTINGS, NetworkSettings, Settings
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.augment import picked
 from metaloom.learner.task import BATCH, AdaptedTask, Normalisation, checked_images
 from metaloom.learner.temperature import Temperature
 from metaloom.methods.base import TASKS_AT_A_TIME, Head, Method, Params
-from metaloom.methods.pixels import picked
 from metaloom.methods.registry import build_method
 from metaloom.networks import build_network
 from metaloom.system.device import check_device

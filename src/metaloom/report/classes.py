@@ -11,9 +11,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.show import Pictures
 from metaloom.report.charts import draw_line, draw_text, svg
 from metaloom.report.inputs import Inputs, read_table
-from metaloom.report.pictures import Pictures
 from metaloom.report.words import percent, short
 from metaloom.system.files import read_json
 

@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from metaloom.config import SPLITS
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.show import Pictures
 from metaloom.report.charts import stacked_bar
 from metaloom.report.inputs import Inputs, read_table
-from metaloom.report.pictures import Pictures
 from metaloom.report.words import count
 
 SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test", "": "not used"}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.show import Pictures
 from metaloom.report.inputs import Inputs, read_table
-from metaloom.report.pictures import Pictures
 from metaloom.report.words import SettingWords, percent, setting_words, short
 
 COLUMNS = ["setting", "episode", "role", "way", "row", "predicted", "probabilities"]

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.show import Pictures
 from metaloom.report import words
 from metaloom.report.charts import Dot, Gap, dot_plot
 from metaloom.report.classes import classes
@@ -20,7 +21,6 @@ from metaloom.report.gallery import gallery
 from metaloom.report.handoff import handoff
 from metaloom.report.inputs import Inputs
 from metaloom.report.labels import labels
-from metaloom.report.pictures import Pictures
 from metaloom.report.provenance import provenance
 from metaloom.report.results import Headline, Results, hardest, headline, load_results
 from metaloom.report.tradeoffs import tradeoffs

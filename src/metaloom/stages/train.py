@@ -17,9 +17,9 @@ from scmrepo.exceptions import SCMError
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.augment import placed
 from metaloom.learner import Learner
 from metaloom.learner.learner import Normalisation
-from metaloom.methods.pixels import placed
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, explained_out_of_memory
 from metaloom.system.files import atomic_dir, write_json

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from metaloom.config import TrainSettings
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.augment import distorted, picked, seen
 from metaloom.learner.learner import Learner
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.methods.base import Episodes, Params
-from metaloom.methods.pixels import distorted, picked, seen
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler
 from metaloom.training import checkpoint

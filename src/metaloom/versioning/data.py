@@ -207,6 +207,6 @@ def _saw(root: Path, md5: str) -> None:
 
 
 def _glyphs(folder: Path) -> None:
-    from metaloom.data.glyphs import build_glyphs
+    from metaloom.kinds.pictures.glyphs.build import build_glyphs
 
     build_glyphs(folder)

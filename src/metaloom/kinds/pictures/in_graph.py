@@ -1,4 +1,4 @@
-"""metaloom.data.resize inside a graph, pixel for pixel."""
+"""metaloom.kinds.pictures.resize inside a graph, pixel for pixel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from metaloom.data.resize import WEIGHT_BITS
+from metaloom.kinds.pictures.resize import WEIGHT_BITS
 
 
 def resized(
@@ -25,7 +25,7 @@ def resized(
 def resize_matrix(
     n_in: int | torch.SymInt, n_out: int, device: torch.device, turned: bool = False
 ) -> Float[Tensor, "rows columns"]:
-    """metaloom.data.resize.resize_matrix; float64 divides its whole numbers exactly up to 65,535 pixels.
+    """metaloom.kinds.pictures.resize.resize_matrix; float64 divides its whole numbers exactly up to 65,535 pixels.
 
     A turned one is made so, as onnxruntime before 1.21 fuses a transposition in float64 into an operator that it lacks.
     """

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from metaloom.data.images import decode
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.read import decode
 
 LONGEST_SIDE = 65_535  # pixels; the resize weights of a thin picture of millions would not fit in memory
 

@@ -14,7 +14,7 @@ from fontTools import unicodedata as scripts
 from jaxtyping import Bool, Float32, UInt8
 from matplotlib import ft2font
 
-from metaloom.data.resize import resize
+from metaloom.kinds.pictures.resize import resize
 from metaloom.system.parallel import parallel_map
 from metaloom.system.terminal import track
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from metaloom.data.drawings import draw
-from metaloom.data.letters import Letter, raster, select_letters
-from metaloom.data.png import encode_grey16
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.glyphs.drawings import draw
+from metaloom.kinds.pictures.glyphs.letters import Letter, raster, select_letters
+from metaloom.kinds.pictures.png import encode_grey16
 from metaloom.system.files import atomic_dir
 from metaloom.system.parallel import parallel_map
 from metaloom.system.terminal import say, track
