@@ -9,8 +9,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff.fleet import FAILED, Outcome, make_bundles
-from metaloom.handoff.shared_fleet import Part, solve_part
+from metaloom.handoff.adapting.fleet import FAILED, Outcome, make_bundles
+from metaloom.handoff.adapting.shared import Part, solve_part
 from metaloom.system.terminal import bar
 
 ATTRIBUTES: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}

@@ -16,7 +16,7 @@ from metaloom.run_commands import FAILED, ended_by_signals, enter_project
 from metaloom.system.terminal import say
 
 if TYPE_CHECKING:
-    from metaloom.handoff.fleet import Outcome
+    from metaloom.handoff.adapting.fleet import Outcome
 
 SHOWN = 10  # failures on the terminal
 PARTS, SMALL, LARGE = 10, 25, 100  # of a fleet; tasks in one: enough to share the work, few to lose when killed
@@ -36,7 +36,7 @@ def fleet(
     """
     tasks, out = tasks.resolve(), out.resolve()
     root = enter_project()
-    from metaloom.handoff.support import task_folders
+    from metaloom.handoff.adapting.support import task_folders
     from metaloom.prefect_server import prefect_server
 
     folders = [str(folder) for folder in task_folders(tasks)]
@@ -44,8 +44,8 @@ def fleet(
     started = time.monotonic()
     with ended_by_signals():
         server = prefect_server(root)  # it starts while torch is imported
-        from metaloom.handoff.fleet import write_summary
-        from metaloom.handoff.shared_fleet import write_shared
+        from metaloom.handoff.adapting.fleet import write_summary
+        from metaloom.handoff.adapting.shared import write_shared
 
         model = str(trained_or_champion(method))
         from flows.fleet import RUNNERS

@@ -14,7 +14,7 @@ import typer
 from metaloom.errors import MetaloomError
 
 if TYPE_CHECKING:
-    from metaloom.handoff.predict import Prediction
+    from metaloom.handoff.bundle.predict import Prediction
 
 MODELS = Path("artifacts/models")
 BundleFolder = Annotated[Path, typer.Argument(help="Bundle folder, for example artifacts/bundle.")]
@@ -39,7 +39,7 @@ def adapt(
     if model and method:
         raise MetaloomError("give --method or --model, not both")
     with bar("adapt", 4) as progress:
-        from metaloom.handoff.own_task import adapt_to_folder
+        from metaloom.handoff.adapting.one import adapt_to_folder
 
         folder = model or trained_or_champion(method)
         made = adapt_to_folder(support, out, folder, settings, progress.update)
@@ -57,7 +57,7 @@ def predict(
     csv: Annotated[bool, typer.Option("--csv", help="The same as a table: a row an image, a column a class.")] = False,
 ) -> None:
     """Classify pictures with a bundle."""
-    from metaloom.handoff.predict import predict as classify
+    from metaloom.handoff.bundle.predict import predict as classify
 
     if json_ and csv:
         raise MetaloomError("give --json or --csv, not both")
@@ -97,10 +97,10 @@ def verify(
     ] = None,
 ) -> None:
     """Check a bundle: files, versions, labels, the graphs' answers on its golden samples; with --key whose it is."""
-    from metaloom.handoff.verify import main
+    from metaloom.handoff.shipped.verify import main
 
     if key:
-        from metaloom.handoff.signing import check_signature
+        from metaloom.handoff.bundle.signing import check_signature
 
         problems = check_signature(bundle, str(key))
         for problem in problems:
@@ -112,8 +112,8 @@ def verify(
 
 def inspect(bundle: BundleFolder) -> None:
     """Say what a bundle is, which data it comes from, and how good it is."""
-    from metaloom.handoff.inspect import lines
-    from metaloom.handoff.predict import usable
+    from metaloom.handoff.bundle.inspect import lines
+    from metaloom.handoff.bundle.predict import usable
 
     opened = usable(bundle, [])
     for name, text in lines(bundle, opened.metadata, opened.labels):
@@ -128,7 +128,7 @@ def bench(
     ] = None,
 ) -> None:
     """Measure latency and throughput by batch and threads, torch beside it in the same run."""
-    from metaloom.handoff.bench import measure, printed
+    from metaloom.handoff.bundle.bench import measure, printed
 
     print(printed(measure(bundle, model or MODELS, seconds)))
 

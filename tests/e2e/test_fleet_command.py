@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from projects import environment, metaloom
 
-from metaloom.handoff.verify import verify
+from metaloom.handoff.shipped.verify import verify
 
 TASKS = 60
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from projects import metaloom, run_here
 
-from metaloom.handoff.verify import verify
+from metaloom.handoff.shipped.verify import verify
 
 
 def commit(root: Path) -> None:

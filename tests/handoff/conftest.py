@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from metaloom.config import Settings
-from metaloom.handoff.own_task import adapt_to_folder
+from metaloom.handoff.adapting.one import adapt_to_folder
 from metaloom.kinds.pictures.read import decode
 from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask, Normalisation

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from metaloom import handoff_commands
 from metaloom.errors import MetaloomError
-from metaloom.handoff.verify import verify
+from metaloom.handoff.shipped.verify import verify
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from metaloom.config import Settings
-from metaloom.handoff.graph import to_onnx
-from metaloom.handoff.learning import learning_graphs
-from metaloom.handoff.unlike import known_of
+from metaloom.handoff.graphs.learning import learning_graphs
+from metaloom.handoff.graphs.novelty import known_of
+from metaloom.handoff.graphs.task import to_onnx
 from metaloom.learner import Learner
 from metaloom.learner.learner import Normalisation
 from metaloom.methods.bank import Bank

@@ -15,8 +15,8 @@ from PIL import Image
 
 from metaloom import handoff_commands
 from metaloom.errors import MetaloomError
-from metaloom.handoff.bench import measure, printed
-from metaloom.handoff.predict import predict
+from metaloom.handoff.bundle.bench import measure, printed
+from metaloom.handoff.bundle.predict import predict
 
 
 def said_by_example(bundle: Path, *arguments: str) -> list[list[str]]:
@@ -37,7 +37,7 @@ def test_the_example_classifies(bundle: Path, shapes: Path, tmp_path: Path):
 
 def test_the_example_learns_other_classes(bundle: Path, shapes: Path):
     """Of another domain; it is right where torch is."""
-    from metaloom.handoff.support import read_support
+    from metaloom.handoff.adapting.support import read_support
 
     folder = shapes / "domain5"
     support = read_support(folder, 1, 28)

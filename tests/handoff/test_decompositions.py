@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metaloom.handoff.decompositions import traced
+from metaloom.handoff.graphs.decompositions import traced
 
 Function = Callable[[Tensor, Tensor], Tensor]
 CASES: dict[str, tuple[Function, tuple[int, ...], tuple[int, ...]]] = {

@@ -15,7 +15,7 @@ from metaloom.config import Settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.handoff import bundle as bundle_module
-from metaloom.handoff.verify import verify
+from metaloom.handoff.shipped.verify import verify
 from metaloom.learner import Learner
 from metaloom.learner.estimate import wilson
 from metaloom.stages import export, prepare, split

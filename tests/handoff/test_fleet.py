@@ -12,9 +12,10 @@ import onnxruntime
 import pytest
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff import fleet, shared_fleet, verify
-from metaloom.handoff.predict import predict
-from metaloom.handoff.support import task_folders
+from metaloom.handoff import fleet, shared_fleet
+from metaloom.handoff.adapting.support import task_folders
+from metaloom.handoff.bundle.predict import predict
+from metaloom.handoff.shipped import verify
 from metaloom.kinds.pictures.read import decode
 from metaloom.learner import Learner
 

@@ -11,10 +11,10 @@ import torch
 
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
-from metaloom.handoff.graph import to_onnx
-from metaloom.handoff.own_task import adapt_to_folder
-from metaloom.handoff.unlike import known_of
-from metaloom.handoff.verify import verify
+from metaloom.handoff.adapting.one import adapt_to_folder
+from metaloom.handoff.graphs.novelty import known_of
+from metaloom.handoff.graphs.task import to_onnx
+from metaloom.handoff.shipped.verify import verify
 from metaloom.kinds.pictures.in_graph import resize_matrix as resize_matrix_in_torch
 from metaloom.kinds.pictures.in_graph import resized
 from metaloom.kinds.pictures.resize import resize, resize_matrix

@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 
 from metaloom.config import Settings
-from metaloom.handoff.learning import learning_graphs
-from metaloom.handoff.verify import HEAD
+from metaloom.handoff.graphs.learning import learning_graphs
+from metaloom.handoff.shipped.verify import HEAD
 from metaloom.kinds.pictures.resize import resize
 from metaloom.learner import Learner
 from metaloom.methods import METHOD_CLASSES

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff.predict import predict
+from metaloom.handoff.bundle.predict import predict
 from metaloom.kinds.pictures.read import decode
 
 COMMAND = """

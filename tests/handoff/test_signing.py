@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from metaloom import handoff_commands
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
-from metaloom.handoff.own_task import adapt_to_folder
-from metaloom.handoff.signing import check_signature
-from metaloom.handoff.verify import verify
+from metaloom.handoff.adapting.one import adapt_to_folder
+from metaloom.handoff.bundle.signing import check_signature
+from metaloom.handoff.shipped.verify import verify
 
 
 def key_pair(folder: Path, name: str) -> tuple[Path, Path]:

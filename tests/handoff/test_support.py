@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff.support import read_support
+from metaloom.handoff.adapting.support import read_support
 
 
 @pytest.fixture

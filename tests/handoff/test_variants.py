@@ -14,8 +14,8 @@ import pytest
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
 from metaloom.handoff import variants
-from metaloom.handoff.bundle import Handoff, TaskCard, describe, write_bundle
-from metaloom.handoff.verify import verify
+from metaloom.handoff.bundle.write import Handoff, TaskCard, describe, write_bundle
+from metaloom.handoff.shipped.verify import verify
 from metaloom.learner import Learner
 from metaloom.tasks import EpisodeTable
 
@@ -81,8 +81,8 @@ def test_a_bundle_with_variants(
 def test_weights_are_stored_as_said_and_answers_are_near(
     kind: str, stored: int, make_learner: Callable, wide: Settings, asked, pictures: np.ndarray
 ):
-    from metaloom.handoff.graph import to_onnx
-    from metaloom.handoff.unlike import known_of
+    from metaloom.handoff.graphs.novelty import known_of
+    from metaloom.handoff.graphs.task import to_onnx
 
     support, labels = pictures[160:192:2], np.arange(4).repeat(4)
     task = make_learner("protonet", wide).adapt(support, labels)

@@ -13,8 +13,8 @@ import onnxruntime
 import pytest
 
 from metaloom.config import Settings
-from metaloom.handoff.own_task import adapt_to_folder
-from metaloom.handoff.verify import check_files, main, verify
+from metaloom.handoff.adapting.one import adapt_to_folder
+from metaloom.handoff.shipped.verify import check_files, main, verify
 from metaloom.methods import METHOD_CLASSES
 
 

@@ -13,9 +13,9 @@ from jaxtyping import Int
 from metaloom.config import PARAMS, Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
-from metaloom.handoff.bundle import Handoff, TaskCard, describe, write_bundle
-from metaloom.handoff.golden import SAMPLES
-from metaloom.handoff.variants import Asked
+from metaloom.handoff.bundle.golden import SAMPLES
+from metaloom.handoff.bundle.write import Handoff, TaskCard, describe, write_bundle
+from metaloom.handoff.graphs.variants import Asked
 from metaloom.learner import Learner, champion
 from metaloom.learner.estimate import cross_validated, held_out
 from metaloom.learner.learner import AdaptedTask

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff.verify import METADATA, verify
+from metaloom.handoff.shipped.verify import METADATA, verify
 from metaloom.system.files import read_json
 from metaloom.system.git import changed, head
 from metaloom.versioning.revisions import at_revision

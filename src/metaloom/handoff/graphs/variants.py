@@ -24,12 +24,21 @@ from onnxscript import optimizer
 
 from metaloom.config import PARAMS, ExportSettings
 from metaloom.errors import MetaloomError
-from metaloom.handoff.bench import session_of
-from metaloom.handoff.graph import to_onnx
-from metaloom.handoff.learning import classify_graph, learn_graph
-from metaloom.handoff.onnxfile import checked
-from metaloom.handoff.unlike import known_of
-from metaloom.handoff.verify import FLAT, HEAD, INPUT, LOOSEST_TOLERANCE, OUTPUTS, SUPPORT_X, SUPPORT_Y, VARIANTS
+from metaloom.handoff.bundle.bench import session_of
+from metaloom.handoff.graphs.learning import classify_graph, learn_graph
+from metaloom.handoff.graphs.novelty import known_of
+from metaloom.handoff.graphs.onnxfile import checked
+from metaloom.handoff.graphs.task import to_onnx
+from metaloom.handoff.shipped.verify import (
+    FLAT,
+    HEAD,
+    INPUT,
+    LOOSEST_TOLERANCE,
+    OUTPUTS,
+    SUPPORT_X,
+    SUPPORT_Y,
+    VARIANTS,
+)
 from metaloom.learner import Learner
 from metaloom.learner.scoring import mean_and_half_width
 from metaloom.tasks import EpisodeTable

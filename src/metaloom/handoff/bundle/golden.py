@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from metaloom.handoff import verify
-from metaloom.handoff.unlike import Known, embedded, known_of
+from metaloom.handoff.graphs.novelty import Known, embedded, known_of
+from metaloom.handoff.shipped import verify
 from metaloom.kinds.pictures.resize import resize
 from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask
 
 if TYPE_CHECKING:
-    from metaloom.handoff.bundle import Handoff
+    from metaloom.handoff.bundle.write import Handoff
 
 SAMPLES, QUERIES = 8, 3
 

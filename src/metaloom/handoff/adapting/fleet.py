@@ -1,4 +1,4 @@
-"""Many tasks at once, a bundle for each; `metaloom.handoff.shared_fleet` has the one bundle of all.
+"""Many tasks at once, a bundle for each; `metaloom.handoff.adapting.shared` has the one bundle of all.
 
 The graph is traced once for a network, its constants are swapped for each task. Where a method leaves the network as it
 is, the pictures of a part of the fleet are embedded together, and the heads of tasks of one shape solved together.
@@ -22,13 +22,13 @@ from torch import Tensor
 
 from metaloom.config import Settings, load_settings
 from metaloom.errors import MetaloomError
-from metaloom.handoff import verify
-from metaloom.handoff.bundle import TOLERANCE, TaskCard, about, describe, put_together
-from metaloom.handoff.golden import save_sample
-from metaloom.handoff.graph import Template, head_tensors
-from metaloom.handoff.learning import body_of
-from metaloom.handoff.support import Support, read_support
-from metaloom.handoff.unlike import Known
+from metaloom.handoff.adapting.support import Support, read_support
+from metaloom.handoff.bundle.golden import save_sample
+from metaloom.handoff.bundle.write import TOLERANCE, TaskCard, about, describe, put_together
+from metaloom.handoff.graphs.learning import body_of
+from metaloom.handoff.graphs.novelty import Known
+from metaloom.handoff.graphs.task import Template, head_tensors
+from metaloom.handoff.shipped import verify
 from metaloom.learner import AdaptedTask, Learner
 from metaloom.learner.estimate import cross_validated, cross_validated_embeddings
 from metaloom.methods import Head, TaskModel

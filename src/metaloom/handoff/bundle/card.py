@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from metaloom.handoff import verify
+from metaloom.handoff.shipped import verify
 
 NOT_KNOWN = "not known"
 

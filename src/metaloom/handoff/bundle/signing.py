@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff.verify import SIGNATURE
+from metaloom.handoff.shipped.verify import SIGNATURE
 
 
 def sign(folder: Path, key: str) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from metaloom import __version__
 from metaloom.config import PARAMS, ExportSettings
 from metaloom.errors import MetaloomError
-from metaloom.handoff.decompositions import TRANSLATIONS
+from metaloom.handoff.graphs.decompositions import TRANSLATIONS
 from metaloom.system.files import atomic_file
 from metaloom.system.provenance import libraries
 

@@ -19,11 +19,11 @@ from onnx import compose, numpy_helper
 from torch import Tensor
 
 from metaloom.config import ExportSettings
-from metaloom.handoff.decompositions import traced
-from metaloom.handoff.graph import body_tensors, centred, normalised, task_graph
-from metaloom.handoff.onnxfile import checked, exported, filled, kept
-from metaloom.handoff.unlike import Known
-from metaloom.handoff.verify import ADAPT, CLASSIFY, HEAD, INPUT, LEARN, OUTPUTS, QUERY, SUPPORT_X, SUPPORT_Y
+from metaloom.handoff.graphs.decompositions import traced
+from metaloom.handoff.graphs.novelty import Known
+from metaloom.handoff.graphs.onnxfile import checked, exported, filled, kept
+from metaloom.handoff.graphs.task import body_tensors, centred, normalised, task_graph
+from metaloom.handoff.shipped.verify import ADAPT, CLASSIFY, HEAD, INPUT, LEARN, OUTPUTS, QUERY, SUPPORT_X, SUPPORT_Y
 from metaloom.kinds.pictures.in_graph import resized
 from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask

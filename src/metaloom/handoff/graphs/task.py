@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from metaloom.config import ExportSettings
-from metaloom.handoff.onnxfile import checked, exported, fill, filled, kept
-from metaloom.handoff.unlike import Known
-from metaloom.handoff.verify import HEAD, INPUT, OUTPUTS, TASK
+from metaloom.handoff.graphs.novelty import Known
+from metaloom.handoff.graphs.onnxfile import checked, exported, fill, filled, kept
+from metaloom.handoff.shipped.verify import HEAD, INPUT, OUTPUTS, TASK
 from metaloom.kinds.pictures.in_graph import resized
 from metaloom.learner.learner import AdaptedTask
 from metaloom.methods import Head

@@ -14,15 +14,15 @@ from jaxtyping import Int, UInt8
 
 from metaloom.config import ExportSettings
 from metaloom.errors import MetaloomError
-from metaloom.handoff import verify
-from metaloom.handoff.card import model_card
-from metaloom.handoff.golden import write_learning_samples, write_samples
-from metaloom.handoff.graph import to_onnx
-from metaloom.handoff.learning import learning_graphs
-from metaloom.handoff.page import write_page
-from metaloom.handoff.signing import sign
-from metaloom.handoff.unlike import known_of
-from metaloom.handoff.variants import Asked, variant_tolerance, variants
+from metaloom.handoff.bundle.card import model_card
+from metaloom.handoff.bundle.golden import write_learning_samples, write_samples
+from metaloom.handoff.bundle.page import write_page
+from metaloom.handoff.bundle.signing import sign
+from metaloom.handoff.graphs.learning import learning_graphs
+from metaloom.handoff.graphs.novelty import known_of
+from metaloom.handoff.graphs.task import to_onnx
+from metaloom.handoff.graphs.variants import Asked, variant_tolerance, variants
+from metaloom.handoff.shipped import verify
 from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask
 from metaloom.system.files import atomic_dir, write_json

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff.verify import ADAPT, MODEL
+from metaloom.handoff.shipped.verify import ADAPT, MODEL
 from metaloom.system.files import atomic_dir
 
 VERSION = "1.27.0"  # of onnxruntime-web (MIT), which npm's registry serves; the hash is the registry's own

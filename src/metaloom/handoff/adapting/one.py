@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaloom.config import Settings
-from metaloom.handoff.bundle import Handoff, TaskCard, describe, write_bundle
-from metaloom.handoff.support import read_support
+from metaloom.handoff.adapting.support import read_support
+from metaloom.handoff.bundle.write import Handoff, TaskCard, describe, write_bundle
 from metaloom.learner import Learner
 from metaloom.learner.estimate import cross_validated
 from metaloom.system.files import read_json

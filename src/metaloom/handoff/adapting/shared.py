@@ -19,14 +19,26 @@ import torch
 from torch import Tensor
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff import verify
-from metaloom.handoff.bundle import TOLERANCE, about, put_together
-from metaloom.handoff.fleet import FAILED, GOLDEN, KEPT, MADE, Outcome, Shop, accuracy, answers, read, shop, solve
-from metaloom.handoff.golden import save_sample
-from metaloom.handoff.graph import fleet_to_onnx, head_tensors
-from metaloom.handoff.learning import body_of
-from metaloom.handoff.support import Support
-from metaloom.handoff.unlike import FAR
+from metaloom.handoff.adapting.fleet import (
+    FAILED,
+    GOLDEN,
+    KEPT,
+    MADE,
+    Outcome,
+    Shop,
+    accuracy,
+    answers,
+    read,
+    shop,
+    solve,
+)
+from metaloom.handoff.adapting.support import Support
+from metaloom.handoff.bundle.golden import save_sample
+from metaloom.handoff.bundle.write import TOLERANCE, about, put_together
+from metaloom.handoff.graphs.learning import body_of
+from metaloom.handoff.graphs.novelty import FAR
+from metaloom.handoff.graphs.task import fleet_to_onnx, head_tensors
+from metaloom.handoff.shipped import verify
 from metaloom.methods.base import UNSEEN
 from metaloom.system.files import atomic_dir, atomic_file
 

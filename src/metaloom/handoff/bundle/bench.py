@@ -11,8 +11,8 @@ import numpy as np
 import onnxruntime
 from jaxtyping import Float, Shaped
 
-from metaloom.handoff.predict import usable
-from metaloom.handoff.verify import ADAPT, INTERFACES, MODEL, SAMPLES, VARIANTS, Bundle
+from metaloom.handoff.bundle.predict import usable
+from metaloom.handoff.shipped.verify import ADAPT, INTERFACES, MODEL, SAMPLES, VARIANTS, Bundle
 from metaloom.system.provenance import sha256
 
 BATCHES = (1, 8, 64)

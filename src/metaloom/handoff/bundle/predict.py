@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff.verify import FLEET, MODEL, Bundle, open_bundle
+from metaloom.handoff.shipped.verify import FLEET, MODEL, Bundle, open_bundle
 from metaloom.kinds.pictures.files import read_picture
 
 
