@@ -36,7 +36,7 @@ from metaloom.stages.train import of_method, trainer_of, training_classes
 from metaloom.system.device import keep_freed_memory
 from metaloom.tasks import load_episodes
 from metaloom.training.bank.trainer import BankState
-from metaloom.versioning import version_dataset
+from metaloom.versioning.data import version_dataset
 
 STEPS, TEST = 300, ("5w1s", "20w1s")
 BASE = {"train.validate_every": 100, "train.patience": 1000, "protonet.n_way": 20, "bank.n_way": 20}

@@ -19,12 +19,14 @@ from prefect.states import Completed, Failed
 
 from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError
-from metaloom.summary import StageRun, as_markdown, as_text, summarise
+from metaloom.pipeline.child import run_stage
+from metaloom.pipeline.stages import Outcome, is_current, stage_names
+from metaloom.pipeline.success import record_success
+from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
 from metaloom.system.lock import BusyError, project_lock
 from metaloom.system.terminal import say
-from metaloom.versioning import Outcome, find_root, is_current, overriding, record_success, stage_names
-from metaloom.versioning import version_dataset as make_version
-from metaloom.versioning.child import run_stage
+from metaloom.versioning.data import version_dataset as make_version
+from metaloom.versioning.project import find_root, overriding
 
 RETRY_SECONDS = [2, 10]
 

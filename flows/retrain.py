@@ -12,7 +12,8 @@ from prefect.states import Completed, Failed
 
 from flows.pipeline import pipeline, reason
 from metaloom.errors import MetaloomError
-from metaloom.versioning import find_root, unchanged_since_success
+from metaloom.pipeline.success import unchanged_since_success
+from metaloom.versioning.project import find_root
 
 
 @flow(name="retrain", persist_result=False, validate_parameters=False)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from metaloom.summary import StageRun, as_markdown, as_text, summarise
+from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
 
 DAG = """\
 stages:

@@ -13,7 +13,7 @@ import typer
 from metaloom.config import DOMAIN_SUFFIX, METHODS
 
 if TYPE_CHECKING:
-    from metaloom.comparison import Comparison
+    from metaloom.versioning.comparison import Comparison
 
 WORKSPACE = "workspace"
 FEW = 5  # names in a line
@@ -28,9 +28,9 @@ def compare(
     json_: Annotated[bool, typer.Option("--json", help="All of it as JSON, without plots.")] = False,
 ) -> None:
     """Set two versions side by side: data, drift, figures, settings and plots."""
-    from metaloom.comparison import compare as compared
     from metaloom.report_commands import show
-    from metaloom.versioning import find_root
+    from metaloom.versioning.comparison import compare as compared
+    from metaloom.versioning.project import find_root
     from metaloom.versioning.revisions import plots_differ
 
     root = find_root()

@@ -35,7 +35,7 @@ def add(
     from metaloom.data.add import inspect_addition, install_addition
     from metaloom.system.lock import STATE, project_lock
     from metaloom.system.terminal import say
-    from metaloom.versioning import version_data
+    from metaloom.versioning.data import version_data
 
     root = Path.cwd()
     settings = load_settings().prepare

@@ -16,7 +16,7 @@ SHARE = "share it: `dvc push --all-tags`, then `git push --tags`"
 
 def models(json_: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False) -> None:
     """List model versions: stage, data version, accuracy with its interval, date."""
-    from metaloom.versioning import find_root
+    from metaloom.versioning.project import find_root
     from metaloom.versioning.registry import model_versions
 
     rows = [_row(each) for each in model_versions(find_root())]
@@ -41,7 +41,7 @@ def promote(
     stage: Stage = "prod",
 ) -> None:
     """Put a model version into a stage, if its bundle verifies."""
-    from metaloom.versioning import find_root
+    from metaloom.versioning.project import find_root
     from metaloom.versioning.registry import promote as promoted
 
     print(f"{promoted(find_root(), version, stage)} is {stage}; {SHARE}")
@@ -49,7 +49,7 @@ def promote(
 
 def rollback(stage: Stage = "prod") -> None:
     """Put the version into a stage that was there before."""
-    from metaloom.versioning import find_root
+    from metaloom.versioning.project import find_root
     from metaloom.versioning.registry import rollback as rolled_back
 
     left, back = rolled_back(find_root(), stage)

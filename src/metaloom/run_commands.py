@@ -14,10 +14,11 @@ import typer
 
 from metaloom.config import PARAMS, environment_overrides, load_settings, parse_override
 from metaloom.errors import MetaloomError
+from metaloom.pipeline.stages import stage_names
 from metaloom.prefect_server import prefect_server
 from metaloom.system.lock import project_lock
 from metaloom.system.terminal import QUIET, console, quiet, say
-from metaloom.versioning import find_root, overriding, stage_names
+from metaloom.versioning.project import find_root, overriding
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 
@@ -94,7 +95,7 @@ def _pipeline(root: Path, locked: bool, overrides: dict[str, Any]) -> Any:
 
 def _conclude(state: Any) -> None:
     from flows.pipeline import reason
-    from metaloom.summary import as_text
+    from metaloom.pipeline.summary import as_text
 
     if state.is_completed():
         say(as_text(state.result()))

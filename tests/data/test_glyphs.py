@@ -21,7 +21,7 @@ from metaloom.kinds.pictures.glyphs.drawings import Chance, draw
 from metaloom.kinds.pictures.glyphs.letters import Letter, alike_pairs, raster
 from metaloom.kinds.pictures.png import encode_grey16
 from metaloom.stages import prepare, split
-from metaloom.versioning import data_version
+from metaloom.versioning.data import data_version
 from metaloom.versioning.objects import hash_of
 from metaloom.versioning.project import open_project
 

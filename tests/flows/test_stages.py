@@ -11,17 +11,11 @@ import yaml
 
 from metaloom.config import OVERRIDES
 from metaloom.errors import MetaloomError
+from metaloom.pipeline.child import run_stage
+from metaloom.pipeline.stages import Outcome, is_current, reproduce, stage_names
 from metaloom.system.lock import BusyError
-from metaloom.versioning import (
-    Outcome,
-    find_root,
-    is_current,
-    overriding,
-    reproduce,
-    stage_names,
-    version_dataset,
-)
-from metaloom.versioning.child import run_stage
+from metaloom.versioning.data import version_dataset
+from metaloom.versioning.project import find_root, overriding
 
 ALL = ["prepare", "train@protonet", "train@maml", "join"]
 
@@ -152,7 +146,7 @@ def test_a_stage_ends_with_whoever_started_it(standin):
     for name in ALL[:2]:
         reproduce(standin.root, name)
     (standin.root / "slow").touch()
-    code = "from metaloom.versioning.child import run_stage\nrun_stage('.', 'train@maml', print, print)"
+    code = "from metaloom.pipeline.child import run_stage\nrun_stage('.', 'train@maml', print, print)"
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=standin.root)
     step = standin.wait_for("maml.txt")
     parent.kill()

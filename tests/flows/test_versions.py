@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from metaloom.errors import MetaloomError
-from metaloom.versioning import data_version, version_data, version_dataset
-from metaloom.versioning.data import DataVersion
+from metaloom.versioning.data import DataVersion, data_version, version_data, version_dataset
 
 
 def named(root: Path) -> str:

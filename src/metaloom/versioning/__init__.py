@@ -3,10 +3,10 @@
 Nothing else imports DVC, and importing this package doesn't either: its functions do when they are called.
 """
 
+from metaloom.pipeline.stages import Outcome, is_current, reproduce, stage_names
+from metaloom.pipeline.success import record_success, unchanged_since_success
 from metaloom.versioning.data import DataVersion, data_version, version_data, version_dataset
 from metaloom.versioning.project import find_root, overriding
-from metaloom.versioning.stages import Outcome, is_current, reproduce, stage_names
-from metaloom.versioning.success import record_success, unchanged_since_success
 
 __all__ = [
     "DataVersion",

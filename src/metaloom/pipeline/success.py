@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from metaloom.pipeline.stages import is_current, stage_names
 from metaloom.system.files import atomic_file
 from metaloom.system.lock import STATE
 from metaloom.versioning.data import data_version, named_version
-from metaloom.versioning.stages import is_current, stage_names
 
 SUCCESS = f"{STATE}/last-success"
 

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from metaloom.errors import ERROR_FILE, MetaloomError
+from metaloom.pipeline.stages import Outcome, reproduce
 from metaloom.system.lifeline import end_with_parent
 from metaloom.system.lock import BusyError
-from metaloom.versioning.stages import Outcome, reproduce
 
 
 def main() -> int:

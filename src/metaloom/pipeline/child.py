@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from metaloom.errors import ERROR_FILE, MetaloomError
+from metaloom.pipeline.stages import Outcome
 from metaloom.system import lifeline
 from metaloom.system.lock import BusyError
-from metaloom.versioning.stages import Outcome
 
 COMMAND_FAILED = "failed to run: "  # how DVC begins to say that a command exited with another code than 0
 
