@@ -15,7 +15,7 @@ from measure import fresh_clone, machine, measure
 
 EMPTY_FLOW = """
 import os
-from metaloom.prefect_server import ENVIRONMENT
+from metaloom.cli.prefect_server import ENVIRONMENT
 os.environ.update(ENVIRONMENT)
 from prefect import flow
 flow(lambda: None, name="empty")()

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from metaloom.cli import app
+from metaloom.cli.app import app
 from metaloom.config import METHODS, load_settings, parse_override
 from metaloom.learner import Learner
 from metaloom.learner.learner import Normalisation

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from metaloom.data_commands import app
+from metaloom.cli.data import app
 from metaloom.errors import MetaloomError
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from metaloom.prefect_server import ENVIRONMENT
+from metaloom.cli.prefect_server import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # flows/ is no part of the installed package
@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))  # flows/ is no part of the installed package
 METALOOM = """\
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, as tests may be, ignores Ctrl-C
-from metaloom.cli import main
+from metaloom.cli.app import main
 main()
 """
 

@@ -16,7 +16,7 @@ from metaloom.kinds.pictures.read import decode
 COMMAND = """
 import sys
 from pathlib import Path
-from metaloom.handoff_commands import predict
+from metaloom.cli.bundle import predict
 predict(Path(sys.argv[1]), [Path(each) for each in sys.argv[2:]], json_=True)
 heavy = {"torch", "pandas", "onnx", "scipy", "sklearn", "prefect", "dvc"} & set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else 0)

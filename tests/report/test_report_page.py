@@ -402,7 +402,7 @@ def test_stage_writes_the_page_whole_or_not_at_all(tmp_path, monkeypatch, capsys
 
 def test_torch_is_not_imported(project):
     code = (
-        "import sys, metaloom.report_commands, metaloom.stages.report\n"
+        "import sys, metaloom.cli.report, metaloom.stages.report\n"
         "from metaloom.report.page import Inputs, build; from pathlib import PosixPath, WindowsPath\n"
         f"build({project!r})\n"
         "sys.exit('torch' in sys.modules)"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metaloom.cli.bundle import TrainedMethod, trained_or_champion
+from metaloom.cli.run import FAILED, ended_by_signals, enter_project
 from metaloom.errors import MetaloomError
-from metaloom.handoff_commands import TrainedMethod, trained_or_champion
-from metaloom.run_commands import FAILED, ended_by_signals, enter_project
 from metaloom.system.terminal import say
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def fleet(
     """
     tasks, out = tasks.resolve(), out.resolve()
     root = enter_project()
+    from metaloom.cli.prefect_server import prefect_server
     from metaloom.handoff.adapting.support import task_folders
-    from metaloom.prefect_server import prefect_server
 
     folders = [str(folder) for folder in task_folders(tasks)]
     _check_out(out, shared)

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
+from metaloom.cli.prefect_server import prefect_server
 from metaloom.config import PARAMS, environment_overrides, load_settings, parse_override
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.stages import stage_names
-from metaloom.prefect_server import prefect_server
 from metaloom.system.lock import project_lock
 from metaloom.system.terminal import QUIET, console, quiet, say
 from metaloom.versioning.project import find_root, overriding

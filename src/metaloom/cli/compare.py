@@ -28,7 +28,7 @@ def compare(
     json_: Annotated[bool, typer.Option("--json", help="All of it as JSON, without plots.")] = False,
 ) -> None:
     """Set two versions side by side: data, drift, figures, settings and plots."""
-    from metaloom.report_commands import show
+    from metaloom.cli.report import show
     from metaloom.versioning.comparison import compare as compared
     from metaloom.versioning.project import find_root
     from metaloom.versioning.revisions import plots_differ
