@@ -25,9 +25,9 @@ from measure import Measured, fresh_clone, machine, measure
 from PIL import Image
 
 from metaloom.config import Settings, load_settings
-from metaloom.handoff.bundle.bench import session_of
 from metaloom.handoff.graphs.learning import learning_graphs
 from metaloom.handoff.graphs.novelty import Known, known_of
+from metaloom.handoff.graphs.session import session_of
 from metaloom.handoff.graphs.task import to_onnx
 from metaloom.learner import Learner
 from metaloom.learner.learner import Normalisation

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from metaloom.data import glyphs
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.glyphs import build as glyphs
 from metaloom.kinds.pictures.glyphs import drawings, letters
 from metaloom.kinds.pictures.glyphs.build import build_glyphs, draw_letter
 from metaloom.kinds.pictures.glyphs.drawings import Chance, draw

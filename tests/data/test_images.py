@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from metaloom.data import images
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures import read as images
 from metaloom.kinds.pictures.read import decode, is_image_name
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")

@@ -8,7 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from metaloom import handoff_commands
+from metaloom.cli import adapt
+from metaloom.cli import bundle as commands
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import verify
 
@@ -20,7 +21,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def app() -> typer.Typer:
     app = typer.Typer()
-    for command in (handoff_commands.adapt, handoff_commands.predict, handoff_commands.verify):
+    for command in (adapt.adapt, commands.predict, commands.verify):
         app.command()(command)
     return app
 
@@ -68,11 +69,11 @@ def test_adapt_predict_verify(app: typer.Typer, shapes: Path, whole_bundle: Path
 def test_an_existing_folder_is_replaced_only_when_asked(bundle: Path, shapes: Path, tmp_path: Path):
     before = contents(bundle)
     with pytest.raises(MetaloomError, match="--force"):
-        handoff_commands.adapt(shapes / "domain1", bundle)
+        adapt.adapt(shapes / "domain1", bundle)
     assert contents(bundle) == before
     with pytest.raises(MetaloomError, match="is no bundle, so --force does not replace it"):
-        handoff_commands.adapt(shapes / "domain1", tmp_path, force=True)
-    handoff_commands.adapt(shapes / "domain1", bundle, force=True)
+        adapt.adapt(shapes / "domain1", tmp_path, force=True)
+    adapt.adapt(shapes / "domain1", bundle, force=True)
     assert json.loads((bundle / "metadata.json").read_text())["task"]["name"] == "domain1"
 
 
@@ -85,8 +86,8 @@ def test_a_failure_leaves_nothing(shapes: Path, root: Path, tmp_path: Path):
         (shapes / "domain0", tmp_path / "no_model", "no_model/learner.json not found"),
     ):
         with pytest.raises(MetaloomError, match=words):
-            handoff_commands.adapt(support, out, model=model)
+            adapt.adapt(support, out, model=model)
         assert not out.exists()
     shutil.rmtree(root / "artifacts")
     with pytest.raises(MetaloomError, match="dvc repro train@protonet"):
-        handoff_commands.adapt(shapes / "domain0", out)
+        adapt.adapt(shapes / "domain0", out)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metaloom import handoff_commands
+from metaloom.cli import adapt
+from metaloom.cli import bundle as commands
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.bench import measure, printed
 from metaloom.handoff.bundle.predict import predict
@@ -50,7 +51,7 @@ def test_the_example_learns_other_classes(bundle: Path, shapes: Path):
 
 def test_a_table_of_predictions(bundle: Path, shapes: Path, capsys: pytest.CaptureFixture[str]):
     files = sorted((shapes / "domain0").rglob("*.png"))[::9]
-    handoff_commands.predict(bundle, files, csv=True)
+    commands.predict(bundle, files, csv=True)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     for row, expected in zip(rows, predict(bundle, files), strict=True):
         assert (row["image"], row["label"]) == (expected.image, expected.label)
@@ -59,13 +60,13 @@ def test_a_table_of_predictions(bundle: Path, shapes: Path, capsys: pytest.Captu
             name: float(value) for name, value in row.items() if name.startswith("p(")
         }
     with pytest.raises(MetaloomError, match="--json or --csv, not both"):
-        handoff_commands.predict(bundle, files, csv=True, json_=True)
+        commands.predict(bundle, files, csv=True, json_=True)
     with pytest.raises(MetaloomError, match="is of one task: leave out --task"):
-        handoff_commands.predict(bundle, files, task="domain0")
+        commands.predict(bundle, files, task="domain0")
 
 
 def test_inspect_says_what_it_is(bundle: Path, capsys: pytest.CaptureFixture[str]):
-    handoff_commands.inspect(bundle)
+    commands.inspect(bundle)
     shown = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert shown["task"] == "domain0, 4 classes from 32 labelled examples"
     assert shown["classes"] == "class0, class1, class2, class3" and shown["learner"] == "protonet over conv4-8"
@@ -73,7 +74,7 @@ def test_inspect_says_what_it_is(bundle: Path, capsys: pytest.CaptureFixture[str
     assert shown["adapt.onnx"].endswith("within 1e-04 of torch") and "files" in shown["size"]
     (bundle / "labels.json").write_text("[]")
     with pytest.raises(MetaloomError, match="its content has changed"):
-        handoff_commands.inspect(bundle)
+        commands.inspect(bundle)
 
 
 def test_bench_asks_both_runtimes_in_turns(bundle: Path, model: Path, tmp_path: Path):
@@ -104,12 +105,12 @@ def test_adapt_takes_the_method_that_is_asked_for(
     (tmp_path / "artifacts/models/maml/metrics.json").write_text(
         json.dumps({"validation": {"setting": "3w1s", "accuracy": 0.1, "ci95": 0.1, "nll": 1.5, "episodes": 12}})
     )
-    handoff_commands.adapt(shapes / "domain1", tmp_path / "out", method="maml")
+    adapt.adapt(shapes / "domain1", tmp_path / "out", method="maml")
     assert json.loads(Path("out/metadata.json").read_text())["metrics"]["validation"]["accuracy"] == 0.1
     with pytest.raises(MetaloomError, match="no meta-learner 'anil': there are maml, protonet"):
-        handoff_commands.adapt(shapes / "domain1", tmp_path / "other", method="anil")
+        adapt.adapt(shapes / "domain1", tmp_path / "other", method="anil")
     with pytest.raises(MetaloomError, match="--method or --model, not both"):
-        handoff_commands.adapt(shapes / "domain1", tmp_path / "other", method="maml", model=model)
+        adapt.adapt(shapes / "domain1", tmp_path / "other", method="maml", model=model)
     shutil.rmtree("artifacts")
     with pytest.raises(MetaloomError, match="`metaloom run` trains them"):
-        handoff_commands.adapt(shapes / "domain1", tmp_path / "other", method="maml")
+        adapt.adapt(shapes / "domain1", tmp_path / "other", method="maml")

@@ -12,7 +12,8 @@ import onnxruntime
 import pytest
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff import fleet, shared_fleet
+from metaloom.handoff.adapting import fleet
+from metaloom.handoff.adapting import shared as shared_fleet
 from metaloom.handoff.adapting.support import task_folders
 from metaloom.handoff.bundle.predict import predict
 from metaloom.handoff.shipped import verify

@@ -13,8 +13,8 @@ from PIL import Image
 
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
-from metaloom.handoff import page
 from metaloom.handoff.adapting.one import adapt_to_folder
+from metaloom.handoff.bundle import page
 from metaloom.handoff.shipped.verify import verify
 from metaloom.kinds.pictures.read import decode
 from metaloom.kinds.pictures.resize import resize

@@ -10,7 +10,7 @@ import typer
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from metaloom import handoff_commands
+from metaloom.cli import bundle as commands
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
 from metaloom.handoff.adapting.one import adapt_to_folder
@@ -50,7 +50,7 @@ def test_the_owner_s_key_and_no_other(ours: tuple[Path, Path], tmp_path: Path, c
     assert problem.startswith("model.sig: not by ") and "does not match the provided public key" in problem
     for key, code, said in ((public, 0, "verified: "), (other, 1, "not verified: model.sig")):
         with pytest.raises(typer.Exit) as left:
-            handoff_commands.verify(bundle, key)
+            commands.verify(bundle, key)
         assert left.value.exit_code == code and "".join(capsys.readouterr()).startswith(said)
     assert subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=bundle).returncode == 0
 

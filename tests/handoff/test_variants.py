@@ -13,8 +13,8 @@ import pytest
 
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
-from metaloom.handoff import variants
 from metaloom.handoff.bundle.write import Handoff, TaskCard, describe, write_bundle
+from metaloom.handoff.graphs import variants
 from metaloom.handoff.shipped.verify import verify
 from metaloom.learner import Learner
 from metaloom.tasks import EpisodeTable

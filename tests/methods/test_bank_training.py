@@ -15,11 +15,11 @@ from metaloom.config import Settings
 from metaloom.errors import MetaloomError
 from metaloom.learner import Learner
 from metaloom.learner.learner import Normalisation
-from metaloom.methods import bank_training
 from metaloom.methods.bank import Bank
 from metaloom.methods.protonet import prototypes_of
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler
+from metaloom.training.bank import trainer as bank_training
 from metaloom.training.bank.trainer import BankState, BankTrainer
 from metaloom.training.trainer import Trainer
 

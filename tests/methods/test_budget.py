@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from test_training import Killed, trainer
 
-from metaloom.methods import training
+from metaloom.training import trainer as training
 
 STEP, VALIDATION = 1.0, 10.0
 

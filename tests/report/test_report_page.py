@@ -411,7 +411,7 @@ def test_torch_is_not_imported(project):
 
 
 def test_command_says_where_the_page_is(tmp_path, monkeypatch, capsys):
-    from metaloom import report_commands
+    from metaloom.cli import report as report_commands
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MetaloomError, match=r"report/index.html not found: `metaloom run` makes it"):

@@ -9,16 +9,8 @@ from typing import Any
 
 import typer
 
-from metaloom import (
-    __version__,
-    compare_commands,
-    data_commands,
-    fleet_commands,
-    handoff_commands,
-    registry_commands,
-    report_commands,
-    run_commands,
-)
+from metaloom import __version__
+from metaloom.cli import adapt, bundle, compare, data, fleet, registry, report, run, serve
 from metaloom.errors import MetaloomError
 from metaloom.system.terminal import QUIET
 
@@ -28,20 +20,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(run_commands.run)
-app.command()(run_commands.serve)
-app.add_typer(data_commands.app, name="data")
-app.command()(handoff_commands.adapt)
-app.command()(handoff_commands.predict)
-app.command()(handoff_commands.verify)
-app.command()(handoff_commands.inspect)
-app.command()(handoff_commands.bench)
-app.command()(fleet_commands.fleet)
-app.command()(registry_commands.models)
-app.command()(registry_commands.promote)
-app.command()(registry_commands.rollback)
-app.command()(report_commands.report)
-app.command()(compare_commands.compare)
+app.command()(run.run)
+app.command()(serve.serve)
+app.add_typer(data.app, name="data")
+app.command()(adapt.adapt)
+app.command()(bundle.predict)
+app.command()(bundle.verify)
+app.command()(bundle.inspect)
+app.command()(bundle.bench)
+app.command()(fleet.fleet)
+app.command()(registry.models)
+app.command()(registry.promote)
+app.command()(registry.rollback)
+app.command()(report.report)
+app.command()(compare.compare)
 
 
 def _version(wanted: bool) -> None:

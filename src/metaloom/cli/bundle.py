@@ -1,4 +1,4 @@
-"""`metaloom adapt`, `predict`, `verify`, `inspect` and `bench`: a model for a user's own task, and what it says."""
+"""`metaloom predict`, `verify`, `inspect` and `bench`: what a bundle says, and whether it is whole."""
 
 from __future__ import annotations
 
@@ -11,42 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaloom.cli.project import MODELS
 from metaloom.errors import MetaloomError
 
 if TYPE_CHECKING:
     from metaloom.handoff.bundle.predict import Prediction
 
-MODELS = Path("artifacts/models")
 BundleFolder = Annotated[Path, typer.Argument(help="Bundle folder, for example artifacts/bundle.")]
-TrainedMethod = Annotated[
-    str | None, typer.Option(help="Meta-learner of artifacts/models to adapt; without it their champion.")
-]
-
-
-def adapt(
-    support: Annotated[Path, typer.Option(help="Labelled examples: a folder of pictures for each class.")],
-    out: Annotated[Path, typer.Option(help="Where the bundle goes; must not exist.")],
-    method: TrainedMethod = None,
-    model: Annotated[Path | None, typer.Option(help="Meta-learner to adapt from another folder.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that stands at --out.")] = False,
-) -> None:
-    """Learn a task from a folder of labelled examples, and write it as a verified bundle."""
-    from metaloom.config import load_settings
-    from metaloom.system.terminal import bar, say
-
-    settings = load_settings()
-    _check_out(out, force)
-    if model and method:
-        raise MetaloomError("give --method or --model, not both")
-    with bar("adapt", 4) as progress:
-        from metaloom.handoff.adapting.one import adapt_to_folder
-
-        folder = model or trained_or_champion(method)
-        made = adapt_to_folder(support, out, folder, settings, progress.update)
-    for path in made.repeated:
-        say(f"left out {path}: its class has the same picture already")
-    say(made.summary)
-    print(out)
 
 
 def predict(
@@ -131,30 +102,3 @@ def bench(
     from metaloom.handoff.bundle.bench import measure, printed
 
     print(printed(measure(bundle, model or MODELS, seconds)))
-
-
-def _check_out(out: Path, force: bool) -> None:
-    if not out.exists() and not out.is_symlink():
-        return
-    if not force:
-        raise MetaloomError(f"{out} exists: choose another --out, or replace it with --force")
-    if not (out / "SHA256SUMS").is_file() or out.is_symlink():
-        raise MetaloomError(f"{out} is no bundle, so --force does not replace it: choose another --out")
-
-
-def _trained(method: str) -> Path:
-    if not (MODELS / method / "learner.json").is_file():
-        there = sorted(path.parent.name for path in MODELS.glob("*/learner.json"))
-        known = f"there are {', '.join(there)}" if there else "`metaloom run` trains them"
-        raise MetaloomError(f"{MODELS} has no meta-learner {method!r}: {known}")
-    return MODELS / method
-
-
-def trained_or_champion(method: str | None) -> Path:
-    """The folder of a method's meta-learner; without a method, of the one that validates best."""
-    if method:
-        return _trained(method)
-    from metaloom.config import load_settings
-    from metaloom.learner import champion
-
-    return MODELS / champion(MODELS, load_settings().methods)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metaloom.cli.bundle import TrainedMethod, trained_or_champion
-from metaloom.cli.run import FAILED, ended_by_signals, enter_project
+from metaloom.cli.project import FAILED, TrainedMethod, ended_by_signals, enter_project, trained_or_champion
 from metaloom.errors import MetaloomError
 from metaloom.system.terminal import say
 

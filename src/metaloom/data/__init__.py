@@ -1,0 +1,1 @@
+"""Sources of examples, what is wrong with them, and the packed form that everything else reads."""

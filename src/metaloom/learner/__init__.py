@@ -1,0 +1,8 @@
+"""A trained method as its user meets it: load, adapt, predict; and how sure of an answer one can be."""
+
+from __future__ import annotations
+
+from metaloom.learner.learner import Learner, champion
+from metaloom.learner.task import AdaptedTask, Normalisation
+
+__all__ = ["AdaptedTask", "Learner", "Normalisation", "champion"]

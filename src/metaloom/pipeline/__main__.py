@@ -1,4 +1,4 @@
-"""`python -m metaloom.versioning STAGE`: bring one stage up to date; the exit code is an `Outcome`.
+"""`python -m metaloom.pipeline STAGE`: bring one stage up to date; the exit code is an `Outcome`.
 
 The flow runs each stage through this, in a process of its own: it sees the overridden settings, what the
 stage writes can be read line by line, and it ends with the flow, even when that was killed.
@@ -19,7 +19,7 @@ from metaloom.system.lock import BusyError
 
 def main() -> int:
     if len(sys.argv) != 2:
-        print(f"usage: {Path(sys.executable).name} -m metaloom.versioning STAGE", file=sys.stderr)
+        print(f"usage: {Path(sys.executable).name} -m metaloom.pipeline STAGE", file=sys.stderr)
         return Outcome.REFUSED
     if end_with_parent():  # with SIGTERM for the group: that ends the stage's command, and DVC tidies up
         signal.signal(signal.SIGTERM, lambda *_: None)

@@ -62,7 +62,7 @@ def _run(
         err(line)
 
     child = lifeline.start(
-        ["-m", "metaloom.versioning", name],
+        ["-m", "metaloom.pipeline", name],
         cwd=root,
         env=_environment(message),
         out=subprocess.PIPE,

@@ -15,7 +15,7 @@ from metaloom.versioning.project import DAG, chain, open_project
 
 
 class Outcome(IntEnum):
-    """What became of a stage; the exit codes of `python -m metaloom.versioning`."""
+    """What became of a stage; the exit codes of `python -m metaloom.pipeline`."""
 
     RAN = 0
     FAILED = 1

@@ -1,0 +1,1 @@
+"""Files, locks, processes, devices, terminal and git: nothing here knows of learning."""

@@ -1,0 +1,1 @@
+"""Meta-training: the loop, its checkpoints, its processes, and the choice of what is kept."""

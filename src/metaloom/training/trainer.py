@@ -227,7 +227,6 @@ def gradient_norm(params: Params) -> float:
 def code_hash() -> str:
     """Of the code that a network depends on: a developer's change need not change the version number."""
     root = Path(__file__).parents[1]
-    files = sorted(
-        [*root.glob("methods/*.py"), *root.glob("networks/**/*.py"), *root.glob("tasks/*.py"), root / "sampler.py"]
-    )
+    rooms = ("kinds", "learner", "methods", "networks", "tasks", "training")
+    files = sorted(file for room in rooms for file in root.glob(f"{room}/**/*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

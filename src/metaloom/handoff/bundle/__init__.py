@@ -1,0 +1,1 @@
+"""A bundle: what is in it, how it is written, verified, looked into and asked."""

@@ -12,6 +12,7 @@ import onnxruntime
 from jaxtyping import Float, Shaped
 
 from metaloom.handoff.bundle.predict import usable
+from metaloom.handoff.graphs.session import session_of
 from metaloom.handoff.shipped.verify import ADAPT, INTERFACES, MODEL, SAMPLES, VARIANTS, Bundle
 from metaloom.system.provenance import sha256
 
@@ -118,12 +119,6 @@ def _torch_answers(
 def _made_by(folder: Path, opened: Bundle) -> bool:
     path = folder / "model.safetensors"
     return path.is_file() and sha256(path) == opened.metadata["provenance"]["model_sha256"]
-
-
-def session_of(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, threads
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def _asking(session: onnxruntime.InferenceSession, graph: str, *inputs: Shaped[np.ndarray, ...]) -> Answer:

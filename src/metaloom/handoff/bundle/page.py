@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
+from metaloom.handoff.shipped import verify
 from metaloom.handoff.shipped.verify import ADAPT, MODEL
 from metaloom.system.files import atomic_dir
 
@@ -47,7 +48,7 @@ def write_page(folder: Path, graphs: Mapping[str, bytes], labels: list[str], met
     }
     scripts = folder / "page"
     scripts.mkdir()
-    (folder / "index.html").write_bytes(Path(__file__).with_name("index.html").read_bytes())
+    (folder / "index.html").write_bytes(Path(verify.__file__).with_name("index.html").read_bytes())
     (scripts / SCRIPT).write_bytes((runtime / SCRIPT).read_bytes())
     packed = {"mjs": _text((runtime / GLUE).read_bytes()), "wasm": _text((runtime / PACKED).read_bytes())}
     (scripts / "runtime.js").write_text(f"window.metaloomRuntime = {json.dumps(packed)};\n")

@@ -216,7 +216,7 @@ def put_together(
     write_json(folder / verify.LABELS, labels)
     write_json(folder / verify.METADATA, metadata)
     (folder / "MODEL_CARD.md").write_text(model_card(metadata, labels), encoding="utf-8")
-    for source in (verify.__file__, str(Path(__file__).with_name("example.py"))):
+    for source in (verify.__file__, str(Path(verify.__file__).with_name("example.py"))):
         shutil.copyfile(source, folder / Path(source).name)
     write_sums(folder)
 

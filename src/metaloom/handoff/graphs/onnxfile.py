@@ -26,7 +26,7 @@ from metaloom.system.provenance import libraries
 
 GRAPHS = Path(".metaloom/graphs")  # graphs without their weights: made once for each kind of task
 GRAPHS_KEPT = 64
-SOURCES = ("handoff", "methods", "networks")
+SOURCES = ("handoff", "kinds", "learner", "methods", "networks")
 
 
 def exported(
@@ -140,7 +140,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _sources() -> Iterator[str]:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     for folder in SOURCES:
         for path in sorted((root / folder).rglob("*.py")):
             yield hashlib.sha256(path.read_bytes()).hexdigest()

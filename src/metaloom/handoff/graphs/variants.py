@@ -24,10 +24,10 @@ from onnxscript import optimizer
 
 from metaloom.config import PARAMS, ExportSettings
 from metaloom.errors import MetaloomError
-from metaloom.handoff.bundle.bench import session_of
 from metaloom.handoff.graphs.learning import classify_graph, learn_graph
 from metaloom.handoff.graphs.novelty import known_of
 from metaloom.handoff.graphs.onnxfile import checked
+from metaloom.handoff.graphs.session import session_of
 from metaloom.handoff.graphs.task import to_onnx
 from metaloom.handoff.shipped.verify import (
     FLAT,

@@ -1,0 +1,1 @@
+"""Pictures: image files of any size, packed as squares of uint8 pixels."""

@@ -1,0 +1,1 @@
+"""Training of a bank: windows of similar domains, a network for each, joined into one model."""

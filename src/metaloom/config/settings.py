@@ -1,23 +1,14 @@
-"""params.yaml, read into one frozen model. It is the only home of a setting: nothing here has a default."""
+"""The settings as one frozen model: nothing here has a default, as params.yaml is the only home of a value."""
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
 import re
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from metaloom.errors import MetaloomError
-
-PARAMS = "params.yaml"
 SPLITS = ("train", "validation", "test")
 DOMAIN_SUFFIX = "_domain"  # marks a setting whose episodes stay within one domain
-OVERRIDES = "METALOOM_SET"  # JSON of dotted keys and values: how `run --set` reaches stages that DVC starts
 MethodName = Literal["protonet", "ridge", "maml", "anil", "reptile", "shared", "bank"]
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -325,97 +316,3 @@ METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
     name: Settings.model_fields[name].annotation
     for name in METHODS  # type: ignore[misc]
 }
-
-
-def load_settings(path: str | Path = PARAMS, overrides: dict[str, Any] | None = None) -> Settings:
-    """Read and check the settings.
-
-    Args:
-        path: the YAML file.
-        overrides: dotted keys and their values, laid over the file's; None: the environment's.
-
-    Raises:
-        MetaloomError: the file is absent or no YAML, a key is unknown or missing, a value is illegal.
-    """
-    path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise MetaloomError(f"{path} not found: run metaloom in the root of its repository") from None
-    except yaml.YAMLError as error:
-        raise MetaloomError(f"{path} is no valid YAML: {error}") from None
-    overrides = environment_overrides() if overrides is None else overrides
-    return check_settings(apply_overrides(raw or {}, overrides), str(path))
-
-
-def environment_overrides() -> dict[str, Any]:
-    """The overrides of `metaloom run --set`, as the stages that it starts see them."""
-    text = os.environ.get(OVERRIDES, "")
-    try:
-        overrides = json.loads(text) if text else {}
-    except json.JSONDecodeError:
-        overrides = None
-    if not isinstance(overrides, dict):
-        raise MetaloomError(f'{OVERRIDES} is {text!r}: write JSON like {{"train.n_shot": 5}}, or unset it')
-    return overrides
-
-
-def check_settings(raw: Any, where: str = PARAMS) -> Settings:
-    """Turn plain values into settings, or say all that is wrong with them."""
-    try:
-        return Settings.model_validate(raw)
-    except ValidationError as error:
-        problems = "; ".join(_describe(each) for each in error.errors())
-        raise MetaloomError(f"{where}: {problems}") from None
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """`train.n_shot=5` → ("train.n_shot", 5); the value is read as YAML."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise MetaloomError(f"--set {text}: write KEY=VALUE, for example --set train.n_shot=5")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise MetaloomError(f"--set {text}: the value {value!r} is no valid YAML") from None
-
-
-def apply_overrides(raw: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """A copy of `raw` with dotted keys replaced; a key that is no setting is refused with its siblings."""
-    for dotted, value in overrides.items():
-        raw = _replaced(raw, dotted.split("."), value, dotted)
-    return raw
-
-
-def _replaced(node: Any, keys: list[str], value: Any, dotted: str) -> dict[str, Any]:
-    key, *rest = keys
-    if not isinstance(node, dict) or key not in node:
-        known = list(node) if isinstance(node, dict) else []
-        raise MetaloomError(f"--set {dotted}: {_unknown(key, known)}")
-    return {**node, key: _replaced(node[key], rest, value, dotted) if rest else value}
-
-
-def _unknown(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"there is no setting {key!r}{hint} Known here: {', '.join(known) or 'none'}"
-
-
-def _describe(error: Any) -> str:
-    location = [str(part) for part in error["loc"]]
-    dotted = ".".join(part for part in location if not part.startswith(("function-", "constrained-", "list[")))
-    if error["type"] == "extra_forbidden":
-        return f"{'.'.join(location)}: {_unknown(location[-1], _fields_at(location[:-1]))}"
-    if error["type"] == "missing":
-        return f"{dotted} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    given = "" if error["type"] == "value_error" else f" (it is {error['input']!r})"
-    return f"{dotted}: {message}{given}" if dotted else f"{message}{given}"
-
-
-def _fields_at(location: list[str]) -> list[str]:
-    model: Any = Settings
-    for name in location:
-        model = model.model_fields[name].annotation
-    return list(model.model_fields)

@@ -1,0 +1,46 @@
+"""`metaloom adapt`: a bundle for a task of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaloom.cli.project import TrainedMethod, trained_or_champion
+from metaloom.errors import MetaloomError
+
+
+def adapt(
+    support: Annotated[Path, typer.Option(help="Labelled examples: a folder of pictures for each class.")],
+    out: Annotated[Path, typer.Option(help="Where the bundle goes; must not exist.")],
+    method: TrainedMethod = None,
+    model: Annotated[Path | None, typer.Option(help="Meta-learner to adapt from another folder.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that stands at --out.")] = False,
+) -> None:
+    """Learn a task from a folder of labelled examples, and write it as a verified bundle."""
+    from metaloom.config import load_settings
+    from metaloom.system.terminal import bar, say
+
+    settings = load_settings()
+    _check_out(out, force)
+    if model and method:
+        raise MetaloomError("give --method or --model, not both")
+    with bar("adapt", 4) as progress:
+        from metaloom.handoff.adapting.one import adapt_to_folder
+
+        folder = model or trained_or_champion(method)
+        made = adapt_to_folder(support, out, folder, settings, progress.update)
+    for path in made.repeated:
+        say(f"left out {path}: its class has the same picture already")
+    say(made.summary)
+    print(out)
+
+
+def _check_out(out: Path, force: bool) -> None:
+    if not out.exists() and not out.is_symlink():
+        return
+    if not force:
+        raise MetaloomError(f"{out} exists: choose another --out, or replace it with --force")
+    if not (out / "SHA256SUMS").is_file() or out.is_symlink():
+        raise MetaloomError(f"{out} is no bundle, so --force does not replace it: choose another --out")

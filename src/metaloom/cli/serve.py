@@ -1,0 +1,70 @@
+"""`metaloom serve`: retraining on a schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metaloom.cli.prefect_server import prefect_server
+from metaloom.cli.project import ended_by_signals, enter_project
+from metaloom.errors import MetaloomError
+from metaloom.system.terminal import say
+
+
+def serve(
+    cron: Annotated[str | None, typer.Option(help="When to retrain, as a cron line (UTC).")] = None,
+    interval: Annotated[float | None, typer.Option(min=1, metavar="SECONDS", help="Or every so many seconds.")] = None,
+) -> None:
+    """Serve the deployment `retrain`: on a schedule, run what `metaloom run` does if data/ has changed.
+
+    The schedule is the one in prefect.yaml unless given here. Runs are kept, seen and triggered in the
+    Prefect server that PREFECT_API_URL names (`prefect server start` starts one); without one, a temporary
+    server lives as long as this command, with the schedule but no web page. Ends with Ctrl-C.
+    """
+    if cron and interval:
+        raise MetaloomError("give --cron or --interval, not both")
+    root = enter_project()
+    with ended_by_signals():
+        server = prefect_server(root)
+        from flows.retrain import retrain
+
+        schedule = _schedule(root, cron, interval)
+        server.wait()
+        asked = "by nothing else" if server.temporary else "by `prefect deployment run retrain/retrain`"
+        say(f"serving the deployment retrain/retrain: started {_words(schedule)}, and {asked}; end with Ctrl-C")
+        retrain.serve(name="retrain", global_limit=1, print_starting_message=False, **schedule)
+
+
+def _schedule(root: Path, cron: str | None, interval: float | None) -> dict[str, Any]:
+    """The schedule in the words of `flow.serve`: the one given, else that of prefect.yaml."""
+    from prefect.client.schemas.schedules import CronSchedule
+
+    if interval:
+        return {"interval": interval}
+    line, timezone = (cron, "UTC") if cron else _deployed(root)
+    try:
+        return {"schedule": CronSchedule(cron=line, timezone=timezone)}
+    except ValueError:
+        raise MetaloomError(f"{line!r} is no cron line: write five fields, for example '0 3 * * *'") from None
+
+
+def _deployed(root: Path) -> tuple[str, str]:
+    """Cron line and time zone of the deployment in prefect.yaml."""
+    import yaml
+
+    try:
+        deployments = yaml.safe_load((root / "prefect.yaml").read_text())["deployments"]
+        (first,) = (each["schedules"][0] for each in deployments if each["name"] == "retrain")
+        return first["cron"], first.get("timezone", "UTC")
+    except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
+        raise MetaloomError(
+            "prefect.yaml has no deployment `retrain` with a cron schedule: give --cron or --interval"
+        ) from None
+
+
+def _words(schedule: dict[str, Any]) -> str:
+    if "interval" in schedule:
+        return f"every {schedule['interval']:g} s"
+    return f"at {schedule['schedule'].cron!r} ({schedule['schedule'].timezone})"
