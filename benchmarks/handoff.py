@@ -29,8 +29,8 @@ from metaloom.handoff.graphs.learning import learning_graphs
 from metaloom.handoff.graphs.novelty import Known, known_of
 from metaloom.handoff.graphs.session import session_of
 from metaloom.handoff.graphs.task import to_onnx
+from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
-from metaloom.learner.learner import Normalisation
 
 SECONDS, TURN, REST, WARM = 8.0, 0.3, 0.05, 5  # for each comparison, of a turn, before it; calls that do not count
 WAYS, SHOTS, QUERIES = 5, 5, 5  # of a task; queries of all classes together
@@ -96,14 +96,14 @@ def answered(learner: Learner, support: np.ndarray, labels: np.ndarray, query: n
     task.predict_proba(query)
     if not learner.method.frozen:
         with torch.no_grad():
-            x = task.normalisation(torch.as_tensor(support))
+            x = task.encoding(torch.as_tensor(support))
             z, _ = task.model.network(task.model.weights, x, task.model.statistics)
             Known.of(z, torch.as_tensor(labels), WAYS)
 
 
 def fresh(name: str, changes: dict, settings: Settings, images: np.ndarray) -> Learner:
     own = settings.method(name).model_copy(update=changes)
-    return Learner.create(name, settings.model_copy(update={name: own}), 1, images.shape[1], Normalisation.of(images))
+    return Learner.create(name, settings.model_copy(update={name: own}), PictureEncoding.of(images))
 
 
 def report(row: str, threads: int, graph: Callable[[], object], ours: Callable[[], object]) -> None:

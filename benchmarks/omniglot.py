@@ -19,8 +19,8 @@ COMMON = {
     "split.validation": "[images_background/Hebrew, images_background/Mkhedruli_(Georgian)]",  # the rest to learn from
     "split.test": "[images_evaluation/*]",
     "train.n_query": "1",
-    "train.rotations": "true",
-    "train.mirror": "true",
+    "pictures.rotations": "true",
+    "pictures.mirror": "true",
     "train.distortion": "0.4",
     "train.within_domain": "1.0",
     "train.select_on": "20w1s_domain",
@@ -28,7 +28,7 @@ COMMON = {
     "train.patience": "1000",
     "protonet.n_way": "90",
     "protonet.steps": "100000",
-    "protonet.shift": "1",
+    "pictures.test_shift": "1",
     "protonet.temperature": "learned",
     "episodes.validation": "300",
     "episodes.test": "1000",
@@ -58,7 +58,7 @@ RECIPES = {  # what differs; train.max_seconds is the budget
 COMPILE = """
 import torch
 from metaloom.networks import NETWORKS
-network = NETWORKS["conv4"](channels=1, image_size=28, width=64, norm="group")
+network = NETWORKS["conv4"](shape=(1, 28, 28), width=64, norm="group")
 weights = {name: weight.requires_grad_() for name, weight in network.init(torch.Generator()).items()}
 images = torch.rand(1, 8, 1, 28, 28)
 network(weights, images)[0].sum().backward()

@@ -20,8 +20,8 @@ from measure import machine
 
 from metaloom.config import load_settings
 from metaloom.data.packed import Dataset
+from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
-from metaloom.learner.learner import Normalisation
 from metaloom.system.device import keep_freed_memory
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler
@@ -109,7 +109,7 @@ def trainer_of(packed: Dataset, classes: int, steps: int, folder: Path, on_step,
     rows = np.arange(100 * EACH).reshape(20, 5, EACH)  # 20 validation episodes
     examples = settings.train.n_shot + settings.train.n_query
     trainer = Trainer(
-        learner=Learner.create("protonet", settings, 1, 28, Normalisation.of(packed.images[:1000])),
+        learner=Learner.create("protonet", settings, PictureEncoding.of(packed.images[:1000])),
         images=torch.from_numpy(packed.images),
         sampler=EpisodeSampler.of(table, examples, 1, torch.device("cpu")),
         validation=EpisodeTable(rows[:, :, :1], rows[:, :, 1:6]),

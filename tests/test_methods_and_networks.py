@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from metaloom.config import Settings
+from metaloom.kinds.pictures.encode import PictureEncoding
+from metaloom.kinds.pictures.kind import Pictures
 from metaloom.learner import Learner
-from metaloom.learner.learner import Normalisation
 from metaloom.methods import METHOD_CLASSES, Episodes, Params
 from metaloom.networks import NETWORKS
 from metaloom.training.compiled import CompiledLoss
@@ -28,7 +29,9 @@ def learner_of(settings: Settings, method: str, network: str) -> Learner:
     """Weights and statistics are away from zeros and ones, where mistakes hide."""
     small = settings.network.model_copy(update={"name": network, "width": WIDTH})
     learner = Learner.create(
-        method, settings.model_copy(update={"network": small}), CHANNELS, SIZE, Normalisation((128.0,) * 3, (64.0,) * 3)
+        method,
+        settings.model_copy(update={"network": small}),
+        PictureEncoding(Pictures(SIZE, 3), (128.0,) * 3, (64.0,) * 3),
     )
     generator = torch.Generator().manual_seed(1)
 
@@ -45,7 +48,7 @@ def pixels(count: int, seed: int = 0) -> np.ndarray:
 def episodes_of(learner: Learner, tasks: int = 2, shots: int = 2, queries: int = 2) -> Episodes:
     """In float64, where what is zero and what is equal shows."""
     support, query = (
-        learner.normalisation(torch.from_numpy(pixels(tasks * WAYS * each, seed))).double().unflatten(0, (tasks, -1))
+        learner.encoding(torch.from_numpy(pixels(tasks * WAYS * each, seed))).double().unflatten(0, (tasks, -1))
         for seed, each in enumerate((shots, queries))
     )
     way = torch.arange(WAYS)

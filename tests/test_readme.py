@@ -10,8 +10,8 @@ from typer.main import get_command
 
 from metaloom.cli.app import app
 from metaloom.config import METHODS, load_settings, parse_override
+from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
-from metaloom.learner.learner import Normalisation
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_its_python_runs_as_written(readme, tiny_settings, tmp_path, monkeypatch
     (tmp_path / "artifacts/dataset").mkdir(parents=True)
     np.save(tmp_path / "artifacts/dataset/images.npy", images)
     pd.DataFrame({"class": np.repeat(list("abcdef"), 20)}).to_parquet(tmp_path / "artifacts/dataset/items.parquet")
-    learner = Learner.create("protonet", tiny_settings, 1, 28, Normalisation.of(images))
+    learner = Learner.create("protonet", tiny_settings, PictureEncoding.of(images))
     (tmp_path / "artifacts/models/protonet").mkdir(parents=True)
     learner.save(tmp_path / "artifacts/models/protonet")
     monkeypatch.chdir(tmp_path)

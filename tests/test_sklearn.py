@@ -20,8 +20,9 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_array
 
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.encode import PictureEncoding
+from metaloom.kinds.pictures.kind import Pictures
 from metaloom.learner import Learner
-from metaloom.learner.learner import Normalisation
 from metaloom.methods import METHOD_CLASSES
 from metaloom.sklearn import FewShotClassifier
 
@@ -62,7 +63,9 @@ EXPECTED = {
 def learner_of(tiny, name: str = "protonet") -> Learner:
     """With batch norm: group norm takes an image's contrast away, which in scikit-learn's checks is a feature."""
     own = tiny.method(name).model_copy(update={"norm": "batch"})
-    return Learner.create(name, tiny.model_copy(update={name: own}), 1, SIZE, Normalisation((0.0,), (64.0,)))
+    return Learner.create(
+        name, tiny.model_copy(update={name: own}), PictureEncoding(Pictures(SIZE, 1), (0.0,), (64.0,))
+    )
 
 
 def a_task(per_class: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -88,10 +91,10 @@ def fitted(tiny_settings) -> FewShotClassifier:
 class OfFeatures(FewShotClassifier):
     """Draws features as bands of grey, so that scikit-learn's checks have something to fit."""
 
-    def _images(self, X, network, what):
+    def _examples(self, X, encoding, what):
         grey = (255 / (1 + np.exp(-check_array(X)))).astype(np.uint8)
         height = -(-SIZE * SIZE // grey.shape[1])
-        return super()._images(grey.repeat(height, axis=1)[:, : SIZE * SIZE], network, what)
+        return super()._examples(grey.repeat(height, axis=1)[:, : SIZE * SIZE], encoding, what)
 
 
 def test_scikit_learn_s_checks_on_features_drawn_as_images(saved):

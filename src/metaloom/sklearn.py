@@ -8,22 +8,22 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from metaloom.errors import MetaloomError
+from metaloom.kinds.base import Encoding
 from metaloom.learner import AdaptedTask, Learner
-from metaloom.learner.task import checked_images
-from metaloom.networks import Network
+from metaloom.learner.task import checked
 
 HELD_AS_FILES: dict[str, type[Learner] | type[AdaptedTask]] = {"learner": Learner, "task_": AdaptedTask}
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
-    """Learns a task from a handful of labelled images: `fit` adapts a meta-trained learner.
+    """Learns a task from a handful of labelled examples: `fit` adapts a meta-trained learner.
 
     A pickle of it holds the learner and the task as safetensors and JSON, so that nothing but this class's own
     code runs when it is read (as with any pickle, read only your own). It comes back on the CPU.
@@ -33,7 +33,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes:
         classes_: labels, sorted; the order of probabilities.
-        n_features_in_: height · width · channel.
+        n_features_in_: numbers of a packed example; of a picture height · width · channel.
         task_: the AdaptedTask; its own classes are positions in `classes_`.
     """
 
@@ -44,7 +44,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Adapt to a task.
 
         Args:
-            X: raw pixels, uint8 (support, height, width, channel) or (support, height · width · channel).
+            X: packed examples, (support, *packed) or as rows: of pictures uint8 (support, height, width, channel) or
+                (support, height · width · channel), of vectors float32 (support, feature).
             y: a label for each.
 
         Raises:
@@ -52,30 +53,30 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             MetaloomError: the learner's folder is absent or damaged.
         """
         learner = self._loaded()
-        X, y = validate_data(self, _flat(X, learner.method.network, "support"), y, dtype=None)
+        X, y = validate_data(self, _flat(X, learner.encoding, "support"), y, dtype=None)
         check_classification_targets(y)
         self.classes_, ways = np.unique(y, return_inverse=True)
-        images = self._images(X, learner.method.network, "support")
+        examples = self._examples(X, learner.encoding, "support")
         try:
-            self.task_ = learner.adapt(images, ways)
+            self.task_ = learner.adapt(examples, ways)
         except MetaloomError as error:
             raise ValueError(str(error)) from None
         return self
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "query n_way"]:
-        """Class probabilities of images, which have either of the shapes that `fit` takes.
+        """Class probabilities of examples, which have either of the shapes that `fit` takes.
 
         Raises:
             NotFittedError: before `fit`.
             ValueError: shapes or types do not fit.
         """
         check_is_fitted(self)
-        network = self.task_.model.network
-        X = validate_data(self, _flat(X, network, "query"), dtype=None, reset=False)
-        return self.task_.predict_proba(self._images(X, network, "query"))
+        encoding = self.task_.encoding
+        X = validate_data(self, _flat(X, encoding, "query"), dtype=None, reset=False)
+        return self.task_.predict_proba(self._examples(X, encoding, "query"))
 
     def predict(self, X: Any) -> Shaped[np.ndarray, " query"]:
-        """The likeliest class of each image; see `predict_proba`."""
+        """The likeliest class of each example; see `predict_proba`."""
         ways = self.predict_proba(X).argmax(axis=1)
         return self.classes_[ways]
 
@@ -86,11 +87,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise TypeError(f"learner is a {type(self.learner).__name__}; give a Learner or the folder of a saved one")
         return self.learner
 
-    def _images(
-        self, X: Shaped[np.ndarray, "item pixel"], network: Network, what: str
-    ) -> UInt8[Tensor, "item height width channel"]:
-        size = _size(network)
-        return _checked(X.reshape(-1, *size) if X.shape[1] == math.prod(size) else X, network, what)
+    def _examples(
+        self, X: Shaped[np.ndarray, "item value"], encoding: Encoding, what: str
+    ) -> Shaped[Tensor, "item ..."]:
+        fits = X.shape[1] == math.prod(encoding.packed)
+        return _checked(X.reshape(-1, *encoding.packed) if fits else X, encoding, what)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -107,20 +108,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         )
 
 
-def _size(network: Network) -> tuple[int, int, int]:
-    return network.image_size, network.image_size, network.channels
-
-
-def _flat(X: Any, network: Network, what: str) -> Any:
-    """Images as rows of pixels, the only shape that scikit-learn's own checks know; anything else as it is."""
+def _flat(X: Any, encoding: Encoding, what: str) -> Any:
+    """Examples as rows, the only shape that scikit-learn's own checks know; anything else as it is."""
     if getattr(X, "ndim", 2) <= 2:
         return X
-    return np.asarray(_checked(X, network, what)).reshape(len(X), math.prod(_size(network)))
+    return np.asarray(_checked(X, encoding, what)).reshape(len(X), math.prod(encoding.packed))
 
 
-def _checked(X: Any, network: Network, what: str) -> UInt8[Tensor, "item height width channel"]:
+def _checked(X: Any, encoding: Encoding, what: str) -> Shaped[Tensor, "item ..."]:
     try:
-        return checked_images(X if isinstance(X, Tensor) else np.asarray(X), network, what)
+        return checked(X if isinstance(X, Tensor) else np.asarray(X), encoding, what)
     except MetaloomError as error:
         raise ValueError(str(error)) from None
 

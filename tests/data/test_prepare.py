@@ -56,7 +56,7 @@ def test_rows_are_the_files(place):
         content = (place / "data" / source).read_bytes()
         assert sha256 == hashlib.sha256(content).hexdigest() and source.startswith(class_name)
         assert np.array_equal(dataset.images[row, :, :, 0], np.asarray(Image.open(io.BytesIO(content))))
-    assert dataset.quality["images"] == dataset.quality["used"] == 40
+    assert dataset.quality["examples"] == dataset.quality["used"] == 40
     assert (dataset.quality["classes"], dataset.quality["domains"]) == (4, 2)
 
 
@@ -94,12 +94,12 @@ def test_everything_wrong_is_listed(place):
     assert [each["source"] for each in problems["unreadable"]] == ["a/x/broken.png", "a/x/text.png"]
     assert problems["duplicate"] == [{"source": "a/y/copy.png", "of": "a/y/3.png"}]
     assert problems["conflict"] == [{"sources": ["a/x/0.png", "b/x/other.png"]}]
-    assert problems["small_class"] == [{"class": "b/small", "images": 1}]
+    assert problems["small_class"] == [{"class": "b/small", "examples": 1}]
     assert problems["empty_class"] == ["b/empty"] and problems["ignored"] == ["README.md"]
     gone = {"a/x/broken.png", "a/x/text.png", "a/y/copy.png", "a/x/0.png", "b/x/other.png", "b/small/1.png"}
     everything = {str(file.relative_to(data)) for file in data.rglob("*.png")}
     assert set(dataset.items["source"]) == everything - gone
-    assert dataset.quality["used"] == len(dataset.images) == 41 and dataset.quality["images"] == 47
+    assert dataset.quality["used"] == len(dataset.images) == 41 and dataset.quality["examples"] == 47
     assert dataset.quality["bad_share"] == round(5 / 47, 6)
     row = dataset.items.set_index("source").loc["a/x/one more.png", "row"]
     assert np.array_equal(dataset.images[row, :, :, 0], np.asarray(Image.open(data / "a/x/one more.png")))
@@ -123,7 +123,7 @@ def test_a_class_lost_to_conflicts_counts_as_small(place):
     for example in range(10):
         shutil.copy(place / f"data/a/x/{example}.png", place / f"data/a/y/copy{example}.png")
     problems = run().quality["problems"]
-    assert problems["small_class"] == [{"class": "a/x", "images": 0}]
+    assert problems["small_class"] == [{"class": "a/x", "examples": 0}]
 
 
 def test_no_class_large_enough(place):

@@ -7,6 +7,9 @@ import pytest
 
 from metaloom.data.sources import list_sources, read_sources
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.kind import Pictures
+
+PICTURES = Pictures(28, 1)
 
 
 def touch(root: Path, *names: str) -> None:
@@ -23,7 +26,7 @@ def archive(path: Path, *names: str) -> None:
 
 
 def classes(root: Path) -> set[tuple[str, str]]:
-    return {(item.domain, item.class_name) for item in list_sources(root).items}
+    return {(item.domain, item.class_name) for item in list_sources(root, PICTURES).items}
 
 
 def test_folders_name_domain_and_class(tmp_path):
@@ -47,10 +50,10 @@ def test_archives_stand_where_folders_may(tmp_path):
 def test_items_are_sorted_and_read_with_their_sources(tmp_path):
     touch(tmp_path, "b/x/2.png", "b/x/1.png", "a/y/1.bmp")
     archive(tmp_path / "b.zip", "x/3.png")
-    listing = list_sources(tmp_path)
+    listing = list_sources(tmp_path, PICTURES)
     sources = [item.source for item in listing.items]
     assert sources == ["a/y/1.bmp", "b.zip!x/3.png", "b/x/1.png", "b/x/2.png"]
-    contents = dict(read_sources(listing))
+    contents = dict(read_sources(listing, PICTURES))
     assert {sources[i]: content for i, content in contents.items()} == {
         source: source.split("!")[-1].encode() for source in sources
     }
@@ -59,7 +62,7 @@ def test_items_are_sorted_and_read_with_their_sources(tmp_path):
 def test_other_files_are_ignored_and_listed(tmp_path):
     touch(tmp_path, "README.md", "a/x/1.png", "a/x/Thumbs.db", "a/.DS_Store", ".cache/a/1.png", "a/x/notes.rar")
     archive(tmp_path / "b.zip", "c/1.png", "__MACOSX/c/._1.png", "c/.hidden.png", "LICENSE")
-    listing = list_sources(tmp_path)
+    listing = list_sources(tmp_path, PICTURES)
     assert [item.source for item in listing.items] == ["a/x/1.png", "b.zip!c/1.png"]
     assert listing.ignored == sorted(
         [
@@ -79,33 +82,33 @@ def test_empty_classes_are_listed(tmp_path):
     touch(tmp_path, "a/x/1.png", "a/z/readme.txt")
     (tmp_path / "a/y").mkdir()
     archive(tmp_path / "b.zip", "c/1.png", "c/", "d/")
-    assert list_sources(tmp_path).empty == ["a/y", "a/z", "b.zip!d"]
+    assert list_sources(tmp_path, PICTURES).empty == ["a/y", "a/z", "b.zip!d"]
 
 
 @pytest.mark.parametrize("name", ["1.png", "class/1.png"])
 def test_an_image_outside_domain_and_class_is_refused(tmp_path, name):
     touch(tmp_path, name, "a/x/1.png")
     with pytest.raises(MetaloomError, match=f"{name}: an image belongs in a class folder.*domain/class/image"):
-        list_sources(tmp_path)
+        list_sources(tmp_path, PICTURES)
 
 
 def test_nothing_to_find(tmp_path):
     with pytest.raises(MetaloomError, match="not found"):
-        list_sources(tmp_path / "data")
+        list_sources(tmp_path / "data", PICTURES)
     with pytest.raises(MetaloomError, match="holds no images: put domain/class/"):
-        list_sources(tmp_path)
+        list_sources(tmp_path, PICTURES)
     touch(tmp_path, "a/b/c.tiff")
     with pytest.raises(MetaloomError, match=r"only a/b/c\.tiff"):
-        list_sources(tmp_path)
+        list_sources(tmp_path, PICTURES)
 
 
 def test_a_linked_file_is_read_and_a_linked_folder_refused(tmp_path):
     touch(tmp_path, "elsewhere/1.png", "data/a/x/1.png")
     (tmp_path / "data/a/x/2.png").symlink_to(tmp_path / "elsewhere/1.png")
     (tmp_path / "data/a/x/3.png").symlink_to(tmp_path / "gone.png")
-    contents = dict(read_sources(list_sources(tmp_path / "data")))
+    contents = dict(read_sources(list_sources(tmp_path / "data", PICTURES), PICTURES))
     assert contents[1] == b"elsewhere/1.png"
     assert contents[2] == "cannot be read: No such file or directory"
     (tmp_path / "data/a/loop").symlink_to(tmp_path / "data")
     with pytest.raises(MetaloomError, match="is a link to a folder"):
-        list_sources(tmp_path / "data")
+        list_sources(tmp_path / "data", PICTURES)

@@ -229,7 +229,7 @@ def test_another_test_split_changes_no_weight_and_no_choice(tmp_path, shapes):
         ("tune", {"baselines.forest.trees": 0}, "baselines.forest.trees"),
         ("train@protonet", {"protonet.n_way": 999}, "protonet.n_way is 999"),
         ("train@protonet", {"device": "cuda"}, "device: cuda is not available"),
-        ("prepare", {"prepare.image_sise": 28}, "did you mean image_size"),
+        ("prepare", {"prepare.min_exampels": 28}, "did you mean min_examples"),
     ],
 )
 def test_bad_settings_end_with_one_line_and_leave_things_alone(copied, stage, override, message):

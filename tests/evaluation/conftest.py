@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
-from metaloom.learner.learner import Normalisation
 from metaloom.tasks import EpisodeTable
 
 WAYS = 3
@@ -35,8 +35,8 @@ def tables() -> dict[str, EpisodeTable]:
 @pytest.fixture(scope="session")
 def make(tiny_settings, images):
     """`make("protonet")`: random weights."""
-    normalisation = Normalisation.of(images.numpy())
-    return lambda name: Learner.create(name, tiny_settings, 1, 28, normalisation)
+    normalisation = PictureEncoding.of(images.numpy())
+    return lambda name: Learner.create(name, tiny_settings, normalisation)
 
 
 @pytest.fixture(scope="session")

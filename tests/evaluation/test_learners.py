@@ -106,7 +106,7 @@ def test_scratch_has_the_champion_s_architecture_also_beside_a_bank(images, tabl
 
 def test_without_a_step_fine_tuning_is_a_logistic_regression_on_the_frozen_network(views, make, tables, images):
     choice = {"steps": 0, "epochs": 0, "batch": 25, "learning_rate": 1.0, "distortion": 0.0}
-    x = torch.as_tensor(views.seen("images", np.arange(len(views.rows))))
+    x = torch.as_tensor(views.seen("encoded", np.arange(len(views.rows))))
     y = torch.arange(3).repeat_interleave(4)
     model = fitted(views.starts["finetune_all"], choice, x[:12], y, 0)
     z = views.embeddings["pretrained"]
@@ -122,10 +122,10 @@ def test_halves_hold_out_every_example_but_an_only_one():
 
 def test_fewer_steps_where_the_held_out_half_says_so(views):
     """Labels without meaning: the other half is known best before any step, so that none is taken."""
-    x = torch.as_tensor(views.seen("images", np.arange(20)))
+    x = torch.as_tensor(views.seen("encoded", np.arange(20)))
     y = torch.as_tensor(np.random.default_rng(0).permutation(np.arange(2).repeat(10)))
     choice = {"steps": 20, "epochs": 0, "batch": 25, "learning_rate": 0.05, "distortion": 0.0}
-    start = Start(views.starts["scratch"].network)
+    start = Start(views.starts["scratch"].network, views.encoding.kind)
     weights, _ = stepped(start, choice, x, y, seed=0)
     fresh = start.network.init(torch.Generator().manual_seed(0))
     assert all(torch.equal(weights[name], fresh[name]) for name in fresh)

@@ -68,7 +68,7 @@ def main(source, destination):
         time.sleep(60)
     inputs = sorted(Path(source).iterdir()) if Path(source).is_dir() else [Path(source)]
     text = "".join(path.read_text() for path in inputs)
-    Path(destination).write_text(f"{text}{settings.train.n_shot} {settings.prepare.image_size}\\n")
+    Path(destination).write_text(f"{text}{settings.train.n_shot} {settings.pictures.image_size}\\n")
 
 run_stage(main)
 """

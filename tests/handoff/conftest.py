@@ -13,9 +13,10 @@ import torch
 
 from metaloom.config import Settings
 from metaloom.handoff.adapting.one import adapt_to_folder
+from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.kinds.pictures.read import decode
 from metaloom.learner import Learner
-from metaloom.learner.learner import AdaptedTask, Normalisation
+from metaloom.learner.learner import AdaptedTask
 from metaloom.methods import Params
 from metaloom.methods.base import EmbeddingMethod
 from metaloom.system.files import write_json
@@ -34,11 +35,11 @@ def make_learner(pictures: np.ndarray, tiny_settings: Settings) -> Callable[[str
     """`make_learner("maml")`: random weights, but the normalisation and statistics of real pictures."""
 
     def make(name: str, settings: Settings = tiny_settings) -> Learner:
-        learner = Learner.create(name, settings, 1, 28, Normalisation.of(pictures))
+        learner = Learner.create(name, settings, PictureEncoding.of(pictures))
         if not isinstance(learner.method, EmbeddingMethod):
             return learner
         weights = learner.params.weights
-        _, statistics = learner.method.network(weights, learner.normalisation(torch.as_tensor(pictures)))
+        _, statistics = learner.method.network(weights, learner.encoding(torch.as_tensor(pictures)))
         return replace(learner, params=Params(weights, learner.params.statistics | statistics))
 
     return make

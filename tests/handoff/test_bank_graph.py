@@ -14,8 +14,9 @@ from metaloom.config import Settings
 from metaloom.handoff.graphs.learning import learning_graphs
 from metaloom.handoff.graphs.novelty import known_of
 from metaloom.handoff.graphs.task import to_onnx
+from metaloom.kinds.pictures.encode import PictureEncoding
+from metaloom.kinds.pictures.kind import Pictures
 from metaloom.learner import Learner
-from metaloom.learner.learner import Normalisation
 from metaloom.methods.bank import Bank
 from metaloom.training.bank.members import joined, with_moments
 
@@ -25,9 +26,9 @@ MEMBERS = 2
 def a_bank(pictures: np.ndarray, settings: Settings, route: str) -> Learner:
     """Members of random weights, the second one used to other pixels."""
     settings = settings.model_copy(update={"bank": settings.bank.model_copy(update={"route": route})})
-    shared = Normalisation.of(pictures)
-    single = Learner.create("bank", settings, 1, 28, shared)
-    own = [shared, Normalisation((128.0,), (60.0,))]
+    shared = PictureEncoding.of(pictures)
+    single = Learner.create("bank", settings, shared)
+    own = [shared, PictureEncoding(Pictures(28, 1), (128.0,), (60.0,))]
     ones = []
     for seed, normalisation in enumerate(own):
         fresh = single.method.init(torch.Generator().manual_seed(seed))

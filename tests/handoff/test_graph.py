@@ -15,9 +15,12 @@ from metaloom.handoff.adapting.one import adapt_to_folder
 from metaloom.handoff.graphs.novelty import known_of
 from metaloom.handoff.graphs.task import to_onnx
 from metaloom.handoff.shipped.verify import verify
+from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.kinds.pictures.in_graph import resize_matrix as resize_matrix_in_torch
 from metaloom.kinds.pictures.in_graph import resized
+from metaloom.kinds.pictures.kind import Pictures
 from metaloom.kinds.pictures.resize import resize, resize_matrix
+from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask
 from metaloom.methods import METHOD_CLASSES, Head
 from metaloom.networks import NETWORKS
@@ -88,8 +91,8 @@ def test_every_method_over_every_network(
 def test_a_graph_sees_shifted_pictures_as_torch_does(
     make_learner, pictures: np.ndarray, tiny_settings: Settings, graph_of: GraphOf
 ):
-    shifted = tiny_settings.protonet.model_copy(update={"shift": 1})
-    learner = make_learner("protonet", tiny_settings.model_copy(update={"protonet": shifted}))
+    encoding = replace(PictureEncoding.of(pictures), kind=Pictures(28, 1, test_shift=1))
+    learner = Learner.create("protonet", tiny_settings, encoding)
     task = learner.adapt(pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
     for images in (pictures[40:41], pictures[40:104], pictures[40:43].repeat(2, axis=1)):
         expected = task.predict_proba(resize(images, 28))

@@ -20,7 +20,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def made(name: str, network: str, settings, norm: str = "batch"):
-    net = NETWORKS[network](channels=1, image_size=16, width=8, norm=norm)
+    net = NETWORKS[network](shape=(1, 16, 16), width=8, norm=norm)
     method = build_method(name, net, settings.method(name).model_copy(update={"norm": norm}))
     torch.manual_seed(0)
     params = method.init(torch.Generator().manual_seed(0)).detached()

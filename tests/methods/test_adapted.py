@@ -10,17 +10,21 @@ import numpy as np
 import pytest
 
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.encode import PictureEncoding
+from metaloom.kinds.pictures.kind import Pictures
 from metaloom.learner import AdaptedTask, Learner
-from metaloom.learner.learner import Normalisation
 from metaloom.methods import METHOD_CLASSES, TaskModel
 
 SIZE = 16
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, SIZE, SIZE, 1), dtype=np.uint8)
 
 
-def task_of(tiny, name: str = "protonet", norm: str = "batch", labels=(7, 3, 5), **others) -> AdaptedTask:
+def task_of(
+    tiny, name: str = "protonet", norm: str = "batch", labels=(7, 3, 5), test_shift: int = 0, **others
+) -> AdaptedTask:
     changed = tiny.method(name).model_copy(update={"norm": norm} | others)
-    learner = Learner.create(name, tiny.model_copy(update={name: changed}), 1, SIZE, Normalisation((255.0,), (64.0,)))
+    kind = Pictures(SIZE, 1, test_shift=test_shift)
+    learner = Learner.create(name, tiny.model_copy(update={name: changed}), PictureEncoding(kind, (255.0,), (64.0,)))
     return learner.adapt(IMAGES, list(labels) * 3)
 
 
@@ -32,12 +36,12 @@ def test_it_comes_back_the_same(name, norm, tiny_settings, tmp_path):
     again = AdaptedTask.load(tmp_path / "made/on/the/way")
     np.testing.assert_allclose(again.predict_proba(IMAGES), task.predict_proba(IMAGES), rtol=1e-5)
     assert again.classes == [3, 5, 7]
-    assert again.normalisation == task.normalisation
+    assert again.encoding == task.encoding
 
 
 @pytest.mark.parametrize("name", ["protonet", "ridge", "bank"])
 def test_one_that_sees_shifted_pictures_comes_back_the_same(name, tiny_settings, tmp_path):
-    task, plain = task_of(tiny_settings, name, shift=1), task_of(tiny_settings, name)
+    task, plain = task_of(tiny_settings, name, test_shift=1), task_of(tiny_settings, name)
     task.save(tmp_path)
     again = AdaptedTask.load(tmp_path).predict_proba(IMAGES)
     np.testing.assert_allclose(again, task.predict_proba(IMAGES), rtol=1e-5)
@@ -75,7 +79,7 @@ def changed(about: dict, key: str, value: object) -> dict:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda about: changed(about, "format", 9), "has format 9; this metaloom reads 1"),
+        (lambda about: changed(about, "format", 9), "has format 9; this metaloom reads 2"),
         (lambda about: {k: v for k, v in about.items() if k != "classes"}, "task.json is damaged: classes"),
         (lambda about: changed(about, "more", 1), "task.json is damaged: more"),
         (lambda about: [about], "task.json is damaged"),

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from metaloom.kinds.pictures.encode import PictureEncoding
+from metaloom.kinds.pictures.kind import Pictures
 from metaloom.learner import Learner
-from metaloom.learner.learner import Normalisation
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.methods import Episodes, Params
 from metaloom.methods.bank import Bank, left_out_nll
@@ -21,9 +22,12 @@ from metaloom.tasks import EpisodeTable
 from metaloom.training.bank.members import calibrated, joined, one_of, with_moments
 
 MEMBERS = 3
-NETWORK = Conv4(channels=1, width=8, image_size=28, norm="batch")
-OWN = [Normalisation((shift,), (scale,)) for shift, scale in ((255.0, 60.0), (200.0, 90.0), (10.0, 40.0))]
-SHARED = Normalisation((255.0,), (70.0,))
+NETWORK = Conv4(shape=(1, 28, 28), width=8, norm="batch")
+OWN = [
+    PictureEncoding(Pictures(28, 1), (shift,), (scale,))
+    for shift, scale in ((255.0, 60.0), (200.0, 90.0), (10.0, 40.0))
+]
+SHARED = PictureEncoding(Pictures(28, 1), (255.0,), (70.0,))
 
 
 def pixels(*shape: int, seed: int = 0) -> Tensor:
@@ -230,7 +234,7 @@ def test_a_bank_comes_back_from_disk_and_answers_as_it_adapts(members, settings,
 
 def a_learner(members: list[Params], settings, route: str) -> Learner:
     method, params = bank(members, settings, route)
-    fresh = Learner.create("bank", settings, 1, 28, SHARED)
+    fresh = Learner.create("bank", settings, SHARED)
     config = fresh.config | {"members": [{}] * MEMBERS, "network": fresh.config["network"] | {"width": 8}}
     config["method"] = config["method"] | {"route": route, "norm": NETWORK.norm}
     return replace(fresh, method=method, params=params, config=config)

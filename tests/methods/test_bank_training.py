@@ -13,8 +13,8 @@ import torch
 
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
-from metaloom.learner.learner import Normalisation
 from metaloom.methods.bank import Bank
 from metaloom.methods.protonet import prototypes_of
 from metaloom.tasks import EpisodeTable
@@ -60,7 +60,7 @@ def make_trainer(settings: Settings, folder: Path, domains: list[str], **bank) -
     rows = np.concatenate([np.arange(f, f + COUNT) for f in table.loc[table["domain"].isin(HELD_OUT), "first"]])
     rows = rows.reshape(len(HELD_OUT), CLASSES, COUNT)
     template = Trainer(
-        learner=Learner.create("bank", settings, 1, 28, Normalisation.of(images.numpy())),
+        learner=Learner.create("bank", settings, PictureEncoding.of(images.numpy())),
         images=images,
         sampler=EpisodeSampler.of(training, 3, 1, torch.device("cpu")),
         validation=EpisodeTable(rows[:, :, :1], rows[:, :, 1:3]),
@@ -126,7 +126,7 @@ def routed(learner: Learner, shots: int) -> tuple[list[bool], np.ndarray]:
     for kind, number in ((kind, number) for kind in KINDS for number in range(20, 35)):
         images = torch.from_numpy(pictures(f"{kind}{number}")).unflatten(0, (CLASSES, COUNT))
         together = torch.cat([images[:, :shots].flatten(0, 1), images[:, 3:].flatten(0, 1)])
-        support, query = method.embed(params, learner.normalisation(together)).split([len(labels), 2 * CLASSES])
+        support, query = method.embed(params, learner.encoding(together)).split([len(labels), 2 * CLASSES])
         best, own = int(method.scores(params, support, labels, CLASSES).argmax()), kinds.index(kind)
         right.append(best == own)
         z, q = (each.unflatten(1, (len(KINDS), -1)) for each in (support, query))
@@ -237,9 +237,9 @@ def test_members_see_their_own_pixels(first):
     for index, member in enumerate(learner.config["members"]):
         own = table[table["domain"].isin(member["domains"])]
         raw = images[own["first"].min() : own["first"].max() + COUNT]
-        normalisation = Normalisation.of(raw.numpy())
+        normalisation = PictureEncoding.of(raw.numpy())
         gain, bias = (learner.params.statistics[name][index] for name in ("input.gain", "input.bias"))
-        x = learner.normalisation(raw) * gain[:, None, None] + bias[:, None, None]
+        x = learner.encoding(raw) * gain[:, None, None] + bias[:, None, None]
         torch.testing.assert_close(x, normalisation(raw), rtol=1e-4, atol=1e-4)
 
 

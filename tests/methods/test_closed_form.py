@@ -13,7 +13,7 @@ from metaloom.methods import Episodes, Head, build_method
 from metaloom.methods.ridge import ridge_solution
 from metaloom.networks import Conv4
 
-NETWORK = Conv4(channels=1, width=8, image_size=28, norm="batch")
+NETWORK = Conv4(shape=(1, 28, 28), width=8, norm="batch")
 
 
 def method_of(name: str, settings, **changes):

@@ -18,7 +18,7 @@ CLASSES = 5  # of training
 
 
 def method_of(name: str, settings, norm: str = "batch", **changes):
-    network = Conv4(channels=1, width=8, image_size=28, norm=norm)
+    network = Conv4(shape=(1, 28, 28), width=8, norm=norm)
     options = {"norm": norm} | ({"first_order": False, "inner_steps": 2} if name == "maml" else {}) | changes
     method = build_method(name, network, settings.method(name).model_copy(update=options))
     params = method.init(torch.Generator().manual_seed(0))

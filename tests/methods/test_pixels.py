@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 import scipy.ndimage
 import torch
-from test_training import trainer
+from test_training import trainer, turned
 
 from metaloom.data.packed import Dataset
-from metaloom.kinds.pictures.augment import distorted, picked, placed, seen
+from metaloom.kinds.pictures.augment import distorted, seen
+from metaloom.kinds.pictures.kind import Pictures
+from metaloom.learner.placement import picked, placed
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def packed(tmp_path) -> Dataset:
     images[:] = np.arange(65536, dtype=np.uint32).astype(np.uint8)[:, None, None, None]
     images.flush()
     del images
-    return Dataset(np.load(tmp_path / "images.npy", mmap_mode="c"), pd.DataFrame(), {})
+    return Dataset(np.load(tmp_path / "images.npy", mmap_mode="c"), pd.DataFrame(), {}, Pictures(32, 1))
 
 
 def mapped_mib(file: str) -> float:
@@ -51,7 +53,7 @@ def test_pages_that_were_read_are_given_back(packed, tmp_path):
 
 
 def test_images_in_memory_have_nothing_to_give_back():
-    Dataset(np.zeros((2, 4, 4, 1), np.uint8), pd.DataFrame(), {}).let_go()
+    Dataset(np.zeros((2, 4, 4, 1), np.uint8), pd.DataFrame(), {}, Pictures(32, 1)).let_go()
 
 
 def test_images_that_would_fill_a_gpu_stay_on_the_host(monkeypatch):
@@ -110,10 +112,10 @@ def test_distortion_leaves_validation_alone(tiny_settings, tmp_path):
     torch.testing.assert_close(*answers, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("changed", [{}, {"rotations": True, "mirror": True, "distortion": 0.5}])
+@pytest.mark.parametrize("changed", [{}, {"rotations": True, "mirror": True}])
 def test_episodes_of_images_on_the_host_are_on_the_device(changed, tiny_settings, tmp_path):
-    train = tiny_settings.train.model_copy(update=changed)
-    made = trainer("protonet", tiny_settings, tmp_path, settings=train)
+    train = tiny_settings.train.model_copy(update={"distortion": 0.5 if changed else 0.0})
+    made = turned(trainer("protonet", tiny_settings, tmp_path, settings=train), **changed)
     learner = replace(made.learner, params=made.learner.params.to("meta"))
     episodes = replace(made, learner=learner).draw(torch.Generator())
     assert all(getattr(episodes, name).is_meta for name in ("support_x", "support_y", "query_x", "query_y"))

@@ -17,7 +17,7 @@ CLASSES, WIDTH = 5, 8
 
 
 def method_of(settings, **changes):
-    network = Conv4(channels=1, width=WIDTH, image_size=28, norm="batch")
+    network = Conv4(shape=(1, 28, 28), width=WIDTH, norm="batch")
     method = build_method("shared", network, settings.shared.model_copy(update=changes))
     params = method.init(torch.Generator().manual_seed(0))
     weights = params.weights | method.training_weights(torch.Generator().manual_seed(1), CLASSES)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner, champion
-from metaloom.learner.learner import Normalisation
 from metaloom.learner.scoring import scores
 from metaloom.methods import METHOD_CLASSES
 from metaloom.tasks import EpisodeTable
@@ -33,9 +33,9 @@ def trainer(name: str, tiny, folder: Path, **changes) -> Trainer:
     classes = pd.DataFrame({"first": np.arange(CLASSES) * COUNT, "count": COUNT})
     rows = np.arange(CLASSES * COUNT).reshape(4, 3, COUNT)
     made = Trainer(
-        learner=Learner.create(name, tiny, 1, 28, Normalisation.of(images)),
+        learner=Learner.create(name, tiny, PictureEncoding.of(images)),
         images=torch.from_numpy(images),
-        sampler=EpisodeSampler.of(classes, 3, tiny.train.views, torch.device("cpu")),
+        sampler=EpisodeSampler.of(classes, 3, 1, torch.device("cpu")),
         validation=EpisodeTable(rows[:, :, :1], rows[:, :, 1:3]),
         settings=tiny.train.model_copy(update={"validate_every": 4, "patience": 100}),
         seed=0,
@@ -43,6 +43,15 @@ def trainer(name: str, tiny, folder: Path, **changes) -> Trainer:
         fingerprint="one",
     )
     return replace(made, **changes)
+
+
+def turned(made: Trainer, **options: bool) -> Trainer:
+    """The same trainer, whose classes are seen turned or mirrored too."""
+    kind = replace(made.learner.encoding.kind, **options)
+    sampler = replace(made.sampler, views=kind.views)
+    return replace(
+        made, learner=replace(made.learner, encoding=replace(made.learner.encoding, kind=kind)), sampler=sampler
+    )
 
 
 @pytest.fixture
@@ -146,8 +155,8 @@ def test_too_many_ways(short, tmp_path):
 
 
 def test_drawing_episodes_stays_on_the_device(short, tmp_path):
-    train = short.train.model_copy(update={"rotations": True, "mirror": True, "distortion": 1.0})
-    made = trainer("protonet", short, tmp_path, settings=train)
+    train = short.train.model_copy(update={"distortion": 1.0})
+    made = turned(trainer("protonet", short, tmp_path, settings=train), rotations=True, mirror=True)
     sampler = replace(made.sampler, first=made.sampler.first.to("meta"), count=made.sampler.count.to("meta"))
     learner = replace(made.learner, params=made.learner.params.to("meta"))
     episodes = replace(made, learner=learner, images=made.images.to("meta"), sampler=sampler).draw(None)
@@ -239,7 +248,7 @@ def test_the_champion_is_best_on_validation(tmp_path):
 def test_normalisation_shifts_by_the_paper_and_scales_to_unit_deviation():
     rng = np.random.default_rng(0)
     images = np.where(rng.random((50, 8, 8, 1)) < 0.8, 255, rng.integers(0, 255, (50, 8, 8, 1))).astype(np.uint8)
-    normalised = Normalisation.of(images)(torch.from_numpy(images))
+    normalised = PictureEncoding.of(images)(torch.from_numpy(images))
     assert normalised.shape == (50, 1, 8, 8)
     assert float(normalised.mode().values.mode().values.flatten()[0]) == 0
     assert float(normalised.std()) == pytest.approx(1, rel=1e-2)

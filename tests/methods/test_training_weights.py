@@ -11,8 +11,9 @@ import torch
 from test_training import CLASSES, COUNT, trainer
 
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.encode import PictureEncoding
+from metaloom.kinds.pictures.kind import Pictures
 from metaloom.learner import Learner
-from metaloom.learner.learner import Normalisation
 from metaloom.tasks.sampler import EpisodeSampler
 
 
@@ -58,8 +59,7 @@ def test_episodes_say_which_classes_they_show(brief, tmp_path):
     made = trainer("shared", brief, tmp_path, images=torch.from_numpy(plain))
     made = replace(
         with_domains(made, "all"),
-        learner=replace(made.learner, normalisation=Normalisation((0.0,), (1.0,))),
-        settings=made.settings.model_copy(update={"rotations": True}),
+        learner=replace(made.learner, encoding=PictureEncoding(Pictures(28, 1, rotations=True), (0.0,), (1.0,))),
     )
     made = replace(made, sampler=replace(made.sampler, views=4))
     episodes = made.draw(torch.Generator().manual_seed(0))

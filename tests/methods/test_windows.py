@@ -7,6 +7,7 @@ import torch
 
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
+from metaloom.kinds.pictures.kind import Pictures
 from metaloom.training.bank.windows import describe_domains, windows
 
 
@@ -63,8 +64,8 @@ def test_a_window_slides_only_where_the_new_domain_comes_into_it(settings):
 def test_a_domain_is_described_by_its_own_images_alone():
     images = torch.randint(0, 256, (40, 28, 28, 1), dtype=torch.uint8)
     table = pd.DataFrame({"domain": list("abab"), "first": [0, 10, 20, 30], "count": 10})
-    both = describe_domains(images, table)
-    again = describe_domains(images[:30], table[[True, False, True, False]])
+    both = describe_domains(Pictures(28, 1), images, table)
+    again = describe_domains(Pictures(28, 1), images[:30], table[[True, False, True, False]])
     np.testing.assert_array_equal(both["a"], again["a"])
     assert not np.array_equal(both["a"], both["b"])
 

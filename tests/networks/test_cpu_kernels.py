@@ -84,7 +84,7 @@ def statistics_of(net: Conv4, weights: dict, x: torch.Tensor) -> dict:
 @pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize(("norm", "stacked_x", "stacked_w", "given"), CASES)
 def test_kernels_and_layers_are_the_same(norm, stacked_x, stacked_w, given, twice, monkeypatch):
-    net = Conv4(channels=1, width=WIDTH, image_size=28, norm=norm)
+    net = Conv4(shape=(1, 28, 28), width=WIDTH, norm=norm)
     weights, x = weights_of(net, stacked_w), images(2, 5) if stacked_x else images(5)
     statistics = statistics_of(net, weights, x + 0.1) if given else None
     fast = derivatives(net, weights, x, statistics, twice)
@@ -98,7 +98,7 @@ def test_kernels_and_layers_are_the_same(norm, stacked_x, stacked_w, given, twic
 @pytest.mark.parametrize(("size", "channels"), [(17, 3), (31, 1), (84, 1)])
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_odd_sizes(norm, size, channels, monkeypatch):
-    net = Conv4(channels=channels, width=4, image_size=size, norm=norm)
+    net = Conv4(shape=(channels, size, size), width=4, norm=norm)
     weights, x = weights_of(net), images(3, channels=channels, size=size)
     fast = derivatives(net, weights, x, None, True)
     once = derivatives(net, weights, x, None, False)
@@ -110,7 +110,7 @@ def test_odd_sizes(norm, size, channels, monkeypatch):
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (17, 3), (16, 5)])
 def test_the_images_may_want_a_gradient_too(size, channels, monkeypatch):
     """Or have many channels; otherwise the map of the first block before pooling is not kept."""
-    net = Conv4(channels=channels, width=WIDTH, image_size=size, norm="group")
+    net = Conv4(shape=(channels, size, size), width=WIDTH, norm="group")
     weights, x = weights_of(net), images(3, channels=channels, size=size)
 
     def gradients(wanted: bool) -> dict[str, torch.Tensor]:
@@ -128,7 +128,7 @@ def test_the_images_may_want_a_gradient_too(size, channels, monkeypatch):
 @pytest.mark.parametrize("twice", [False, True])
 def test_ties_in_max_pooling(twice, monkeypatch):
     """A constant image: away from its edges all pixels of a window are equal, and the first has the gradient."""
-    net = Conv4(channels=1, width=WIDTH, image_size=28, norm="none")
+    net = Conv4(shape=(1, 28, 28), width=WIDTH, norm="none")
     weights, x = weights_of(net), torch.ones_like(images(2))
     fast = derivatives(net, weights, x, None, twice)
     general(monkeypatch)
@@ -137,7 +137,7 @@ def test_ties_in_max_pooling(twice, monkeypatch):
 
 @pytest.mark.parametrize("twice", [False, True])
 def test_parts_change_nothing_and_threads_not_a_bit(twice, monkeypatch):
-    net = Conv4(channels=1, width=WIDTH, image_size=28, norm="batch")
+    net = Conv4(shape=(1, 28, 28), width=WIDTH, norm="batch")
     weights, x = weights_of(net, stacked=True), images(2, 5)
     whole = derivatives(net, weights, x, None, twice)
     monkeypatch.setattr(parts, "CACHE", 2 * 8 * WIDTH * 28**2)  # two examples a part
@@ -195,7 +195,7 @@ def test_what_the_kernels_are_not_for(monkeypatch):
     def fail(*args: object) -> None:
         raise AssertionError("a kernel was called")
 
-    net = Conv4(channels=1, width=4, image_size=16, norm="none")
+    net = Conv4(shape=(1, 16, 16), width=4, norm="none")
     weights, x = net.init(_seeded()), images(2, size=16).float()
     for name in ("activate", "pool", "pixel_sums"):
         monkeypatch.setattr(kernels, name, fail)

@@ -25,7 +25,7 @@ def test_what_is_left_keeps_the_mean():
 @pytest.mark.parametrize("stacked", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_drops_only_with_a_generator_and_by_it(name, stacked):
-    options = {"channels": 1, "image_size": 16, "width": 8, "norm": "group"}
+    options = {"shape": (1, 16, 16), "width": 8, "norm": "group"}
     net, plain = NETWORKS[name](**options, dropout=SHARE), NETWORKS[name](**options)
     weights = net.init(generator())
     x = torch.randn(*(2, 3) if stacked else (3,), 1, 16, 16)
@@ -42,7 +42,7 @@ def test_every_network_drops_only_with_a_generator_and_by_it(name, stacked):
 @pytest.mark.parametrize("twice", [False, True])
 def test_conv4_on_a_cpu_drops_what_the_general_form_drops(norm, twice, monkeypatch):
     """There a dropped value goes far below zero before its ReLU: the same values and derivatives."""
-    net = NETWORKS["conv4"](channels=1, image_size=28, width=8, norm=norm, dropout=SHARE)
+    net = NETWORKS["conv4"](shape=(1, 28, 28), width=8, norm=norm, dropout=SHARE)
     weights = {k: (v.double() - 0.05).requires_grad_() for k, v in net.init(generator()).items()}
     x = torch.randn(2, 3, 1, 28, 28, dtype=torch.float64, generator=generator())
 

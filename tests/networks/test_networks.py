@@ -8,7 +8,7 @@ from metaloom.networks import Conv4
 
 
 def network(**changes) -> Conv4:
-    return Conv4(**({"channels": 1, "width": 8, "image_size": 28, "norm": "batch"} | changes))
+    return Conv4(**({"shape": (1, 28, 28), "width": 8, "norm": "batch"} | changes))
 
 
 def torch_conv4(weights: dict, channels: int) -> torch.nn.Sequential:
@@ -25,7 +25,7 @@ def torch_conv4(weights: dict, channels: int) -> torch.nn.Sequential:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_conv4_is_the_network_of_the_papers(channels):
-    ours = network(channels=channels)
+    ours = network(shape=(channels, 28, 28))
     weights = ours.init(torch.Generator().manual_seed(0))
     weights = {k: v + 0.1 * torch.randn_like(v) for k, v in weights.items()}
     x = torch.randn(6, channels, 28, 28)
@@ -42,7 +42,7 @@ def test_conv4_is_the_network_of_the_papers(channels):
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
 @pytest.mark.parametrize("size", [28, 32, 84])
 def test_shapes_and_independence_of_the_batch(norm, size):
-    net = network(norm=norm, image_size=size)
+    net = network(norm=norm, shape=(1, size, size))
     weights = net.init(torch.Generator().manual_seed(0))
     x = torch.randn(5, 1, size, size)
     _, statistics = net(weights, x)

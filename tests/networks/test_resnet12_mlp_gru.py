@@ -64,8 +64,8 @@ class Residual(nn.Module):
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (28, 3), (84, 3)])
 def test_resnet12_is_that_of_metaoptnet(norm, size, channels):
-    net = ResNet12(channels, size, 4, norm)
-    assert ResNet12(3, 84, 64, norm).widths == [64, 160, 320, 640]
+    net = ResNet12((channels, size, size), 4, norm)
+    assert ResNet12((3, 84, 84), 64, norm).widths == [64, 160, 320, 640]
     weights = seeded(net)
     blocks = (Residual(norm, weights, block) for block in range(4))
     oracle = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -77,7 +77,7 @@ def test_resnet12_is_that_of_metaoptnet(norm, size, channels):
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_mlp_is_a_sequence_of_torch_s_layers(norm, channels):
-    net = Mlp(channels, 28, 16, norm)
+    net = Mlp((channels, 28, 28), 16, norm)
     weights, layers, inputs = seeded(net), [], channels * 28**2
     for layer in range(3):
         linear = nn.Linear(inputs, 16, bias=False).double()
@@ -92,7 +92,7 @@ def test_mlp_is_a_sequence_of_torch_s_layers(norm, channels):
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (28, 3), (84, 1)])
 def test_gru_is_torch_s(norm, size, channels):
     """torch's cell, its matrix of the inputs left to the norm's side: identity, no shift."""
-    net = Gru(channels, size, 8, norm)
+    net = Gru((channels, size, size), 8, norm)
     weights = seeded(net)
     cell = nn.GRU(24, 8, batch_first=True).double()
     cell.weight_ih_l0.data, cell.bias_ih_l0.data = torch.eye(24).double(), torch.zeros(24).double()
@@ -104,7 +104,7 @@ def test_gru_is_torch_s(norm, size, channels):
 
 
 def test_gru_without_a_norm_is_torch_s_weight_for_weight():
-    net = Gru(1, 28, 8, "none")
+    net = Gru((1, 28, 28), 8, "none")
     weights = seeded(net)
     cell = nn.GRU(28, 8, batch_first=True).double()
     names = ("input", "state", "shift", "state.shift")
@@ -118,7 +118,7 @@ def test_gru_without_a_norm_is_torch_s_weight_for_weight():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_task_axis_is_each_task_alone(name, norm):
     """Embeddings, statistics, gradients and second derivatives; with shared weights and with each task's own."""
-    net = NETWORKS[name](channels=1, image_size=16, width=4, norm=norm)
+    net = NETWORKS[name](shape=(1, 16, 16), width=4, norm=norm)
     shared = seeded(net)
     own = {k: torch.stack([v, v + 0.1 * torch.randn_like(v)]) for k, v in shared.items()}
     x = torch.randn(2, 3, 1, 16, 16, dtype=torch.float64)
@@ -148,6 +148,6 @@ def derivatives(leaves: dict, embedding, statistics: dict) -> list:
 @pytest.mark.parametrize("width", [5, 6, 9])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_group_norm_takes_any_width(name, width):
-    net = NETWORKS[name](channels=1, image_size=16, width=width, norm="group")
+    net = NETWORKS[name](shape=(1, 16, 16), width=width, norm="group")
     embedding, _ = net(net.init(torch.Generator().manual_seed(0)), torch.randn(2, 1, 16, 16))
     assert embedding.shape == (2, net.embed)

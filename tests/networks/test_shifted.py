@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from metaloom.kinds.pictures.shifted import Shifted
 from metaloom.methods import build_method
-from metaloom.networks import Conv4, Shifted
+from metaloom.networks import Conv4
 
-PLAIN = Conv4(channels=1, width=8, image_size=28, norm="group")
+PLAIN = Conv4(shape=(1, 28, 28), width=8, norm="group")
 X = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(1))
 
 
@@ -42,9 +43,7 @@ def test_of_replaces_a_shift_and_zero_is_the_network_itself():
 
 @pytest.mark.parametrize("name", ["protonet", "ridge", "bank"])
 def test_its_setting_changes_answers_and_no_training(name, tiny_settings):
-    method, shifted = (
-        build_method(name, PLAIN, tiny_settings.method(name).model_copy(update={"shift": shift})) for shift in (0, 1)
-    )
+    method, shifted = (build_method(name, Shifted.of(PLAIN, shift), tiny_settings.method(name)) for shift in (0, 1))
     params = method.init(torch.Generator().manual_seed(0))
     assert set(shifted.init(torch.Generator().manual_seed(0)).weights) == set(params.weights)
     assert shifted.network.one == PLAIN

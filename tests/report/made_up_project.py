@@ -12,6 +12,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from metaloom.report.inputs import Inputs
+from metaloom.system.files import write_json
 
 EXAMPLES = 10
 GROUP_OF = {"scratch": "task", "logistic": "task", "finetune_head": "transfer", "svm_embedded": "embedding"}
@@ -90,6 +91,7 @@ def _dataset(inputs, rng, domains, n_classes, size, channels, class_name) -> pd.
     items["sha256"] = [hashlib.sha256(source.encode()).hexdigest() for source in items["source"]]
     items.to_parquet(inputs.dataset / "items.parquet", index=False)
     np.save(inputs.dataset / "images.npy", np.stack(pictures))
+    write_json(inputs.dataset / "kind.json", {"kind": "pictures", "image_size": size, "channels": channels})
     write_quality(inputs, len(items), {})
     return classes
 
@@ -98,7 +100,7 @@ def write_quality(inputs: Inputs, used: int, problems: dict) -> None:
     kinds = ("unreadable", "duplicate", "conflict", "small_class", "empty_class", "ignored")
     found = {kind: problems.get(kind, []) for kind in kinds}
     dropped = sum(map(len, found.values()))
-    quality = {"images": used + dropped, "used": used, "classes": 0, "domains": 0, "bad_share": 0.0}
+    quality = {"examples": used + dropped, "used": used, "classes": 0, "domains": 0, "bad_share": 0.0}
     put(inputs.dataset / "quality.json", quality | {"problems": found})
 
 

@@ -280,7 +280,7 @@ def test_what_was_left_out_is_listed_with_its_reason(tmp_path):
         "unreadable": [{"source": f"Greek/a/{n}.png", "reason": "truncated"} for n in range(40)],
         "duplicate": [{"source": "Greek/b/2.png", "of": "Greek/b/1.png"}],
         "conflict": [{"sources": ["Greek/c/1.png", "Lao/c/1.png"]}],
-        "small_class": [{"class": "Lao/q", "images": 3}],
+        "small_class": [{"class": "Lao/q", "examples": 3}],
         "empty_class": ["Lao/empty"],
         "ignored": ["notes.txt"],
     }

@@ -28,7 +28,7 @@ class Baseline:
     Args:
         group: where its knowledge comes from.
         section: of `baselines` in params.yaml that has its settings.
-        view: of the images, by name; "images" are for a network.
+        view: of the examples, by name; "encoded" is for a network.
         fit: on a view's rows; None for a network that trains from its start.
     """
 
@@ -64,9 +64,9 @@ def _on(view: str, group: Group, suffix: str) -> dict[str, Baseline]:
 
 
 LEARNERS: dict[str, Baseline] = {
-    "scratch": Baseline("task", "scratch", "images"),
+    "scratch": Baseline("task", "scratch", "encoded"),
     **_on("pixels", "task", ""),
     "finetune_head": Baseline("transfer", "finetune_head", "pretrained", heads.logistic),
-    "finetune_all": Baseline("transfer", "finetune_all", "images"),
+    "finetune_all": Baseline("transfer", "finetune_all", "encoded"),
     **_on("embedding", "embedding", "_embedded"),
 }

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.baselines.heads import FLOAT, Fitted, linear_head
-from metaloom.kinds.pictures.augment import distorted
+from metaloom.kinds import Kind
 from metaloom.networks import Network, Tensors
 
 HEAD = ("head.weight", "head.bias")
@@ -35,11 +35,13 @@ class Start:
 
     Args:
         network: what is trained.
+        kind: of the examples, which says how they are distorted.
         weights: pre-trained.
         statistics: batch norm's, which stay as they are; without them the support set's own are taken.
     """
 
     network: Network
+    kind: Kind
     weights: Tensors | None = None
     statistics: Tensors | None = None
 
@@ -47,7 +49,7 @@ class Start:
 def stepped(
     start: Start,
     choice: dict[str, Any],
-    x: Float[Tensor, "support channel height width"],
+    x: Float[Tensor, "support ..."],
     y: Int[Tensor, " support"],
     seed: int,
 ) -> tuple[Tensors, Tensors | None]:
@@ -105,7 +107,8 @@ def _looks(
         batch = next(batches)
         seen = x[batch]
         if choice["distortion"]:
-            seen = distorted(seen, torch.rand(len(seen), 6, generator=generator), choice["distortion"])
+            chances = torch.rand(len(seen), start.kind.chances, generator=generator)
+            seen = start.kind.distorted(seen, chances, choice["distortion"])
         z, _ = start.network(weights, seen, start.statistics)
         optimiser.zero_grad()
         F.cross_entropy(F.linear(z, *(weights[name] for name in HEAD)), y[batch], alike).backward()

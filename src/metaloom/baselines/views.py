@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from metaloom.baselines.stepped import Start
+from metaloom.kinds.base import Encoding
 from metaloom.learner import Learner
-from metaloom.learner.task import Normalisation
 from metaloom.networks import Tensors
 from metaloom.tasks import EpisodeTable
 
@@ -24,7 +24,7 @@ class Views:
     Args:
         rows: which, ascending.
         raw: those images.
-        normalisation: of them.
+        encoding: of them.
         embeddings: by name: "embedding", the champion's; "pretrained", of the network that was pre-trained by
             classification.
         starts: of the learners that train a network: "scratch" and "finetune_all".
@@ -32,8 +32,8 @@ class Views:
     """
 
     rows: Int[np.ndarray, " row"]
-    raw: UInt8[np.ndarray, "row height width channel"]
-    normalisation: Normalisation
+    raw: Shaped[np.ndarray, "row ..."]
+    encoding: Encoding
     embeddings: dict[str, Float[np.ndarray, "row embed"]]
     starts: dict[str, Start]
     sizes: dict[str, int]
@@ -42,16 +42,16 @@ class Views:
         return np.searchsorted(self.rows, rows)
 
     def seen(self, view: str, places: Int[np.ndarray, " place"]) -> Float[np.ndarray, "place ..."]:
-        """Some of the images, normalised ("images": channel first), their "pixels" in one axis, or their embeddings."""
+        """Some of the examples, "encoded" as a network takes them, in one axis ("pixels"), or their embeddings."""
         if view in self.embeddings:
             return self.embeddings[view][places]
-        x = self.normalisation(torch.from_numpy(self.raw[places])).numpy()
-        return x if view == "images" else x.reshape(len(x), -1)
+        x = self.encoding(torch.from_numpy(self.raw[places])).numpy()
+        return x if view == "encoded" else x.reshape(len(x), -1)
 
     @classmethod
     def of(
         cls,
-        images: UInt8[Tensor, "item height width channel"],
+        images: Shaped[Tensor, "item ..."],
         tables: Iterable[EpisodeTable],
         champion: Learner,
         pretrained: Learner,
@@ -67,16 +67,16 @@ class Views:
         rows = np.unique(np.concatenate([table.rows for table in tables]))
         params, network = pretrained.params.kept(), pretrained.method.network
         weights, statistics = ({k: v.cpu() for k, v in group.items()} for group in (params.weights, params.statistics))
-        finetuned = Start(network, weights, statistics or None)
+        finetuned = Start(network, champion.encoding.kind, weights, statistics or None)
         return cls(
             rows=rows,
             raw=images[torch.as_tensor(rows)].numpy(),
-            normalisation=champion.normalisation,
+            encoding=champion.encoding,
             embeddings={
                 "embedding": champion.embed(images, rows).cpu().numpy(),
                 "pretrained": pretrained.embed(images, rows).cpu().numpy(),
             },
-            starts={"scratch": Start(champion.method.network.one), "finetune_all": finetuned},
+            starts={"scratch": Start(champion.method.network.one, champion.encoding.kind), "finetune_all": finetuned},
             sizes={"embedding": _size(champion.params.kept().weights), "pretrained": _size(weights)},
         )
 

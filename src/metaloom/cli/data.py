@@ -20,35 +20,40 @@ app = typer.Typer(help="Add data, and see what is wrong with it.", no_args_is_he
 
 @app.command()
 def add(
-    path: Annotated[Path, typer.Argument(help="A folder, or a .zip, .tar, .tar.gz or .tgz archive.")],
+    path: Annotated[
+        Path, typer.Argument(help="A folder or an archive (.zip, .tar, .tar.gz, .tgz); of vectors also a table.")
+    ],
     name: Annotated[str | None, typer.Option(help="What to call it in data/.")] = None,
     replace: Annotated[bool, typer.Option(help="Replace what has this name in data/.")] = False,
     only: Annotated[bool, typer.Option(help="Take everything else out of data/.")] = False,
 ) -> None:
-    """Check a folder or archive of images, copy it into data/ as it is, and make a new data version.
+    """Check a folder or archive of examples, copy it into data/ as it is, and make a new data version.
 
     Pictures lie in domain/class/; in a folder or archive with nothing but class folders its own name is the
-    domain. What is in data/ stays, the embedded glyphs too (as further domains), unless --only says
-    otherwise. Versions that were replaced stay in DVC's cache.
+    domain. Of vectors a file is a domain, and its column `class` names the classes. What is in data/ stays, the
+    embedded glyphs too (as further domains), unless --only says otherwise. Versions that were replaced stay in
+    DVC's cache.
     """
     from metaloom.config import load_settings
     from metaloom.data.add import inspect_addition, install_addition
+    from metaloom.kinds import kind_of
     from metaloom.system.lock import STATE, project_lock
     from metaloom.system.terminal import say
     from metaloom.versioning.data import version_data
 
     root = Path.cwd()
-    settings = load_settings().prepare
+    settings = load_settings()
+    kind = kind_of(settings)
     with project_lock(root):
         _refuse_absent_version(only)
-        addition = inspect_addition(path, DATA, name, settings, overwrite=replace or only)
+        addition = inspect_addition(path, DATA, name, kind, settings.prepare, overwrite=replace or only)
         if (replace or only) and DATA.is_dir() and any(DATA.iterdir()):
             version_data(root)  # what goes out of data/ stays in the cache
         install_addition(addition, DATA, Path(STATE) / "adding", only)
         version = version_data(root)
     report = addition.report
     say(
-        f"added {DATA / addition.name}: {report['used']} images of {report['classes']} classes in "
+        f"added {DATA / addition.name}: {report['used']} {kind.many} of {report['classes']} classes in "
         f"{report['domains']} domains ({_first(addition.domains)})"
     )
     _say_problems(report)
@@ -70,16 +75,18 @@ def check() -> None:
     from metaloom.data.quality import judge
     from metaloom.data.scan import scan
     from metaloom.data.sources import list_sources
+    from metaloom.kinds import kind_of
 
-    settings = load_settings().prepare
-    scanned = scan(list_sources(DATA), settings.image_size, settings.channels)
+    everything = load_settings()
+    settings, kind = everything.prepare, kind_of(everything)
+    scanned = scan(list_sources(DATA, kind), kind)
     report = judge(scanned, settings.min_examples).report
     over = report["bad_share"] > settings.max_bad_share
     console = Console(highlight=False)
     console.print(_table(report))
     verdict = "over" if over else "within"
     console.print(
-        f"{report['bad_share']:.1%} of the images are unusable, {verdict} prepare.max_bad_share "
+        f"{report['bad_share']:.1%} of the {kind.many} are unusable, {verdict} prepare.max_bad_share "
         f"({settings.max_bad_share:.1%})"
     )
     if over or not report["used"]:
@@ -110,7 +117,7 @@ def _table(report: dict[str, Any]) -> Table:
     table.add_column("")
     table.add_column("count", justify="right")
     table.add_column("which", overflow="fold")
-    for kind in ("images", "used", "classes", "domains"):
+    for kind in ("examples", "used", "classes", "domains"):
         table.add_row(kind, f"{report[kind]:,}", "")
     table.add_section()
     for kind, found in report["problems"].items():
@@ -129,8 +136,8 @@ def _describe(problem: str | dict[str, Any]) -> str:
             return f"{source} = {of}"
         case {"sources": sources}:
             return " = ".join(sources)
-        case {"class": name, "images": images}:
-            return f"{name}: {images} usable"
+        case {"class": name, "examples": examples}:
+            return f"{name}: {examples} usable"
         case _:
             return str(problem)
 

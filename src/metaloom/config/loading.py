@@ -15,6 +15,13 @@ from metaloom.config.settings import Settings
 from metaloom.errors import MetaloomError
 
 PARAMS = "params.yaml"
+MOVED = {  # settings of earlier versions
+    "prepare.image_size": "pictures.image_size",
+    "prepare.channels": "pictures.channels",
+    "train.rotations": "pictures.rotations",
+    "train.mirror": "pictures.mirror",
+    **{f"{method}.shift": "pictures.test_shift" for method in ("protonet", "ridge", "bank")},
+}
 OVERRIDES = "METALOOM_SET"  # JSON of dotted keys and values: how `run --set` reaches stages that DVC starts
 
 
@@ -82,11 +89,13 @@ def _replaced(node: Any, keys: list[str], value: Any, dotted: str) -> dict[str, 
     key, *rest = keys
     if not isinstance(node, dict) or key not in node:
         known = list(node) if isinstance(node, dict) else []
-        raise MetaloomError(f"--set {dotted}: {_unknown(key, known)}")
+        raise MetaloomError(f"--set {dotted}: {_unknown(key, known, dotted)}")
     return {**node, key: _replaced(node[key], rest, value, dotted) if rest else value}
 
 
-def _unknown(key: str, known: list[str]) -> str:
+def _unknown(key: str, known: list[str], dotted: str) -> str:
+    if dotted in MOVED:
+        return f"this setting is called {MOVED[dotted]} now"
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return f"there is no setting {key!r}{hint} Known here: {', '.join(known) or 'none'}"
@@ -96,7 +105,7 @@ def _describe(error: Any) -> str:
     location = [str(part) for part in error["loc"]]
     dotted = ".".join(part for part in location if not part.startswith(("function-", "constrained-", "list[")))
     if error["type"] == "extra_forbidden":
-        return f"{'.'.join(location)}: {_unknown(location[-1], _fields_at(location[:-1]))}"
+        return f"{'.'.join(location)}: {_unknown(location[-1], _fields_at(location[:-1]), '.'.join(location))}"
     if error["type"] == "missing":
         return f"{dotted} is missing"
     message = error["msg"].removeprefix("Value error, ")

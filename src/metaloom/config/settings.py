@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 SPLITS = ("train", "validation", "test")
 DOMAIN_SUFFIX = "_domain"  # marks a setting whose episodes stay within one domain
 MethodName = Literal["protonet", "ridge", "maml", "anil", "reptile", "shared", "bank"]
+KindName = Literal["pictures", "vectors"]
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -44,9 +45,23 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class PrepareSettings(Section):
+class PicturesSettings(Section):
+    """Of the kind `pictures`."""
+
     image_size: Annotated[int, Field(ge=16, le=256)]
     channels: Literal[1, 3]
+    rotations: bool
+    mirror: bool
+    test_shift: Annotated[int, Field(ge=0, le=8)]
+
+
+class VectorsSettings(Section):
+    """Of the kind `vectors`."""
+
+    scaling: Literal["standard", "none"]
+
+
+class PrepareSettings(Section):
     min_examples: Annotated[int, Field(ge=2)]
     max_bad_share: Annotated[float, Field(ge=0, le=1)]
 
@@ -80,8 +95,6 @@ class NetworkSettings(Section):
 class TrainSettings(Section):
     n_shot: PositiveInt
     n_query: PositiveInt
-    rotations: bool
-    mirror: bool
     within_domain: Annotated[float, Field(ge=0, le=1)]
     distortion: Annotated[float, Field(ge=0, le=1)]
     max_seconds: PositiveFloat | None
@@ -96,16 +109,6 @@ class TrainSettings(Section):
     def examples(self) -> int:
         """Of each class of a training task."""
         return self.n_shot + self.n_query
-
-    @property
-    def quarters(self) -> int:
-        """Quarter turns in which a class is seen."""
-        return 4 if self.rotations else 1
-
-    @property
-    def views(self) -> int:
-        """Training classes that each class is."""
-        return self.quarters * (2 if self.mirror else 1)
 
 
 class MethodSettings(Section):
@@ -122,7 +125,6 @@ class EmbeddingSettings(MethodSettings):
     """Methods whose head has a closed form."""
 
     take_turns: bool
-    shift: Annotated[int, Field(ge=0, le=8)]
 
 
 class ProtonetSettings(EmbeddingSettings):
@@ -274,6 +276,9 @@ class Settings(Section):
     seed: Annotated[int, Field(ge=0)]
     device: Literal["auto", "cpu", "cuda", "mps"]
     methods: Annotated[list[MethodName], Field(min_length=1)]
+    kind: KindName
+    pictures: PicturesSettings
+    vectors: VectorsSettings
     prepare: PrepareSettings
     split: SplitSettings
     episodes: EpisodeSettings

@@ -13,6 +13,7 @@ from metaloom.data.quality import check_quality, judge
 from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
 from metaloom.errors import MetaloomError
+from metaloom.kinds import Kind
 from metaloom.system.files import atomic_dir
 
 
@@ -26,11 +27,14 @@ class Addition:
     report: dict[str, Any]  # as quality.json
 
 
-def inspect_addition(path: Path, data: Path, name: str | None, settings: PrepareSettings, overwrite: bool) -> Addition:
+def inspect_addition(
+    path: Path, data: Path, name: str | None, kind: Kind, settings: PrepareSettings, overwrite: bool
+) -> Addition:
     """Decode all of a folder or an archive as `prepare` would do it in data/.
 
     Args:
         name: what to call it in data/; None: as it is called now.
+        kind: of its examples.
         overwrite: data/ may hold something of that name.
 
     Raises:
@@ -39,22 +43,23 @@ def inspect_addition(path: Path, data: Path, name: str | None, settings: Prepare
     """
     if not path.exists():
         raise MetaloomError(f"{path} not found: give a folder or an archive ({', '.join(SUFFIXES)})")
-    if not path.is_dir() and archive_stem(path.name) is None:
-        raise MetaloomError(f"{path} is neither a folder nor an archive ({', '.join(SUFFIXES)})")
+    if not path.is_dir() and archive_stem(path.name) is None and not (kind.holds_many and kind.is_example(path.name)):
+        files = SUFFIXES + (kind.suffixes if kind.holds_many else ())
+        raise MetaloomError(f"{path} is neither a folder nor an archive ({', '.join(files)})")
     source, target = path.resolve(), data.resolve()
     if source == target or target in source.parents or source in target.parents:
         raise MetaloomError(f"{path} and {data} lie in one another: copy it elsewhere first")
-    name = _checked_name(path, name)
+    name = _checked_name(path, name, (*SUFFIXES, *kind.suffixes))
     if (data / name).exists() and not overwrite:
         raise MetaloomError(f"{data / name} exists: add --replace to replace it, or choose another --name")
-    listing = list_sources(path, prefix=name)
-    quality = judge(scan(listing, settings.image_size, settings.channels), settings.min_examples)
-    check_quality(quality.report, settings, str(path))
+    listing = list_sources(path, kind, prefix=name)
+    quality = judge(scan(listing, kind), settings.min_examples)
+    check_quality(quality.report, settings, kind, str(path))
     domains = sorted({listing.items[index].domain for index in quality.used})
     return Addition(path, name, domains, quality.report)
 
 
-def _checked_name(path: Path, name: str | None) -> str:
+def _checked_name(path: Path, name: str | None, suffixes: tuple[str, ...]) -> str:
     name = path.resolve().name if name is None else name
     if not name or name != Path(name).name or name.startswith("."):
         raise MetaloomError(f"--name {name!r}: give one name, without slashes and without a dot at the front")
@@ -62,7 +67,7 @@ def _checked_name(path: Path, name: str | None) -> str:
         if archive_stem(name) is not None:
             raise MetaloomError(f"--name {name}: {path} is a folder, so its name cannot end like an archive's")
         return name
-    suffix = next(suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if _ends(path, suffix))
+    suffix = next(suffix for suffix in sorted(suffixes, key=len, reverse=True) if _ends(path, suffix))
     return name if name.lower().endswith(suffix) else name + suffix
 
 

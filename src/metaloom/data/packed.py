@@ -1,4 +1,4 @@
-"""The packed data set: every usable image decoded once, resized, in one memory-mapped array."""
+"""The packed data set: every usable example decoded once, in one shape, in one memory-mapped array."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 
 from metaloom.data.scan import Scan
 from metaloom.errors import MetaloomError
+from metaloom.kinds import Kind, kind_from
 from metaloom.system.files import read_json, write_json
 
-IMAGES, ITEMS, QUALITY = "images.npy", "items.parquet", "quality.json"
+ITEMS, QUALITY, KIND = "items.parquet", "quality.json", "kind.json"
 _CHUNK = 1024
 
 _SCHEMA = pa.schema(
@@ -35,16 +36,18 @@ _SCHEMA = pa.schema(
 class Dataset:
     """One prepared data set.
 
-    images: uint8 (item, height, width, channel), memory-mapped, read only.
-    items: one row an image, in the order of `images`, sorted by domain, class and source: the rows of a
+    images: (item, *shape) as the kind packs them, memory-mapped, read only.
+    items: one row per example, in the order of `images`, sorted by domain, class and source: the rows of a
         class are contiguous. Columns row, class (unique over the data set), domain, source, sha256 (of the
         raw file).
     quality: what was seen, used and left out, and why.
+    kind: of the examples.
     """
 
     images: np.ndarray
     items: pd.DataFrame
     quality: dict[str, Any]
+    kind: Kind
 
     @classmethod
     def load(cls, folder: str | Path) -> Dataset:
@@ -55,17 +58,18 @@ class Dataset:
         """
         folder = Path(folder)
         quality = read_json(folder / QUALITY, made_by="prepare")
+        kind = kind_from(read_json(folder / KIND, made_by="prepare"))
         try:
-            images = np.load(folder / IMAGES, mmap_mode="c", allow_pickle=False)
+            images = np.load(folder / array_name(kind), mmap_mode="c", allow_pickle=False)
             items = pq.read_table(folder / ITEMS, schema=_SCHEMA).to_pandas()
         except (OSError, ValueError, EOFError, pa.ArrowException) as error:
             raise MetaloomError(f"{folder} is damaged ({error}): `dvc repro -f prepare` makes it again") from None
-        if images.ndim != 4 or images.dtype != np.uint8 or len(images) != len(items):
+        if len(images) != len(items):
             raise MetaloomError(
-                f"{folder} is damaged: {IMAGES} holds {images.dtype} {images.shape} for {len(items)} items: "
+                f"{folder} is damaged: {array_name(kind)} holds {len(images)} {kind.many} for {len(items)} items: "
                 "`dvc repro -f prepare` makes it again"
             )
-        return cls(images, items, quality)
+        return cls(images, items, quality, kind)
 
     def let_go(self) -> None:
         """Give back the memory of the pages of `images` that have been read: they count as ours until then."""
@@ -74,11 +78,19 @@ class Dataset:
             mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def write_dataset(folder: Path, scan: Scan, scratch: Path, used: list[int], quality: dict[str, Any]) -> None:
-    """Write the three files of a data set into an existing folder.
+def array_name(kind: Kind) -> str:
+    """The file of the packed examples: images.npy, rows.npy, …"""
+    return f"{kind.many}.npy"
+
+
+def write_dataset(
+    folder: Path, scan: Scan, kind: Kind, scratch: Path, used: list[int], quality: dict[str, Any]
+) -> None:
+    """Write the files of a data set into an existing folder.
 
     Args:
-        scratch: the .npy array of all scanned pictures; it is taken over or removed.
+        kind: of the examples.
+        scratch: the .npy array of all scanned examples; it is taken over or removed.
         used: the rows of `scratch` to keep, ascending.
     """
     items = [scan.listing.items[index] for index in used]
@@ -90,8 +102,9 @@ def write_dataset(folder: Path, scan: Scan, scratch: Path, used: list[int], qual
         "sha256": [scan.sha256[index] for index in used],
     }
     pq.write_table(pa.table(columns, schema=_SCHEMA), folder / ITEMS)
-    _keep_rows(scratch, folder / IMAGES, used)
+    _keep_rows(scratch, folder / array_name(kind), used)
     write_json(folder / QUALITY, quality)
+    write_json(folder / KIND, kind.described())
 
 
 def _keep_rows(scratch: Path, target: Path, used: list[int]) -> None:
@@ -100,7 +113,7 @@ def _keep_rows(scratch: Path, target: Path, used: list[int]) -> None:
         scratch.rename(target)
         return
     shape = (len(used), *everything.shape[1:])
-    kept = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+    kept = np.lib.format.open_memmap(target, mode="w+", dtype=everything.dtype, shape=shape)
     for rows in _chunks(len(used)):
         kept[rows] = everything[used[rows]]
     kept.flush()

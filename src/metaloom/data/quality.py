@@ -1,4 +1,4 @@
-"""Which images are used, and what is wrong with the others."""
+"""Which examples are used, and what is wrong with the others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from metaloom.config import PrepareSettings
 from metaloom.data.scan import Scan
 from metaloom.errors import MetaloomError
+from metaloom.kinds import Kind
 
 _SHOWN = 3
 
@@ -22,10 +23,10 @@ class Quality:
 
 
 def judge(scan: Scan, min_examples: int) -> Quality:
-    """Sort out unreadable files, exact duplicates, pictures in two classes and classes that are too small.
+    """Sort out unreadable examples, exact duplicates, examples in two classes and classes that are too small.
 
-    Of duplicates within a class the first stays; a picture that lies in two classes contradicts itself and is
-    dropped everywhere. A class counts as small by the images that are left after that.
+    Of duplicates within a class the first stays; an example that lies in two classes contradicts itself and is
+    dropped everywhere. A class counts as small by the examples that are left after that.
     """
     items = scan.listing.items
     unreadable = [
@@ -34,11 +35,11 @@ def judge(scan: Scan, min_examples: int) -> Quality:
     keep, duplicate, conflict = _unique(scan)
     usable = Counter(items[index].class_name for index in keep)
     classes = sorted({item.class_name for item in items})
-    small = [{"class": name, "images": usable[name]} for name in classes if usable[name] < min_examples]
+    small = [{"class": name, "examples": usable[name]} for name in classes if usable[name] < min_examples]
     used = [index for index in keep if usable[items[index].class_name] >= min_examples]
     bad = len(unreadable) + len(duplicate) + sum(len(group["sources"]) for group in conflict)
     report = {
-        "images": len(items),
+        "examples": len(items),
         "used": len(used),
         "classes": len(classes) - len(small),
         "domains": len({items[index].domain for index in used}),
@@ -58,9 +59,9 @@ def judge(scan: Scan, min_examples: int) -> Quality:
 def _unique(scan: Scan) -> tuple[list[int], list[dict[str, str]], list[dict[str, list[str]]]]:
     items = scan.listing.items
     groups: dict[bytes, list[int]] = defaultdict(list)
-    for index, pixels in enumerate(scan.pixels):
+    for index, digest in enumerate(scan.digests):
         if not scan.reasons[index]:
-            groups[pixels].append(index)
+            groups[digest].append(index)
     keep, duplicate, conflict = [], [], []
     for group in groups.values():
         first, *rest = group
@@ -74,7 +75,7 @@ def _unique(scan: Scan) -> tuple[list[int], list[dict[str, str]], list[dict[str,
     return sorted(keep), duplicate, conflict
 
 
-def check_quality(report: dict[str, Any], settings: PrepareSettings, where: str) -> None:
+def check_quality(report: dict[str, Any], settings: PrepareSettings, kind: Kind, where: str) -> None:
     """Stop when too much of the data is bad, or nothing is left.
 
     Raises:
@@ -82,21 +83,22 @@ def check_quality(report: dict[str, Any], settings: PrepareSettings, where: str)
     """
     if report["bad_share"] > settings.max_bad_share:
         raise MetaloomError(
-            f"{where}: {report['bad_share']:.1%} of {report['images']} images are unusable, more than "
-            f"prepare.max_bad_share ({settings.max_bad_share:.1%}): {_first_bad(report['problems'])}. "
-            "Mend or remove them (`metaloom data check` lists all), or raise prepare.max_bad_share"
+            f"{where}: {report['bad_share']:.1%} of {report['examples']} {kind.many} are unusable, more than "
+            f"prepare.max_bad_share ({settings.max_bad_share:.1%}): {_first_bad(report['problems'], kind)}. "
+            "Fix or remove them (`metaloom data check` lists all), or raise prepare.max_bad_share"
         )
     if not report["used"]:
         raise MetaloomError(
-            f"{where}: no class has {settings.min_examples} usable images: add images, or lower "
+            f"{where}: no class has {settings.min_examples} usable {kind.many}: add some, or lower "
             "prepare.min_examples in params.yaml"
         )
 
 
-def _first_bad(problems: dict[str, Any]) -> str:
+def _first_bad(problems: dict[str, Any], kind: Kind) -> str:
     lines = [f"{each['source']} {each['reason']}" for each in problems["unreadable"][:_SHOWN]]
-    lines += [f"{each['source']} is the same picture as {each['of']}" for each in problems["duplicate"][:_SHOWN]]
+    lines += [f"{each['source']} is the same {kind.one} as {each['of']}" for each in problems["duplicate"][:_SHOWN]]
     lines += [
-        f"{' and '.join(each['sources'][:2])} are one picture in two classes" for each in problems["conflict"][:_SHOWN]
+        f"{' and '.join(each['sources'][:2])} are one {kind.one} in two classes"
+        for each in problems["conflict"][:_SHOWN]
     ]
     return "; ".join(lines)

@@ -1,4 +1,4 @@
-"""Decode every image of a listing once, on all cores."""
+"""Decode every example of a listing once, on all cores."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import numpy as np
 
 from metaloom.data.sources import Listing, read_sources
 from metaloom.errors import MetaloomError
-from metaloom.kinds.pictures.read import decode
-from metaloom.kinds.pictures.resize import resize
+from metaloom.kinds import Kind
 from metaloom.system.parallel import parallel_map
 from metaloom.system.terminal import bar
 
@@ -24,51 +23,72 @@ Raw = tuple[int, bytes | str]
 
 @dataclass(frozen=True)
 class Decoded:
-    """One file: what it is, and the resized picture (None when it cannot be read, `reason` says why)."""
+    """One example, packed (None when it cannot be read, `reason` says why)."""
 
     index: int
     sha256: str
-    pixels_hash: bytes  # of the decoded picture at its own size
+    digest: bytes  # of the decoded example as it is
     reason: str
-    image: np.ndarray | None
+    packed: np.ndarray | None
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What is known of every item of the listing, in its order; equal `pixels` are equal pictures."""
+    """What is known of every item of the listing, in its order; equal `digests` are equal examples."""
 
     listing: Listing
     sha256: list[str]
-    pixels: list[bytes]
-    reasons: list[str]  # empty for a readable image
+    digests: list[bytes]
+    reasons: list[str]  # empty for a readable example
 
 
-def scan(listing: Listing, size: int, channels: int, images: Path | None = None) -> Scan:
+def scan(listing: Listing, kind: Kind, packed: Path | None = None) -> Scan:
     """Read, decode and hash all items of a listing.
 
     Args:
-        size: side of the resized pictures in pixels.
-        images: where to write them as one .npy array (item, size, size, channel); None: nowhere.
+        kind: of the examples.
+        packed: where to write them as one .npy array (item, *shape); None: nowhere.
     """
     n = len(listing.items)
-    array = None
-    if images is not None:
-        array = np.lib.format.open_memmap(images, mode="w+", dtype=np.uint8, shape=(n, size, size, channels))
-    sha256, pixels, reasons = [""] * n, [b""] * n, [""] * n
-    work = partial(_decode_batch, size=size if images is not None else None, channels=channels)
-    with bar("reading images", n) as running:
+    array = _Array(packed, n) if packed is not None else None
+    sha256, digests, reasons = [""] * n, [b""] * n, [""] * n
+    work = partial(_decode_batch, kind=kind, pack=packed is not None)
+    with bar(f"reading {kind.many}", n) as running:
         done = 0
-        for batch in parallel_map(work, _batches(read_sources(listing))):
+        for batch in parallel_map(work, _batches(read_sources(listing, kind))):
             for each in batch:
-                sha256[each.index], pixels[each.index] = each.sha256, each.pixels_hash
+                sha256[each.index], digests[each.index] = each.sha256, each.digest
                 reasons[each.index] = each.reason
-                if array is not None and each.image is not None:
-                    array[each.index] = each.image
+                if array is not None and each.packed is not None:
+                    reasons[each.index] = array.put(each.index, each.packed)
             done += len(batch)
             running.update(done)
     if array is not None:
-        array.flush()
-    return Scan(listing, sha256, pixels, reasons)
+        array.close()
+    return Scan(listing, sha256, digests, reasons)
+
+
+class _Array:
+    """The packed examples on disk; the first one says in which shape."""
+
+    def __init__(self, path: Path, items: int) -> None:
+        self._path, self._items = path, items
+        self._array: np.memmap | None = None
+
+    def put(self, index: int, example: np.ndarray) -> str:
+        """Store an example, or say why it does not fit."""
+        if self._array is None:
+            shape = (self._items, *example.shape)
+            self._array = np.lib.format.open_memmap(self._path, mode="w+", dtype=example.dtype, shape=shape)
+        if self._array.shape[1:] != example.shape:
+            has, others = ("×".join(map(str, shape)) for shape in (example.shape, self._array.shape[1:]))
+            return f"has {has} numbers where the first example has {others}"
+        self._array[index] = example
+        return ""
+
+    def close(self) -> None:
+        if self._array is not None:
+            self._array.flush()
 
 
 def _batches(raw: Iterator[Raw]) -> Iterator[list[Raw]]:
@@ -84,19 +104,23 @@ def _batches(raw: Iterator[Raw]) -> Iterator[list[Raw]]:
         yield batch
 
 
-def _decode_batch(batch: list[Raw], size: int | None, channels: int) -> list[Decoded]:
-    return [_decode_one(index, content, size, channels) for index, content in batch]
+def _decode_batch(batch: list[Raw], kind: Kind, pack: bool) -> list[Decoded]:
+    return [_decode_one(index, content, kind, pack) for index, content in batch]
 
 
-def _decode_one(index: int, content: bytes | str, size: int | None, channels: int) -> Decoded:
+def _decode_one(index: int, content: bytes | str, kind: Kind, pack: bool) -> Decoded:
     if isinstance(content, str):
         return Decoded(index, "", b"", content, None)
     sha256 = hashlib.sha256(content).hexdigest()
     try:
-        picture = decode(content, channels)
+        example = kind.decode(content)
     except MetaloomError as error:
         return Decoded(index, sha256, b"", str(error), None)
-    digest = hashlib.blake2b(repr(picture.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(picture).data)
-    image = resize(picture[None], size)[0] if size else None
-    return Decoded(index, sha256, digest.digest(), "", image)
+    return Decoded(index, sha256, digest_of(example), "", kind.pack(example) if pack else None)
+
+
+def digest_of(example: np.ndarray) -> bytes:
+    """Of a decoded example, so that the same one in another file format is found too."""
+    digest = hashlib.blake2b(repr(example.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(example).data)
+    return digest.digest()

@@ -1,4 +1,4 @@
-"""What lies in data/: loose folders domain/class/*.png, and archives wherever a folder may be."""
+"""What lies in data/: domain/class/ folders of files, or files of many examples; archives wherever a folder may be."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from pathlib import Path, PurePosixPath
 
 from metaloom.data import archives
 from metaloom.errors import MetaloomError
-from metaloom.kinds.pictures.read import is_image_name
+from metaloom.kinds import Kind
 
 _SHOWN = 3
 
 
 @dataclass(frozen=True, order=True)
 class Item:
-    """One image file; sorted by domain, class and source."""
+    """One example; sorted by domain, class and source."""
 
     domain: str
-    class_name: str  # f"{domain}/{the class's folder}"
-    source: str  # path inside data/, with "!" between an archive and its member
+    class_name: str  # f"{domain}/{the class's folder or label}"
+    source: str  # path inside data/, with "!" between an archive and its member, and "#" before a row
     file: Path = field(compare=False)  # the loose file or the archive
     member: str | None = field(compare=False)
+    key: str = field(compare=False, default="")  # of a row in a file of many
 
 
 @dataclass(frozen=True)
@@ -32,49 +33,57 @@ class Listing:
 
     root: Path
     items: list[Item]
-    ignored: list[str]  # files that are no images
-    empty: list[str]  # folders with neither folders nor images
+    ignored: list[str]  # files that hold no examples
+    empty: list[str]  # folders with neither folders nor examples
 
 
-def list_sources(root: Path, prefix: str = "") -> Listing:
-    """Find every image below `root` by its name, without opening it.
+def list_sources(root: Path, kind: Kind, prefix: str = "") -> Listing:
+    """Find every example below `root`: a file by its name, without opening it; the rows of a file of many.
 
     Args:
+        kind: of the examples.
         root: the folder to walk, or a single archive or file.
         prefix: the place inside data/ that `root` has or is to have.
 
     Raises:
-        MetaloomError: `root` is absent or holds no image, an image lies outside any domain/class folder, a
-            folder is a link, or an archive is not to be trusted (see `archives.list_archive`).
+        MetaloomError: `root` is absent or holds no example, one lies outside any domain/class folder or has no
+            label, a folder is a link, or an archive is not to be trusted (see `archives.list_archive`).
     """
     if not root.exists():
-        raise MetaloomError(f"{root} not found: put domain/class/ folders of images or archives of them there")
-    walk = _Walk()
+        raise MetaloomError(f"{root} not found: put {kind.layout} there")
+    walk = _Walk(kind)
     if root.is_dir():
         walk.folder(root, PurePosixPath(prefix))
     else:
         walk.file(root, PurePosixPath(prefix or root.name))
-    _refuse_homeless(walk.homeless)
+    _refuse_homeless(walk.homeless, kind)
     if not walk.items:
         found = f" (only {_some(walk.ignored)})" if walk.ignored else ""
         raise MetaloomError(
-            f"{root} holds no images{found}: put domain/class/ folders of PNG, JPEG, BMP or WebP images or "
-            "zip or tar archives of them there"
+            f"{root} holds no {kind.many}{found}: put {kind.layout} there ({kind.formats}; zip or tar archives too)"
         )
     return Listing(root, sorted(walk.items), sorted(walk.ignored), sorted(walk.empty))
 
 
-def read_sources(listing: Listing) -> Iterator[tuple[int, bytes | str]]:
-    """(index into listing.items, the file's bytes or why it cannot be read); each archive is read once."""
-    members: dict[Path, dict[str, int]] = defaultdict(dict)
+def read_sources(listing: Listing, kind: Kind) -> Iterator[tuple[int, bytes | str]]:
+    """(index into listing.items, the example's bytes or why it cannot be read); each file is read once."""
+    loose: dict[Path, dict[str, int]] = defaultdict(dict)
+    members: dict[Path, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
     for index, item in enumerate(listing.items):
-        if item.member is None:
-            yield index, _read_file(item.file)
-        else:
-            members[item.file][item.member] = index
-    for archive, wanted in members.items():
-        for name, content in archives.read_archive(archive, set(wanted)):
-            yield wanted[name], content
+        (loose[item.file] if item.member is None else members[item.file][item.member])[item.key] = index
+    for file, wanted in loose.items():
+        yield from _examples(_read_file(file), wanted, kind)
+    for archive, files in members.items():
+        for name, content in archives.read_archive(archive, set(files)):
+            yield from _examples(content, files[name], kind)
+
+
+def _examples(content: bytes | str, wanted: dict[str, int], kind: Kind) -> Iterator[tuple[int, bytes | str]]:
+    """The file as it is where it is one example, else those of its rows that are wanted."""
+    if isinstance(content, str) or not kind.holds_many:
+        yield from ((index, content) for index in wanted.values())
+    else:
+        yield from ((wanted[row.key], row.content) for row in kind.rows(content) if row.key in wanted)
 
 
 def _read_file(path: Path) -> bytes | str:
@@ -87,7 +96,8 @@ def _read_file(path: Path) -> bytes | str:
 
 
 class _Walk:
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
         self.items: list[Item] = []
         self.ignored: list[str] = []
         self.empty: list[str] = []
@@ -114,8 +124,8 @@ class _Walk:
         stem = archives.archive_stem(place.name)
         if stem is not None:
             self._archive(path, place, stem)
-        elif is_image_name(place.name):
-            self._image(place.parent.parts, str(place), path, None)
+        elif self.kind.is_example(place.name):
+            self._example(place, str(place), path, None)
         else:
             self.ignored.append(str(place))
             return False
@@ -130,29 +140,47 @@ class _Walk:
             if any(part.startswith(".") or part == "__MACOSX" for part in member.parts):
                 self.ignored.append(source)
                 continue
-            if not is_image_name(name):
+            if not self.kind.is_example(name):
                 self.ignored.append(source)
                 continue
             parents.update(str(parent) for parent in member.parents)
             inner = member.parent.parts
             # an archive is a folder of its own name, unless its folders already name a domain and a class
             folders = (*outer, *inner) if len(inner) >= 2 else (*outer, stem, *inner)
-            self._image(folders, source, path, name)
+            self._example(PurePosixPath(*folders, member.name), source, path, name)
         leaves = set(contents.folders) - {str(PurePosixPath(folder).parent) for folder in contents.folders}
         self.empty += [f"{place}!{folder}" for folder in leaves - parents if not folder.startswith("__MACOSX")]
 
-    def _image(self, folders: tuple[str, ...], source: str, file: Path, member: str | None) -> None:
-        if len(folders) < 2:
+    def _example(self, place: PurePosixPath, source: str, file: Path, member: str | None) -> None:
+        """A file that is one example, or all rows of a file of many."""
+        folders = place.parent.parts
+        if self.kind.holds_many:
+            self._rows(place, source, file, member)
+        elif len(folders) < 2:
             self.homeless.append(source)
-            return
-        self.items.append(Item("/".join(folders[:-1]), "/".join(folders), source, file, member))
+        else:
+            self.items.append(Item("/".join(folders[:-1]), "/".join(folders), source, file, member))
+
+    def _rows(self, place: PurePosixPath, source: str, file: Path, member: str | None) -> None:
+        content = _read_file(file) if member is None else dict(archives.read_archive(file, {member}))[member]
+        if isinstance(content, str):
+            raise MetaloomError(f"{source} {content}")
+        try:
+            rows = self.kind.rows(content)
+        except MetaloomError as error:
+            raise MetaloomError(f"{source} {error}: fix or remove it") from None
+        for row in rows:
+            if not row.label:
+                raise MetaloomError(f"{source}, row {row.key}, has no class: name it in a column `class`")
+            domain = row.domain or str(place.with_suffix(""))
+            self.items.append(Item(domain, f"{domain}/{row.label}", f"{source}#{row.key}", file, member, row.key))
 
 
-def _refuse_homeless(homeless: list[str]) -> None:
+def _refuse_homeless(homeless: list[str], kind: Kind) -> None:
     if homeless:
         raise MetaloomError(
-            f"{_some(homeless)}: an image belongs in a class folder, and that in a domain folder or archive "
-            "(domain/class/image.png): move it there"
+            f"{_some(homeless)}: an {kind.one} belongs in a class folder, and that in a domain folder or archive "
+            f"({kind.layout}): move it there"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 from scipy.special import log_softmax
 from torch import Tensor
 
@@ -28,9 +28,7 @@ FLOAT = 4  # bytes
 OfTables = dict[str, Answers]
 
 
-def meta_answers(
-    learner: Learner, images: UInt8[Tensor, "item height width channel"], tables: Mapping[str, EpisodeTable]
-) -> OfTables:
+def meta_answers(learner: Learner, images: Shaped[Tensor, "item ..."], tables: Mapping[str, EpisodeTable]) -> OfTables:
     """A meta-learner's answers to all episodes, by their name."""
     found = learner.answers(images, tables)
     return {name: Answers(found[name].cpu().numpy(), table) for name, table in tables.items()}
@@ -88,9 +86,7 @@ def _network(learner: str, views: Views) -> int:
     return views.sizes.get(LEARNERS[learner].view, 0)
 
 
-def meta_speed(
-    learner: Learner, images: UInt8[Tensor, "item height width channel"], table: EpisodeTable
-) -> dict[str, float]:
+def meta_speed(learner: Learner, images: Shaped[Tensor, "item ..."], table: EpisodeTable) -> dict[str, float]:
     """Times on one thread of the processor where that is the device, as for single-task learners, and the size."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

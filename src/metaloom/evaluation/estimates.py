@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 from torch import Tensor
 
 from metaloom.evaluation.figures import Answers, interval, resamples
@@ -20,9 +20,7 @@ from metaloom.tasks.studies import ESTIMATES
 COLUMNS = ["kind", "task", "n_way", "n_shot", "estimate", "low95", "high95", "truth", "examples"]
 
 
-def estimate_rows(
-    learner: Learner, images: UInt8[Tensor, "item height width channel"], answers: Mapping[str, Answers]
-) -> pd.DataFrame:
+def estimate_rows(learner: Learner, images: Shaped[Tensor, "item ..."], answers: Mapping[str, Answers]) -> pd.DataFrame:
     """One row a task: what its support set alone tells (estimate, low95, high95), and the accuracy on its queries."""
     of_kinds = {name.split("/")[1]: each for name, each in answers.items() if name.startswith(f"{ESTIMATES}/")}
     rows, total = [], sum(len(each.table) for each in of_kinds.values())

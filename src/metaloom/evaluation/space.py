@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import pairwise_distances
@@ -36,7 +36,7 @@ class Space:
 
 
 def embed_classes(
-    learner: Learner, images: UInt8[Tensor, "item height width channel"], classes: pd.DataFrame, most: int = MOST
+    learner: Learner, images: Shaped[Tensor, "item ..."], classes: pd.DataFrame, most: int = MOST
 ) -> Space:
     """Every class of the class table, from at most so many of its pictures, evenly spread.
 

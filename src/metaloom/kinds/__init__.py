@@ -1,1 +1,38 @@
 """Kinds of examples: how each is read, packed, normalised, augmented, shown, and taken into a graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from metaloom.errors import MetaloomError
+from metaloom.kinds.base import Kind, Row, Shown
+from metaloom.kinds.pictures.kind import Pictures
+from metaloom.kinds.vectors.kind import Vectors
+
+if TYPE_CHECKING:
+    from metaloom.config import Settings
+
+__all__ = ["KINDS", "Kind", "Row", "Shown", "kind_from", "kind_of"]
+
+KINDS: dict[str, type[Kind]] = {
+    "pictures": Pictures,
+    "vectors": Vectors,
+}
+
+
+def kind_of(settings: Settings) -> Kind:
+    """The kind that params name, with its section of settings."""
+    return KINDS[settings.kind](**getattr(settings, settings.kind).model_dump())
+
+
+def kind_from(described: dict[str, Any]) -> Kind:
+    """What `Kind.described` has said, beside which there may be more.
+
+    Raises:
+        MetaloomError: this metaloom has no such kind, or a value of it is missing.
+    """
+    name = described.get("kind", "pictures")
+    if name not in KINDS:
+        raise MetaloomError(f"there is no kind of examples {name!r}: this metaloom knows {', '.join(KINDS)}")
+    fields = KINDS[name].__dataclass_fields__
+    return KINDS[name](**{key: value for key, value in described.items() if key in fields})

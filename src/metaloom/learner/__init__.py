@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from metaloom.learner.learner import Learner, champion
-from metaloom.learner.task import AdaptedTask, Normalisation
+from metaloom.learner.task import AdaptedTask
 
-__all__ = ["AdaptedTask", "Learner", "Normalisation", "champion"]
+__all__ = ["AdaptedTask", "Learner", "champion"]

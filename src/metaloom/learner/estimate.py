@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from metaloom.learner.learner import Learner
@@ -24,7 +24,7 @@ def held_out(right: int, examples: int) -> dict[str, Any]:
 
 def cross_validated(
     learner: Learner,
-    images: UInt8[np.ndarray, "support height width channel"],
+    images: Shaped[np.ndarray, "support ..."],
     ways: Int[np.ndarray, " support"],
     seed: int,
 ) -> dict[str, Any] | None:

@@ -10,20 +10,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Int, Shaped
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from metaloom import __version__
-from metaloom.config import METHOD_SETTINGS, NetworkSettings, Settings
+from metaloom.config import METHOD_SETTINGS, MethodSettings, NetworkSettings, Settings
 from metaloom.errors import MetaloomError
-from metaloom.kinds.pictures.augment import picked
-from metaloom.learner.task import BATCH, AdaptedTask, Normalisation, checked_images
+from metaloom.kinds import kind_from
+from metaloom.kinds.base import Encoding
+from metaloom.learner.placement import picked
+from metaloom.learner.task import BATCH, AdaptedTask, checked
 from metaloom.learner.temperature import Temperature
 from metaloom.methods.base import TASKS_AT_A_TIME, Head, Method, Params
-from metaloom.methods.registry import build_method
+from metaloom.methods.registry import METHOD_CLASSES, build_method
 from metaloom.networks import build_network
 from metaloom.system.device import check_device
 from metaloom.system.files import read_json, write_json
@@ -41,7 +43,7 @@ class Learner:
         name: of the method, as in params.
         method: how it adapts.
         params: what it learned.
-        normalisation: of raw pixels.
+        encoding: of packed examples, fitted on training classes.
         config: what learner.json holds, enough to rebuild all but `params`.
         temperature: which its logits are divided by.
     """
@@ -49,26 +51,24 @@ class Learner:
     name: str
     method: Method
     params: Params = field(repr=False)
-    normalisation: Normalisation
+    encoding: Encoding
     config: dict[str, Any]
     temperature: Temperature = Temperature()
 
     @classmethod
-    def create(
-        cls, name: str, settings: Settings, channels: int, image_size: int, normalisation: Normalisation
-    ) -> Learner:
+    def create(cls, name: str, settings: Settings, encoding: Encoding) -> Learner:
         """A fresh learner, its weights drawn from the settings' seed."""
         own = settings.method(name)
         config = {
             "format": FORMAT,
             "method": {"name": name, **own.model_dump()},
             "network": settings.network.model_dump(),
-            "input": {"channels": channels, "image_size": image_size, **vars(normalisation)},
+            "input": encoding.saved(),
             "seed": settings.seed,
         }
-        method = build_method(name, build_network(settings.network, own.norm, channels, image_size), own)
+        method = _method(name, settings.network, own, encoding)
         params = method.init(torch.Generator().manual_seed(settings.seed))
-        return cls(name, method, params, normalisation, json.loads(json.dumps(config)))
+        return cls(name, method, params, encoding, json.loads(json.dumps(config)))
 
     def changed(self, **settings: Any) -> Learner:
         """The same with other values for some of the method's settings."""
@@ -108,7 +108,7 @@ class Learner:
                 f"{folder}/learner.json has format {config.get('format')}; this metaloom reads {FORMAT}: train again"
             )
         try:
-            name, method, normalisation = _described(config)
+            name, method, encoding = _described(config)
             temperature = Temperature.read(config.get("temperature", {}))
         except (KeyError, TypeError, ValidationError) as error:
             raise MetaloomError(
@@ -116,7 +116,7 @@ class Learner:
                 f"({type(error).__name__}: {str(error).splitlines()[0]}): train again"
             ) from None
         params = _read_params(folder / "model.safetensors", method, check_device(device), made_by)
-        return cls(name, method, params, normalisation, config, temperature)
+        return cls(name, method, params, encoding, config, temperature)
 
     def adapt(
         self,
@@ -126,33 +126,34 @@ class Learner:
         """Learn a task from labelled examples.
 
         Args:
-            support_x: raw pixels, uint8 (support, height, width, channel), at the network's own size.
+            support_x: packed examples, (support, *`encoding.packed`): of pictures uint8 pixels (support, height,
+                width, channel) at the network's own size, of vectors float32 (support, feature).
             support_y: a label for each; any values that sort. Their order is that of the probabilities.
 
         Raises:
             MetaloomError: shapes do not fit, or there are fewer than two classes.
         """
-        images = checked_images(support_x, self.method.network, "support")
+        examples = checked(support_x, self.encoding, "support")
         classes, labels = np.unique(np.asarray(support_y), return_inverse=True)
-        if len(labels) != len(images) or len(classes) < 2:
+        if len(labels) != len(examples) or len(classes) < 2:
             raise MetaloomError(
-                f"{len(images)} support images with {len(labels)} labels of {len(classes)} class(es): "
-                "give one label an image, and at least two classes"
+                f"{len(examples)} support {self.encoding.kind.many} with {len(labels)} labels of {len(classes)} "
+                f"class(es): give one label per {self.encoding.kind.one}, and at least two classes"
             )
         with torch.no_grad():
-            x = self.normalisation(images.to(self.device)).to(next(iter(self.params.weights.values())).dtype)
+            x = self.encoding(examples.to(self.device)).to(next(iter(self.params.weights.values())).dtype)
             y = torch.as_tensor(labels, device=self.device)
             model = self.method.adapt(self.params, x, y, len(classes))
             t = self.temperature(len(classes), len(labels) / len(classes))
             model = replace(model, head=Head(model.head.weight / t, model.head.bias / t))
-        return AdaptedTask(model, self.normalisation, classes.tolist())
+        return AdaptedTask(model, self.encoding, classes.tolist())
 
     @property
     def device(self) -> torch.device:
         return next(iter(self.params.weights.values())).device
 
     def embed(
-        self, images: UInt8[Tensor, "item height width channel"], rows: Int[np.ndarray | Tensor, " row"]
+        self, images: Shaped[Tensor, "item ..."], rows: Int[np.ndarray | Tensor, " row"]
     ) -> Float[Tensor, "row embed"]:
         """The shared network's embeddings of some of the images, which may be on the host."""
         rows = torch.as_tensor(rows, device=images.device)
@@ -161,7 +162,7 @@ class Learner:
         return torch.cat(parts)
 
     def answer(
-        self, images: UInt8[Tensor, "item height width channel"], episodes: EpisodeTable
+        self, images: Shaped[Tensor, "item ..."], episodes: EpisodeTable
     ) -> Float[Tensor, "episode query n_way"]:
         """Log-probabilities for every query of fixed episodes; queries go way by way. Images may be on the host.
 
@@ -170,7 +171,7 @@ class Learner:
         return self.answers(images, {"": episodes})[""]
 
     def answers(
-        self, images: UInt8[Tensor, "item height width channel"], tables: Mapping[str, EpisodeTable]
+        self, images: Shaped[Tensor, "item ..."], tables: Mapping[str, EpisodeTable]
     ) -> dict[str, Float[Tensor, "episode query n_way"]]:
         """The same for several sets of episodes, whose images are embedded once for all of them."""
         logits_of = self._embedded(images, list(tables.values())) if self.method.frozen else self._adapted(images)
@@ -207,18 +208,25 @@ class Learner:
         return logits_of
 
     def _input(self, images: Tensor, rows: Tensor) -> Tensor:
-        return self.normalisation(picked(images, rows, self.device))
+        return self.encoding(picked(images, rows, self.device))
 
 
-def _described(config: dict[str, Any]) -> tuple[str, Method, Normalisation]:
+def _method(name: str, network: NetworkSettings, own: MethodSettings, encoding: Encoding, **shape: int) -> Method:
+    """The method over a network for such examples, which looks several times where method and kind both can."""
+    built = build_network(network, own.norm, encoding.shape)
+    if METHOD_CLASSES[name].looks:
+        built = encoding.kind.looked(built)
+    return build_method(name, built, own, **shape)
+
+
+def _described(config: dict[str, Any]) -> tuple[str, Method, Encoding]:
     """What learner.json says, but for the weights."""
     options = dict(config["method"])
     name = options.pop("name")
-    channels, size = config["input"]["channels"], config["input"]["image_size"]
-    network = build_network(NetworkSettings(**config["network"]), options["norm"], channels, size)
-    normalisation = Normalisation(tuple(config["input"]["shift"]), tuple(config["input"]["scale"]))
+    encoding = kind_from(config["input"]).encoding(config["input"])
     shape = {"members": len(config["members"])} if "members" in config else {}
-    return name, build_method(name, network, METHOD_SETTINGS[name](**options), **shape), normalisation
+    method = _method(name, NetworkSettings(**config["network"]), METHOD_SETTINGS[name](**options), encoding, **shape)
+    return name, method, encoding
 
 
 def _read_params(path: Path, method: Method, device: torch.device | str, made_by: str) -> Params:

@@ -10,71 +10,47 @@ from typing import Any, Literal
 import numpy as np
 import safetensors.torch
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Shaped
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
 from metaloom.errors import MetaloomError
+from metaloom.kinds import Kind, kind_from
+from metaloom.kinds.base import Encoding
 from metaloom.methods.base import Head, TaskModel
-from metaloom.networks import NETWORKS, Network, Shifted, Tensors
+from metaloom.networks import NETWORKS, Network, Tensors
 from metaloom.networks.bank import BIAS, GAIN, BankNetwork
 from metaloom.system.files import atomic_file, read_json, write_json
 
-FORMAT = 1  # of saved tasks, the newest that this file knows
+FORMAT = 2  # of saved tasks, the newest that this file knows
 MODEL, ABOUT = "task.safetensors", "task.json"
-BANK, SHIFTED = "bank", "shifted"  # beside the names of networks: several of one shape, and one that looks five times
-BATCH = 512  # images that pass the network at a time when nothing is learned: bounds memory
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Raw pixels to network input, (pixel - shift) / scale for each channel, in units of pixel values 0–255."""
-
-    shift: tuple[float, ...]
-    scale: tuple[float, ...]
-
-    @classmethod
-    def of(cls, images: UInt8[np.ndarray, "item height width channel"]) -> Normalisation:
-        """Shift to the most frequent value (the paper, which then equals the padding), scale to unit deviation."""
-        shift, scale = [], []
-        for channel in range(images.shape[-1]):
-            histogram = np.bincount(images[..., channel].ravel(), minlength=256)
-            values, share = np.arange(256), histogram / histogram.sum()
-            mean = float((values * share).sum())
-            shift.append(float(histogram.argmax()))
-            scale.append(max(float(np.sqrt(((values - mean) ** 2 * share).sum())), 1.0))
-        return cls(tuple(shift), tuple(scale))
-
-    def __call__(
-        self, images: UInt8[Tensor, "*item height width channel"]
-    ) -> Float[Tensor, "*item channel height width"]:
-        shift = torch.tensor(self.shift, device=images.device)
-        scale = torch.tensor(self.scale, device=images.device)
-        return ((images - shift) / scale).movedim(-1, -3)
+BANK, LOOKS = "bank", "looks"  # beside the names of networks: several of one shape, and one that looks several times
+BATCH = 512  # examples that pass the network at a time when nothing is learned: bounds memory
 
 
 @dataclass(frozen=True)
 class AdaptedTask:
-    """A task model together with the labels of its classes and the way pixels go in."""
+    """A task model together with the labels of its classes and the way examples go in."""
 
     model: TaskModel
-    normalisation: Normalisation
+    encoding: Encoding
     classes: list[Any]
 
     def predict_proba(self, query_x: Shaped[np.ndarray | Tensor, "query ..."]) -> Float[np.ndarray, "query n_way"]:
         """Class probabilities, columns in the order of `classes`.
 
         Args:
-            query_x: raw pixels, uint8 (query, height, width, channel), at the network's own size.
+            query_x: packed examples, (query, *`encoding.packed`): of pictures uint8 pixels (query, height, width,
+                channel) at the network's own size, of vectors float32 (query, feature).
 
         Raises:
             MetaloomError: they are of another size or type.
         """
         weight = self.model.head.weight
-        images = checked_images(query_x, self.model.network, "query").to(weight.device)
+        examples = checked(query_x, self.encoding, "query").to(weight.device)
         with torch.no_grad():
-            parts = [self.model.logits(self.normalisation(part).to(weight.dtype)) for part in images.split(BATCH)]
+            parts = [self.model.logits(self.encoding(part).to(weight.dtype)) for part in examples.split(BATCH)]
         return torch.cat(parts).softmax(dim=1).cpu().numpy()
 
     def predict(self, query_x: Shaped[np.ndarray | Tensor, "query ..."]) -> list[Any]:
@@ -99,7 +75,7 @@ class AdaptedTask:
         about = {
             "format": FORMAT,
             "network": _described(network),
-            "input": asdict(self.normalisation),
+            "input": self.encoding.saved(),
             "classes": self.classes,
             "sha256": hashlib.sha256(tensors).hexdigest(),
         }
@@ -116,49 +92,51 @@ class AdaptedTask:
         """
         folder = Path(folder)
         about = _read_about(folder / ABOUT)
-        network = _network(about.network, folder / ABOUT)
+        encoding = _encoding(about.input, folder / ABOUT)
+        network = _network(about.network, encoding.kind, folder / ABOUT)
         groups = _read_tensors(folder / MODEL, about.sha256, device)
         model = _model(network, groups, len(about.classes), folder)
-        return cls(model, Normalisation(about.input.shift, about.input.scale), about.classes)
+        return cls(model, encoding, about.classes)
 
 
-def checked_images(
-    images: Shaped[np.ndarray | Tensor, "item ..."], network: Network, what: str
-) -> UInt8[Tensor, "item height width channel"]:
-    """The images as a tensor.
+def checked(
+    examples: Shaped[np.ndarray | Tensor, "item ..."], encoding: Encoding, what: str
+) -> Shaped[Tensor, "item ..."]:
+    """Packed examples as a tensor.
 
     Args:
-        images: uint8 pixels at the network's own size.
-        network: that is going to take them.
+        examples: as they are packed.
+        encoding: that is going to take them.
         what: they are, for the message.
 
     Raises:
         MetaloomError: another size or type.
     """
-    expected = (network.image_size, network.image_size, network.channels)
-    kind = str(images.dtype).removeprefix("torch.")
-    if tuple(images.shape[1:]) != expected or kind != "uint8":
+    dtype = str(examples.dtype).removeprefix("torch.")
+    if tuple(examples.shape[1:]) != encoding.packed or dtype != encoding.dtype:
         raise MetaloomError(
-            f"{what} images are {kind} {tuple(images.shape)}; this learner takes uint8 "
-            f"({what}, {', '.join(map(str, expected))})"
+            f"{what} {encoding.kind.many} are {dtype} {tuple(examples.shape)}; this learner takes {encoding.dtype} "
+            f"({what}, {', '.join(map(str, encoding.packed))})"
         )
-    if isinstance(images, Tensor):
-        return images
-    return torch.as_tensor(np.require(images, requirements=["C", "W"]))  # a copy of what torch cannot share
+    if isinstance(examples, Tensor):
+        return examples
+    return torch.as_tensor(np.require(examples, requirements=["C", "W"]))  # a copy of what torch cannot share
 
 
-class _Input(BaseModel):
-    shift: tuple[float, ...]
-    scale: tuple[float, ...]
+def _encoding(saved: dict[str, Any], path: Path) -> Encoding:
+    try:
+        return kind_from(saved).encoding(saved)
+    except (KeyError, TypeError):
+        raise MetaloomError(f"{path} is damaged: its input is {saved}; save the task again") from None
 
 
 class _About(BaseModel):
     """task.json."""
 
     model_config = ConfigDict(extra="forbid")
-    format: Literal[1]
+    format: Literal[2]
     network: dict[str, Any]
-    input: _Input
+    input: dict[str, Any]
     classes: list[bool | int | float | str]
     sha256: str
 
@@ -169,29 +147,49 @@ def _read_about(path: Path) -> _About:
     if isinstance(found, int) and found > FORMAT:
         raise MetaloomError(f"{path} has format {found}; this metaloom reads {FORMAT}: update metaloom")
     try:
-        return _About.model_validate(raw)
+        return _About.model_validate(_upgraded(raw) if found == 1 else raw)
+    except (KeyError, TypeError):
+        raise MetaloomError(f"{path} is damaged: save the task again") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "it"
         raise MetaloomError(f"{path} is damaged: {where}: {first['msg']}; save the task again") from None
 
 
+def _upgraded(about: dict[str, Any]) -> dict[str, Any]:
+    """Format 1, which knew pictures alone, as format 2."""
+    own: dict[str, Any] = {"kind": "pictures"}
+
+    def upgraded(network: dict[str, Any]) -> dict[str, Any]:
+        if network["name"] == BANK:
+            return {**network, "member": upgraded(network["member"])}
+        if network["name"] == "shifted":
+            own["test_shift"] = network["shift"]
+            return {"name": LOOKS, "plain": upgraded(network["plain"])}
+        rest = {key: value for key, value in network.items() if key not in ("channels", "image_size")}
+        own["channels"], own["image_size"] = network["channels"], network["image_size"]
+        return {**rest, "shape": [own["channels"], own["image_size"], own["image_size"]]}
+
+    network = upgraded(about["network"])
+    return {**about, "format": 2, "network": network, "input": {**about["input"], **own}}
+
+
 def _described(network: Network) -> dict[str, Any]:
-    """Name and shape; those of the network that a bank has several of, or that looks at shifted pictures."""
+    """Name and shape; those of the network that a bank has several of, or that looks several times."""
     if isinstance(network, BankNetwork):
         return {"name": BANK, "members": network.members, "member": _described(network.member)}
-    if isinstance(network, Shifted):
-        return {"name": SHIFTED, "shift": network.shift, "plain": _described(network.plain)}
+    if network.plain is not network:
+        return {"name": LOOKS, "plain": _described(network.plain)}
     name = next(name for name, kind in NETWORKS.items() if kind is type(network))
     return {"name": name, **asdict(network)}
 
 
-def _network(about: dict[str, Any], path: Path) -> Network:
+def _network(about: dict[str, Any], kind: Kind, path: Path) -> Network:
     try:
         if about["name"] == BANK:
-            return BankNetwork.of(_network(about["member"], path), about["members"])
-        if about["name"] == SHIFTED:
-            return Shifted.of(_network(about["plain"], path), about["shift"])
+            return BankNetwork.of(_network(about["member"], kind, path), about["members"])
+        if about["name"] == LOOKS:
+            return kind.looked(_network(about["plain"], kind, path))
         return TypeAdapter(NETWORKS[about["name"]]).validate_python(about)
     except (KeyError, ValidationError):
         raise MetaloomError(f"{path}: this metaloom has no network {about}: save the task again") from None
@@ -232,9 +230,9 @@ def _model(network: Network, groups: dict[str, Tensors], n_way: int, folder: Pat
 
 def _expected(network: Network, n_way: int) -> dict[str, dict[str, torch.Size]]:
     weights = network.init(torch.Generator())
-    _, statistics = network(weights, torch.zeros(2, network.channels, network.image_size, network.image_size))
+    _, statistics = network(weights, torch.zeros(2, *network.shape))
     if isinstance(network, BankNetwork):
-        statistics |= {name: torch.empty(network.members, network.channels) for name in (GAIN, BIAS)}
+        statistics |= {name: torch.empty(network.members, network.shape[0]) for name in (GAIN, BIAS)}
     head = {"weight": torch.empty(n_way, network.embed), "bias": torch.empty(n_way)}
     return {"weights": _shapes(weights), "statistics": _shapes(statistics), "head": _shapes(head)}
 

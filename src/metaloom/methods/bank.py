@@ -24,7 +24,7 @@ from torch import Tensor
 from metaloom.config import BankSettings
 from metaloom.methods.base import ROUTER, EmbeddingMethod, Episodes, Head, Params, TaskModel, one_hot
 from metaloom.methods.protonet import ProtoNet, prototypes_of
-from metaloom.networks import Network, Shifted, Tensors
+from metaloom.networks import Network, Tensors
 from metaloom.networks.bank import BIAS, GAIN, BankNetwork, of_member, prefix, seen_by
 
 MEAN, SPREAD, SHARPNESS = (f"{ROUTER}{name}" for name in ("mean", "spread", "sharpness"))
@@ -34,16 +34,17 @@ class Bank(EmbeddingMethod):
     """A fresh one has a single member: it is what the trainer trains, once for each window."""
 
     settings: BankSettings
+    looks = True
     network: BankNetwork
 
     def __init__(self, network: Network, settings: BankSettings, members: int = 1) -> None:
-        super().__init__(BankNetwork.of(Shifted.of(network, settings.shift), members), settings)
+        super().__init__(BankNetwork.of(network, members), settings)
         self.member = ProtoNet(network, settings)
 
     def init(self, generator: torch.Generator) -> Params:
         members, device = self.network.members, generator.device
         each = [self.member.init(generator) for _ in range(members)]
-        ones = torch.ones(members, self.network.channels, device=device)
+        ones = torch.ones(members, self.network.shape[0], device=device)
         router = {
             MEAN: torch.zeros(members, self.network.member.embed, device=device),
             SPREAD: torch.ones(members, device=device),
@@ -55,7 +56,7 @@ class Bank(EmbeddingMethod):
     def adapt(
         self,
         params: Params,
-        support_x: Float[Tensor, "*task support channel height width"],
+        support_x: Float[Tensor, ...],
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> TaskModel:
@@ -87,7 +88,10 @@ class Bank(EmbeddingMethod):
         """The mean of the members' losses: none learns from another."""
         losses, moved = [], []
         for index in range(self.network.members):
-            images = (seen_by(params.statistics, index, x) for x in (episodes.support_x, episodes.query_x))
+            images = (
+                seen_by(params.statistics, index, x, len(self.network.shape))
+                for x in (episodes.support_x, episodes.query_x)
+            )
             own = replace(episodes, **dict(zip(("support_x", "query_x"), images, strict=True)))
             loss, after = self.member.loss(self._of(params, index), own, generator, progress)
             losses.append(loss)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +78,7 @@ class TaskModel:
     head: Head
 
     def logits(
-        self, x: Float[Tensor, "*task query channel height width"], generator: torch.Generator | None = None
+        self, x: Float[Tensor, ...], generator: torch.Generator | None = None
     ) -> Float[Tensor, "*task query n_way"]:
         """Scores whose softmax are probabilities; a generator turns dropout on."""
         embedding, _ = self.network(self.weights, x, self.statistics, generator=generator)
@@ -99,9 +99,9 @@ class Episodes:
     methods that learn from more than the episode.
     """
 
-    support_x: Float[Tensor, "task support channel height width"]
+    support_x: Float[Tensor, "task support *shape"]
     support_y: Int[Tensor, " support"]
-    query_x: Float[Tensor, "task query channel height width"]
+    query_x: Float[Tensor, "task query *shape"]
     query_y: Int[Tensor, " query"]
     n_way: int
     classes: Int[Tensor, "task n_way"] | None = None
@@ -120,6 +120,8 @@ class Episodes:
 
 class Method(ABC):
     """A meta-learner over a shared network."""
+
+    looks: ClassVar[bool] = False  # whether an answer may be the mean over several looks at an example
 
     def __init__(self, network: Network, settings: MethodSettings) -> None:
         self.network = network
@@ -140,7 +142,7 @@ class Method(ABC):
     def adapt(
         self,
         params: Params,
-        support_x: Float[Tensor, "*task support channel height width"],
+        support_x: Float[Tensor, ...],
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> TaskModel:
@@ -154,9 +156,7 @@ class Method(ABC):
         """Whether a task changes the head alone: then images are embedded once for any number of tasks."""
         return False
 
-    def embed(
-        self, params: Params, x: Float[Tensor, "*task item channel height width"]
-    ) -> Float[Tensor, "*task item embed"]:
+    def embed(self, params: Params, x: Float[Tensor, ...]) -> Float[Tensor, "*task item embed"]:
         """The shared network's embeddings, before any task."""
         return self.network(params.weights, x, params.statistics or None)[0]
 
@@ -231,22 +231,19 @@ class EmbeddingMethod(Method):
 
     def init(self, generator: torch.Generator) -> Params:
         weights = self.network.init(generator)
-        size = self.network.image_size
-        blank = torch.zeros(2, self.network.channels, size, size, device=generator.device)
+        blank = torch.zeros(2, *self.network.shape, device=generator.device)
         _, statistics = self.network(weights, blank)
         start = {k: torch.full_like(v, float(k.endswith("variance"))) for k, v in statistics.items()}
         return Params(weights, start)
 
-    def embed(
-        self, params: Params, x: Float[Tensor, "*task item channel height width"]
-    ) -> Float[Tensor, "*task item embed"]:
+    def embed(self, params: Params, x: Float[Tensor, ...]) -> Float[Tensor, "*task item embed"]:
         """As a task model embeds: under fixed statistics, even where the norm has none."""
         return self.network(params.weights, x, params.statistics)[0]
 
     def adapt(
         self,
         params: Params,
-        support_x: Float[Tensor, "*task support channel height width"],
+        support_x: Float[Tensor, ...],
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> TaskModel:

@@ -33,7 +33,7 @@ def first_gradients(
 def nll_and_gradients(
     network: Network,
     weights: Tensors,
-    x: Float[Tensor, "*task item channel height width"],
+    x: Float[Tensor, ...],
     labels: Int[Tensor, " item"],
     *,
     twice: bool,
@@ -71,9 +71,7 @@ def head_of(weights: Tensors) -> Head:
     return Head(*(weights[name] for name in HEAD))
 
 
-def task_model(
-    network: Network, weights: Tensors, support_x: Float[Tensor, "*task support channel height width"]
-) -> TaskModel:
+def task_model(network: Network, weights: Tensors, support_x: Float[Tensor, ...]) -> TaskModel:
     """Adapted weights as a model; batch norm keeps the support set's statistics for the queries."""
     body = {name: weight for name, weight in weights.items() if name not in HEAD}
     statistics = {}

@@ -60,9 +60,7 @@ class Maml(Method):
     def frozen(self) -> bool:
         return self.settings.inner_steps == 1 and self.network.norm != "batch"
 
-    def embed(
-        self, params: Params, x: Float[Tensor, "*task item channel height width"]
-    ) -> Float[Tensor, "*task item embed"]:
+    def embed(self, params: Params, x: Float[Tensor, ...]) -> Float[Tensor, "*task item embed"]:
         return self.network(_shared(params), x)[0]
 
     def head(
@@ -77,7 +75,7 @@ class Maml(Method):
     def adapt(
         self,
         params: Params,
-        support_x: Float[Tensor, "*task support channel height width"],
+        support_x: Float[Tensor, ...],
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> TaskModel:
@@ -111,7 +109,7 @@ class Maml(Method):
         z, _ = self.network(shared, x)
         heads = self._first_step(params, z, y, n_way)
         yield shared | heads
-        weights = stacked(shared, x.shape[:-4]) | heads
+        weights = stacked(shared, x.shape[: -1 - len(self.network.shape)]) | heads
         again = self.settings.recompute and not self.settings.first_order and torch.is_grad_enabled()
         for step in range(1, self.settings.inner_steps):
             rates = self._rates(params, step)

@@ -24,16 +24,17 @@ from torch import Tensor
 
 from metaloom.config import ProtonetSettings
 from metaloom.methods.base import EmbeddingMethod, Head, Params, bias_of_unseen, classes_seen
-from metaloom.networks import Network, Shifted
+from metaloom.networks import Network
 
 TEMPERATURE = "temperature"
 
 
 class ProtoNet(EmbeddingMethod):
     settings: ProtonetSettings
+    looks = True
 
     def __init__(self, network: Network, settings: ProtonetSettings) -> None:
-        super().__init__(Shifted.of(network, settings.shift), settings)
+        super().__init__(network, settings)
         self.takes_turns = settings.take_turns
 
     def init(self, generator: torch.Generator) -> Params:

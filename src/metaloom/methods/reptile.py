@@ -39,7 +39,7 @@ class Reptile(Method):
     def adapt(
         self,
         params: Params,
-        support_x: Float[Tensor, "*task support channel height width"],
+        support_x: Float[Tensor, ...],
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> TaskModel:
@@ -78,17 +78,18 @@ class Reptile(Method):
         """The weights after a step of SGD on each batch of items, and the mean NLL over tasks and batches."""
         rate, losses = self.settings.inner_rate, []
         first, *others = batches
-        z, _ = self.network(shared, x[..., first, :, :, :], generator=generator)
+        item = -1 - len(self.network.shape)
+        z, _ = self.network(shared, x.index_select(item, first), generator=generator)
         seen = classes_seen(y, n_way)
         gradients = first_gradients(z.detach(), y[first], seen)
-        weights = stacked(shared, x.shape[:-4]) | {name: -rate * gradients[name] for name in HEAD}
+        weights = stacked(shared, x.shape[:item]) | {name: -rate * gradients[name] for name in HEAD}
         weights["head.bias"] = weights["head.bias"] + bias_of_unseen(seen)
         for batch in others:
             nll, gradients = nll_and_gradients(
-                self.network, weights, x[..., batch, :, :, :], y[batch], twice=False, generator=generator
+                self.network, weights, x.index_select(item, batch), y[batch], twice=False, generator=generator
             )
             weights = {name: weight - rate * gradients[name] for name, weight in weights.items()}
-            losses.append(nll.detach() / math.prod(x.shape[:-4]))
+            losses.append(nll.detach() / math.prod(x.shape[:item]))
         return weights, (sum(losses, z.new_tensor(math.log(n_way)))) / (1 + len(losses))
 
 

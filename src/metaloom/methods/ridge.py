@@ -21,7 +21,7 @@ from torch import Tensor
 
 from metaloom.config import RidgeSettings
 from metaloom.methods.base import EmbeddingMethod, Head, Params, blank_head, one_hot
-from metaloom.networks import Network, Shifted
+from metaloom.networks import Network
 
 REGULARISATION, SCALE = "ridge.regularisation", "ridge.scale"  # networks have a "scale" of their own
 FIRST_SCALE = 8.0  # answers to one-hot targets lie between 0 and 1, too close together for a softmax
@@ -29,9 +29,10 @@ FIRST_SCALE = 8.0  # answers to one-hot targets lie between 0 and 1, too close t
 
 class Ridge(EmbeddingMethod):
     settings: RidgeSettings
+    looks = True
 
     def __init__(self, network: Network, settings: RidgeSettings) -> None:
-        super().__init__(Shifted.of(network, settings.shift), settings)
+        super().__init__(network, settings)
         self.takes_turns = settings.take_turns
 
     def init(self, generator: torch.Generator) -> Params:

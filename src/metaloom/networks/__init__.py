@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from metaloom.config import NetworkSettings
+from metaloom.errors import MetaloomError
 from metaloom.networks.base import Network, Tensors
 from metaloom.networks.conv4 import Conv4
 from metaloom.networks.gru import Gru
 from metaloom.networks.mlp import Mlp
 from metaloom.networks.resnet12 import ResNet12
-from metaloom.networks.shifted import Shifted
 
-__all__ = ["NETWORKS", "Conv4", "Gru", "Mlp", "Network", "ResNet12", "Shifted", "Tensors", "build_network"]
+__all__ = ["NETWORKS", "Conv4", "Gru", "Mlp", "Network", "ResNet12", "Tensors", "build_network"]
 
 NETWORKS: dict[str, type[Network]] = {"conv4": Conv4, "resnet12": ResNet12, "mlp": Mlp, "gru": Gru}
 
 
-def build_network(settings: NetworkSettings, norm: str, channels: int, image_size: int) -> Network:
-    """The network that params name, with a method's norm, for square images of this size."""
-    options = settings.model_dump(exclude={"name"})
-    return NETWORKS[settings.name](norm=norm, channels=channels, image_size=image_size, **options)
+def build_network(settings: NetworkSettings, norm: str, shape: tuple[int, ...]) -> Network:
+    """The network that params name, with a method's norm, for examples of this shape.
+
+    Raises:
+        MetaloomError: it does not take examples with so many axes.
+    """
+    network = NETWORKS[settings.name]
+    if len(shape) not in network.axes:
+        fitting = ", ".join(name for name, each in NETWORKS.items() if len(shape) in each.axes)
+        raise MetaloomError(
+            f"params.yaml: network.name is {settings.name}, which does not take examples of shape {shape}: "
+            f"set network.name to {fitting}"
+        )
+    return network(shape=shape, norm=norm, **settings.model_dump(exclude={"name"}))

@@ -16,10 +16,10 @@ GAIN, BIAS = "input.gain", "input.bias"
 
 @dataclass(frozen=True)
 class BankNetwork(Network):
-    """The members' embeddings of the same images, one after the other.
+    """The members' embeddings of the same examples, one after the other.
 
     Member i's weights and statistics are named "member.{i}.…". Where statistics are given, they also hold the
-    pixels that each member is used to, as a gain and a bias for each channel (see `seen_by`).
+    inputs that each member is used to, as a gain and a bias for each channel (see `seen_by`).
 
     Args:
         member: the shape of every member.
@@ -31,7 +31,7 @@ class BankNetwork(Network):
 
     @classmethod
     def of(cls, member: Network, members: int) -> BankNetwork:
-        shape = (member.channels, member.image_size, member.width, member.norm, member.dropout)
+        shape = (member.shape, member.width, member.norm, member.dropout)
         return cls(*shape, member=member, members=members)
 
     @property
@@ -55,7 +55,7 @@ class BankNetwork(Network):
     def __call__(
         self,
         weights: Tensors,
-        x: Float[Tensor, "*task example channel height width"],
+        x: Float[Tensor, ...],
         statistics: Tensors | None = None,
         *,
         twice: bool = False,
@@ -64,8 +64,8 @@ class BankNetwork(Network):
         parts, used = [], {}
         for index in range(self.members):
             own = None if statistics is None else of_member(statistics, index)
-            pixels = x if statistics is None else seen_by(statistics, index, x)
-            z, moments = self.member(of_member(weights, index), pixels, own, twice=twice, generator=generator)
+            seen = x if statistics is None else seen_by(statistics, index, x, len(self.shape))
+            z, moments = self.member(of_member(weights, index), seen, own, twice=twice, generator=generator)
             parts.append(z)
             used |= {f"{prefix(index)}{name}": value for name, value in moments.items()}
         return torch.cat(parts, dim=-1), used
@@ -81,9 +81,13 @@ def of_member(tensors: Tensors, index: int) -> Tensors:
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
-def seen_by(
-    statistics: Tensors, index: int, x: Float[Tensor, "*task example channel height width"]
-) -> Float[Tensor, "*task example channel height width"]:
-    """The images as a member is used to them: x · gain + bias, (*task, member, channel) each."""
-    gain, bias = (statistics[name][..., index, :].unsqueeze(-2)[..., None, None] for name in (GAIN, BIAS))
+def seen_by(statistics: Tensors, index: int, x: Float[Tensor, ...], axes: int) -> Float[Tensor, ...]:
+    """The examples as a member is used to them: x · gain + bias, (*task, member, channel) each.
+
+    Args:
+        x: (*task, example, channel, …).
+        axes: of one example, the channel's included.
+    """
+    spread = (..., *[None] * (axes - 1))
+    gain, bias = (statistics[name][..., index, :].unsqueeze(-2)[spread] for name in (GAIN, BIAS))
     return x * gain + bias

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -17,22 +18,22 @@ Tensors = dict[str, Tensor]
 class Network(ABC):
     """A pure function of its weights: `network(weights, x) → (embedding, statistics)`.
 
-    With a leading task axis, x is (task, example, …) and each weight either (task, …), one for every task, or
+    With a leading task axis, x is (task, example, *shape) and each weight either (task, …), one for every task, or
     as `init` makes it, one for all.
 
     Args:
-        channels: of the square input.
-        image_size: its side, in pixels.
+        shape: of one example, channels first: (channel, height, width) of a picture, (feature,) of a row of numbers.
         width: of the layers; see each network.
         norm: "batch", "group" or "none".
         dropout: share of a layer's outputs that are dropped where a generator is given.
     """
 
-    channels: int
-    image_size: int
+    shape: tuple[int, ...]
     width: int
     norm: str
     dropout: float = 0.0
+
+    axes: ClassVar[tuple[int, ...]] = (1, 2, 3)  # how many an example may have
 
     @property
     @abstractmethod
@@ -42,6 +43,11 @@ class Network(ABC):
     @property
     def one(self) -> Network:
         """A single network of this shape."""
+        return self
+
+    @property
+    def plain(self) -> Network:
+        """Without the further looks that a kind's `looked` has added."""
         return self
 
     def threads(self, device: torch.device) -> AbstractContextManager[None]:
@@ -56,17 +62,17 @@ class Network(ABC):
     def __call__(
         self,
         weights: Tensors,
-        x: Float[Tensor, "*task example channel height width"],
+        x: Float[Tensor, ...],
         statistics: Tensors | None = None,
         *,
         twice: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "*task example embed"], Tensors]:
-        """Embed normalised images.
+        """Embed normalised examples.
 
         Args:
             weights: as `init` makes them, or stacked over tasks.
-            x: images.
+            x: (*task, example, *shape).
             statistics: batch norm's means and variances to use; None takes those of each task's examples.
             twice: the gradient is going to be differentiated again, or the returned statistics are used.
             generator: draws what is dropped; None drops nothing.

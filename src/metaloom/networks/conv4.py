@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -38,9 +39,11 @@ FAR = 1e20  # more than any bias over any gain, little enough to stay finite in 
 class Conv4(Network):
     """Width: channels of every block."""
 
+    axes: ClassVar[tuple[int, ...]] = (3,)
+
     @property
     def embed(self) -> int:
-        return self.width * (self.image_size // 2**BLOCKS) ** 2
+        return self.width * (self.shape[-1] // 2**BLOCKS) ** 2
 
     def threads(self, device: torch.device) -> AbstractContextManager[None]:
         return threads_for_parts() if device.type == "cpu" else nullcontext()
@@ -48,7 +51,7 @@ class Conv4(Network):
     def init(self, generator: torch.Generator) -> Tensors:
         """He-normal convolutions, norms at one and zero."""
         weights: Tensors = {}
-        channels = self.channels
+        channels = self.shape[0]
         for block in range(BLOCKS):
             std = math.sqrt(2 / (channels * 9))
             shape = (self.width, channels, 3, 3)
@@ -86,7 +89,7 @@ class Conv4(Network):
     ) -> tuple[Tensor, Tensors]:
         lead = x.shape[:-3]
         used: Tensors = {}
-        maps, gain, bias = x.flatten(0, -4), None, None
+        maps, gain, bias = x.flatten(0, -1 - len(self.shape)), None, None
         sums = self.norm == "group" or (self.norm == "batch" and statistics is None)
         for block in range(BLOCKS):
             kernel, sign = weights[f"{block}.conv"], None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -29,6 +30,8 @@ GATES = 3
 class Gru(Network):
     """Width: units of the state."""
 
+    axes: ClassVar[tuple[int, ...]] = (3,)
+
     @property
     def embed(self) -> int:
         return self.width
@@ -36,7 +39,7 @@ class Gru(Network):
     @property
     def features(self) -> int:
         """Of one time step: a row of all channels."""
-        return self.channels * self.image_size
+        return self.shape[0] * self.shape[-1]
 
     def init(self, generator: torch.Generator) -> Tensors:
         """Inputs scaled to unit variance, the state's matrix and shift uniform as in torch, norms at one and zero."""

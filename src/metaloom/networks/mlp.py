@@ -1,4 +1,4 @@
-"""A multilayer perceptron on the pixels: the plainest network, for small inputs and as a point of reference.
+"""A multilayer perceptron: the plainest network, for rows of numbers, small pictures and as a point of reference.
 
 Layers of Finn, Abbeel, Levine: Model-Agnostic Meta-Learning, 2017 (https://arxiv.org/abs/1703.03400), section 5.2:
 linear, batch norm, ReLU. Theirs has four of 256, 128, 64 and 64 units; ours three of equal width.
@@ -31,7 +31,7 @@ class Mlp(Network):
     def init(self, generator: torch.Generator) -> Tensors:
         """He-normal matrices, norms at one and zero."""
         weights: Tensors = {}
-        inputs = self.channels * self.image_size**2
+        inputs = math.prod(self.shape)
         for layer in range(LAYERS):
             matrix = torch.randn(self.width, inputs, generator=generator, device=generator.device)
             weights[f"{layer}.linear"] = matrix * math.sqrt(2 / inputs)
@@ -42,14 +42,14 @@ class Mlp(Network):
     def __call__(
         self,
         weights: Tensors,
-        x: Float[Tensor, "*task example channel height width"],
+        x: Float[Tensor, ...],
         statistics: Tensors | None = None,
         *,
         twice: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "*task example embed"], Tensors]:
         used: Tensors = {}
-        z = x.flatten(-3)
+        z = x.flatten(-len(self.shape))
         for layer in range(LAYERS):
             z = linear(z, weights[f"{layer}.linear"])
             z = normalise(self.norm, z, weights, f"{layer}.", statistics, used, pixels=0, twice=twice)

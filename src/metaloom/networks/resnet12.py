@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,8 @@ SLOPE = 0.1
 class ResNet12(Network):
     """Width: channels of the first block; the others have 2.5, 5 and 10 times as many."""
 
+    axes: ClassVar[tuple[int, ...]] = (3,)
+
     @property
     def widths(self) -> list[int]:
         return [int(self.width * factor) for factor in GROWTH]
@@ -42,7 +45,7 @@ class ResNet12(Network):
     def init(self, generator: torch.Generator) -> Tensors:
         """He-normal convolutions, norms at one and zero."""
         weights: Tensors = {}
-        channels = self.channels
+        channels = self.shape[0]
         for block, width in enumerate(self.widths):
             kernels = {str(layer): (width if layer else channels, 3) for layer in range(LAYERS)}
             for layer, (inputs, side) in (kernels | {"shortcut": (channels, 1)}).items():

@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.pictures.show import Pictures
+from metaloom.kinds import Shown
 from metaloom.report.charts import draw_line, draw_text, svg
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.words import percent, short
@@ -56,7 +56,7 @@ class Classes:
     median: str
 
 
-def classes(inputs: Inputs, pictures: Pictures) -> Classes:
+def classes(inputs: Inputs, pictures: Shown) -> Classes:
     """Read the map, the confusions and the distances.
 
     Raises:
@@ -84,7 +84,7 @@ def classes(inputs: Inputs, pictures: Pictures) -> Classes:
     )
 
 
-def _places(table: pd.DataFrame, pictures: Pictures) -> tuple[list[Place], int]:
+def _places(table: pd.DataFrame, pictures: Shown) -> tuple[list[Place], int]:
     """Training classes as dots; as many test classes as pictures as there is room for, evenly spread."""
     of_test = table[table["split"] == "test"]
     kept = of_test.iloc[np.unique(np.linspace(0, len(of_test) - 1, min(PICTURES, len(of_test))).astype(int))]

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from metaloom.config import SPLITS
 from metaloom.errors import MetaloomError
-from metaloom.kinds.pictures.show import Pictures
+from metaloom.kinds import Shown
 from metaloom.report.charts import stacked_bar
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.words import count
@@ -93,7 +93,7 @@ class DataCard:
         return next(part for part in self.parts if part.split == split)
 
 
-def data_card(inputs: Inputs, pictures: Pictures, shape: tuple[int, ...], quality: dict[str, Any]) -> DataCard:
+def data_card(inputs: Inputs, pictures: Shown, shape: tuple[int, ...], quality: dict[str, Any]) -> DataCard:
     """Read the class table, and put the quality report into words.
 
     Args:
@@ -105,7 +105,7 @@ def data_card(inputs: Inputs, pictures: Pictures, shape: tuple[int, ...], qualit
     Raises:
         MetaloomError: the class table is absent or quality.json incomplete; the message names the stage.
     """
-    missing = {"images", "used", "problems"} - quality.keys()
+    missing = {"examples", "used", "problems"} - quality.keys()
     if missing:
         path, lacks = inputs.dataset / "quality.json", ", ".join(sorted(missing))
         raise MetaloomError(f"{path} lacks {lacks}: `dvc repro -f prepare` makes it anew")
@@ -121,7 +121,7 @@ def data_card(inputs: Inputs, pictures: Pictures, shape: tuple[int, ...], qualit
         domains_left_off=len(domains) - len(shown),
         parts=parts,
         chart=stacked_bar([(part.split, part.classes / whole) for part in parts], summary),
-        seen=quality["images"],
+        seen=quality["examples"],
         used=quality["used"],
         problems=problems(quality),
     )
@@ -142,7 +142,7 @@ def _domains(classes: pd.DataFrame) -> list[Domain]:
     return sorted(found, key=lambda domain: SPLITS[::-1].index(domain.split))
 
 
-def _thin(domains: list[Domain], pictures: Pictures) -> list[Domain]:
+def _thin(domains: list[Domain], pictures: Shown) -> list[Domain]:
     """The same domains with fewer pictures each, so that all of them fit into the budget."""
     for wanted in range(THUMBNAILS, 0, -1):
         thinned = [replace(domain, rows=domain.rows[:wanted]) for domain in domains]
@@ -168,6 +168,6 @@ def _describe(entry: Any) -> str:
         return " = ".join(entry["sources"])
     if "of" in entry:
         return f"{entry['source']} = {entry['of']}"
-    if "images" in entry:
-        return f"{entry['class']}: {count(entry['images'], 'image')}"
+    if "examples" in entry:
+        return f"{entry['class']}: {count(entry['examples'], 'example')}"
     return ": ".join(str(value) for value in entry.values())

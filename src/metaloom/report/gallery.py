@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.pictures.show import Pictures
+from metaloom.kinds import Shown
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.words import SettingWords, percent, setting_words, short
 
@@ -88,7 +88,7 @@ class Room:
 
     @property
     def across(self) -> int:
-        """Pictures in a row: the support and the queries of one class."""
+        """Shown in a row: the support and the queries of one class."""
         return max(len(way.support) + len(way.answers) for episode in self.shown for way in episode.ways)
 
     @property
@@ -110,7 +110,7 @@ class Room:
         return self.wrong[:MOST_WRONG]
 
 
-def gallery(inputs: Inputs, pictures: Pictures, class_of: list[str], budget: int = BUDGET) -> list[Room]:
+def gallery(inputs: Inputs, pictures: Shown, class_of: list[str], budget: int = BUDGET) -> list[Room]:
     """The episodes of every setting that fit into the budget: first one of each setting, then the second …
 
     Args:
@@ -137,7 +137,7 @@ def gallery(inputs: Inputs, pictures: Pictures, class_of: list[str], budget: int
     return [Room(setting_words(str(name)), shown[name], len(episodes[name])) for name in episodes if shown[name]]
 
 
-def _within_budget(episodes: dict, pictures: Pictures, budget: int) -> dict:
+def _within_budget(episodes: dict, pictures: Shown, budget: int) -> dict:
     shown, spent = {name: [] for name in episodes}, 0
     for name, episode in _in_rounds(episodes):
         cost = sum(len(pictures.uri(row)) + MARKUP + 2 * len(words) for row, words in _all_pictures(episode))

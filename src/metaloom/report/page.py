@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
-from metaloom.kinds.pictures.show import Pictures
 from metaloom.report import words
 from metaloom.report.charts import Dot, Gap, dot_plot
 from metaloom.report.classes import classes
@@ -48,7 +47,7 @@ def build(inputs: Inputs) -> str:
     """
     results = load_results(inputs)
     dataset = Dataset.load(inputs.dataset)
-    pictures = Pictures(dataset.images)
+    pictures = dataset.kind.shown(dataset.images)
     card = data_card(inputs, pictures, dataset.images.shape, dataset.quality)
     answer = headline(results)
     page = render(

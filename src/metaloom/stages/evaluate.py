@@ -28,8 +28,8 @@ from metaloom.evaluation.tables import (
     rivals,
     summarise,
 )
-from metaloom.kinds.pictures.augment import placed
 from metaloom.learner import Learner, champion
+from metaloom.learner.placement import placed
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, return_freed_memory
 from metaloom.system.files import atomic_dir, read_json, write_json

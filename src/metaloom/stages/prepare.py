@@ -9,29 +9,31 @@ from metaloom.data.packed import write_dataset
 from metaloom.data.quality import check_quality, judge
 from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
+from metaloom.kinds import kind_of
 from metaloom.stages import run_stage
 from metaloom.system.files import atomic_dir
 from metaloom.system.terminal import say
 
 
 def main(data: str, dataset: str) -> None:
-    """Pack all usable images of a data folder into one memory-mapped array.
+    """Pack all usable examples of a data folder into one memory-mapped array.
 
     Raises:
         MetaloomError: there is nothing usable, or more is bad than prepare.max_bad_share; an older `dataset`
             then stays as it is.
     """
-    settings = load_settings().prepare
-    listing = list_sources(Path(data))
+    everything = load_settings()
+    settings, kind = everything.prepare, kind_of(everything)
+    listing = list_sources(Path(data), kind)
     with atomic_dir(dataset) as folder:
         scratch = folder / "scratch.npy"
-        scanned = scan(listing, settings.image_size, settings.channels, scratch)
+        scanned = scan(listing, kind, scratch)
         quality = judge(scanned, settings.min_examples)
-        check_quality(quality.report, settings, data)
-        write_dataset(folder, scanned, scratch, quality.used, quality.report)
+        check_quality(quality.report, settings, kind, data)
+        write_dataset(folder, scanned, kind, scratch, quality.used, quality.report)
     report = quality.report
     say(
-        f"{report['used']} of {report['images']} images, {report['classes']} classes in "
+        f"{report['used']} of {report['examples']} {kind.many}, {report['classes']} classes in "
         f"{report['domains']} domains ({report['bad_share']:.1%} bad) → {dataset}"
     )
 

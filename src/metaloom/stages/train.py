@@ -17,9 +17,9 @@ from scmrepo.exceptions import SCMError
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
-from metaloom.kinds.pictures.augment import placed
+from metaloom.kinds import kind_of
 from metaloom.learner import Learner
-from metaloom.learner.learner import Normalisation
+from metaloom.learner.placement import placed
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, explained_out_of_memory
 from metaloom.system.files import atomic_dir, write_json
@@ -35,7 +35,7 @@ from metaloom.training.trainer import Trainer, code_hash
 
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
 COMPILED = Path(".metaloom/compiled")  # what train.compile has made, kept between runs
-SAMPLE = 20_000  # training images that the normalisation is measured on, at most
+SAMPLE = 20_000  # training examples that the encoding is fitted on, at most
 
 
 def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> None:
@@ -78,7 +78,7 @@ def trainer_of(
     return Trainer(
         learner=learner,
         images=images,
-        sampler=EpisodeSampler.for_training(training, settings.train, images.device),
+        sampler=EpisodeSampler.for_training(training, settings.train, learner.encoding.kind.views, images.device),
         validation=load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on],
         settings=settings.train,
         seed=settings.seed,
@@ -144,9 +144,8 @@ def _curves(folder: Path) -> Live:
 def _fresh_learner(
     method: str, settings: Settings, packed: Dataset, training: pd.DataFrame, device: torch.device
 ) -> Learner:
-    _, size, _, channels = packed.images.shape
-    normalisation = Normalisation.of(packed.images[spread_rows(training, SAMPLE)])
-    learner = Learner.create(method, settings, channels, size, normalisation)
+    encoding = kind_of(settings).fit(packed.images[spread_rows(training, SAMPLE)])
+    learner = Learner.create(method, settings, encoding)
     return replace(learner, params=learner.params.to(device))
 
 

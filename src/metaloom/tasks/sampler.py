@@ -26,7 +26,7 @@ class EpisodeSampler:
         first: first row of each class.
         count: number of items of each class.
         largest: the greatest of them.
-        views: as how many classes each class counts, turned or mirrored.
+        views: as how many classes each class counts, seen in so many ways.
         domain: number of each class's domain, from 0; None where the class table has no domains.
         within_domain: share of the tasks whose classes are of one domain in one view, or of as few as have enough.
     """
@@ -49,8 +49,10 @@ class EpisodeSampler:
         return cls(first, count, int(large["count"].max()) if len(large) else 0, views, codes, within_domain)
 
     @classmethod
-    def for_training(cls, classes: pd.DataFrame, settings: TrainSettings, device: torch.device) -> EpisodeSampler:
-        return cls.of(classes, settings.examples, settings.views, device, settings.within_domain)
+    def for_training(
+        cls, classes: pd.DataFrame, settings: TrainSettings, views: int, device: torch.device
+    ) -> EpisodeSampler:
+        return cls.of(classes, settings.examples, views, device, settings.within_domain)
 
     @property
     def classes(self) -> int:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 from torch import Tensor
 
 from metaloom.config import TrainSettings
 from metaloom.errors import MetaloomError
-from metaloom.kinds.pictures.augment import distorted, picked, seen
 from metaloom.learner.learner import Learner
+from metaloom.learner.placement import picked
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.methods.base import Episodes, Params
 from metaloom.tasks import EpisodeTable
@@ -50,7 +50,7 @@ class Trainer:
     """
 
     learner: Learner
-    images: UInt8[Tensor, "item height width channel"]
+    images: Shaped[Tensor, "item ..."]
     sampler: EpisodeSampler
     validation: EpisodeTable
     settings: TrainSettings
@@ -185,18 +185,18 @@ class Trainer:
 
     def draw(self, generator: torch.Generator | None) -> Episodes:
         """This process's share of one meta-batch of training episodes, on the device."""
-        method, shots = self.learner.method.settings, self.settings.n_shot
+        method, shots, kind = self.learner.method.settings, self.settings.n_shot, self.learner.encoding.kind
         drawn = self.sampler.sample(method.tasks_per_step, method.n_way, self.settings.examples, generator)
         if self.settings.distortion:
-            drawn += (torch.rand(*drawn[0].shape, 6, generator=generator, device=drawn[0].device),)
+            drawn += (torch.rand(*drawn[0].shape, kind.chances, generator=generator, device=drawn[0].device),)
         rows, *shared = self.ranks.share(*drawn)
         images = picked(self.images, rows, self.learner.device)
         views, classes, *chances = (each.to(self.learner.device) for each in shared)
-        if self.settings.views > 1:
-            images = seen(images, views, self.settings.quarters)
-        x = self.learner.normalisation(images)
+        if kind.views > 1:
+            images = kind.seen(images, views)
+        x = self.learner.encoding(images)
         if chances:
-            x = distorted(x, chances[0], self.settings.distortion)
+            x = kind.distorted(x, chances[0], self.settings.distortion)
         way = torch.arange(method.n_way, device=x.device)
         return Episodes(
             support_x=x[:, :, :shots].flatten(1, 2),

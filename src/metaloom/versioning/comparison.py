@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from metaloom.data.packed import array_name
 from metaloom.errors import MetaloomError
 from metaloom.evaluation.drift import MOST, DataChange, Moved, changes, moved, newness
 from metaloom.evaluation.space import embed_classes
@@ -96,11 +97,11 @@ def _drift(found: Comparison, before: Revision, now: Revision, folder: Path) -> 
     learner = Learner.load(trained.get(f"{MODELS}/{method}", folder / "model"))
     images, items = {}, {}
     for side, revision in (("a", before), ("b", now)):
-        images[side] = np.load(revision.get(f"{DATASET}/images.npy", folder / f"{side}.npy"), mmap_mode="c")
+        packed = f"{DATASET}/{array_name(learner.encoding.kind)}"
+        images[side] = np.load(revision.get(packed, folder / f"{side}.npy"), mmap_mode="c")
         items[side] = pd.read_parquet(folder / f"{side}.parquet")
-    shape = learner.method.network.image_size, learner.method.network.image_size, learner.method.network.channels
-    if any(each.shape[1:] != shape for each in images.values()):
-        raise MetaloomError("drift: the two versions' pictures differ in size or channels, so no one network sees both")
+    if any(each.shape[1:] != learner.encoding.packed for each in images.values()):
+        raise MetaloomError("drift: the two versions' examples differ in shape, so no one network sees both")
     both = set(items["a"]["domain"]) & set(items["b"]["domain"]) & set(found.change.examples.index)
     for domain in sorted(both):
         one, other = (_embedded(learner, images[side], items[side], domain) for side in ("a", "b"))

@@ -139,7 +139,7 @@ def read(makers: Shop, folders: Sequence[str]) -> tuple[dict[str, Support], list
     network, supports, failed = makers.learner.method.network, {}, []
     for folder in map(Path, folders):
         try:
-            supports[folder.name] = read_support(folder, network.channels, network.image_size)
+            supports[folder.name] = read_support(folder, network.shape[0], network.shape[-1])
         except MetaloomError as error:
             failed.append(Outcome(folder.name, FAILED, str(error)))
     return supports, failed
@@ -158,7 +158,7 @@ def _solved_alone(makers: Shop, supports: list[Support]) -> Iterable[tuple[Adapt
     for support in supports:
         task = makers.learner.adapt(support.images, support.ways)
         with torch.no_grad():
-            x = task.normalisation(torch.as_tensor(support.images))
+            x = task.encoding(torch.as_tensor(support.images))
             z, _ = task.model.network(task.model.weights, x, task.model.statistics)
         yield task, z, cross_validated(makers.learner, support.images, support.ways, makers.settings.seed)
 
@@ -183,7 +183,7 @@ def _solved_together(makers: Shop, supports: list[Support]) -> Iterable[tuple[Ad
     body = body_of(learner)
     for place, support in enumerate(supports):
         model = TaskModel(body.model.network, body.model.weights, body.model.statistics, heads[place])
-        task = AdaptedTask(model, learner.normalisation, list(range(len(support.labels))))
+        task = AdaptedTask(model, learner.encoding, list(range(len(support.labels))))
         estimate = cross_validated_embeddings(learner, parts[place], support.ways, makers.settings.seed)
         yield task, parts[place], estimate
 

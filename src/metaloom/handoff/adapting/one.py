@@ -42,7 +42,7 @@ def adapt_to_folder(
     learner = Learner.load(model)
     network = learner.method.network
     on_step(1, "reading pictures")
-    support = read_support(folder, network.channels, network.image_size)
+    support = read_support(folder, network.shape[0], network.shape[-1])
     on_step(2, "cross-validating")
     estimate = cross_validated(learner, support.images, support.ways, settings.seed)
     on_step(3, "writing and verifying")

@@ -50,7 +50,7 @@ def answers(
     task: AdaptedTask, known: Known, images: UInt8[np.ndarray, "image height width channel"]
 ) -> tuple[Float[np.ndarray, "image n_way"], Float[np.ndarray, " image"]]:
     """Probabilities and the score of strangeness of images of any size."""
-    pixels = resize(images, task.model.network.image_size)
+    pixels = resize(images, task.model.network.shape[-1])
     exact = replace(task, model=task.model.double())
     unlike = known.score(embedded(task, pixels))
     return exact.predict_proba(pixels).astype(np.float32), unlike.numpy().astype(np.float32)

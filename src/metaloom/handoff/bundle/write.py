@@ -103,10 +103,10 @@ def describe(
         "input": {
             "name": verify.INPUT,
             "type": "uint8",
-            "shape": ["batch", "height", "width", network.channels],
-            "channels": network.channels,
-            "image_size": network.image_size,
-            "description": _input_text(network.channels, network.image_size),
+            "shape": ["batch", "height", "width", network.shape[0]],
+            "channels": network.shape[0],
+            "image_size": network.shape[-1],
+            "description": _input_text(network.shape[0], network.shape[-1]),
         },
         "outputs": {
             verify.OUTPUTS[0]: {"type": "float32", "shape": ["batch", len(card.labels)]},

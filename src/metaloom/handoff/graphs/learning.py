@@ -55,7 +55,7 @@ def learn_graph(learner: Learner, export: ExportSettings, about: Mapping[str, st
     method, params = learner.method, learner.params
 
     def learn(support_x: Tensor, support_y: Tensor) -> tuple[Tensor, ...]:
-        x = normalised_by(learner, resized(support_x, method.network.image_size))
+        x = normalised_by(learner, resized(support_x, method.network.shape[-1]))
         z = method.embed(params, x).double()  # a head is little work, and in float64 none that can be seen is lost
         seen = classes_seen(support_y, export.max_ways)
         head = method.head(params, z, support_y, export.max_ways)
@@ -77,7 +77,7 @@ def classify_graph(learner: Learner, export: ExportSettings, about: Mapping[str,
 
 def adapt_graph(learner: Learner, export: ExportSettings, about: Mapping[str, str]) -> bytes:
     """Support, labels and query → probabilities and the score of strangeness."""
-    method, size = learner.method, learner.method.network.image_size
+    method, size = learner.method, learner.method.network.shape[-1]
 
     def adapt(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
         support, query = (normalised_by(learner, resized(images, size)) for images in (support_x, query_x))
@@ -98,8 +98,7 @@ def adapt_graph(learner: Learner, export: ExportSettings, about: Mapping[str, st
 def normalised_by(
     learner: Learner, images: UInt8[Tensor, "item height width channel"]
 ) -> Float[Tensor, "item channel height width"]:
-    values = learner.normalisation
-    return normalised(images, torch.tensor(values.shift), torch.tensor(values.scale))
+    return normalised(images, *learner.encoding.tensors().values())
 
 
 def tempered(
@@ -122,12 +121,12 @@ def body_of(learner: Learner) -> AdaptedTask:
     """The learner's network as if it were a task's, without a head."""
     head = Head(torch.zeros(0, learner.method.network.embed), torch.zeros(0))
     model = TaskModel(learner.method.network, learner.params.weights, learner.params.task_statistics(), head)
-    return AdaptedTask(model, learner.normalisation, [])
+    return AdaptedTask(model, learner.encoding, [])
 
 
 def _example(learner: Learner) -> tuple[Tensor, Tensor, Tensor]:
     """Sizes that occur nowhere else, so that none is taken for another."""
-    channels = learner.method.network.channels
+    channels = learner.method.network.shape[0]
     generator = torch.Generator().manual_seed(0)
     support, query = (
         torch.randint(0, 256, (n, h, w, channels), generator=generator, dtype=torch.uint8)

@@ -54,7 +54,7 @@ def embedded(
     """A task's embeddings of raw images at its network's size, in float64."""
     model = task.model.double()
     with torch.no_grad():
-        x = task.normalisation(torch.tensor(images)).double()
+        x = task.encoding(torch.tensor(images)).double()
         return model.network(model.weights, x, model.statistics)[0]
 
 

@@ -8,7 +8,6 @@ the head as an input, is the same graph.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import onnx
@@ -53,7 +52,7 @@ class TaskGraph(nn.Module):
         return probabilities, Known(means, absent, spread).score(z)
 
     def embedding(self, images: Tensor, shift: Tensor, scale: Tensor, *network: Tensor) -> Tensor:
-        x = normalised(resized(images, self.network.image_size), shift, scale)
+        x = normalised(resized(images, self.network.shape[-1]), shift, scale)
         weights = dict(zip(self.weights, network, strict=False))
         statistics = dict(zip(self.statistics, network[len(self.weights) :], strict=True))
         return self.network(weights, x, statistics)[0]
@@ -110,7 +109,7 @@ def body_tensors(task: AdaptedTask) -> Tensors:
     model = task.model
     weights = {f"weights.{name}": model.weights[name] for name in model.network.init(torch.Generator())}
     statistics = {f"statistics.{name}": value for name, value in model.statistics.items()}
-    normalisation = {name: torch.tensor(value) for name, value in asdict(task.normalisation).items()}
+    normalisation = {name: torch.tensor(value) for name, value in task.encoding.numbers().items()}
     return normalisation | weights | statistics
 
 
@@ -134,7 +133,7 @@ def _traced(network: Network, body: Tensors, export: ExportSettings, kind: type[
     ]
     head = [torch.zeros(tuple(example[a] if a in example else int(a) for a in shape)) for shape in variable]
     of_head = [{place: axis for place, axis in enumerate(shape) if axis in example} for shape in variable]
-    images = torch.zeros(2, 31, 37, network.channels, dtype=torch.uint8)
+    images = torch.zeros(2, 31, 37, network.shape[0], dtype=torch.uint8)
     asked = [torch.zeros(2, dtype=torch.int64)] if lead else []
     shift, scale, *network_tensors = body.values()
     axes = [

@@ -8,11 +8,13 @@ import io
 import numpy as np
 from PIL import Image
 
+from metaloom.kinds.base import Shown
+
 LARGEST = 64  # pixels a side; larger ones are reduced
 LOSSLESS = 32  # up to this side PNG is small enough
 
 
-class Pictures:
+class Thumbnails(Shown):
     """The packed images (item, height, width, channel), each encoded once and on request."""
 
     def __init__(self, images: np.ndarray) -> None:

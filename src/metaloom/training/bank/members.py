@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import cast
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from metaloom.learner.learner import BATCH, Learner, Normalisation
+from metaloom.kinds.scaled import Scaled
+from metaloom.learner.learner import BATCH, Learner
 from metaloom.learner.scoring import scores
 from metaloom.methods.bank import MEAN, SHARPNESS, SPREAD, Bank
 from metaloom.methods.base import EmbeddingMethod, Params
@@ -21,7 +22,7 @@ from metaloom.tasks import EpisodeTable
 SHARPNESSES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # 0: all members alike
 
 
-def with_moments(method: EmbeddingMethod, one: Params, x: Float[Tensor, "item channel height width"]) -> Params:
+def with_moments(method: EmbeddingMethod, one: Params, x: Float[Tensor, "item ..."]) -> Params:
     """A bank of one that knows where its window lies: mean and total variance of its images' embeddings."""
     with torch.no_grad():
         z = torch.cat([method.embed(one, part) for part in x.split(BATCH)])
@@ -29,12 +30,12 @@ def with_moments(method: EmbeddingMethod, one: Params, x: Float[Tensor, "item ch
     return replace(one, statistics=one.statistics | {MEAN: z.mean(dim=0)[None], SPREAD: spread[None]})
 
 
-def joined(ones: Sequence[Params], own: Sequence[Normalisation], shared: Normalisation) -> Params:
+def joined(ones: Sequence[Params], own: Sequence[Scaled], shared: Scaled) -> Params:
     """A bank from banks of one.
 
     Args:
         ones: each with one member.
-        own: the normalisation that each was trained with.
+        own: the encoding that each was trained with.
         shared: that of the bank; the members' inputs are brought back from it to their own.
     """
     weights: Tensors = {}
@@ -66,14 +67,14 @@ def one_of(bank: Params, index: int) -> Params:
     return Params(weights, statistics | plain)
 
 
-def calibrated(learner: Learner, images: UInt8[Tensor, "item height width channel"], episodes: EpisodeTable) -> Learner:
+def calibrated(learner: Learner, images: Shaped[Tensor, "item ..."], episodes: EpisodeTable) -> Learner:
     """The bank with the sharpness of its mixture that gives the least NLL on fixed (validation) episodes."""
     method, params = cast(Bank, learner.method), learner.params
     ways, shots = episodes.support.shape[1:]
     labels = torch.arange(ways, device=images.device).repeat_interleave(shots)
     with torch.no_grad():
         support, query = (
-            torch.stack([method.embed(params, learner.normalisation(images[row])) for row in rows])
+            torch.stack([method.embed(params, learner.encoding(images[row])) for row in rows])
             for rows in (
                 torch.as_tensor(r, device=images.device).flatten(1) for r in (episodes.support, episodes.query)
             )

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from metaloom.errors import MetaloomError
-from metaloom.learner.learner import Learner, Normalisation
+from metaloom.kinds.scaled import Scaled
+from metaloom.learner.learner import Learner
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.methods.bank import Bank
 from metaloom.methods.base import Params
@@ -49,10 +50,6 @@ class Member:
 
     params: Params
     about: dict[str, Any]
-
-    @property
-    def normalisation(self) -> Normalisation:
-        return Normalisation(*(tuple(self.about["normalisation"][name]) for name in ("shift", "scale")))
 
 
 @dataclass(frozen=True)
@@ -129,16 +126,17 @@ class BankTrainer:
         """One network a window."""
         images, training = self.template.images, self.training
         large = training[training["count"] >= self.template.settings.examples]
-        found = windows(describe_domains(images, training), self._method.settings)
+        found = windows(describe_domains(self.template.learner.encoding.kind, images, training), self._method.settings)
         shared = self._shared_fingerprint()
         plans = []
         for domains in found:
             classes = training[training["domain"].isin(domains)]
-            usable = int(large["domain"].isin(domains).sum()) * self.template.settings.views
+            usable = int(large["domain"].isin(domains).sum()) * self.template.learner.encoding.kind.views
             self._check(domains, usable)
-            normalisation = Normalisation.of(images[spread_rows(classes, SAMPLE)].cpu().numpy())
-            learner = replace(self.template.learner, normalisation=normalisation)
-            parts = [shared, json.dumps(vars(normalisation)), pixels_of(images, classes)]
+            kind = self.template.learner.encoding.kind
+            encoding = kind.fit(images[spread_rows(classes, SAMPLE)].cpu().numpy())
+            learner = replace(self.template.learner, encoding=encoding)
+            parts = [shared, json.dumps(encoding.numbers()), content_of(images, classes)]
             plans.append(Plan(domains, classes, learner, _hash("\n".join(parts).encode())))
         return plans
 
@@ -176,19 +174,21 @@ class BankTrainer:
         trainer = replace(
             template,
             learner=plan.learner,
-            sampler=EpisodeSampler.for_training(plan.classes, template.settings, template.images.device),
+            sampler=EpisodeSampler.for_training(
+                plan.classes, template.settings, plan.learner.encoding.kind.views, template.images.device
+            ),
             checkpoint=self._checkpoints / f"{plan.fingerprint}.safetensors",
             fingerprint=plan.fingerprint,
             on_step=lambda step, loss: template.on_step((index * steps + step) // networks, loss),
             on_validation=lambda record: None,
         )
         state = trainer.run()
-        images = plan.learner.normalisation(template.images[spread_rows(plan.classes, SAMPLE)])
+        images = plan.learner.encoding(template.images[spread_rows(plan.classes, SAMPLE)])
         params = with_moments(self._method, state.best or state.params, images)
         about = {
             "fingerprint": plan.fingerprint,
             "domains": list(plan.domains),
-            "normalisation": {name: list(values) for name, values in vars(plan.learner.normalisation).items()},
+            "normalisation": plan.learner.encoding.numbers(),
             "history": state.history,
         }
         return Member(params.detached(), about), state.seconds
@@ -200,8 +200,11 @@ class BankTrainer:
 
     def _bank(self, members: list[Member]) -> Learner:
         fresh = self.template.learner
-        normalisations = [member.normalisation for member in members]
-        params = joined([member.params for member in members], normalisations, fresh.normalisation)
+        kind = fresh.encoding.kind
+        encodings = [kind.encoding(member.about["normalisation"]) for member in members]
+        params = joined(
+            [member.params for member in members], cast(list[Scaled], encodings), cast(Scaled, fresh.encoding)
+        )
         method = Bank(self._method.network.member, self._method.settings, len(members))
         config = fresh.config | {"members": [member.about for member in members]}
         learner = replace(fresh, method=method, params=params, config=config)
@@ -212,8 +215,8 @@ def _steps(member: Member) -> int:
     return int(member.about["history"][-1]["step"])
 
 
-def pixels_of(images: Tensor, classes: pd.DataFrame) -> str:
-    """A hash of all images of these classes, in order, and of where a class ends."""
+def content_of(images: Tensor, classes: pd.DataFrame) -> str:
+    """A hash of all examples of these classes, in order, and of where a class ends."""
     digest = hashlib.sha256()
     for first, count in classes[["first", "count"]].itertuples(index=False):
         digest.update(f"{count};".encode())

@@ -13,40 +13,31 @@ import hashlib
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from metaloom.config import BankSettings
 from metaloom.errors import MetaloomError
-from metaloom.networks import Conv4
+from metaloom.kinds import Kind
 from metaloom.tasks import spread_rows
 
 SAMPLE = 256  # images that a domain is described by, at most
-WIDTH = 32
 
 Descriptors = dict[str, Float[np.ndarray, " embed"]]
 
 
-def describe_domains(images: UInt8[Tensor, "item height width channel"], classes: pd.DataFrame) -> Descriptors:
-    """Each domain's mean embedding by one fixed network with random weights; it depends on nothing else.
-
-    Random convolutions keep what images look like (Saxe et al.: On Random Weights and Unsupervised Feature
-    Learning, 2011), and need no training that one more domain would change.
+def describe_domains(kind: Kind, images: Shaped[Tensor, "item ..."], classes: pd.DataFrame) -> Descriptors:
+    """Each domain's mean of the kind's untrained features, which one more domain does not change.
 
     Args:
+        kind: of the examples.
         images: the whole data set, on any device; domains are described on the CPU.
         classes: the class table (domain, first, count) of the domains to describe.
     """
-    size, channels = images.shape[1], images.shape[3]
-    network = Conv4(channels=channels, image_size=size, width=WIDTH, norm="group")
-    weights = network.init(torch.Generator().manual_seed(0))
     described = {}
     for domain, own in classes.groupby("domain", sort=True):
         rows = spread_rows(own, SAMPLE)
-        x = images[rows].cpu().movedim(-1, -3) / 127.5 - 1
-        with torch.no_grad():
-            described[str(domain)] = network(weights, x)[0].mean(dim=0).numpy()
+        described[str(domain)] = kind.untrained(images[rows].cpu()).mean(dim=0).numpy()
     return described
 
 

@@ -21,33 +21,37 @@ class Shifted(Network):
     an edge is the edge's own pixels.
 
     Args:
-        plain: the network that looks.
+        network: the one that looks.
         shift: pixels by which the picture is moved.
     """
 
-    plain: Network = None  # type: ignore[assignment]  # fields before it have defaults; `of` always sets it
+    network: Network = None  # type: ignore[assignment]  # fields before it have defaults; `of` always sets it
     shift: int = 1
 
     @classmethod
     def of(cls, network: Network, shift: int) -> Network:
         """With a shift of zero the network itself."""
-        plain = network.plain if isinstance(network, Shifted) else network
-        shape = (plain.channels, plain.image_size, plain.width, plain.norm, plain.dropout)
-        return cls(*shape, plain=plain, shift=shift) if shift else plain
+        plain = network.plain
+        shape = (plain.shape, plain.width, plain.norm, plain.dropout)
+        return cls(*shape, network=plain, shift=shift) if shift else plain
+
+    @property
+    def plain(self) -> Network:
+        return self.network
 
     @property
     def embed(self) -> int:
-        return self.plain.embed
+        return self.network.embed
 
     @property
     def one(self) -> Network:
-        return self.plain.one
+        return self.network.one
 
     def threads(self, device: torch.device) -> AbstractContextManager[None]:
-        return self.plain.threads(device)
+        return self.network.threads(device)
 
     def init(self, generator: torch.Generator) -> Tensors:
-        return self.plain.init(generator)
+        return self.network.init(generator)
 
     def __call__(
         self,
@@ -59,12 +63,12 @@ class Shifted(Network):
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "*task example embed"], Tensors]:
         views = [x] if statistics is None else self._views(x)
-        parts = [self.plain(weights, view, statistics, twice=twice, generator=generator) for view in views]
+        parts = [self.network(weights, view, statistics, twice=twice, generator=generator) for view in views]
         _, used = parts[0]
         return torch.stack([z for z, _ in parts]).mean(dim=0), used
 
     def _views(self, x: Tensor) -> list[Tensor]:
-        shift, size, lead = self.shift, self.image_size, x.shape[:-3]
+        shift, size, lead = self.shift, self.shape[-1], x.shape[:-3]
         padded = F.pad(x.reshape(-1, *x.shape[-3:]), [shift] * 4, mode="replicate")
         padded = padded.reshape(*lead, *padded.shape[-3:])
         return [

@@ -1,0 +1,215 @@
+"""What a kind of example is: all that the other rooms have to know of pictures, rows of numbers or anything else.
+
+A new kind is one folder beside this file, one line in `kinds.KINDS` and one section of settings. The folder has a
+`Kind`, which needs no torch (it reads files, and shows examples to a person), and an `Encoding`, which turns packed
+examples into what a network takes, outside and inside an ONNX graph.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metaloom.networks import Network
+
+
+class Row(NamedTuple):
+    """One example of a file that holds many.
+
+    Args:
+        domain: that it belongs to; None: the file's own place says so.
+        label: its class; None in a file of examples without labels.
+        key: its place in the file, for messages.
+        content: what `Kind.decode` takes.
+    """
+
+    domain: str | None
+    label: str | None
+    key: str
+    content: bytes
+
+
+class Shown(ABC):
+    """Packed examples as small pictures in a page."""
+
+    @abstractmethod
+    def uri(self, row: int) -> str:
+        """An example as a data: URI; IndexError where there is no such row."""
+
+    @abstractmethod
+    def side(self, largest: int) -> int:
+        """Pixels on the page: a size up to `largest` that shows the example well."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many examples there are."""
+
+
+@dataclass(frozen=True)
+class Kind(ABC):
+    """One kind of example, with its settings. Its fields are those settings; the torch-free paths use it too."""
+
+    name: ClassVar[str]
+    one: ClassVar[str]  # what a message calls an example …
+    many: ClassVar[str]  # … and several
+    suffixes: ClassVar[tuple[str, ...]]  # of the files that hold examples, in lower case
+    layout: ClassVar[str]  # what to put into data/, for messages
+    formats: ClassVar[str]  # of those files, for messages
+    holds_many: ClassVar[bool] = False  # whether a file holds many examples with their classes, or is one in a folder
+
+    # --- files
+
+    def is_example(self, name: str) -> bool:
+        """Whether a file of this name holds examples."""
+        return name.lower().endswith(self.suffixes)
+
+    def rows(self, content: bytes) -> list[Row]:
+        """The examples of a file, where it `holds_many`.
+
+        Raises:
+            MetaloomError: the file cannot be read; the message begins with a verb.
+        """
+        raise NotImplementedError(f"a file of {self.name} is one example")
+
+    @abstractmethod
+    def decode(self, content: bytes) -> Shaped[np.ndarray, ...]:
+        """One example as it is, of any size.
+
+        Args:
+            content: a file's bytes, or a row's.
+
+        Raises:
+            MetaloomError: it is no such example; the message begins with a verb.
+        """
+
+    @abstractmethod
+    def pack(self, example: Shaped[np.ndarray, ...]) -> Shaped[np.ndarray, ...]:
+        """An example in the one shape and dtype in which all are stored."""
+
+    def described(self) -> dict[str, Any]:
+        """Plain values from which `kinds.kind_from` makes the kind again; a model is saved with them."""
+        return {"kind": self.name, **asdict(self)}
+
+    # --- a person
+
+    @abstractmethod
+    def shown(self, packed: Shaped[np.ndarray, "item ..."]) -> Shown:
+        """Packed examples as pictures in a page."""
+
+    # --- training
+
+    @abstractmethod
+    def fit(self, packed: Shaped[np.ndarray, "item ..."]) -> Encoding:
+        """How packed examples become a network's input; of training classes only."""
+
+    @abstractmethod
+    def encoding(self, saved: dict[str, Any]) -> Encoding:
+        """What `fit` gave, from `Encoding.saved`."""
+
+    @property
+    def views(self) -> int:
+        """Training classes that each class is, seen in so many ways (turned, mirrored, …)."""
+        return 1
+
+    def seen(self, packed: Tensor, views: Tensor) -> Tensor:
+        """Each way's examples in its view.
+
+        Args:
+            packed: (task, way, example, …), raw.
+            views: (task, way), from 0 to `views` - 1.
+        """
+        return packed
+
+    chances: ClassVar[int] = 0  # random numbers that `distorted` takes for an example
+
+    def distorted(self, x: Tensor, chances: Tensor, strength: float) -> Tensor:
+        """Each encoded example changed a little, as another example of its class might be.
+
+        Args:
+            x: (*any, *shape) as a network takes them.
+            chances: (*any, chances), drawn evenly from 0 to 1.
+            strength: 0 (not at all) to 1.
+        """
+        return x
+
+    @abstractmethod
+    def untrained(self, packed: Tensor) -> Tensor:
+        """Features (item, feature) that say what examples are like, with nothing fitted."""
+
+    def looked(self, network: Network) -> Network:
+        """The network as it answers, where an answer may be the mean over several looks at an example."""
+        return network
+
+
+class Encoding(ABC):
+    """Packed examples to a network's input, with numbers that were fitted on training classes."""
+
+    kind: Kind
+    dtype: ClassVar[str]  # of packed examples, in numpy's words
+    variable: ClassVar[tuple[int, ...]]  # axes of a batch of raw examples whose size varies from call to call
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one example as a network takes it."""
+
+    @property
+    @abstractmethod
+    def packed(self) -> tuple[int, ...]:
+        """Shape of one packed example."""
+
+    @property
+    @abstractmethod
+    def raw(self) -> tuple[str | int, ...]:
+        """Shape of a batch of raw examples, with names where it varies."""
+
+    @abstractmethod
+    def __call__(self, packed: Tensor) -> Tensor:
+        """(*item, *packed) → (*item, *shape)."""
+
+    def saved(self) -> dict[str, Any]:
+        """Plain values that `Kind.encoding` reads, the kind's own included."""
+        return self.kind.described() | self.numbers()
+
+    @abstractmethod
+    def numbers(self) -> dict[str, Any]:
+        """Those that were fitted, as plain values."""
+
+    # --- the same in a graph
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """The fitted numbers by name: inputs of a graph while it is traced, constants afterwards."""
+
+    @abstractmethod
+    def in_graph(self, raw: Tensor, numbers: Sequence[Tensor]) -> Tensor:
+        """Raw examples of any size, in traceable operations, to the network's input.
+
+        Args:
+            raw: (batch, …) as a user of the graph gives them.
+            numbers: the values of `tensors`, in order.
+        """
+
+    @abstractmethod
+    def traceable(self, items: int, generator: Any, larger: int = 0) -> Tensor:
+        """Raw examples to trace a graph with, of sizes that occur nowhere else; `larger` gives another such size."""
+
+    @abstractmethod
+    def golden(self, packed: Shaped[np.ndarray, "item ..."]) -> dict[str, Shaped[np.ndarray, "example ..."]]:
+        """Batches of raw examples by name, odd ones among them, that a bundle's graph is proved on."""
+
+    @abstractmethod
+    def repacked(self, raw: Shaped[np.ndarray, "item ..."]) -> Shaped[np.ndarray, "item ..."]:
+        """A batch of raw examples, packed: the oracle of the graph's own preprocessing."""
+
+    @abstractmethod
+    def in_words(self) -> str:
+        """What a caller of the graph gives it, in a sentence."""

@@ -1,0 +1,79 @@
+"""Packed pictures to a network's input, and raw pictures of any size to it inside a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from metaloom.kinds.pictures.in_graph import resized
+from metaloom.kinds.pictures.kind import Pictures
+from metaloom.kinds.pictures.resize import resize
+from metaloom.kinds.scaled import Scaled
+
+SAMPLES = 8  # examples that a bundle's graph is proved on
+
+
+@dataclass(frozen=True)
+class PictureEncoding(Scaled):
+    """(pixel - shift) / scale for each channel, in units of pixel values 0 to 255."""
+
+    kind: Pictures
+
+    dtype: ClassVar[str] = "uint8"
+    variable: ClassVar[tuple[int, ...]] = (0, 1, 2)
+
+    @classmethod
+    def of(
+        cls, images: UInt8[np.ndarray, "item height width channel"], kind: Pictures | None = None
+    ) -> PictureEncoding:
+        """Shift to the most frequent value (the paper, which then equals the padding), scale to unit deviation."""
+        shift, scale = [], []
+        for channel in range(images.shape[-1]):
+            histogram = np.bincount(images[..., channel].ravel(), minlength=256)
+            values, share = np.arange(256), histogram / histogram.sum()
+            mean = float((values * share).sum())
+            shift.append(float(histogram.argmax()))
+            scale.append(max(float(np.sqrt(((values - mean) ** 2 * share).sum())), 1.0))
+        return cls(kind or Pictures(images.shape[1], images.shape[-1]), tuple(shift), tuple(scale))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.kind.channels, self.kind.image_size, self.kind.image_size
+
+    @property
+    def packed(self) -> tuple[int, ...]:
+        return self.kind.image_size, self.kind.image_size, self.kind.channels
+
+    @property
+    def raw(self) -> tuple[str | int, ...]:
+        return "batch", "height", "width", self.kind.channels
+
+    def packed_in_graph(self, raw: Tensor) -> Tensor:
+        return resized(raw, self.kind.image_size)
+
+    def traceable(self, items: int, generator: torch.Generator, larger: int = 0) -> Tensor:
+        size = (items, 31 - 2 * larger, 37 + 4 * larger, self.kind.channels)
+        return torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
+
+    def golden(
+        self, packed: UInt8[np.ndarray, "item height width channel"]
+    ) -> dict[str, UInt8[np.ndarray, "example height width channel"]]:
+        """Pictures as they are, ones that are not square, and one of a single pixel."""
+        examples = packed[:SAMPLES]
+        doubled = examples[:2].repeat(2, axis=1).repeat(3, axis=2)
+        return {"examples": examples, "not_square": doubled[:, 1:, :-5], "one_pixel": examples[:1, :1, :1]}
+
+    def repacked(self, raw: UInt8[np.ndarray, "item height width channel"]) -> UInt8[np.ndarray, "item h w channel"]:
+        return resize(raw, self.kind.image_size)
+
+    def in_words(self) -> str:
+        colours, size = "grey" if self.kind.channels == 1 else "red, green, blue", self.kind.image_size
+        return (
+            f"raw pixels 0-255 ({colours}), transparency on white; any height and width: the graph resizes to "
+            f"{size}x{size} and normalises. All images of a batch have the same size."
+        )

@@ -1,0 +1,95 @@
+"""Pictures as a kind of example: everything that needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from metaloom.kinds.base import Kind
+from metaloom.kinds.pictures.read import SUFFIXES, decode
+from metaloom.kinds.pictures.resize import resize
+from metaloom.kinds.pictures.show import Thumbnails
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metaloom.kinds.pictures.encode import PictureEncoding
+    from metaloom.networks import Network
+
+
+@dataclass(frozen=True)
+class Pictures(Kind):
+    """Image files of any size, packed as squares of uint8 pixels (height, width, channel).
+
+    Args:
+        image_size: side of the square, in pixels.
+        channels: 1 for grey, 3 for colour.
+        rotations: classes turned by quarters are further training classes.
+        mirror: so are mirrored ones.
+        test_shift: pixels by which a picture is moved for the further looks of an answer; 0: one look.
+    """
+
+    image_size: int
+    channels: int
+    rotations: bool = False
+    mirror: bool = False
+    test_shift: int = 0
+
+    name: ClassVar[str] = "pictures"
+    one: ClassVar[str] = "image"
+    many: ClassVar[str] = "images"
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+    formats: ClassVar[str] = "PNG, JPEG, BMP or WebP"
+    layout: ClassVar[str] = "domain/class/image.png"
+    chances: ClassVar[int] = 6
+
+    def decode(self, content: bytes) -> UInt8[np.ndarray, "height width channel"]:
+        return decode(content, self.channels)
+
+    def pack(self, example: UInt8[np.ndarray, "height width channel"]) -> UInt8[np.ndarray, "size size channel"]:
+        return resize(example[None], self.image_size)[0]
+
+    def shown(self, packed: UInt8[np.ndarray, "item height width channel"]) -> Thumbnails:
+        return Thumbnails(packed)
+
+    def fit(self, packed: UInt8[np.ndarray, "item height width channel"]) -> PictureEncoding:
+        from metaloom.kinds.pictures.encode import PictureEncoding
+
+        return PictureEncoding.of(packed, self)
+
+    def encoding(self, saved: dict[str, Any]) -> PictureEncoding:
+        from metaloom.kinds.pictures.encode import PictureEncoding
+
+        return PictureEncoding(self, tuple(saved["shift"]), tuple(saved["scale"]))
+
+    @property
+    def quarters(self) -> int:
+        """Quarter turns in which a class is seen."""
+        return 4 if self.rotations else 1
+
+    @property
+    def views(self) -> int:
+        return self.quarters * (2 if self.mirror else 1)
+
+    def seen(self, packed: Tensor, views: Tensor) -> Tensor:
+        from metaloom.kinds.pictures.augment import seen
+
+        return seen(packed, views, self.quarters)
+
+    def distorted(self, x: Tensor, chances: Tensor, strength: float) -> Tensor:
+        from metaloom.kinds.pictures.augment import distorted
+
+        return distorted(x, chances, strength)
+
+    def untrained(self, packed: Tensor) -> Tensor:
+        from metaloom.kinds.pictures.untrained import features
+
+        return features(packed)
+
+    def looked(self, network: Network) -> Network:
+        from metaloom.kinds.pictures.shifted import Shifted
+
+        return Shifted.of(network, self.test_shift)

@@ -1,0 +1,43 @@
+"""An encoding that shifts and scales the last axis of packed examples: of pixels' channels, of features."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaloom.kinds.base import Encoding, Kind
+
+
+@dataclass(frozen=True)
+class Scaled(Encoding):
+    """(value - shift) / scale for each place of the last axis, which becomes the first."""
+
+    kind: Kind
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def __call__(self, packed: Tensor) -> Tensor:
+        shift, scale = (torch.tensor(each, device=packed.device) for each in (self.shift, self.scale))
+        return self._normalised(packed, shift, scale)
+
+    def numbers(self) -> dict[str, Any]:
+        return {"shift": list(self.shift), "scale": list(self.scale)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: torch.tensor(value) for name, value in self.numbers().items()}
+
+    def in_graph(self, raw: Tensor, numbers: Sequence[Tensor]) -> Tensor:
+        shift, scale = numbers
+        return self._normalised(self.packed_in_graph(raw), shift, scale)
+
+    @abstractmethod
+    def packed_in_graph(self, raw: Tensor) -> Tensor:
+        """Raw examples as packed ones, in traceable operations."""
+
+    def _normalised(self, packed: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return ((packed - shift) / scale).movedim(-1, -len(self.shape))

@@ -1,0 +1,106 @@
+"""Vectors as a kind of example: a file is a table, a row an example."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+from metaloom.errors import MetaloomError
+from metaloom.kinds.base import Kind, Row
+from metaloom.kinds.vectors.show import Profiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from metaloom.kinds.vectors.encode import VectorEncoding
+
+CLASS, DOMAIN = "class", "domain"
+PARQUET = b"PAR1"  # what the file begins with
+
+
+@dataclass(frozen=True)
+class Vectors(Kind):
+    """Rows of numbers; the column `class` labels them, `domain` may say which family the class is of.
+
+    Args:
+        scaling: "standard": each feature to mean 0 and deviation 1 over the training classes; "none": as it is.
+    """
+
+    scaling: Literal["standard", "none"] = "standard"
+
+    name: ClassVar[str] = "vectors"
+    one: ClassVar[str] = "row"
+    many: ClassVar[str] = "rows"
+    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".parquet")
+    formats: ClassVar[str] = "CSV or Parquet"
+    layout: ClassVar[str] = "domain.csv with a column `class` and a column for each number"
+    holds_many: ClassVar[bool] = True
+    chances: ClassVar[int] = 2
+
+    def rows(self, content: bytes) -> list[Row]:
+        table = _read(content)
+        named = {name: table.pop(name).astype(str) for name in (CLASS, DOMAIN) if name in table}
+        try:
+            numbers = table.to_numpy(np.float32)
+        except (TypeError, ValueError):
+            raise MetaloomError(f"has columns that are no numbers: {_texts(table)}; leave them out") from None
+        if not numbers.shape[1]:
+            raise MetaloomError("has no column of numbers")
+        columns = [named[name].tolist() if name in named else [None] * len(table) for name in (DOMAIN, CLASS)]
+        return [
+            Row(domain, label, str(place), values.tobytes())
+            for place, (domain, label, values) in enumerate(zip(*columns, numbers, strict=True), start=1)
+        ]
+
+    def decode(self, content: bytes) -> Float32[np.ndarray, " feature"]:
+        values = np.frombuffer(content, np.float32)
+        if not np.isfinite(values).all():
+            raise MetaloomError("has a number that is missing or infinite")
+        return values
+
+    def pack(self, example: Float32[np.ndarray, " feature"]) -> Float32[np.ndarray, " feature"]:
+        return example
+
+    def shown(self, packed: Float32[np.ndarray, "item feature"]) -> Profiles:
+        return Profiles(packed)
+
+    def fit(self, packed: Float32[np.ndarray, "item feature"]) -> VectorEncoding:
+        from metaloom.kinds.vectors.encode import VectorEncoding
+
+        return VectorEncoding.of(packed, self)
+
+    def encoding(self, saved: dict[str, Any]) -> VectorEncoding:
+        from metaloom.kinds.vectors.encode import VectorEncoding
+
+        return VectorEncoding(self, tuple(saved["shift"]), tuple(saved["scale"]))
+
+    def untrained(self, packed: Tensor) -> Tensor:
+        return packed.sign() * packed.abs().log1p()
+
+    def distorted(self, x: Tensor, chances: Tensor, strength: float) -> Tensor:
+        from metaloom.kinds.vectors.encode import jittered
+
+        return jittered(x, chances, strength)
+
+
+def _read(content: bytes) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        if content.startswith(PARQUET):
+            table = pd.read_parquet(io.BytesIO(content))
+        else:
+            table = pd.read_csv(io.BytesIO(content), dtype={CLASS: str, DOMAIN: str}, encoding="utf-8")
+    except (ValueError, pa.ArrowException, OSError) as error:  # pandas' own errors are ValueErrors
+        raise MetaloomError(f"is no CSV or Parquet table: {str(error).splitlines()[0]}") from None
+    return table.rename(columns=str)
+
+
+def _texts(table: pd.DataFrame) -> str:
+    return ", ".join(name for name in table.columns if table[name].dtype.kind not in "biuf")
