@@ -14,26 +14,33 @@ from metaloom.cli import adapt, bundle, compare, data, fleet, registry, report, 
 from metaloom.errors import MetaloomError
 from metaloom.system.terminal import QUIET
 
+# groups of commands, each with an example
+PIPELINE = "Pipeline, for example: metaloom run --set train.n_shot=5"
+DATA = "Data, for example: metaloom data add drawings.zip"
+TASKS = "Tasks of your own, for example: metaloom adapt --support photos/ --out bundle"
+BUNDLES = "Bundles, for example: metaloom predict artifacts/bundle picture.png"
+VERSIONS = "Versions, for example: metaloom compare HEAD~1"
+
 app = typer.Typer(
-    help="Many small tasks in; a model that learns the next one from a handful of labels out.",
+    help="Many small tasks in; a model that learns the next one from a handful of labelled examples out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(run.run)
-app.command()(serve.serve)
-app.add_typer(data.app, name="data")
-app.command()(adapt.adapt)
-app.command()(bundle.predict)
-app.command()(bundle.verify)
-app.command()(bundle.inspect)
-app.command()(bundle.bench)
-app.command()(fleet.fleet)
-app.command()(registry.models)
-app.command()(registry.promote)
-app.command()(registry.rollback)
-app.command()(report.report)
-app.command()(compare.compare)
+app.command(rich_help_panel=PIPELINE)(run.run)
+app.command(rich_help_panel=PIPELINE)(report.report)
+app.command(rich_help_panel=PIPELINE)(serve.serve)
+app.add_typer(data.app, name="data", rich_help_panel=DATA)
+app.command(rich_help_panel=TASKS)(adapt.adapt)
+app.command(rich_help_panel=TASKS)(fleet.fleet)
+app.command(rich_help_panel=BUNDLES)(bundle.predict)
+app.command(rich_help_panel=BUNDLES)(bundle.verify)
+app.command(rich_help_panel=BUNDLES)(bundle.inspect)
+app.command(rich_help_panel=BUNDLES)(bundle.bench)
+app.command(rich_help_panel=VERSIONS)(compare.compare)
+app.command(rich_help_panel=VERSIONS)(registry.models)
+app.command(rich_help_panel=VERSIONS)(registry.promote)
+app.command(rich_help_panel=VERSIONS)(registry.rollback)
 
 
 def _version(wanted: bool) -> None:
@@ -52,7 +59,7 @@ def _options(
 
 
 def main(command: Callable[..., Any] = app) -> None:
-    """Run the command line: a mistake that the user can mend is one line on standard error and exit code 2."""
+    """Run the command line: a mistake that the user can fix is one line on standard error and exit code 2."""
     try:
         command()
     except MetaloomError as error:

@@ -313,6 +313,7 @@ class Settings(Section):
         return self
 
     def method(self, name: str) -> MethodSettings:
+        """The section of one meta-learner."""
         return getattr(self, name)
 
 

@@ -78,6 +78,7 @@ class Learner:
         return replace(self, method=method, config=config)
 
     def tempered(self, temperature: Temperature) -> Learner:
+        """The same with its logits divided by this temperature: how sure it is of what it says."""
         return replace(self, temperature=temperature, config=self.config | {"temperature": temperature.saved()})
 
     def save(self, folder: str | Path) -> None:
@@ -150,6 +151,7 @@ class Learner:
 
     @property
     def device(self) -> torch.device:
+        """Where its weights live."""
         return next(iter(self.params.weights.values())).device
 
     def embed(

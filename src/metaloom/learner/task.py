@@ -54,6 +54,7 @@ class AdaptedTask:
         return torch.cat(parts).softmax(dim=1).cpu().numpy()
 
     def predict(self, query_x: Shaped[np.ndarray | Tensor, "query ..."]) -> list[Any]:
+        """The likeliest class of each example; see `predict_proba`."""
         return [self.classes[way] for way in self.predict_proba(query_x).argmax(axis=1)]
 
     def save(self, folder: str | Path) -> None:
