@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from metaloom.data import archives
@@ -15,16 +15,21 @@ from metaloom.kinds import Kind
 _SHOWN = 3
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Item:
-    """One example; sorted by domain, class and source."""
+    """One example."""
 
     domain: str
     class_name: str  # f"{domain}/{the class's folder or label}"
     source: str  # path inside data/, with "!" between an archive and its member, and "#" before a row
-    file: Path = field(compare=False)  # the loose file or the archive
-    member: str | None = field(compare=False)
-    key: str = field(compare=False, default="")  # of a row in a file of many
+    file: Path  # the loose file or the archive
+    member: str | None
+    row: int = 0  # in a file of many, from 1
+
+    @property
+    def order(self) -> tuple[str, str, str, int]:
+        """By domain, class and source; rows of a file as they stand there."""
+        return self.domain, self.class_name, self.source.removesuffix(f"#{self.row}"), self.row
 
 
 @dataclass(frozen=True)
@@ -62,15 +67,15 @@ def list_sources(root: Path, kind: Kind, prefix: str = "") -> Listing:
         raise MetaloomError(
             f"{root} holds no {kind.many}{found}: put {kind.layout} there ({kind.formats}; zip or tar archives too)"
         )
-    return Listing(root, sorted(walk.items), sorted(walk.ignored), sorted(walk.empty))
+    return Listing(root, sorted(walk.items, key=lambda item: item.order), sorted(walk.ignored), sorted(walk.empty))
 
 
 def read_sources(listing: Listing, kind: Kind) -> Iterator[tuple[int, bytes | str]]:
     """(index into listing.items, the example's bytes or why it cannot be read); each file is read once."""
-    loose: dict[Path, dict[str, int]] = defaultdict(dict)
-    members: dict[Path, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    loose: dict[Path, dict[int, int]] = defaultdict(dict)
+    members: dict[Path, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for index, item in enumerate(listing.items):
-        (loose[item.file] if item.member is None else members[item.file][item.member])[item.key] = index
+        (loose[item.file] if item.member is None else members[item.file][item.member])[item.row] = index
     for file, wanted in loose.items():
         yield from _examples(_read_file(file), wanted, kind)
     for archive, files in members.items():
@@ -78,12 +83,14 @@ def read_sources(listing: Listing, kind: Kind) -> Iterator[tuple[int, bytes | st
             yield from _examples(content, files[name], kind)
 
 
-def _examples(content: bytes | str, wanted: dict[str, int], kind: Kind) -> Iterator[tuple[int, bytes | str]]:
+def _examples(content: bytes | str, wanted: dict[int, int], kind: Kind) -> Iterator[tuple[int, bytes | str]]:
     """The file as it is where it is one example, else those of its rows that are wanted."""
     if isinstance(content, str) or not kind.holds_many:
         yield from ((index, content) for index in wanted.values())
     else:
-        yield from ((wanted[row.key], row.content) for row in kind.rows(content) if row.key in wanted)
+        yield from (
+            (wanted[place], row.content) for place, row in enumerate(kind.rows(content), start=1) if place in wanted
+        )
 
 
 def _read_file(path: Path) -> bytes | str:
@@ -169,11 +176,11 @@ class _Walk:
             rows = self.kind.rows(content)
         except MetaloomError as error:
             raise MetaloomError(f"{source} {error}: fix or remove it") from None
-        for row in rows:
+        for number, row in enumerate(rows, start=1):
             if not row.label:
-                raise MetaloomError(f"{source}, row {row.key}, has no class: name it in a column `class`")
+                raise MetaloomError(f"{source}, row {number}, has no class: name it in a column `class`")
             domain = row.domain or str(place.with_suffix(""))
-            self.items.append(Item(domain, f"{domain}/{row.label}", f"{source}#{row.key}", file, member, row.key))
+            self.items.append(Item(domain, f"{domain}/{row.label}", f"{source}#{number}", file, member, number))
 
 
 def _refuse_homeless(homeless: list[str], kind: Kind) -> None:

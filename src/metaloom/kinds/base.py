@@ -27,13 +27,11 @@ class Row(NamedTuple):
     Args:
         domain: that it belongs to; None: the file's own place says so.
         label: its class; None in a file of examples without labels.
-        key: its place in the file, for messages.
         content: what `Kind.decode` takes.
     """
 
     domain: str | None
     label: str | None
-    key: str
     content: bytes
 
 

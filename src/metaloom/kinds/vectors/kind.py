@@ -52,10 +52,7 @@ class Vectors(Kind):
         if not numbers.shape[1]:
             raise MetaloomError("has no column of numbers")
         columns = [named[name].tolist() if name in named else [None] * len(table) for name in (DOMAIN, CLASS)]
-        return [
-            Row(domain, label, str(place), values.tobytes())
-            for place, (domain, label, values) in enumerate(zip(*columns, numbers, strict=True), start=1)
-        ]
+        return [Row(domain, label, values.tobytes()) for domain, label, values in zip(*columns, numbers, strict=True)]
 
     def decode(self, content: bytes) -> Float32[np.ndarray, " feature"]:
         values = np.frombuffer(content, np.float32)

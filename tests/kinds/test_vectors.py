@@ -1,0 +1,141 @@
+"""The kind `vectors`: rows of numbers, from tables to a trained and measured learner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tables import FEATURES, draw_tables
+
+from metaloom.data.packed import Dataset
+from metaloom.errors import MetaloomError
+from metaloom.kinds import KINDS, kind_from, kind_of
+from metaloom.kinds.vectors.encode import VectorEncoding, jittered
+from metaloom.kinds.vectors.kind import Vectors
+from metaloom.networks import build_network
+from metaloom.stages import prepare
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: Path) -> Path:
+    """A project folder whose params say vectors."""
+    params = (repo / "params.yaml").read_text().replace("kind: pictures ", "kind: vectors ")
+    (tmp_path / "params.yaml").write_text(params.replace("min_examples: 10", "min_examples: 4"))
+    monkeypatch.chdir(tmp_path)
+    draw_tables(tmp_path / "data", domains=3)
+    return tmp_path
+
+
+def test_rows_of_csv_and_parquet_are_packed_alike(here):
+    prepare.main("data", "artifacts/dataset")
+    packed = Dataset.load("artifacts/dataset")
+    assert packed.kind == Vectors() and (here / "artifacts/dataset/rows.npy").is_file()
+    assert packed.images.dtype == np.float32 and packed.images.shape == (3 * 4 * 8, FEATURES)
+    row = packed.items[packed.items["source"] == "line1.csv#3"].iloc[0]
+    table = pd.read_csv(here / "data/line1.csv")
+    np.testing.assert_array_equal(packed.images[row["row"]], table.drop(columns="class").to_numpy(np.float32)[2])
+    assert (row["domain"], row["class"]) == ("line1", f"line1/{table['class'][2]}")
+    assert (packed.items["domain"] == "line0").sum() == 32  # the Parquet file
+
+
+def test_a_domain_column_wins_over_the_file_s_name(here):
+    table = pd.read_csv(here / "data/line1.csv").assign(domain="press")
+    table.to_csv(here / "data/line1.csv", index=False)
+    prepare.main("data", "artifacts/dataset")
+    assert set(Dataset.load("artifacts/dataset").items["domain"]) == {"line0", "press", "line2"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b\n1,2\n", "line9.csv, row 1, has no class: name it in a column `class`"),
+        ("class,a\nx,red\n", "line9.csv has columns that are no numbers: a; leave them out"),
+        ("class\nx\n", "line9.csv has no column of numbers"),
+        ("", "line9.csv is no CSV or Parquet table"),
+        ("PAR1 but no more", "line9.csv is no CSV or Parquet table"),
+    ],
+)
+def test_tables_that_cannot_be_read_are_named(here, content, message):
+    (here / "data/line9.csv").write_text(content)
+    with pytest.raises(MetaloomError, match=message):
+        prepare.main("data", "artifacts/dataset")
+    assert not (here / "artifacts/dataset").exists()
+
+
+def test_rows_that_do_not_fit_are_left_out_with_the_reason(here):
+    table = pd.read_csv(here / "data/line1.csv")
+    table.iloc[0, 1] = np.nan
+    table = pd.concat([table, table.iloc[[5]]])  # a row that is there already
+    table.to_csv(here / "data/line1.csv", index=False)
+    wide = pd.read_csv(here / "data/line1.csv").head(1).assign(more=1.0)
+    wide.iloc[0, 1] = 0.5
+    wide.to_csv(here / "data/wide.csv", index=False)
+    prepare.main("data", "artifacts/dataset")
+    problems = Dataset.load("artifacts/dataset").quality["problems"]
+    reasons = {each["source"]: each["reason"] for each in problems["unreadable"]}
+    assert reasons["line1.csv#1"] == "has a number that is missing or infinite"
+    assert reasons["wide.csv#1"] == f"has {FEATURES + 1} numbers where the first example has {FEATURES}"
+    assert problems["duplicate"] == [{"source": "line1.csv#33", "of": "line1.csv#6"}]
+
+
+def test_scaling_is_scikit_learn_s_standard_scaler():
+    from sklearn.preprocessing import StandardScaler
+
+    rows = np.random.default_rng(0).normal([1, 100, -5], [1, 30, 0.01], (50, 3)).astype(np.float32)
+    rows[:, 2] = 7.0  # a feature that never changes
+    encoding = Vectors().fit(rows)
+    expected = StandardScaler().fit_transform(rows.astype(np.float64))
+    np.testing.assert_allclose(encoding(torch.from_numpy(rows)).numpy(), expected, atol=1e-4)
+    plain = Vectors("none").fit(rows)
+    np.testing.assert_array_equal(plain(torch.from_numpy(rows)).numpy(), rows)
+
+
+def test_an_encoding_comes_back_from_its_plain_values():
+    encoding = Vectors("none").fit(np.ones((3, 4), np.float32))
+    saved = encoding.saved()
+    assert kind_from(saved).encoding(saved) == encoding
+    assert encoding.shape == encoding.packed == (4,) and encoding.raw == ("batch", 4)
+    with pytest.raises(MetaloomError, match="no kind of examples 'sounds': this metaloom knows pictures, vectors"):
+        kind_from({"kind": "sounds"})
+
+
+def test_jitter_of_strength_zero_changes_nothing_and_of_one_stays_in_its_bounds():
+    x, chances = torch.randn(20, 5), torch.rand(20, 2)
+    torch.testing.assert_close(jittered(x, chances, 0.0), x)
+    moved = jittered(x, torch.tensor([1.0, 0.5]).expand(20, 2), 1.0)
+    torch.testing.assert_close(moved, 1.5 * x)
+
+
+def test_networks_that_take_pictures_alone_refuse_vectors(settings):
+    with pytest.raises(MetaloomError, match=r"network.name is conv4, .* of shape \(7,\): set network.name to mlp"):
+        build_network(settings.network, "group", (7,))
+
+
+def test_every_kind_has_its_section_and_a_row_of_words(settings):
+    for name, kind in KINDS.items():
+        own = kind_of(settings.model_copy(update={"kind": name}))
+        assert isinstance(own, kind) and own.name == name and own.described()["kind"] == name
+        assert kind_from(own.described()) == own
+        assert own.one and own.many and own.layout and own.formats
+
+
+def test_a_row_is_shown_as_a_line():
+    rows = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+    shown = Vectors().shown(rows)
+    uri = unquote(shown.uri(3))
+    assert uri.startswith("data:image/svg+xml,<svg") and uri.count(",") == 6  # the type's comma and five points
+    assert len(shown) == 30
+    with pytest.raises(IndexError):
+        shown.uri(30)
+    assert "<circle" in unquote(Vectors().shown(rows[:, :1]).uri(0))
+
+
+def test_golden_rows_have_a_single_one_and_one_far_away():
+    encoding = VectorEncoding(Vectors(), (1.0, 2.0), (1.0, 0.5))
+    golden = encoding.golden(np.ones((20, 2), np.float32))
+    assert {name: len(rows) for name, rows in golden.items()} == {"examples": 8, "single": 1, "far": 1}
+    np.testing.assert_array_equal(golden["far"], [[11.0, 7.0]])
