@@ -64,6 +64,7 @@ def _failed(part: list[str], error: Any) -> list[Outcome]:
 
 
 def name_of(folder: str) -> str:
+    """A task's name: that of its folder."""
     return folder.rpartition("/")[2]
 
 

@@ -47,6 +47,7 @@ def compare(
 
 
 def as_json(found: Comparison) -> dict[str, Any]:
+    """All that was compared, as plain values."""
     change = None
     if found.change is not None:
         counts = found.change.examples.rename_axis("domain").reset_index().to_dict("records")

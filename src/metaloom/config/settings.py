@@ -27,6 +27,7 @@ class Setting(BaseModel):
 
     @classmethod
     def parse(cls, name: str) -> Setting:
+        """From its name; raises ValueError where that is none."""
         match = re.fullmatch(r"([1-9]\d*)w([1-9]\d*)s", name)
         if not match or int(match[1]) < 2:
             raise ValueError(f"{name!r} is no few-shot setting; write ways (2 or more) and shots like 5w1s")
@@ -42,6 +43,8 @@ SettingName = Annotated[str, AfterValidator(_checked_setting)]
 
 
 class Section(BaseModel):
+    """One section of params.yaml: frozen, and without unknown keys."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -62,17 +65,23 @@ class VectorsSettings(Section):
 
 
 class PrepareSettings(Section):
+    """What counts as usable data."""
+
     min_examples: Annotated[int, Field(ge=2)]
     max_bad_share: Annotated[float, Field(ge=0, le=1)]
 
 
 class SplitSettings(Section):
+    """Which domains each split has."""
+
     train: Domains
     validation: Domains
     test: Domains
 
 
 class EpisodeSettings(Section):
+    """The fixed episodes that every learner answers."""
+
     settings: Annotated[list[SettingName], Field(min_length=1)]
     within_domain: bool
     n_query: PositiveInt
@@ -87,12 +96,16 @@ class EpisodeSettings(Section):
 
 
 class NetworkSettings(Section):
+    """The shared network."""
+
     name: Literal["conv4", "resnet12", "mlp", "gru"]
     width: PositiveInt
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainSettings(Section):
+    """What holds for the training of every method."""
+
     n_shot: PositiveInt
     n_query: PositiveInt
     within_domain: Annotated[float, Field(ge=0, le=1)]
@@ -128,10 +141,14 @@ class EmbeddingSettings(MethodSettings):
 
 
 class ProtonetSettings(EmbeddingSettings):
+    """Prototypical networks."""
+
     temperature: Literal["fixed", "learned"]
 
 
 class RidgeSettings(EmbeddingSettings):
+    """Ridge regression on embeddings."""
+
     regularisation: PositiveFloat
 
 
@@ -144,6 +161,8 @@ class GradientSettings(MethodSettings):
 
 
 class MamlSettings(GradientSettings):
+    """MAML and what MAML++ adds."""
+
     first_order: bool
     learned_rates: bool
     multi_step: bool
@@ -151,14 +170,20 @@ class MamlSettings(GradientSettings):
 
 
 class AnilSettings(GradientSettings):
+    """ANIL."""
+
     first_order: bool
 
 
 class ReptileSettings(GradientSettings):
+    """Reptile; `batch` in examples of an inner step."""
+
     batch: PositiveInt
 
 
 class SharedSettings(GradientSettings):
+    """A network trained jointly over all tasks."""
+
     heads: Literal["all", "domain"]
 
 
@@ -170,6 +195,8 @@ class PretrainSettings(SharedSettings):
 
 
 class BankSettings(ProtonetSettings):
+    """Several networks, and how a task chooses."""
+
     window: PositiveInt
     stride: PositiveInt
     route: Literal["pick", "mix"]
@@ -223,18 +250,26 @@ class SteppedSettings(LearnerSettings):
 
 
 class ScratchSettings(SteppedSettings):
+    """The same network from random weights."""
+
     norm: Annotated[list[Literal["batch", "group", "none"]], Field(min_length=1)]
 
 
 class LinearSettings(LearnerSettings):
+    """A linear head, by its regularisation."""
+
     C: Annotated[list[PositiveFloat], Field(min_length=1)]
 
 
 class NeighbourSettings(LearnerSettings):
+    """The nearest example's class, by its metric."""
+
     metric: Annotated[list[Literal["euclidean", "cosine"]], Field(min_length=1)]
 
 
 class ForestSettings(LearnerSettings):
+    """A random forest."""
+
     trees: PositiveInt
     max_features: Annotated[list[Literal["sqrt"] | Share], Field(min_length=1)]
 
@@ -254,10 +289,14 @@ class BaselineSettings(Section):
 
 
 class EvaluateSettings(Section):
+    """How intervals and tests are computed."""
+
     bootstrap: Annotated[int, Field(ge=100)]
 
 
 class ExportSettings(Section):
+    """The deployment task, and what its bundle holds."""
+
     domain: str
     n_shot: PositiveInt
     opset: Annotated[int, Field(ge=18, le=23)]

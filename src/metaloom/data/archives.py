@@ -164,6 +164,7 @@ def _clean_name(path: Path, name: str) -> str:
 
 
 def checked_utf8(name: str, where: Path) -> str:
+    """The name, where it is whole UTF-8; raises MetaloomError where it is not."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -202,6 +203,7 @@ def _read_tar(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes | str]]
 
 
 def too_large() -> str:
+    """Why a file is not read."""
     return f"is larger than {MAX_FILE_BYTES // 2**20} MiB"
 
 

@@ -31,6 +31,7 @@ class DataChange:
 
     @property
     def none(self) -> bool:
+        """Whether nothing changed."""
         return self.examples.empty and not any([*self.domains.values(), *self.classes.values()])
 
 

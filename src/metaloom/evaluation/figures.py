@@ -31,10 +31,12 @@ class Answers:
 
     @property
     def failed(self) -> Bool[np.ndarray, " episode"]:
+        """Whether the learner failed, for each episode."""
         return np.logical_not(np.isfinite(self.log_p).all(axis=(1, 2)))
 
     @property
     def right(self) -> Bool[np.ndarray, "episode query"]:
+        """Whether each answer is right."""
         return self.log_p.argmax(axis=2) == self.table.answers
 
     @property
@@ -127,6 +129,7 @@ class Reliability:
 
     @classmethod
     def of(cls, answers: Answers, bins: int = BINS) -> Reliability:
+        """Answers sorted into bins by how sure they are."""
         confidence = np.exp(answers.log_p.max(axis=2).astype(np.float64))
         place = np.empty(confidence.size, dtype=int)
         place[confidence.ravel().argsort(kind="stable")] = np.arange(confidence.size) * bins // confidence.size

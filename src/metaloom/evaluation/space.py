@@ -31,6 +31,7 @@ class Space:
     prototypes: Float[np.ndarray, "class embed"]
 
     def of_split(self, split: str) -> tuple[pd.DataFrame, Float[np.ndarray, "class embed"]]:
+        """Classes of one split and their prototypes."""
         chosen = (self.classes["split"] == split).to_numpy()
         return self.classes[chosen].reset_index(drop=True), self.prototypes[chosen]
 

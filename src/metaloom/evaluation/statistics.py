@@ -29,6 +29,7 @@ class Difference:
     p: float
 
     def record(self, setting: str, p_holm: float | None) -> dict[str, Any]:
+        """As a row of differences.json."""
         ci95 = (self.high95 - self.low95) / 2
         return {"setting": setting, **vars(self), "ci95": ci95, "p_holm": p_holm}
 

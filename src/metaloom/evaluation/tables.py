@@ -34,10 +34,12 @@ class Everyone:
     samples: int
 
     def of_group(self, group: str) -> list[str]:
+        """Names of the learners of a group."""
         return [learner for learner, own in self.groups.items() if own == group]
 
     @property
     def meta(self) -> list[str]:
+        """Names of the meta-learners."""
         return self.of_group(META)
 
 

@@ -69,10 +69,12 @@ class Temperature:
 
     @classmethod
     def read(cls, saved: dict[str, Any]) -> Temperature:
+        """From what `saved` gave."""
         ranges: dict[str, Any] = {name: tuple(value) for name, value in saved.items() if isinstance(value, list)}
         return cls(**saved | ranges)
 
     def saved(self) -> dict[str, Any]:
+        """As plain values for learner.json."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 

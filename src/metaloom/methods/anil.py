@@ -24,6 +24,8 @@ from metaloom.networks import Network
 
 
 class Anil(EmbeddingMethod):
+    """Gradient steps on the head alone."""
+
     settings: AnilSettings
 
     def __init__(self, network: Network, settings: AnilSettings) -> None:

@@ -28,6 +28,7 @@ class Head(NamedTuple):
     bias: Float[Tensor, "*task n_way"]
 
     def logits(self, z: Float[Tensor, "*task item embed"]) -> Float[Tensor, "*task item n_way"]:
+        """Scores whose softmax are probabilities."""
         return z @ self.weight.mT + self.bias.unsqueeze(-2)
 
 
@@ -53,9 +54,11 @@ class Params:
         return replace(self, weights=weights)
 
     def to(self, device: torch.device | str) -> Params:
+        """The same numbers on another device."""
         return self._each(lambda tensor: tensor.to(device))
 
     def double(self) -> Params:
+        """The same numbers in float64."""
         return self._each(lambda tensor: tensor.double())
 
     def task_statistics(self) -> Tensors:
@@ -172,6 +175,7 @@ class Method(ABC):
         raise NotImplementedError(f"{type(self).__name__} changes the network for a task")
 
     def optimiser(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
+        """What changes the weights after each step."""
         return torch.optim.Adam(leaves, lr=self.settings.learning_rate)
 
     def chunks(self, episodes: Episodes) -> Iterator[Episodes]:

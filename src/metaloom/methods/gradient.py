@@ -68,6 +68,7 @@ def stacked(weights: Tensors, lead: torch.Size) -> Tensors:
 
 
 def head_of(weights: Tensors) -> Head:
+    """The head among the weights."""
     return Head(*(weights[name] for name in HEAD))
 
 

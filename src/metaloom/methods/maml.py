@@ -42,6 +42,8 @@ ANNEALED = 0.1  # share of training after which the last step alone counts: the 
 
 
 class Maml(Method):
+    """Gradient steps on all weights, from weights from which a few of them go far."""
+
     settings: MamlSettings
 
     def __init__(self, network: Network, settings: MamlSettings) -> None:

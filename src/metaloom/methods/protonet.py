@@ -30,6 +30,8 @@ TEMPERATURE = "temperature"
 
 
 class ProtoNet(EmbeddingMethod):
+    """A class is the mean embedding of its examples."""
+
     settings: ProtonetSettings
     looks = True
 

@@ -27,6 +27,8 @@ from metaloom.networks import Network, Tensors
 
 
 class Reptile(Method):
+    """Gradient steps on all weights; training moves the shared weights towards them."""
+
     settings: ReptileSettings
 
     def __init__(self, network: Network, settings: ReptileSettings) -> None:

@@ -28,6 +28,8 @@ FIRST_SCALE = 8.0  # answers to one-hot targets lie between 0 and 1, too close t
 
 
 class Ridge(EmbeddingMethod):
+    """Ridge regression on the embeddings, in closed form."""
+
     settings: RidgeSettings
     looks = True
 

@@ -31,6 +31,8 @@ WEIGHT, BIAS = f"{TRAINING}head.weight", f"{TRAINING}head.bias"
 
 
 class Shared(EmbeddingMethod):
+    """One network for all training classes; a task gets a new head."""
+
     settings: SharedSettings
 
     def __init__(self, network: Network, settings: SharedSettings) -> None:

@@ -31,6 +31,7 @@ class BankNetwork(Network):
 
     @classmethod
     def of(cls, member: Network, members: int) -> BankNetwork:
+        """A bank of so many networks of the member's shape."""
         shape = (member.shape, member.width, member.norm, member.dropout)
         return cls(*shape, member=member, members=members)
 
@@ -72,6 +73,7 @@ class BankNetwork(Network):
 
 
 def prefix(index: int) -> str:
+    """What begins the names of a member's tensors."""
     return f"member.{index}."
 
 

@@ -48,6 +48,7 @@ def convolution(
 def linear(
     x: Float[Tensor, "*task example inputs"], weight: Float[Tensor, "*any outputs inputs"]
 ) -> Float[Tensor, "*task example outputs"]:
+    """x · matrixᵀ with one matrix for all or one per task."""
     return _lowered(x) @ _lowered(weight).mT
 
 
@@ -145,6 +146,7 @@ def normalise(
 
 
 def groups_of(channels: int) -> int:
+    """Groups of a group norm over so many channels."""
     return math.gcd(channels, max(channels // 4, 1), GROUPS)
 
 

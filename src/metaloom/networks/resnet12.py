@@ -36,6 +36,7 @@ class ResNet12(Network):
 
     @property
     def widths(self) -> list[int]:
+        """Channels of the four blocks."""
         return [int(self.width * factor) for factor in GROWTH]
 
     @property

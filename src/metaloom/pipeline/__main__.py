@@ -18,6 +18,7 @@ from metaloom.system.lock import BusyError
 
 
 def main() -> int:
+    """Bring the stage of the command line up to date; returns the exit code."""
     if len(sys.argv) != 2:
         print(f"usage: {Path(sys.executable).name} -m metaloom.pipeline STAGE", file=sys.stderr)
         return Outcome.REFUSED

@@ -73,6 +73,7 @@ def trainer_of(
     splits: str,
     device: torch.device,
 ) -> Trainer:
+    """A trainer for one method, ready to run."""
     learner = _fresh_learner(method, settings, packed, training, device)
     images = placed(torch.from_numpy(packed.images), device)
     return Trainer(
@@ -88,6 +89,7 @@ def trainer_of(
 
 
 def training_classes(splits: str) -> pd.DataFrame:
+    """The class table of the training split."""
     path = Path(splits) / "classes.parquet"
     if not path.is_file():
         raise MetaloomError(f"{path} not found: `dvc repro split` makes it")

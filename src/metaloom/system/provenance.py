@@ -16,6 +16,7 @@ LIBRARIES = ("metaloom", "numpy", "onnx", "onnxruntime", "onnxscript", "torch")
 
 
 def libraries() -> dict[str, str]:
+    """Versions of the libraries that make a bundle, by name."""
     return {name: version(name) for name in LIBRARIES}
 
 
@@ -37,5 +38,6 @@ def commit(root: str | Path = ".") -> dict[str, Any] | None:
 
 
 def sha256(path: str | Path) -> str:
+    """Of a file, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,6 +17,7 @@ console = Console(stderr=True, highlight=False)
 
 
 def quiet() -> bool:
+    """Whether --quiet was given, here or by a parent process."""
     return os.environ.get(QUIET, "") not in ("", "0")
 
 
@@ -33,6 +34,7 @@ class Bar:
         self._progress, self._task = progress, task
 
     def update(self, completed: float, text: str = "") -> None:
+        """Show how far it is, and a text beside it."""
         self._progress.update(self._task, completed=completed, text=text)
 
 

@@ -34,6 +34,7 @@ class EpisodeTable:
 
     @property
     def n_way(self) -> int:
+        """Classes of an episode."""
         return self.support.shape[1]
 
     @property
@@ -48,11 +49,13 @@ class EpisodeTable:
 
     @property
     def support_rows(self) -> Int[np.ndarray, "episode support"]:
+        """Rows of the support sets, way by way."""
         shots = np.array(self.shots or (self.support.shape[2],) * self.n_way)
         return self.support[:, np.arange(self.support.shape[2]) < shots[:, None]]
 
     @property
     def query_rows(self) -> Int[np.ndarray, "episode query"]:
+        """Rows of the queries, way by way."""
         return self.query.reshape(len(self), -1)
 
     @property
@@ -61,6 +64,7 @@ class EpisodeTable:
         return np.concatenate([self.support_rows.ravel(), self.query_rows.ravel()])
 
     def first(self, episodes: int) -> EpisodeTable:
+        """The first so many episodes."""
         return replace(self, support=self.support[:episodes], query=self.query[:episodes])
 
     def with_labels(self, *shots: int) -> EpisodeTable:
@@ -166,6 +170,7 @@ def eligible_groups(
 
 
 def as_long(rows: Int[np.ndarray, "episode way example"], n_shot: int, split: str, name: str) -> pd.DataFrame:
+    """Episodes as a table with a row per example."""
     episodes, n_way, examples = rows.shape
     episode, way, example = (axis.ravel() for axis in np.indices((episodes, n_way, examples), dtype=np.int32))
     return pd.DataFrame(

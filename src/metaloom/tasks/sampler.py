@@ -52,6 +52,7 @@ class EpisodeSampler:
     def for_training(
         cls, classes: pd.DataFrame, settings: TrainSettings, views: int, device: torch.device
     ) -> EpisodeSampler:
+        """A sampler as the section `train` wants it; `views` as in the class."""
         return cls.of(classes, settings.examples, views, device, settings.within_domain)
 
     @property

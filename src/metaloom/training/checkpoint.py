@@ -31,6 +31,7 @@ class State:
 
     @property
     def best_record(self) -> dict[str, Any]:
+        """The validation with the best accuracy."""
         return max(self.history, key=lambda record: record["accuracy"])
 
     @property

@@ -83,6 +83,7 @@ def leave() -> NoReturn:
 
 
 def main() -> None:
+    """torchrun, which ends with its parent."""
     from torch.distributed.run import main as torchrun
 
     pipe = os.dup(sys.stdin.fileno())

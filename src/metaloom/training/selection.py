@@ -19,6 +19,7 @@ FEW = 30  # episodes a setting that are enough for a temperature where each of t
 
 
 def wants_beta(learner: Learner) -> bool:
+    """Whether params leave β to the validation episodes."""
     settings = learner.method.settings
     return isinstance(settings, GradientSettings) and settings.beta == "auto"
 

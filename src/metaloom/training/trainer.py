@@ -96,6 +96,7 @@ class Trainer:
         return self.ranks.agreed(lambda: time.perf_counter() - started)
 
     def discard_checkpoint(self) -> None:
+        """Remove the checkpoint: the model is in place."""
         self.checkpoint.unlink(missing_ok=True)
 
     def _check(self) -> None:

@@ -89,8 +89,10 @@ def changes(before: Any | None, after: Any) -> str:
 
 
 def count(files: int) -> str:
+    """`1 file`, `2 files`."""
     return f"{files} file{'s' * (files != 1)}"
 
 
 def short(md5: str) -> str:
+    """The first characters of a hash, for messages."""
     return md5[:8]

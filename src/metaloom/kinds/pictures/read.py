@@ -34,6 +34,7 @@ _DAMAGED = (
 
 
 def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image."""
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 

@@ -68,4 +68,5 @@ def gathered(
 
 
 def is_tiled(kernels: Tensor) -> bool:
+    """Whether there are channels enough for Winograd's tiles."""
     return min(kernels.shape[1:3]) >= CHANNELS

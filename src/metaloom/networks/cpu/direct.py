@@ -12,6 +12,7 @@ from metaloom.networks.cpu.kernels import jit
 
 @jit
 def convolve_directly(x, kernel, y):
+    """A 3×3 convolution of few channels, pixel by pixel."""
     padded, beyond = padded_like(x), np.empty(y.shape[2:], y.dtype)
     for n in range(x.shape[0]):
         inside(padded, x, n)
@@ -42,6 +43,7 @@ def padded_like(x):
 
 @jit
 def inside(padded, x, n):
+    """Copy examples into the middle of padded ones."""
     for i in range(x.shape[1]):
         for j in range(x.shape[2]):
             for c in range(x.shape[3]):

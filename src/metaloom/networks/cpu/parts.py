@@ -105,6 +105,7 @@ def channels_last(x: Float[Tensor, "example channel height width"]) -> Float[Ten
 
 
 def empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
+    """Uninitialised memory, channels last, of another tensor's dtype where none is given."""
     return torch.empty(shape, dtype=dtype or like.dtype, memory_format=torch.channels_last)
 
 

@@ -55,6 +55,7 @@ def _flat(x):
 
 @jit
 def convolve(x, kernel, tiled, y):
+    """A 3×3 convolution, by tiles where the kernels come in them."""
     if tiled:
         convolve_tiles(x, kernel, y)
     else:

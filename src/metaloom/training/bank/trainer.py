@@ -112,6 +112,7 @@ class BankTrainer:
         return BankState(learner, record["step"], steps_run, seconds, record)
 
     def discard_checkpoint(self) -> None:
+        """Remove all networks' checkpoints: the model is in place."""
         shutil.rmtree(self._checkpoints, ignore_errors=True)
 
     @property

@@ -46,6 +46,7 @@ class Chance:
         return low + raw % (high - low + 1)
 
     def one(self, low: int, high: int) -> int:
+        """A whole number from `low` up to and including `high`."""
         raw = int(self._numbers[self._next])
         self._next += 1
         return low + raw % (high - low + 1)

@@ -62,6 +62,7 @@ class Selection:
 
 
 def face_paths() -> dict[str, Path]:
+    """matplotlib's font files by the name of the face."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     faces = sorted(folder.glob("*.ttf"))
     return {face.name: face for face in faces if not any(word in face.name for word in _NOT_TEXT)}
