@@ -24,7 +24,7 @@ from made_up_project import DATA_HASH, make_project, put, write_curve, write_qua
 from PIL import Image
 
 from metaloom.errors import MetaloomError
-from metaloom.report.charts import Curve, curve_plot, nice_ticks
+from metaloom.report.charts.marks import Curve, curve_plot, nice_ticks
 from metaloom.report.page import LARGEST, build
 from metaloom.stages import report as stage
 

@@ -9,7 +9,7 @@ import yaml
 from made_up_project import DATA_HASH, make_project
 
 from metaloom.errors import MetaloomError
-from metaloom.report.provenance import provenance
+from metaloom.report.sections.provenance import provenance
 from metaloom.system.git import head
 
 METHODS = ("protonet",)

@@ -8,7 +8,7 @@ import pytest
 from made_up_project import make_project, put
 
 from metaloom.errors import MetaloomError
-from metaloom.report.results import hardest, headline, load_results
+from metaloom.report.sections.results import hardest, headline, load_results
 from metaloom.report.words import count, duration, points, setting_words, with_interval
 
 

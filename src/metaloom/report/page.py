@@ -12,18 +12,18 @@ from markupsafe import Markup
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.report import words
-from metaloom.report.charts import Dot, Gap, dot_plot
-from metaloom.report.classes import classes
-from metaloom.report.curves import training
-from metaloom.report.datacard import data_card
-from metaloom.report.gallery import gallery
-from metaloom.report.handoff import handoff
+from metaloom.report.charts.marks import Dot, Gap, dot_plot
 from metaloom.report.inputs import Inputs
-from metaloom.report.labels import labels
-from metaloom.report.provenance import provenance
-from metaloom.report.results import Headline, Results, hardest, headline, load_results
-from metaloom.report.tradeoffs import tradeoffs
-from metaloom.report.trust import trust
+from metaloom.report.sections.classes import classes
+from metaloom.report.sections.data import data_card
+from metaloom.report.sections.episodes import gallery
+from metaloom.report.sections.handoff import handoff
+from metaloom.report.sections.labels import labels
+from metaloom.report.sections.provenance import provenance
+from metaloom.report.sections.results import Headline, Results, hardest, headline, load_results
+from metaloom.report.sections.tradeoffs import tradeoffs
+from metaloom.report.sections.training import training
+from metaloom.report.sections.trust import trust
 
 LARGEST = 5_000_000  # bytes
 SECTIONS = (  # anchor and template, title

@@ -1,6 +1,6 @@
 """One kind of chart for all that has two axes: lines, points, or both.
 
-As in `charts`, x is a percentage of the width and y is in pixels, so that a chart is as wide as its place.
+As in `marks`, x is a percentage of the width and y is in pixels, so that a chart is as wide as its place.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from metaloom.report.charts import draw_line, draw_text, svg
+from metaloom.report.charts.marks import draw_line, draw_text, svg
 from metaloom.report.words import Number
 
 RIGHT = 74  # per cent of the width that the plot takes where lines have names beside their ends

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Shown
-from metaloom.report.charts import draw_line, draw_text, svg
+from metaloom.report.charts.marks import draw_line, draw_text, svg
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.words import percent, short
 from metaloom.system.files import read_json

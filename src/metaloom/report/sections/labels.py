@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from metaloom.report.charts.xy import Series, xy_chart
 from metaloom.report.inputs import Inputs, read_table
-from metaloom.report.plots import Series, xy_chart
-from metaloom.report.results import Results
+from metaloom.report.sections.results import Results
 from metaloom.report.words import learner_title, percent
 from metaloom.system.files import read_json
 

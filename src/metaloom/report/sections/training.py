@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from metaloom.errors import MetaloomError
-from metaloom.report.charts import Curve, curve_plot
+from metaloom.report.charts.marks import Curve, curve_plot
 from metaloom.report.inputs import Inputs
 from metaloom.report.words import count, duration, learner_title, percent, setting_words, with_interval
 from metaloom.system.files import read_json

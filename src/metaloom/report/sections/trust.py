@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from metaloom.report.charts.xy import Series, xy_chart
 from metaloom.report.inputs import Inputs, read_table
-from metaloom.report.plots import Series, xy_chart
-from metaloom.report.results import Results
+from metaloom.report.sections.results import Results
 from metaloom.report.words import SettingWords, percent, with_interval
 from metaloom.system.files import read_json
 

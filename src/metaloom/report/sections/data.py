@@ -11,7 +11,7 @@ from markupsafe import Markup
 from metaloom.config import SPLITS
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Shown
-from metaloom.report.charts import stacked_bar
+from metaloom.report.charts.marks import stacked_bar
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.words import count
 
