@@ -24,19 +24,34 @@ class Inputs:
     root: Path = Path()
 
 
+def present(path: Path, made_by: str) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        MetaloomError: it is absent; the message names the stage that makes it.
+    """
+    if not path.is_file():
+        raise MetaloomError(f"{path} not found: `dvc repro {made_by}` makes it")
+    return path
+
+
+def again(made_by: str) -> str:
+    """What to do about a file that is there but broken."""
+    return f"`dvc repro -f {made_by}` makes it again"
+
+
 def read_table(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
     """Read a Parquet or CSV file.
 
     Raises:
         MetaloomError: it is absent, no such table, or lacks one of `columns`; the message names its stage.
     """
-    if not path.is_file():
-        raise MetaloomError(f"{path} not found: `dvc repro {made_by}` makes it")
+    present(path, made_by)
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's and the CSV reader's errors are subclasses of these
-        raise MetaloomError(f"{path} cannot be read ({error}): `dvc repro -f {made_by}` makes it anew") from None
+        raise MetaloomError(f"{path} cannot be read ({error}): {again(made_by)}") from None
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise MetaloomError(f"{path} lacks the column(s) {', '.join(missing)}: `dvc repro -f {made_by}` makes it anew")
+        raise MetaloomError(f"{path} lacks the column(s) {', '.join(missing)}: {again(made_by)}")
     return table

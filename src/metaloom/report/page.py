@@ -1,4 +1,4 @@
-"""The page: every part read, laid out by its template, in one file without anything outside it."""
+"""The page: reads every section, fills its template, and makes one file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from markupsafe import Markup
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.report import words
-from metaloom.report.charts.marks import Dot, Gap, dot_plot
 from metaloom.report.inputs import Inputs
 from metaloom.report.sections.classes import classes
 from metaloom.report.sections.data import data_card
 from metaloom.report.sections.episodes import gallery
+from metaloom.report.sections.figures import figures
 from metaloom.report.sections.handoff import handoff
+from metaloom.report.sections.headline import answer_plot, hardest, headline
 from metaloom.report.sections.labels import labels
 from metaloom.report.sections.provenance import provenance
-from metaloom.report.sections.results import Headline, Results, hardest, headline, load_results
+from metaloom.report.sections.results import accuracy_plot, load_results
 from metaloom.report.sections.tradeoffs import tradeoffs
 from metaloom.report.sections.training import training
 from metaloom.report.sections.trust import trust
@@ -28,7 +29,7 @@ from metaloom.report.sections.trust import trust
 LARGEST = 5_000_000  # bytes
 SECTIONS = (  # anchor and template, title
     ("results", "Results"),
-    ("labels", "Labels"),
+    ("labels", "Labelled examples"),
     ("trust", "Trust"),
     ("training", "Training"),
     ("episodes", "Episodes"),
@@ -53,8 +54,9 @@ def build(inputs: Inputs) -> str:
     page = render(
         results=results,
         headline=answer,
-        answer_plot=accuracy_plot(results, answer.setting, _gap(results, answer)),
+        answer_plot=answer_plot(results, answer),
         hardest=hardest(results),
+        figures=figures(results),
         plots={setting.name: accuracy_plot(results, setting) for setting in results.settings},
         labels=labels(inputs, results),
         trust=trust(inputs, results, answer.setting),
@@ -102,29 +104,3 @@ def _source(environment: Environment, name: str) -> str:
 def _integrity(script: str) -> str:
     """Lets the page run this one script and no other."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _gap(results: Results, answer: Headline) -> Gap | None:
-    """From the best single-task learner's dot to the champion's; none where it is not clearly above."""
-    rival = answer.rival
-    gap = rival.difference if rival else None
-    if gap is None or rival is None or not gap.clear or (gap.difference or 0) < 0:
-        return None
-    row = shown(results, answer.setting).index(rival.name)
-    return Gap(row, rival.score.accuracy or 0.0, answer.score.accuracy or 0.0, f"{gap.text} points")
-
-
-def shown(results: Results, setting: words.SettingWords) -> list[str]:
-    """The meta-learners and the best single-task learner of each kind, best first: a chart of all has no room."""
-    names = [*results.meta_learners, *results.rivals.get(setting.name, {}).values()]
-    return results.ranked(setting.name, names)
-
-
-def accuracy_plot(results: Results, setting: words.SettingWords, gap: Gap | None = None) -> Markup:
-    """The learners of one setting on one scale, best first."""
-    dots = []
-    for name in shown(results, setting):
-        score = results.scores[name][setting.name]
-        dots.append(Dot(words.learner_title(name), score.accuracy or 0.0, score.ci95, score.text, results.role(name)))
-    summary = f"Accuracy, {setting.full}: " + "; ".join(f"{dot.label} {dot.text}" for dot in dots)
-    return dot_plot(dots, setting.chance, summary, gap)

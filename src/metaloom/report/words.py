@@ -17,8 +17,8 @@ LEARNERS = {
     "ridge": ("Ridge", "meta-learned embedding, ridge regression on it"),
     "maml": ("MAML", "meta-learned start, a few gradient steps"),
     "anil": ("ANIL", "meta-learned embedding, a few gradient steps of the head"),
-    "reptile": ("Reptile", "a start that lies near every task, a few gradient steps"),
-    "shared": ("Shared", "one classifier of all training classes, a new head"),
+    "reptile": ("Reptile", "meta-learned start near the solutions of all tasks, a few gradient steps"),
+    "shared": ("Shared", "embedding of a classifier of all training classes, a new head"),
     "bank": ("Bank", "a network for each window of similar domains, chosen by the support set"),
     "scratch": ("From scratch", "the same network, trained on the support set alone"),
     "logistic": ("Logistic regression", "on pixels"),
@@ -32,9 +32,9 @@ LEARNERS = {
     "svm_embedded": ("SVM, embedded", "linear SVM on the champion's embeddings"),
     "forest_embedded": ("Forest, embedded", "random forest on the champion's embeddings"),
 }
-GROUPS = {  # who a learner is, and what it has learned from
+GROUPS = {  # what a learner is, and what it learns from
     "meta": ("Meta-learners", "trained on tasks of the training classes"),
-    "task": ("Single-task learners", "the labels of the task alone"),
+    "task": ("Single-task learners", "only the task's labelled examples"),
     "transfer": ("Transfer learning", "pre-trained by ordinary classification of the training classes"),
     "embedding": ("Other heads", "scikit-learn on the champion's frozen embeddings"),
 }
@@ -101,6 +101,11 @@ def with_interval(share: Number | None, ci95: Number | None) -> str:
         return percent(share)
     digits = digits_for(ci95)
     return f"{100 * (share or 0):.{digits}f}{PLUS_MINUS}{100 * (ci95 or 0):.{digits}f}%"
+
+
+def decimals(value: Number | None) -> str:
+    """0.06512 → "0.065"."""
+    return f"{value:.3f}" if value is not None and known(value) else UNKNOWN
 
 
 def points(difference: Number | None, ci95: Number | None) -> str:

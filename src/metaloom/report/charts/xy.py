@@ -5,6 +5,7 @@ As in `marks`, x is a percentage of the width and y is in pixels, so that a char
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,7 @@ class Series:
         faint: behind the others, and without a name.
         dots: whether each point is marked, and `line` whether they are joined.
         number: stands in the dot, for a key below the chart.
+        whiskers: ends of the interval of each point; NaN where there is none.
     """
 
     label: str
@@ -103,7 +105,8 @@ def _drawn(series: Series, at) -> list[Markup]:
     if series.line:
         for (x1, y1), (x2, y2) in zip(places, places[1:], strict=False):
             parts.append(draw_line(x1, y1, x2, y2, f"path {kind}"))
-    for (x, _), (low, high) in zip(series.points, series.whiskers, strict=False):
+    measured = [ends for ends in zip(series.points, series.whiskers, strict=False) if all(map(math.isfinite, ends[1]))]
+    for (x, _), (low, high) in measured:
         (x1, y1), (x2, y2) = at(x, low), at(x, high)
         parts.append(draw_line(x1, y1, x2, y2, f"whisker thin {kind}"))
     if series.dots:

@@ -12,7 +12,7 @@ from metaloom.config import SPLITS
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Shown
 from metaloom.report.charts.marks import stacked_bar
-from metaloom.report.inputs import Inputs, read_table
+from metaloom.report.inputs import Inputs, again, read_table
 from metaloom.report.words import count
 
 SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test", "": "not used"}
@@ -108,7 +108,7 @@ def data_card(inputs: Inputs, pictures: Shown, shape: tuple[int, ...], quality: 
     missing = {"examples", "used", "problems"} - quality.keys()
     if missing:
         path, lacks = inputs.dataset / "quality.json", ", ".join(sorted(missing))
-        raise MetaloomError(f"{path} lacks {lacks}: `dvc repro -f prepare` makes it anew")
+        raise MetaloomError(f"{path} lacks {lacks}: {again('prepare')}")
     classes = read_table(inputs.splits / "classes.parquet", "split", ["class", "domain", "split", "first", "count"])
     domains = _domains(classes)
     shown = _thin(domains[:MOST_DOMAINS], pictures)

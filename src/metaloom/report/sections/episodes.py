@@ -15,7 +15,7 @@ from metaloom.report.words import SettingWords, percent, setting_words, short
 COLUMNS = ["setting", "episode", "role", "way", "row", "predicted", "probabilities"]
 BUDGET = 3_300_000  # characters that the episodes may take of the page
 MARKUP = 130  # characters that one picture's element takes, about
-LARGE, SMALL = 56, 32  # pixels a picture
+LARGE, SMALL = 56, 32  # pixels per picture
 MOST_WRONG = 12  # wrong answers of a setting shown large
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.report.inputs import Inputs
-from metaloom.report.words import count, percent, size
+from metaloom.report.inputs import Inputs, again, present
+from metaloom.report.words import count, known, percent, size
 from metaloom.system.files import read_json
 
 STAGE = "export"
@@ -44,7 +44,7 @@ class Handoff:
         labels_total: how many there are.
         accuracy: of this very model, in words; empty where it was not measured.
         accuracy_from: on how many examples, with the interval.
-        learnt_from: how many labels it has learned from, and whether meta-training had seen them.
+        learnt_from: how many labelled examples it has learned from, and whether meta-training had seen them.
         files: without the golden samples.
         files_total: with them.
         total: size of all files.
@@ -107,9 +107,11 @@ def _row(label: str, task: Any, first_row: dict[str, Any]) -> int | None:
 
 def _accuracy_from(measured: dict[str, Any]) -> str:
     examples = count(measured["examples"], "example")
-    how = f"right on {examples} of these classes that it had not learnt from"
+    how = f"measured on {examples} of these classes that it did not learn from"
     if measured.get("kind") == "cross_validation":
-        how = f"right in cross-validation on its own {examples}"
+        how = f"measured by cross-validation on its own {examples}"
+    if not known(measured["low95"]):
+        return how
     return f"{how}; 95% interval {percent(measured['low95'])} to {percent(measured['high95'])}"
 
 
@@ -121,15 +123,13 @@ def _learnt_from(task: dict[str, Any]) -> str:
 
 
 def _files(inputs: Inputs) -> list[BundleFile]:
-    path = inputs.bundle / SUMS
-    if not path.is_file():
-        raise MetaloomError(f"{path} not found: `dvc repro {STAGE}` makes it")
+    path = present(inputs.bundle / SUMS, STAGE)
     files = []
     for line in path.read_text().splitlines():
         sha256, _, name = line.partition("  ")
         file = inputs.bundle / name
         if not file.is_file():
-            raise MetaloomError(f"{path} lists {name!r}, which is not there: `dvc repro -f {STAGE}` makes it anew")
+            raise MetaloomError(f"{path} lists {name!r}, which is not there: {again(STAGE)}")
         files.append(BundleFile(name, size(file.stat().st_size), sha256))
     return files
 

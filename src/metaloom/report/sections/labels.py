@@ -1,4 +1,4 @@
-"""Accuracy against labels, the labels that a meta-learner saves, and what more ways and uneven labels cost."""
+"""Accuracy by number of labelled examples, how many of them a meta-learner saves, more ways, uneven examples."""
 
 from __future__ import annotations
 
@@ -12,17 +12,24 @@ from markupsafe import Markup
 from metaloom.report.charts.xy import Series, xy_chart
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.sections.results import Results
-from metaloom.report.words import learner_title, percent
+from metaloom.report.words import known, learner_title, percent
 from metaloom.system.files import read_json
 
 KINDS = {"any": "Classes of any domain", "domain": "Classes of one domain"}
+TO = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"  # an interval stays on one line
 POINT = ["accuracy", "low95", "high95", "episodes"]
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
 class Saved:
-    """How many labels a class the best single-task learner of a kind needs for what the champion has with `n_shot`."""
+    """How many labelled examples per class a rival needs to be as accurate as the champion is with `n_shot`.
+
+    Args:
+        kind: of episodes, a key of `KINDS`.
+        against: the rival's group; it is the one of them that needs the fewest.
+        labels: None where `most` are too few; so are the ends of its interval, or where there is no interval.
+    """
 
     kind: str
     n_shot: int
@@ -36,12 +43,22 @@ class Saved:
 
     @property
     def needs(self) -> str:
-        """ "about 9 labels a class (95% interval 7 to 12)", "more than 15 labels a class"."""
+        """ "9 labelled examples per class (95% interval 7 to 12)", "more than 15 labelled examples per class"."""
+        number = self._number(self.labels)
+        return f"{number} labelled {'example' if number == '1' else 'examples'} per class{self._interval}"
+
+    @property
+    def brief(self) -> str:
+        """ "9 (95% interval 7 to 12)", below a heading that says what is counted."""
+        return self._number(self.labels) + self._interval
+
+    @property
+    def _interval(self) -> str:
+        if self.low95 is None:
+            return ""
         if self.labels is None:
-            low = f", 95% interval from {self._number(self.low95)}" if self.low95 is not None else ""
-            return f"more than {self.most} labels a class{low}"
-        least, highest = self._number(self.low95), self._number(self.high95)
-        return f"{self._number(self.labels)} labels a class (95% interval {least} to {highest})"
+            return f" (95% interval from {self._number(self.low95)})"
+        return f" (95% interval {self._number(self.low95)} to {self._number(self.high95)})"
 
     def _number(self, labels: float | None) -> str:
         if labels is None:
@@ -51,7 +68,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Balance:
-    """One learner with labels spread evenly and unevenly."""
+    """One learner with examples spread evenly and unevenly over the classes."""
 
     learner: str
     even: str
@@ -69,7 +86,8 @@ class Labels:
         shots: columns of those tables.
         saved: see `Saved`.
         ways: chart of accuracy against ways, with its table.
-        balance: rows, and how the labels were spread.
+        balance: rows.
+        spread: how many examples each class had where they were spread unevenly.
     """
 
     panels: list[tuple[str, Markup, list[tuple[str, list[str]]]]]
@@ -119,15 +137,15 @@ def _panel(
     arrow = None
     task = next((each for each in against if each.against == "task"), None)
     if task is not None:
-        end, words = (task.labels, f"{task.labels:.1f} labels") if task.labels else (task.most, f"over {task.most}")
+        end, words = (task.labels, f"{task.labels:.1f} examples") if task.labels else (task.most, f"over {task.most}")
         arrow = place(task.n_shot), place(end), task.accuracy, words
     ends = "; ".join(f"{name} {cells[0]} to {cells[-1]}" for name, cells in rows)
     chart = xy_chart(
         series,
         [(place(shot), str(shot)) for shot in shots],
         _quarters(table),
-        f"Accuracy with {shots[0]} to {shots[-1]} labels a class, {KINDS[kind].lower()}: {ends}",
-        x_label="labels a class",
+        f"Accuracy with {shots[0]} to {shots[-1]} labelled examples per class, {KINDS[kind].lower()}: {ends}",
+        x_label="labelled examples per class",
         height=320,
         arrow=arrow,
     )
@@ -151,16 +169,18 @@ def _series(
     """Lines, and the same as a table; learners that are not `loud` are faint."""
     series, rows = [], []
     for name, part in table.groupby("learner", sort=False):
-        points = [(places[at], y) for at, y in zip(part[column], part["accuracy"], strict=True) if math.isfinite(y)]
+        rows.append((learner_title(str(name)), [_cell(*row) for row in part[POINT].itertuples(index=False)]))
+        part = part[part["accuracy"].notna()]
+        points = [(places[at], y) for at, y in zip(part[column], part["accuracy"], strict=True)]
         whiskers = list(zip(part["low95"], part["high95"], strict=True)) if name in loud else []
         title, role = learner_title(str(name)), results.role(str(name))
         series.append(Series(title, points, role, name not in loud, name in loud, whiskers=whiskers))
-        rows.append((title, [_cell(*row) for row in part[POINT].itertuples(index=False)]))
     return series, rows
 
 
 def _cell(accuracy: float, low: float, high: float, *_: object) -> str:
-    return f"{percent(accuracy)} ({percent(low)} to {percent(high)})"
+    interval = f" ({100 * low:.1f}{TO}{100 * high:.1f})" if known(low) and known(high) else ""
+    return percent(accuracy) + interval
 
 
 def _ways(table: pd.DataFrame, results: Results) -> tuple[Markup, list[str], list[tuple[str, list[str]]]]:
@@ -172,11 +192,15 @@ def _ways(table: pd.DataFrame, results: Results) -> tuple[Markup, list[str], lis
     series, rows = _series(table, "n_way", places, results, {results.champion, *_best(table, results)})
     summary = "Accuracy by number of classes: " + "; ".join(f"{n} {cells[0]} to {cells[-1]}" for n, cells in rows)
     ticks = [(places[name], head) for name, head in zip(names, heads, strict=True)]
-    return xy_chart(series, ticks, _quarters(table), summary, x_label="ways, one label each", height=300), heads, rows
+    return (
+        xy_chart(series, ticks, _quarters(table), summary, x_label="classes, one labelled example each", height=300),
+        heads,
+        rows,
+    )
 
 
 def _best(table: pd.DataFrame, results: Results) -> set[str]:
-    """The best learner of each single-task group at the fewest ways."""
+    """The best single-task learner and the best pre-trained one at the fewest ways."""
     first = table[table["n_way"] == table["n_way"].iloc[0]].set_index("learner")["accuracy"]
     groups = ([name for name in results.of_group(group) if name in first] for group in ("task", "transfer"))
     return {str(first[names].idxmax()) for names in groups if names and first[names].notna().any()}

@@ -1,4 +1,4 @@
-"""What was measured: learners and settings, the champion, and the answer in one sentence."""
+"""What was measured: every learner in every setting, and the champion's lead; a chart for each setting."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from metaloom.errors import MetaloomError
-from metaloom.report.inputs import Inputs
+from metaloom.report.charts.marks import Dot, Gap, dot_plot
+from metaloom.report.inputs import Inputs, again
 from metaloom.report.words import (
     Number,
     SettingWords,
@@ -21,7 +24,7 @@ from metaloom.report.words import (
 )
 from metaloom.system.files import read_json
 
-REMAKE = "`dvc repro -f evaluate` makes it anew"
+STAGE = "evaluate"
 
 
 @dataclass(frozen=True)
@@ -144,11 +147,11 @@ def load_results(inputs: Inputs) -> Results:
     """
     path, folder = inputs.metrics / "evaluation.json", inputs.evaluation
     scores = _parsed(path, lambda raw: {k: {s: _score(each) for s, each in row.items()} for k, row in raw.items()})
-    champion = read_json(folder / "champion.json", made_by="evaluate")["method"]
+    champion = read_json(folder / "champion.json", made_by=STAGE)["method"]
     if not scores or not any(scores.values()):
-        raise MetaloomError(f"{path} holds no figures: {REMAKE}")
+        raise MetaloomError(f"{path} holds no figures: {again(STAGE)}")
     if champion not in scores:
-        raise MetaloomError(f"the champion {champion} has no figures in {path}: {REMAKE}")
+        raise MetaloomError(f"the champion {champion} has no figures in {path}: {again(STAGE)}")
     return Results(
         scores=scores,
         differences=_parsed(folder / "differences.json", _differences),
@@ -161,11 +164,11 @@ def load_results(inputs: Inputs) -> Results:
 
 
 def _parsed(path: Path, parse: Callable[[Any], Any]) -> Any:
-    raw = read_json(path, made_by="evaluate")
+    raw = read_json(path, made_by=STAGE)
     try:
         return parse(raw)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise MetaloomError(f"{path} is not in the expected format ({error!r}): {REMAKE}") from None
+        raise MetaloomError(f"{path} is not in the expected format ({error!r}): {again(STAGE)}") from None
 
 
 def _score(raw: dict[str, Any]) -> Score:
@@ -189,66 +192,17 @@ def _differences(raw: list[dict[str, Any]]) -> dict[tuple[str, str, str], Differ
     }
 
 
-@dataclass(frozen=True)
-class Rival:
-    """The best single-task learner of a group, and how far the champion is ahead of it."""
-
-    name: str
-    score: Score
-    difference: Difference | None
-
-    @property
-    def verdict(self) -> str:
-        """ "31.2 ± 0.9 points more than", or an honest word where the interval holds zero."""
-        gap = self.difference
-        if gap is None or not known(gap.difference):
-            return "to be compared with"
-        if not gap.clear:
-            return f"not clearly different ({gap.text} points) from"
-        text = gap.text.lstrip("+\N{MINUS SIGN}")
-        return f"{text} points {'more' if (gap.difference or 0) > 0 else 'less'} than"
+def shown(results: Results, setting: SettingWords) -> list[str]:
+    """The meta-learners and the best single-task learner of each kind, best first: a chart of all has no room."""
+    names = [*results.meta_learners, *results.rivals.get(setting.name, {}).values()]
+    return results.ranked(setting.name, names)
 
 
-@dataclass(frozen=True)
-class Headline:
-    """The answer: the champion at the first setting, beside the best that learns from the task's labels alone, and the
-    best that starts from a network pre-trained on the training classes; None where there is no such learner."""
-
-    setting: SettingWords
-    champion: str
-    score: Score
-    rival: Rival | None
-    transfer: Rival | None
-
-
-def headline(results: Results) -> Headline:
-    """The champion's first setting that it has a figure for.
-
-    Raises:
-        MetaloomError: the champion has no figure at all.
-    """
-    for setting in results.settings:
-        score = results.score(results.champion, setting.name)
-        if score is not None and known(score.accuracy):
-            break
-    else:
-        raise MetaloomError(f"the champion {learner_title(results.champion)} has no accuracy at all: {REMAKE}")
-    return Headline(
-        setting,
-        results.champion,
-        score,
-        _rival(results, setting.name, "task"),
-        _rival(results, setting.name, "transfer"),
-    )
-
-
-def _rival(results: Results, setting: str, group: str) -> Rival | None:
-    name = results.rivals.get(setting, {}).get(group)
-    score = results.score(name, setting) if name else None
-    return Rival(name, score, results.difference(name, setting)) if name and score and known(score.accuracy) else None
-
-
-def hardest(results: Results) -> SettingWords:
-    """The setting with the least to go on: within one domain, most ways, fewest shots."""
-    measured = [setting for setting in results.settings if setting.name in results.scores[results.champion]]
-    return max(measured, key=lambda setting: (setting.within_domain, setting.n_way, -setting.n_shot))
+def accuracy_plot(results: Results, setting: SettingWords, gap: Gap | None = None) -> Markup:
+    """The learners of one setting on one scale, best first."""
+    dots = []
+    for name in shown(results, setting):
+        score = results.scores[name][setting.name]
+        dots.append(Dot(learner_title(name), score.accuracy or 0.0, score.ci95, score.text, results.role(name)))
+    summary = f"Accuracy, {setting.full}: " + "; ".join(f"{dot.label} {dot.text}" for dot in dots)
+    return dot_plot(dots, setting.chance, summary, gap)

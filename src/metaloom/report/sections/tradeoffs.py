@@ -87,8 +87,8 @@ def _map(table, setting: SettingWords) -> HeatMap:
 
 
 def _cell(row) -> Cell:
-    interval = f"95% interval {percent(row['low95'])} to {percent(row['high95'])}, {row['queries']:,} queries"
-    return Cell(percent(row["accuracy"], 0), float(row["accuracy"]), interval)
+    interval = f"95% interval {percent(row['low95'])} to {percent(row['high95'])}, " if known(row["low95"]) else ""
+    return Cell(percent(row["accuracy"], 0), float(row["accuracy"]), f"{interval}{row['queries']:,} queries")
 
 
 def _costs(results: Results, setting: SettingWords) -> tuple[Markup | None, list[Cost]]:

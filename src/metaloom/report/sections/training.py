@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Curve, curve_plot
-from metaloom.report.inputs import Inputs
+from metaloom.report.inputs import Inputs, again, present
 from metaloom.report.words import count, duration, learner_title, percent, setting_words, with_interval
 from metaloom.system.files import read_json
 
@@ -31,7 +31,7 @@ class Training:
 
 
 def training(inputs: Inputs) -> list[Training]:
-    """One entry a method.
+    """One entry per method.
 
     Raises:
         MetaloomError: a method's metrics or curves are absent or no numbers; the message names its stage.
@@ -95,14 +95,12 @@ def read_curve(path: Path, stage: str) -> tuple[list[float], list[float]]:
     Raises:
         MetaloomError: the file is absent, is no such table, or has no finite value.
     """
-    if not path.is_file():
-        raise MetaloomError(f"{path} not found: `dvc repro {stage}` makes it")
-    with path.open(newline="") as lines:
+    with present(path, stage).open(newline="") as lines:
         rows = list(csv.reader(lines, delimiter="\t"))[1:]
     try:
         pairs = [(float(row[0]), float(row[1])) for row in rows]
     except (IndexError, ValueError):
-        raise MetaloomError(f"{path} is no table of steps and values: `dvc repro -f {stage}` makes it anew") from None
+        raise MetaloomError(f"{path} is no table of steps and values: {again(stage)}") from None
     pairs = [pair for pair in pairs if math.isfinite(pair[1])]
     if not pairs:
         raise MetaloomError(f"{path} has no finite value: look at the settings of {stage} in params.yaml")

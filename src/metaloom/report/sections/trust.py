@@ -1,4 +1,4 @@
-"""How far the figures can be trusted: are probabilities honest, and what does a support set alone tell?"""
+"""How far the figures can be trusted: calibration, and estimates of accuracy from a support set alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 from metaloom.report.charts.xy import Series, xy_chart
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.sections.results import Results
-from metaloom.report.words import SettingWords, percent, with_interval
+from metaloom.report.words import SettingWords, known, percent, with_interval
 from metaloom.system.files import read_json
 
 MOST = 500  # points of a scatter
@@ -101,10 +101,10 @@ def _estimates(inputs: Inputs) -> Estimates | None:
     table = read_table(inputs.evaluation / "estimates.parquet", "evaluate", ["estimate", "truth", "low95", "high95"])
     if not found.get("tasks") or not len(table):
         return None
-    half = (found["high95"] - found["low95"]) / 2
+    half = (found["high95"] - found["low95"]) / 2 if known(found["low95"]) else None
     error = with_interval(found["mean_absolute_error"], half)
     shown = table.iloc[:: max(1, math.ceil(len(table) / MOST))]
     points = list(zip(shown["estimate"].tolist(), shown["truth"].tolist(), strict=True))
     summary = f"Estimate against truth of {found['tasks']} tasks: mean absolute error {error}"
-    chart = _square(points, summary, "estimate from the labels alone", faint=True)
+    chart = _square(points, summary, "estimated accuracy", faint=True)
     return Estimates(found["tasks"], found["n_shot"], error, found["bias"], percent(found["coverage"], 0), chart)
