@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,13 @@ def make_project(
     _bundle(inputs, classes)
     write_lock(inputs)
     return inputs
+
+
+def copy_project(project: Inputs, root: Path) -> Inputs:
+    """The same project below another root, which makes it much faster than drawing it again."""
+    shutil.copytree(project.root, root, dirs_exist_ok=True)
+    moved = {name: root / path.relative_to(project.root) for name, path in vars(project).items() if name != "methods"}
+    return replace(project, **moved)
 
 
 def put(path: Path, value) -> None:

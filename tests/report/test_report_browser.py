@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from chromium import BINARY, Browser
 from made_up_project import make_project
@@ -38,27 +40,21 @@ MEAN_GAP = 8  # of 255
 PROBLEMS = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with Browser() as running:
-        yield running
+@pytest.fixture(scope="session")
+def awkward(tmp_path_factory):
+    """A page of long names without spaces, many classes and large pictures."""
+    root = tmp_path_factory.mktemp("awkward")
+    long = "a_very_long_class_name_without_any_space_that_goes_on_and_on_<b>"
+    settings, prefix = ("2w1s", "20w15s_domain"), "pictures_of_the_evaluation/"
+    project = make_project(root, 24, 6, settings, ("maml",), size=64, class_name=long, prefix=prefix)
+    path = root / "index.html"
+    path.write_text(build(project), encoding="utf-8")
+    return path
 
 
-@pytest.fixture(scope="module", params=["usual", "awkward"])
-def file(request, tmp_path_factory):
-    root = tmp_path_factory.mktemp(request.param)
-    if request.param == "usual":
-        project = make_project(root)
-    else:
-        long = "a_very_long_class_name_without_any_space_that_goes_on_and_on_<b>"
-        settings, prefix = ("2w1s", "20w15s_domain"), "pictures_of_the_evaluation/"
-        project = make_project(root, 60, 6, settings, ("maml",), size=64, class_name=long, prefix=prefix)
-    page = root / "index.html"
-    page.write_text(build(project), encoding="utf-8")
-    return page
-
-
-def test_fits_every_window_in_light_and_dark(browser, file):
+@pytest.mark.parametrize("which", ["file", "awkward"])
+def test_fits_every_window_in_light_and_dark(browser, which, request):
+    file = request.getfixturevalue(which)
     browser.events.clear()
     browser.open(file)
     browser.run('document.querySelectorAll("details").forEach(d => d.open = true)')
@@ -78,33 +74,84 @@ def test_fits_every_window_in_light_and_dark(browser, file):
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_looks_as_it_did(browser, tmp_path_factory, dark):
+def test_looks_as_it_did(browser, file, tmp_path, dark):
     """Each part of the page as 24 × 12 cells of mean brightness; fonts differ, so only a gross change counts.
 
-    `python tests/report/test_report_browser.py` draws the pictures anew.
+    `python tests/report/test_report_browser.py` draws the pictures again.
     """
-    page = tmp_path_factory.mktemp("look") / "index.html"
-    page.write_text(build(make_project(page.parent)), encoding="utf-8")
     kept = json.loads(LOOK.read_text())["dark" if dark else "light"]
-    found = looks(browser, page, dark)
+    found = looks(browser, file, dark, tmp_path)
     assert list(found) == list(kept), "parts of the page"
     for part, cells in found.items():
         gap = np.abs(np.array(cells) - np.array(kept[part]))
         assert gap.mean() < MEAN_GAP and np.median(gap) < MEAN_GAP / 2, (part, gap.mean())
 
 
-def looks(browser, page: Path, dark: bool) -> dict[str, list[list[int]]]:
+def looks(browser, page: Path, dark: bool, folder: Path) -> dict[str, list[list[int]]]:
     """Mean brightness, 0 to 255, of each cell of the first 900 pixels of every part."""
     browser.look(1280, dark)
     browser.open(page)
     found = {}
     for part in browser.run('["main", ...[...document.querySelectorAll("section")].map(s => s.id)]'):
         browser.run(f'document.getElementById("{part}").scrollIntoView({{behavior: "instant"}})')
-        picture = page.parent / f"{part}.png"
+        picture = folder / f"{part}.png"
         browser.picture(picture)
         grey = Image.open(picture).convert("L").resize((24, 12), Image.Resampling.BOX)
         found[part] = np.asarray(grey).tolist()
     return found
+
+
+CUT = """(() => {
+  const box = document.querySelector(".snap").getBoundingClientRect();
+  const names = document.querySelector(".figures tbody tr:not(.group) th").getBoundingClientRect();
+  const cells = [...document.querySelectorAll(".figures tbody tr:not(.group) td")];
+  const places = cells.map(e => e.getBoundingClientRect());
+  const whole = places.filter(c => c.left >= names.right - 1 && c.right <= box.right + 1);
+  const hidden = places.filter(c => c.right <= names.right + 1 || c.left >= box.right - 1);
+  const spilt = cells.filter(e => e.scrollWidth > e.clientWidth + 1);
+  const learners = document.querySelectorAll(".figures tbody tr:not(.group)").length;
+  return [whole.length / learners, places.length - whole.length - hidden.length, spilt.length];
+})()"""  # whole columns; cells that are cut at an edge; cells whose text is wider than they are
+
+
+@pytest.mark.parametrize(("width", "whole"), [(360, 2), (390, 2), (768, 4), (1280, 8), (1600, 8)])
+def test_no_column_of_the_figures_is_cut(browser, file, width, whole):
+    browser.look(width, dark=False)
+    browser.open(file)
+    for measure in ("accuracy", "behind", "episodes"):
+        browser.run(f"document.querySelector('input[value={measure}]').click()")
+        browser.run("document.querySelector('.snap').scrollLeft = 0")
+        assert browser.run(CUT) == [whole, 0, 0], measure
+    browser.run("document.querySelector('.snap').scrollBy({left: 70, behavior: 'instant'})")
+    browser.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert browser.run(CUT) == [whole, 0, 0], "scrolling stops at a whole column"
+
+
+def test_figures_show_the_measure_that_was_asked_for(browser, file):
+    browser.look(1280, dark=False)
+    browser.open(file)
+    cell = "document.querySelector('.figures tr.champion td').innerText"
+    caption = "document.querySelector('.figures caption').innerText"
+    assert browser.run(cell) == "93.5\xa0±\xa01.2%"
+    browser.run("document.querySelector('input[value=accuracy]').focus()")
+    for event in ("keyDown", "keyUp"):
+        browser.call("Input.dispatchKeyEvent", type=event, key="ArrowLeft", code="ArrowLeft", windowsVirtualKeyCode=37)
+    assert browser.run(cell) == "n = 200" and "how many failed" in browser.run(caption)
+    browser.run("document.querySelector('input[value=nll]').click()")
+    assert browser.run(cell) == "0.065" and "Lower is better" in browser.run(caption)
+
+
+def test_figures_are_downloaded_from_a_file(browser, file, tmp_path):
+    browser.look(1280, dark=False)
+    browser.open(file)
+    browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    browser.run("document.querySelector('a[download]').click()")
+    saved = tmp_path / "metaloom-figures.csv"
+    deadline = time.monotonic() + 20
+    while not saved.is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    table = pd.read_csv(saved)
+    assert len(table) == 6 * 8 and table["champion"].sum() == 8
 
 
 def test_prints_every_episode(browser, file):
@@ -164,5 +211,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, Browser() as drawing:
         index = Path(folder) / "index.html"
         index.write_text(build(make_project(Path(folder))), encoding="utf-8")
-        drawn = {name: looks(drawing, index, name == "dark") for name in ("light", "dark")}
+        drawn = {name: looks(drawing, index, name == "dark", Path(folder)) for name in ("light", "dark")}
     LOOK.write_text(json.dumps(drawn) + "\n")

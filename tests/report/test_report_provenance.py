@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 import yaml
-from made_up_project import DATA_HASH, make_project
+from made_up_project import DATA_HASH
 
 from metaloom.errors import MetaloomError
 from metaloom.report.sections.provenance import provenance
@@ -22,9 +22,8 @@ def git(root, *arguments: str) -> str:
 
 
 @pytest.fixture
-def root(tmp_path):
-    make_project(tmp_path, 4, settings=("5w1s",))
-    return tmp_path
+def root(small):
+    return small.root
 
 
 def test_commit_and_changes_of_the_code(root):

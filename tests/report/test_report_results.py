@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from made_up_project import make_project, put
+from made_up_project import put
 
 from metaloom.errors import MetaloomError
-from metaloom.report.sections.results import hardest, headline, load_results
+from metaloom.report.sections.headline import hardest, headline
+from metaloom.report.sections.results import load_results
 from metaloom.report.words import count, duration, points, setting_words, with_interval
-
-
-@pytest.fixture
-def inputs(tmp_path):
-    return make_project(tmp_path, n_domains=4, settings=("5w1s", "20w1s", "20w5s_domain", "20w1s_domain"))
 
 
 def rewrite(path, change):
@@ -23,9 +19,9 @@ def rewrite(path, change):
     put(path, value)
 
 
-def test_headline_takes_the_first_setting_and_the_best_single_task_learner(inputs):
-    raw = json.loads((inputs.metrics / "evaluation.json").read_text())
-    answer = headline(load_results(inputs))
+def test_headline_takes_the_first_setting_and_the_best_single_task_learner(small):
+    raw = json.loads((small.metrics / "evaluation.json").read_text())
+    answer = headline(load_results(small))
     assert (answer.setting.name, answer.champion) == ("5w1s", "protonet")
     assert (
         answer.rival and answer.transfer and (answer.rival.name, answer.transfer.name) == ("scratch", "finetune_head")
@@ -41,53 +37,55 @@ def test_headline_takes_the_first_setting_and_the_best_single_task_learner(input
     [
         (0.012, 0.02, "not clearly different (+1.2\xa0±\xa02.0 points) from"),
         (-0.1, 0.02, "10.0\xa0±\xa02.0 points less than"),
+        (0.442, None, "44.2 points more (30 episodes, no interval) than"),
         (None, None, "to be compared with"),
     ],
 )
-def test_verdict_is_honest(inputs, difference, ci95, words):
+def test_verdict_is_honest(small, difference, ci95, words):
     new = {"difference": difference, "ci95": ci95, "episodes": 30}
 
     def change(records):
         next(r for r in records if (r["setting"], r["rival"]) == ("5w1s", "scratch")).update(new)
 
-    rewrite(inputs.evaluation / "differences.json", change)
-    rival = headline(load_results(inputs)).rival
+    rewrite(small.evaluation / "differences.json", change)
+    rival = headline(load_results(small)).rival
     assert rival is not None and rival.verdict == words
+    assert rival.is_behind == ((difference or 0) > 0)
 
 
-def test_no_single_task_learner(inputs):
-    put(inputs.evaluation / "rivals.json", {})
-    answer = headline(load_results(inputs))
+def test_no_single_task_learner(small):
+    put(small.evaluation / "rivals.json", {})
+    answer = headline(load_results(small))
     assert answer.rival is None and answer.transfer is None
 
 
-def test_a_setting_that_the_champion_lacks_is_passed_over(inputs):
+def test_a_setting_that_the_champion_lacks_is_passed_over(small):
     nothing = {"accuracy": None, "ci95": None, "nll": None, "episodes": 0}
-    rewrite(inputs.metrics / "evaluation.json", lambda raw: raw["protonet"].update({"5w1s": nothing}))
-    assert headline(load_results(inputs)).setting.name == "20w1s"
+    rewrite(small.metrics / "evaluation.json", lambda raw: raw["protonet"].update({"5w1s": nothing}))
+    assert headline(load_results(small)).setting.name == "20w1s"
 
 
-def test_hardest_setting(inputs):
-    assert hardest(load_results(inputs)).name == "20w1s_domain"
+def test_hardest_setting(small):
+    assert hardest(load_results(small)).name == "20w1s_domain"
 
 
 @pytest.mark.parametrize("name", ["champion.json", "differences.json", "rivals.json", "learners.json"])
-def test_missing_file_names_its_stage(inputs, name):
-    (inputs.evaluation / name).unlink()
+def test_missing_file_names_its_stage(small, name):
+    (small.evaluation / name).unlink()
     with pytest.raises(MetaloomError, match=f"{name} not found: `dvc repro evaluate` makes it"):
-        load_results(inputs)
+        load_results(small)
 
 
-def test_unexpected_format_is_refused(inputs):
-    put(inputs.metrics / "evaluation.json", {"protonet": {"5w1s": 0.9}})
+def test_unexpected_format_is_refused(small):
+    put(small.metrics / "evaluation.json", {"protonet": {"5w1s": 0.9}})
     with pytest.raises(MetaloomError, match=r"evaluation.json is not in the expected format"):
-        load_results(inputs)
+        load_results(small)
 
 
-def test_champion_without_figures_is_refused(inputs):
-    put(inputs.evaluation / "champion.json", {"method": "reptile"})
+def test_champion_without_figures_is_refused(small):
+    put(small.evaluation / "champion.json", {"method": "reptile"})
     with pytest.raises(MetaloomError, match="the champion reptile has no figures"):
-        load_results(inputs)
+        load_results(small)
 
 
 def test_numbers_as_written():
