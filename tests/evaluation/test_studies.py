@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from metaloom.config import StudySettings
 from metaloom.evaluation.figures import Answers
 from metaloom.evaluation.shown import confusions
 from metaloom.evaluation.studies import balance_rows, label_rows, labels_saved, way_rows
-from metaloom.evaluation.tables import Everyone, calibration_rows, differences, episode_rows, rivals, summarise
+from metaloom.evaluation.tables import (
+    Everyone,
+    calibration_rows,
+    differences,
+    domain_rows,
+    episode_rows,
+    rivals,
+    summarise,
+)
 from metaloom.tasks import EpisodeTable
 
 SETTINGS = StudySettings(
@@ -111,6 +120,26 @@ def test_tables_of_the_settings(everyone):
     rows = calibration_rows(everyone, ["3w1s"], {"protonet": everyone.answers["protonet"]})
     assert set(rows["temperature"]) == {"before", "after"}
     assert rows.groupby(["learner", "temperature"])["share"].sum().tolist() == pytest.approx([1.0] * 5)
+
+
+@pytest.mark.parametrize("name", ["svm", "finetune_head", "protonet"])
+def test_a_learner_that_fails_every_episode_has_no_figures_and_stops_nobody(name, everyone):
+    whole = domain_rows(everyone, ["3w1s"], pd.Series("x", index=range(660)))
+    for answers in everyone.answers[name].values():
+        answers.log_p[:] = np.nan
+    domains = domain_rows(everyone, ["3w1s"], pd.Series("x", index=range(660)))
+    pd.testing.assert_frame_equal(domains, whole[whole["learner"] != name].reset_index(drop=True))
+    assert summarise(everyone, ["3w1s"])[name]["3w1s"]["failed"] == 20
+    best = rivals(everyone, ["3w1s"])
+    assert name not in best["3w1s"].values()
+    assert all(each["episodes"] == 0 for each in differences(everyone, ["3w1s"], best) if name in each.values())
+    assert episode_rows(everyone, ["3w1s"]).groupby("learner")["failed"].sum()[name] == 20
+    assert name not in set(calibration_rows(everyone, ["3w1s"], {})["learner"])
+    for rows in (label_rows(everyone, SETTINGS), way_rows(everyone, SETTINGS), balance_rows(everyone, SETTINGS)):
+        assert rows.set_index("learner").loc[name, "accuracy"].isna().all()
+    saved = labels_saved(everyone, SETTINGS)
+    assert not any(each["labels"] is not None for each in saved if name in (each["learner"], each["rival"]))
+    assert name == "protonet" or confusions(everyone.answers["protonet"], ["3w1s"], ["c"] * 660) == []
 
 
 def test_confusions_are_those_of_a_plain_double_loop():

@@ -172,7 +172,7 @@ def by_domain(answers: Answers, domains: Int[np.ndarray, " item"], samples: int)
     queries.
 
     Args:
-        answers: of the episodes that were answered.
+        answers: of the episodes that were answered, one or more.
         domains: the code of each row of the data set.
         samples: of the bootstrap.
     """

@@ -80,10 +80,10 @@ def labels_saved(everyone: Everyone, settings: StudySettings) -> list[dict[str, 
                 }
                 if not found:
                     continue
-                rival = min(found, key=lambda name: (found[name][0], -np.nanmean(curves[name][-1])))
+                rival = min(found, key=lambda name: (found[name][0], -_mean(curves[name][-1], nothing=0.0)))
                 values = (None if not np.isfinite(value) else float(value) for value in found[rival])
                 named = dict(zip(("labels", "low95", "high95"), values, strict=True))
-                accuracy = float(np.nanmean(own[shots.index(n_shot)]))
+                accuracy = _mean(own[shots.index(n_shot)])
                 records.append(
                     {
                         "kind": kind,
@@ -95,6 +95,12 @@ def labels_saved(everyone: Everyone, settings: StudySettings) -> list[dict[str, 
                     | {"rival": rival, **named, "most": shots[-1]}
                 )
     return records
+
+
+def _mean(accuracy: np.ndarray, nothing: float = float("nan")) -> float:
+    """Over the episodes that were answered; `nothing` where none was."""
+    answered = accuracy[np.isfinite(accuracy)]
+    return float(answered.mean()) if len(answered) else nothing
 
 
 def _needed(own: np.ndarray, curve: np.ndarray, shots: Sequence[int], samples: int) -> tuple[float, float, float]:

@@ -110,14 +110,18 @@ def _accuracies(everyone: Everyone, setting: str) -> dict[str, np.ndarray]:
 
 
 def domain_rows(everyone: Everyone, settings: Sequence[str], domain_of: pd.Series) -> pd.DataFrame:
-    """learner, setting, domain, accuracy, low95, high95, queries; `domain_of` each row of the data set."""
+    """learner, setting, domain, accuracy, low95, high95, queries; `domain_of` each row of the data set.
+
+    A learner that failed every episode of a setting has no rows there.
+    """
     codes, names = pd.factorize(domain_of)
     parts = []
     for learner, answers in everyone.answers.items():
         for setting in settings:
-            rows = by_domain(answers[setting].kept, codes, everyone.samples)
-            domain = names[rows.pop("code").to_numpy()]
-            parts.append(rows.assign(learner=learner, setting=setting, domain=domain))
+            if len((kept := answers[setting].kept).table):
+                rows = by_domain(kept, codes, everyone.samples)
+                domain = names[rows.pop("code").to_numpy()]
+                parts.append(rows.assign(learner=learner, setting=setting, domain=domain))
     order = ["learner", "setting", "domain", "accuracy", "low95", "high95", "queries"]
     return pd.concat(parts, ignore_index=True)[order]
 
