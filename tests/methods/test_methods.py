@@ -59,6 +59,16 @@ def test_a_prediction_does_not_depend_on_the_other_queries(name, norm, tiny_sett
     assert model.head.weight.shape == (3, method.network.embed)
 
 
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize("name", METHOD_CLASSES)
+def test_an_embedding_does_not_depend_on_the_other_images(name, norm, tiny_settings):
+    method, params = method_of(name, tiny_settings, norm)
+    x = torch.cat([a_task()[0], 5 + a_task()[2]])  # with unlike neighbours
+    with torch.no_grad():
+        alone = torch.cat([method.embed(params, each[None]) for each in x])
+        torch.testing.assert_close(method.embed(params, x), alone, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", METHOD_CLASSES)
 def test_adapting_is_pure_and_needs_no_order(name, tiny_settings):
     method, params = method_of(name, tiny_settings)
@@ -137,6 +147,23 @@ def test_protonet_is_softmax_over_negative_squared_distances(tiny_settings):
         prototypes = torch.stack([support[support_y == way].mean(dim=0) for way in range(3)])
         expected = (-(torch.cdist(query, prototypes) ** 2)).softmax(dim=1)
     torch.testing.assert_close(answer, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["maml", "reptile"])
+def test_gradient_methods_track_the_shared_network_s_statistics(name, tiny_settings):
+    """Those of the images that the first inner step sees: the support set, or reptile's first minibatch."""
+    method, params = method_of(name, tiny_settings, inner_steps=2, **({"batch": 6} if name == "reptile" else {}))
+    support_x, support_y, query_x, query_y = a_task()
+    _, moved = method.loss(params, an_episode(support_x, support_y, query_x, query_y))
+    norms = [nn.BatchNorm2d(8, momentum=1.0) for _ in range(4)]
+    z = support_x  # three classes, two examples each: reptile's minibatch of six begins with the same
+    with torch.no_grad():
+        for block, norm in enumerate(norms):
+            z = norm(F.conv2d(z, params.weights[f"{block}.conv"], padding=1))
+            z = z * params.weights[f"{block}.scale"][:, None, None] + params.weights[f"{block}.shift"][:, None, None]
+            z = F.max_pool2d(F.relu(z), 2)
+            mean = 0.9 * params.statistics[f"{block}.mean"] + 0.1 * norm.running_mean
+            torch.testing.assert_close(moved.statistics[f"{block}.mean"], mean, rtol=1e-3, atol=1e-5)
 
 
 def test_embedding_methods_track_running_statistics(tiny_settings):

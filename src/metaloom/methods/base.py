@@ -38,7 +38,8 @@ class Params:
 
     Args:
         weights: what the optimiser changes; the network's, and a method's own beside them.
-        statistics: batch norm's running means and variances, for methods that share them between tasks.
+        statistics: batch norm's running means and variances over training tasks: those of the shared network, before
+            any task.
     """
 
     weights: Tensors
@@ -124,6 +125,7 @@ class Episodes:
 class Method(ABC):
     """A meta-learner over a shared network."""
 
+    momentum = 0.1  # share of a step's statistics in the running ones
     looks: ClassVar[bool] = False  # whether an answer may be the mean over several looks at an example
 
     def __init__(self, network: Network, settings: MethodSettings) -> None:
@@ -132,7 +134,16 @@ class Method(ABC):
 
     def init(self, generator: torch.Generator) -> Params:
         """Fresh parameters on the generator's device."""
-        return Params(self.network.init(generator), {})
+        weights = self.network.init(generator)
+        return Params(weights, self.fresh_statistics(weights))
+
+    def fresh_statistics(self, weights: Tensors) -> Tensors:
+        """Means of zero and variances of one, for every norm of the network; none unless they are batch norms."""
+        if self.network.norm != "batch":
+            return {}
+        blank = torch.zeros(2, *self.network.shape, device=next(iter(weights.values())).device)
+        _, statistics = self.network(weights, blank)
+        return {k: torch.full_like(v, float(k.endswith("variance"))) for k, v in statistics.items()}
 
     def training_weights(self, generator: torch.Generator, classes: int) -> Tensors:
         """Further weights for training on so many classes; they are optimised and checkpointed, but not kept.
@@ -160,8 +171,8 @@ class Method(ABC):
         return False
 
     def embed(self, params: Params, x: Float[Tensor, ...]) -> Float[Tensor, "*task item embed"]:
-        """The shared network's embeddings, before any task."""
-        return self.network(params.weights, x, params.statistics or None)[0]
+        """The shared network's embeddings, before any task; under fixed statistics, so that none sees another."""
+        return self.network(params.weights, x, params.statistics)[0]
 
     def head(
         self,
@@ -196,6 +207,12 @@ class Method(ABC):
         model = self.adapt(params, episodes.support_x, episodes.support_y, episodes.n_way)
         return query_loss(model.logits(episodes.query_x, generator), episodes.query_y), params
 
+    def moved(self, params: Params, of_tasks: Tensors) -> Params:
+        """The parameters with their running statistics some way towards those of a step's tasks."""
+        running = params.statistics.items()
+        towards = {k: v.lerp(of_tasks[k].detach().mean(dim=0), self.momentum) for k, v in running}
+        return replace(params, statistics=towards)
+
 
 def one_hot(labels: Int[Tensor, "*any"], n_way: int) -> Bool[Tensor, "*any {n_way}"]:
     """As torch's own, which asks the device for the labels' values, and so cannot be traced."""
@@ -226,23 +243,11 @@ def query_loss(logits: Float[Tensor, "task query n_way"], labels: Int[Tensor, " 
 class EmbeddingMethod(Method):
     """A method that adapts its head alone, in closed form: images are embedded once, for any number of tasks."""
 
-    momentum = 0.1  # share of a step's statistics in the running ones
     takes_turns = False  # whether in training every example takes its turn in the support set
 
     @property
     def frozen(self) -> bool:
         return True
-
-    def init(self, generator: torch.Generator) -> Params:
-        weights = self.network.init(generator)
-        blank = torch.zeros(2, *self.network.shape, device=generator.device)
-        _, statistics = self.network(weights, blank)
-        start = {k: torch.full_like(v, float(k.endswith("variance"))) for k, v in statistics.items()}
-        return Params(weights, start)
-
-    def embed(self, params: Params, x: Float[Tensor, ...]) -> Float[Tensor, "*task item embed"]:
-        """As a task model embeds: under fixed statistics, even where the norm has none."""
-        return self.network(params.weights, x, params.statistics)[0]
 
     def adapt(
         self,
@@ -269,10 +274,7 @@ class EmbeddingMethod(Method):
             support_z, query_z = every_turn(support_z, query_z, episodes.n_way)
         head = self.head(params, support_z, episodes.support_y, episodes.n_way)
         loss = query_loss(head.logits(query_z), episodes.query_y)
-        return loss, replace(params, statistics=self._moved(params.statistics, statistics))
-
-    def _moved(self, running: Tensors, of_tasks: Tensors) -> Tensors:
-        return {k: v.lerp(of_tasks[k].detach().mean(dim=0), self.momentum) for k, v in running.items()}
+        return loss, self.moved(params, statistics)
 
 
 def every_turn(

@@ -56,14 +56,14 @@ class Maml(Method):
         for step in range(self.settings.inner_steps if self.settings.learned_rates else 0):
             for name in HEAD if step == 0 else (*weights, *HEAD):
                 rates[f"{RATE}{step}.{name}"] = torch.tensor(self.settings.inner_rate, device=generator.device)
-        return Params(weights | rates, {})
+        return Params(weights | rates, self.fresh_statistics(weights))
 
     @property
     def frozen(self) -> bool:
         return self.settings.inner_steps == 1 and self.network.norm != "batch"
 
     def embed(self, params: Params, x: Float[Tensor, ...]) -> Float[Tensor, "*task item embed"]:
-        return self.network(_shared(params), x)[0]
+        return self.network(_shared(params), x, params.statistics)[0]
 
     def head(
         self,
@@ -81,34 +81,46 @@ class Maml(Method):
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> TaskModel:
-        *_, adapted = self._steps(params, support_x, support_y, n_way)
-        return task_model(self.network, interpolated(_shared(params), adapted, self.settings), support_x)
+        z, _ = self.network(_shared(params), support_x)
+        return self._after_steps(params, z, support_x, support_y, n_way)
 
     def loss(
         self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0
     ) -> tuple[Float[Tensor, ""], Params]:
         """As for any method; with `multi_step` the weighted mean of the losses after each step."""
-        if not self.settings.multi_step:
-            return super().loss(params, episodes, generator, progress)
+        z, statistics = self.network(_shared(params), episodes.support_x)
+        if self.settings.multi_step:
+            loss = self._loss_of_steps(params, z, episodes, generator, progress)
+        else:
+            model = self._after_steps(params, z, episodes.support_x, episodes.support_y, episodes.n_way)
+            loss = query_loss(model.logits(episodes.query_x, generator), episodes.query_y)
+        return loss, self.moved(params, statistics)
 
+    def _after_steps(self, params: Params, z: Tensor, x: Tensor, y: Tensor, n_way: int) -> TaskModel:
+        *_, adapted = self._steps(params, z, x, y, n_way)
+        return task_model(self.network, interpolated(_shared(params), adapted, self.settings), x)
+
+    def _loss_of_steps(
+        self, params: Params, z: Tensor, episodes: Episodes, generator: torch.Generator | None, progress: float
+    ) -> Float[Tensor, ""]:
         def loss_after(weights: Tensors) -> Tensors:
             logits = task_model(self.network, weights, episodes.support_x).logits(episodes.query_x, generator)
             return {"loss": query_loss(logits, episodes.query_y)}
 
         importance = importance_of_steps(self.settings.inner_steps, progress)
-        steps = self._steps(params, episodes.support_x, episodes.support_y, episodes.n_way)
+        steps = self._steps(params, z, episodes.support_x, episodes.support_y, episodes.n_way)
         total = episodes.query_x.new_zeros(())
         for weights, share in zip(steps, importance, strict=True):
             if share and self.settings.recompute:
                 total = total + share * recomputed(loss_after, weights, generator=generator)["loss"]
             elif share:
                 total = total + share * loss_after(weights)["loss"]
-        return total, params
+        return total
 
-    def _steps(self, params: Params, x: Tensor, y: Tensor, n_way: int) -> Iterator[Tensors]:
-        """The weights after each inner step. The first moves the head alone, so the network has no task axis yet."""
+    def _steps(self, params: Params, z: Tensor, x: Tensor, y: Tensor, n_way: int) -> Iterator[Tensors]:
+        """The weights after each inner step, from the support set and its embeddings `z` by the shared network: the
+        first step moves the head alone."""
         shared = _shared(params)
-        z, _ = self.network(shared, x)
         heads = self._first_step(params, z, y, n_way)
         yield shared | heads
         weights = stacked(shared, x.shape[: -1 - len(self.network.shape)]) | heads

@@ -47,7 +47,7 @@ class Reptile(Method):
     ) -> TaskModel:
         """As for any method; the gradients of the inner steps count as constants where autograd records."""
         everything = [torch.arange(support_y.shape[0], device=support_y.device)] * self.settings.inner_steps
-        adapted, _ = self._descended(params.weights, support_x, support_y, n_way, everything)
+        adapted, _, _ = self._descended(params.weights, support_x, support_y, n_way, everything)
         return task_model(self.network, interpolated(params.weights, adapted, self.settings), support_x)
 
     def loss(
@@ -61,12 +61,12 @@ class Reptile(Method):
         y = torch.cat([episodes.support_y, episodes.query_y])
         batches = minibatches(y, episodes.n_way, self.settings.inner_steps, self.settings.batch)
         with torch.no_grad():
-            adapted, nll = self._descended(params.weights, x, y, episodes.n_way, batches, generator)
+            adapted, nll, statistics = self._descended(params.weights, x, y, episodes.n_way, batches, generator)
         surrogate = nll
         for name, weight in params.weights.items():
             moved = (weight.detach() - adapted[name]) / len(episodes)
             surrogate = surrogate + ((weight - weight.detach()) * moved).sum()
-        return surrogate, params
+        return surrogate, self.moved(params, statistics)
 
     def _descended(
         self,
@@ -76,12 +76,13 @@ class Reptile(Method):
         n_way: int,
         batches: Iterable[Tensor],
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensors, Float[Tensor, ""]]:
-        """The weights after a step of SGD on each batch of items, and the mean NLL over tasks and batches."""
+    ) -> tuple[Tensors, Float[Tensor, ""], Tensors]:
+        """The weights after a step of SGD on each batch of items, the mean NLL over tasks and batches, and the first
+        batch's statistics under the shared weights."""
         rate, losses = self.settings.inner_rate, []
         first, *others = batches
         item = -1 - len(self.network.shape)
-        z, _ = self.network(shared, x.index_select(item, first), generator=generator)
+        z, statistics = self.network(shared, x.index_select(item, first), generator=generator)
         seen = classes_seen(y, n_way)
         gradients = first_gradients(z.detach(), y[first], seen)
         weights = stacked(shared, x.shape[:item]) | {name: -rate * gradients[name] for name in HEAD}
@@ -92,7 +93,7 @@ class Reptile(Method):
             )
             weights = {name: weight - rate * gradients[name] for name, weight in weights.items()}
             losses.append(nll.detach() / math.prod(x.shape[:item]))
-        return weights, (sum(losses, z.new_tensor(math.log(n_way)))) / (1 + len(losses))
+        return weights, (sum(losses, z.new_tensor(math.log(n_way)))) / (1 + len(losses)), statistics
 
 
 def minibatches(labels: Int[Tensor, " item"], n_way: int, steps: int, size: int) -> Int[Tensor, "{steps} batch"]:

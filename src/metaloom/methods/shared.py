@@ -14,7 +14,6 @@ support set, so that one inner rate serves every network; the head that comes ou
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +67,7 @@ class Shared(EmbeddingMethod):
         if self.settings.heads == "domain":
             domains = self._domains(episodes)
             logits = logits.masked_fill(domains[own][:, None] != domains, -math.inf)
-        return F.cross_entropy(logits, own), replace(params, statistics=self._moved(params.statistics, statistics))
+        return F.cross_entropy(logits, own), self.moved(params, statistics)
 
     @staticmethod
     def _of_training(params: Params, episodes: Episodes) -> tuple[Head, Int[Tensor, " image"]]:
