@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from test_training import Killed, trainer
 
 from metaloom.training import trainer as training
@@ -68,6 +69,35 @@ def test_a_resumed_run_has_the_budget_that_its_checkpoint_leaves(clock, tiny_set
     resumed = limited(tiny_settings, tmp_path, 27.0).run()
     assert resumed.history == whole.history
     assert resumed.seconds == whole.seconds
+
+
+def test_making_machine_code_does_not_count_and_leaves_the_run_as_it_was(clock, tiny_settings, tmp_path, monkeypatch):
+    plain = limited(tiny_settings, tmp_path / "plain", 27.0).run()
+    loss_of = training.loss_of
+
+    def compiled_at_first(*args):
+        loss, waits = loss_of(*args), [1000.0]
+
+        def first_slow(*each):
+            clock.now += waits.pop() if waits else 0.0
+            return loss(*each)
+
+        return first_slow
+
+    monkeypatch.setattr(training, "loss_of", compiled_at_first)
+    slow = limited(tiny_settings, tmp_path, 27.0).run()
+    assert (slow.seconds, slow.history) == (plain.seconds, plain.history)
+
+
+@pytest.mark.parametrize("name", ["protonet", "maml", "shared"])
+def test_warming_up_changes_nothing(name, tiny_settings, tmp_path):
+    settings = tiny_settings.model_copy(update={name: tiny_settings.method(name).model_copy(update={"steps": 5})})
+    unlimited = trainer(name, settings, tmp_path / "unlimited")
+    ample = trainer(name, settings, tmp_path, settings=unlimited.settings.model_copy(update={"max_seconds": 1e9}))
+    expected, state = unlimited.run(), ample.run()
+    assert state.history == expected.history
+    for key, weight in state.params.weights.items():
+        assert torch.equal(weight, expected.params.weights[key]), key
 
 
 def test_a_spent_budget_takes_no_further_step(clock, tiny_settings, tmp_path):

@@ -12,7 +12,8 @@ from metaloom.errors import MetaloomError
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner, champion
 from metaloom.learner.scoring import scores
-from metaloom.methods import METHOD_CLASSES
+from metaloom.methods import METHOD_CLASSES, training
+from metaloom.system.seeds import Stream, generator
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler
 from metaloom.training.checkpoint import State
@@ -92,6 +93,25 @@ def test_a_checkpoint_of_another_run_is_not_resumed(short, tmp_path):
     seen: list[int] = []
     trainer("protonet", short, tmp_path, fingerprint="two", on_step=lambda s, loss: seen.append(s)).run()
     assert seen[0] == 1
+
+
+def test_weights_training_head_and_episodes_have_a_stream_each(short, tmp_path):
+    made = trainer("shared", short, tmp_path)
+    fresh, weights = made._fresh(), made.learner.method.init(generator(short.seed, Stream.WEIGHTS)).weights
+    weights |= made.learner.method.training_weights(generator(0, Stream.TRAINING_WEIGHTS), CLASSES)
+    assert weights.keys() == fresh.params.weights.keys()
+    for name, weight in weights.items():
+        assert torch.equal(weight, fresh.params.weights[name]), name
+    assert torch.equal(fresh.generator.get_state(), generator(0, Stream.EPISODES).get_state())
+
+
+def test_a_validation_that_is_not_finite_stops_with_its_step(short, tmp_path, monkeypatch):
+    def broken(*_) -> dict[str, float]:
+        return {"accuracy": 0.3, "ci95": 0.1, "nll": float("nan")}
+
+    monkeypatch.setattr(training, "accuracy_and_nll", broken)
+    with pytest.raises(MetaloomError, match="NLL on the validation episodes is nan at step 4; lower protonet.learning"):
+        trainer("protonet", short, tmp_path).run()
 
 
 def test_a_damaged_checkpoint_is_not_resumed(short, tmp_path):

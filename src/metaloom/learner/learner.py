@@ -29,6 +29,7 @@ from metaloom.methods.registry import METHOD_CLASSES, build_method
 from metaloom.networks import build_network
 from metaloom.system.device import check_device
 from metaloom.system.files import read_json, write_json
+from metaloom.system.seeds import Stream, generator
 from metaloom.tasks import EpisodeTable
 
 FORMAT = 1
@@ -57,7 +58,7 @@ class Learner:
 
     @classmethod
     def create(cls, name: str, settings: Settings, encoding: Encoding) -> Learner:
-        """A fresh learner, its weights drawn from the settings' seed."""
+        """A fresh learner, its weights drawn from their stream of the settings' seed (`metaloom.system.seeds`)."""
         own = settings.method(name)
         config = {
             "format": FORMAT,
@@ -67,7 +68,7 @@ class Learner:
             "seed": settings.seed,
         }
         method = _method(name, settings.network, own, encoding)
-        params = method.init(torch.Generator().manual_seed(settings.seed))
+        params = method.init(generator(settings.seed, Stream.WEIGHTS))
         return cls(name, method, params, encoding, json.loads(json.dumps(config)))
 
     def changed(self, **settings: Any) -> Learner:

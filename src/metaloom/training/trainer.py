@@ -21,6 +21,7 @@ from metaloom.learner.learner import Learner
 from metaloom.learner.placement import picked
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.methods.base import Episodes, Params
+from metaloom.system.seeds import Stream, generator
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler
 from metaloom.training import checkpoint
@@ -41,7 +42,7 @@ class Trainer:
         sampler: of training classes, where the images are.
         validation: the fixed episodes that early stop and selection look at.
         settings: budget and shapes of the episodes.
-        seed: of the sampler.
+        seed: of the episodes and of the weights that exist only while training, a stream each.
         checkpoint: a file that is written at every validation.
         fingerprint: of everything that the run depends on; a checkpoint with another one is not resumed.
         ranks: the processes that share the work; the first one validates and writes the checkpoint.
@@ -65,8 +66,8 @@ class Trainer:
         """Train until the budget is spent or validation stops improving.
 
         Raises:
-            MetaloomError: the loss or its gradient is not finite, the training classes are too few, or the processes
-                cannot share out the tasks of a step.
+            MetaloomError: the loss, its gradient or the NLL of a validation is not finite, the training classes are
+                too few, or the processes cannot share out the tasks of a step.
         """
         self._check()
         with self.learner.method.network.threads(self.learner.device):
@@ -75,6 +76,8 @@ class Trainer:
     def _run(self, state: State) -> State:
         for record in state.history:
             self.on_validation(record)
+        if self.settings.max_seconds is not None and not self._done(state):
+            self._warm_up()
         started, losses = time.perf_counter() - state.seconds, []
         while not self._done(state):
             losses.append(self._step(state))
@@ -88,6 +91,14 @@ class Trainer:
                 if self.ranks.first:
                     checkpoint.save(state, self.checkpoint, self.fingerprint)
         return state
+
+    def _warm_up(self) -> None:
+        """Have machine code made (by numba, by torch.compile) before the clock starts, in all processes.
+
+        A step of a run that is thrown away, and a validation of one episode: the run itself is as it was.
+        """
+        self._gradients(self._fresh())
+        self.ranks.agreed(lambda: accuracy_and_nll(self.learner, self.images, self.validation.first(1)))
 
     def _since(self, started: float) -> float:
         """Seconds; the first process's in all of them where it is they that end the run."""
@@ -110,12 +121,11 @@ class Trainer:
             )
 
     def _fresh(self) -> State:
-        # a generator of their own: every process starts from the same weights, whatever episodes it draws
-        own = torch.Generator(device=self.images.device).manual_seed(self.seed)
+        own = generator(self.seed, Stream.TRAINING_WEIGHTS, self.images.device)
         further = self.learner.method.training_weights(own, self.sampler.classes)
         params = replace(self.learner.params, weights=self.learner.params.weights | further).detached()
-        generator = torch.Generator(device=self.images.device).manual_seed(self.seed)
-        return State(params, self._optimiser(params), generator)
+        episodes = generator(self.seed, Stream.EPISODES, self.images.device)
+        return State(params, self._optimiser(params), episodes)
 
     def _resumed(self) -> State | None:
         file = self.checkpoint
@@ -149,11 +159,14 @@ class Trainer:
         norm = gradient_norm(state.params)
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise MetaloomError(
-                f"{self.learner.name}: the loss is {total} and its gradient's norm {norm} at step {state.step}; lower "
-                f"{self.learner.name}.learning_rate. The last good checkpoint is {self.checkpoint}"
+                f"{self.learner.name}: the loss is {total} and its gradient's norm {norm} at step {state.step}; "
+                f"{self._remedy()}"
             )
         state.optimiser.step()
         return total
+
+    def _remedy(self) -> str:
+        return f"lower {self.learner.name}.learning_rate. The last good checkpoint is {self.checkpoint}"
 
     def _gradients(self, state: State) -> Tensor:
         """Leave the meta-gradients at the weights and move the statistics on; returns the loss. All are means
@@ -213,6 +226,11 @@ class Trainer:
         learner = replace(self.learner, params=state.params)
         scores = self.ranks.agreed(lambda: accuracy_and_nll(learner, self.images, self.validation))
         record = {"step": state.step, "loss": loss, **scores}
+        if not math.isfinite(record["nll"]):
+            raise MetaloomError(
+                f"{self.learner.name}: the NLL on the validation episodes is {record['nll']} at step {state.step}; "
+                f"{self._remedy()}"
+            )
         if not state.history or record["accuracy"] > state.best_record["accuracy"]:
             state.best = state.params.kept().detached()
         state.history.append(record)
