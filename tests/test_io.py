@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 import os
 import stat
 
 import pytest
 
 from metaloom.errors import MetaloomError
-from metaloom.system.files import atomic_dir, atomic_file, read_json, write_json
+from metaloom.system.files import atomic_dir, atomic_file, nulled, read_json, strict_json, write_json
 
 
 def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):
@@ -68,3 +69,21 @@ def test_missing_and_broken_json_say_what_to_do(tmp_path):
     (tmp_path / "f.json").write_text("{")
     with pytest.raises(MetaloomError, match="no valid JSON"):
         read_json(tmp_path / "f.json")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_json_has_not_is_refused_with_its_place(number, tmp_path):
+    write_json(tmp_path / "f.json", {"a": 1})
+    with pytest.raises(MetaloomError, match=rf"f\.json is not written: maml\.5w1s\.1\.nll is {number}, which JSON"):
+        write_json(tmp_path / "f.json", {"maml": {"5w1s": [{"nll": 0.1}, {"nll": number}]}})
+    assert read_json(tmp_path / "f.json") == {"a": 1}
+
+
+def test_figures_that_do_not_exist_are_null():
+    figures = {"a": {"x": float("nan"), "y": 0.5}, "b": [float("nan"), 1], "c": (None, "nan")}
+    assert nulled(figures) == {"a": {"x": None, "y": 0.5}, "b": [None, 1], "c": [None, "nan"]}
+
+    def refused(constant: str) -> None:
+        raise AssertionError(constant)
+
+    assert json.loads(strict_json(figures), parse_constant=refused) == nulled(figures)

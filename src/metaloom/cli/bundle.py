@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from csv import writer as csv_writer
@@ -13,6 +12,7 @@ import typer
 
 from metaloom.cli.project import MODELS
 from metaloom.errors import MetaloomError
+from metaloom.io import strict_json
 
 if TYPE_CHECKING:
     from metaloom.handoff.bundle.predict import Prediction
@@ -34,7 +34,7 @@ def predict(
         raise MetaloomError("give --json or --csv, not both")
     predictions = classify(bundle, images, task)
     if json_:
-        print(json.dumps([_row(each) for each in predictions], indent=2, ensure_ascii=False))
+        print(strict_json([_row(each) for each in predictions]))
     elif csv:
         _print_table(predictions)
     else:

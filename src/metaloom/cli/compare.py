@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.config import DOMAIN_SUFFIX, METHODS
+from metaloom.io import strict_json
 
 if TYPE_CHECKING:
     from metaloom.versioning.comparison import Comparison
@@ -36,7 +36,7 @@ def compare(
     root = find_root()
     found = compared(root, rev_a, rev_b)
     if json_:
-        print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
+        print(strict_json(as_json(found)))
         return
     print("\n".join(lines(found)))
     page = plots_differ(root, rev_a, rev_b, root / out)

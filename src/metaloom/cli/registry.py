@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from metaloom.io import strict_json
 
 if TYPE_CHECKING:
     from metaloom.versioning.registry import ModelVersion
@@ -21,7 +22,7 @@ def models(json_: Annotated[bool, typer.Option("--json", help="The same as JSON.
 
     rows = [_row(each) for each in model_versions(find_root())]
     if json_:
-        print(json.dumps(rows, indent=2))
+        print(strict_json(rows))
     elif not rows:
         print("no version yet: `metaloom promote` makes the present commit the first one")
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,9 +57,38 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON with a closing newline, whole or not at all."""
+    """Write `value` as indented JSON with a closing newline, whole or not at all.
+
+    Raises:
+        MetaloomError: it holds a number that JSON has not: NaN or an infinity. `nulled` says that there is none.
+    """
+    for place, number in _not_finite(value):
+        raise MetaloomError(f"{path} is not written: {place or 'its value'} is {number}, which JSON cannot hold")
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        temporary.write_text(strict_json(value) + "\n")
+
+
+def strict_json(value: Any) -> str:
+    """Indented, and what any reader of JSON reads: null in place of NaN."""
+    return json.dumps(nulled(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def nulled(value: Any) -> Any:
+    """The same with None in place of every NaN, for figures that may not exist; in dicts, lists and tuples."""
+    if isinstance(value, dict):
+        return {name: nulled(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [nulled(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _not_finite(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """Where the numbers are that JSON has not, as `protonet.5w1s.nll`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place, value
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for name, each in parts:
+        yield from _not_finite(each, f"{place}.{name}" if place else str(name))
 
 
 def read_json(path: str | Path, made_by: str = "") -> Any:
