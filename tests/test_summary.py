@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import copy
 import json
+from pathlib import Path
+
+from projects import run_here
 
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
+from metaloom.system.files import write_json
 
 DAG = """\
 stages:
@@ -48,6 +53,39 @@ def test_summary(tmp_path):
     assert "| protonet | 83.7 ± 0.9 | 70.0 ± 1.2 |" in markdown
     assert "| train@maml | Ran | 61 s |" in markdown
     assert "- bundle: `artifacts/bundle`" in markdown
+
+
+def made_up_run(root: Path, scores: dict) -> str:
+    (root / "dvc.yaml").write_text(DAG)
+    (root / "metrics").mkdir(exist_ok=True)
+    write_json(root / "metrics/evaluation.json", scores)
+    return as_text(summarise(root, "data/ is version 1, unchanged", [StageRun("a", "Ran", 1.0)], 1.0))
+
+
+def test_the_last_line_says_how_the_figures_compare_with_the_commit(tmp_path):
+    assert made_up_run(tmp_path, SCORES).splitlines()[-1] == "time    1.0 s"  # there is no repository
+    run_here(tmp_path, "git", "init", "-q")
+    assert made_up_run(tmp_path, SCORES).splitlines()[-1] == "time    1.0 s"  # nor a commit
+    run_here(tmp_path, "git", "add", "metrics")
+    run_here(tmp_path, "git", "commit", "-qm", "figures")
+    assert made_up_run(tmp_path, SCORES).splitlines()[-1] == "figures the committed ones"
+    run_here(tmp_path, "git", "mv", "metrics/evaluation.json", "elsewhere.json")
+    changed = copy.deepcopy(SCORES)
+    changed["protonet"]["5w1s"]["accuracy"] = 0.8374
+    assert made_up_run(tmp_path, changed).splitlines()[-1] == "figures the committed ones, to rounding"
+    changed["scratch"]["5w1s"]["accuracy"] = 0.5
+    last = made_up_run(tmp_path, changed).splitlines()[-1]
+    assert last.startswith("figures 1 of 12 differ") and last.endswith("scratch 5w1s accuracy 0.41 → 0.5")
+    assert "- figures: 1 of 12 differ" in as_markdown(summarise(tmp_path, "data", [], 1.0))
+
+
+def test_committed_figures_of_another_form_are_not_compared(tmp_path):
+    run_here(tmp_path, "git", "init", "-q")
+    made_up_run(tmp_path, {"protonet": [0.8]})
+    run_here(tmp_path, "git", "add", "metrics")
+    run_here(tmp_path, "git", "commit", "-qm", "figures")
+    last = made_up_run(tmp_path, SCORES).splitlines()[-1]
+    assert last == "figures not comparable: metrics/evaluation.json has another form in the commit"
 
 
 def test_what_is_not_there_is_left_out(tmp_path):

@@ -47,7 +47,7 @@ def test_adapt_predict_verify(app: typer.Typer, shapes: Path, whole_bundle: Path
     metadata = json.loads((out / "metadata.json").read_text())
     assert metadata["metrics"]["task"]["kind"] == "cross_validation"
     assert metadata["task"] == {
-        "name": "domain0", "n_way": 4, "support_examples": 32, "meta_trained_on_it": False
+        "name": "domain0", "n_way": 4, "support_examples": 32, "meta_trained_on_it": False, "chosen_on_it": False
     }  # fmt: skip
     card = (out / "MODEL_CARD.md").read_text()
     assert f"**{metadata['metrics']['task']['accuracy']:.1%}**" in card and "0. class0" in card

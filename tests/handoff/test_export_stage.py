@@ -15,6 +15,7 @@ from metaloom.config import Settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.handoff import bundle as bundle_module
+from metaloom.handoff.bundle.card import model_card
 from metaloom.handoff.shipped.verify import verify
 from metaloom.learner import Learner
 from metaloom.learner.estimate import wilson
@@ -44,7 +45,7 @@ def root(
         folder = root / "models" / name
         folder.mkdir(parents=True)
         make_learner(name).save(folder)
-        validation = {"setting": "3w1s", "accuracy": accuracy, "ci95": 0.1, "nll": 1.0, "episodes": 12}
+        validation = {"setting": "3w1s", "accuracy": accuracy, "nll": 1.0, "episodes": 12, "looks": 4}
         write_json(folder / "metrics.json", {"validation": validation, "best_step": 1, "steps": 1})
     write_json(root / "evaluation.json", {name: {"3w1s": SCORE} for name in ("protonet", "maml")})
     own = "3w1s,domain7,0.75,0.7,0.8,40"
@@ -93,6 +94,8 @@ def test_the_champion_for_the_first_test_domain(exported: Path):
     assert "| domain7 | 75.0% (70.0% to 80.0%) | 40 |" in card and "Licence: not stated." in card
     assert "| test | 3w1s | 61.0% ± 2.0% |" in card and "dvc repro" in card
     assert metadata["metrics"]["validation"]["accuracy"] == 0.7
+    assert "| validation | 3w1s | 70.0%, the best of 4 looks |" in card
+    assert not metadata["task"]["meta_trained_on_it"] and not metadata["task"]["chosen_on_it"]
     names = sorted(classes.loc[classes["domain"] == domain, "class"])
     assert [f"{domain}/{label}" for label in json.loads((exported / "labels.json").read_text())] == names
 
@@ -176,6 +179,25 @@ def test_a_training_domain_and_no_example_to_spare(root: Path, tiny_settings: Se
     metadata = json.loads((tmp_path / "bundle" / "metadata.json").read_text())
     assert metadata["metrics"]["task"] is None and metadata["task"]["meta_trained_on_it"]
     assert "Not measured" in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("split", "trained", "chosen", "words"),
+    [
+        ("train", True, False, "The meta-learner was trained on these very classes"),
+        ("validation", False, True, "The meta-learner and its temperature were chosen by how well they do on these"),
+        ("test", False, False, None),
+    ],
+)
+def test_a_task_that_the_meta_learner_owes_something_to_says_so(split, trained, chosen, words, exported: Path):
+    """The card's text, and what the stage knows of the domain's split."""
+    metadata = json.loads((exported / "metadata.json").read_text())
+    about = export.about_split(split)
+    assert about == {"meta_trained_on_it": trained, "chosen_on_it": chosen}
+    metadata["task"] |= about
+    text = model_card(metadata, ["a", "b", "c", "d"])
+    for other in ("was trained on these very classes", "were chosen by how well they do on these"):
+        assert (other in text) == (words is not None and other in words)
 
 
 def git(root: Path, *arguments: str) -> str:

@@ -64,7 +64,8 @@ def test_every_bundle_is_that_of_its_task(
         found = np.asarray(session.run(None, {"images": pictures})[0])
         np.testing.assert_allclose(found, probabilities, atol=1e-5 if name != "reptile" else 2e-4, rtol=0)
     metadata = json.loads(Path("out/task3/metadata.json").read_text())
-    assert metadata["task"] == {"name": "task3", "n_way": 3, "support_examples": 24, "meta_trained_on_it": False}
+    own = {"name": "task3", "n_way": 3, "support_examples": 24, "meta_trained_on_it": False, "chosen_on_it": False}
+    assert metadata["task"] == own
     assert metadata["outputs"]["probabilities"]["shape"] == ["batch", 3]
 
 

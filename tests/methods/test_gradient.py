@@ -119,8 +119,13 @@ def test_the_stage_writes_the_chosen_beta(make):
         ("train", "maml", "dataset", "splits", "model", "metrics.json"),
     ):
         run_here(root, sys.executable, "-m", f"metaloom.stages.{stage}", *arguments)
-    metrics, learner = (json.loads((root / name).read_text()) for name in ("metrics.json", "model/learner.json"))
+    metrics, learner = (json.loads((root / "model" / name).read_text()) for name in ("metrics.json", "learner.json"))
     beta = metrics["beta"]
     assert learner["method"]["beta"] == beta["chosen"] in BETAS
     scores = beta["tried"][str(beta["chosen"])]
-    assert {name: metrics["validation"][name] for name in scores} == scores
+    assert {name: metrics["validation"][name] for name in ("accuracy", "nll")} == {
+        k: scores[k] for k in ("accuracy", "nll")
+    }
+    assert metrics["validation"]["looks"] == 1 + len(BETAS) and "ci95" not in metrics["validation"]
+    shown = json.loads((root / "metrics.json").read_text())["validation"]
+    assert shown["accuracy"] == pytest.approx(scores["accuracy"], abs=5e-4) and len(str(shown["accuracy"])) <= 5

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 from metaloom.config import DOMAIN_SUFFIX
+from metaloom.evaluation.committed import against_committed
+from metaloom.git import committed
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,23 @@ class StageRun:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A finished run; `scores` is metrics/evaluation.json, `places` maps a word to a path."""
+    """A finished run.
+
+    Args:
+        data: one line about the data version.
+        stages: in the order in which they ran.
+        seconds: of the whole run.
+        scores: what metrics/evaluation.json holds.
+        places: a path for each word.
+        figures: how `scores` compare with the committed ones; "" where there are none.
+    """
 
     data: str
     stages: tuple[StageRun, ...]
     seconds: float
     scores: dict[str, dict[str, dict[str, float]]]
     places: dict[str, str]
+    figures: str = ""
 
 
 def summarise(root: str | Path, data: str, stages: list[StageRun], seconds: float) -> RunSummary:
@@ -48,13 +60,25 @@ def summarise(root: str | Path, data: str, stages: list[StageRun], seconds: floa
     report = _first(known.get("report", {}).get("outs"))
     bundle = (dag.get("artifacts") or {}).get("handoff", {}).get("path")
     places = {"report": f"{report}/index.html" if report else None, "bundle": bundle}
+    scores = json.loads((root / metrics).read_text()) if metrics and (root / metrics).is_file() else {}
     return RunSummary(
         data=data,
         stages=tuple(stages),
         seconds=seconds,
-        scores=json.loads((root / metrics).read_text()) if metrics and (root / metrics).is_file() else {},
+        scores=scores,
         places={word: path for word, path in places.items() if path and (root / path).exists()},
+        figures=_against_committed(root, metrics, scores) if metrics and scores else "",
     )
+
+
+def _against_committed(root: Path, metrics: str, scores: dict[str, Any]) -> str:
+    text = committed(root, metrics)
+    if text is None:
+        return ""
+    try:
+        return against_committed(json.loads(text), scores)
+    except (AttributeError, TypeError, ValueError):  # of another version of metaloom, or no JSON
+        return f"not comparable: {metrics} has another form in the commit"
 
 
 def as_text(summary: RunSummary) -> str:
@@ -69,6 +93,8 @@ def as_text(summary: RunSummary) -> str:
     lines.append(f"{'data':<8}{summary.data.removeprefix('data/ is ')}")
     lines.append(f"{'stages':<8}{stages_line(summary.stages)}")
     lines.append(f"{'time':<8}{_seconds(summary.seconds)}")
+    if summary.figures:
+        lines.append(f"{'figures':<8}{summary.figures}")
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -82,6 +108,7 @@ def as_markdown(summary: RunSummary) -> str:
     lines += [
         f"- data: {summary.data}",
         f"- time: {_seconds(summary.seconds)}",
+        *([f"- figures: {summary.figures}"] if summary.figures else []),
         "",
         "| stage | state | time |",
     ]

@@ -14,6 +14,7 @@ from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.evaluation.answers import OfTables, meta_answers, meta_speed, single_task_answers, untempered
 from metaloom.evaluation.estimates import estimate_figures, estimate_rows
+from metaloom.evaluation.rounding import rounded
 from metaloom.evaluation.shown import confusions, gallery
 from metaloom.evaluation.space import class_map, embed_classes, nearness
 from metaloom.evaluation.studies import balance_rows, label_rows, labels_saved, way_rows
@@ -32,7 +33,7 @@ from metaloom.learner import Learner, champion
 from metaloom.learner.placement import placed
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, return_freed_memory
-from metaloom.system.files import atomic_dir, read_json, write_json
+from metaloom.system.files import atomic_dir, nulled, read_json, write_json
 from metaloom.system.terminal import say, track
 from metaloom.tasks import EpisodeTable, load_episodes, load_studies
 from metaloom.tasks.studies import ESTIMATES
@@ -71,15 +72,18 @@ def main(
     groups = dict.fromkeys(learners, META) | {name: baseline.group for name, baseline in LEARNERS.items()}
     everyone = Everyone(answers | alone, groups, best, settings.evaluate.bootstrap)
 
-    summary = summarise(everyone, list(fixed))
+    summary = {
+        name: {setting: rounded(each) for setting, each in own.items()}
+        for name, own in summarise(everyone, list(fixed)).items()
+    }
     with atomic_dir(evaluation) as folder:
         _write_settings(folder, everyone, list(fixed), summary, learners, data.items, chosen)
         _write_studies(folder, everyone, settings)
         _write_space(folder, learners[best], images, splits, settings.seed)
         estimates = estimate_rows(learners[best], raw, answers[best])
         estimates.to_parquet(folder / "estimates.parquet", index=False)
-        write_json(folder / "estimates.json", estimate_figures(estimates, settings.evaluate.bootstrap))
-    write_json(metrics, summary)
+        write_json(folder / "estimates.json", nulled(estimate_figures(estimates, settings.evaluate.bootstrap)))
+    write_json(metrics, nulled(summary))
     write_json(speed, speeds | {name: {s: each[s] for s in fixed} for name, each in speeds_alone.items()})
     say(
         f"{best}: " + ", ".join(f"{s} {each['accuracy']:.1%} ± {each['ci95']:.1%}" for s, each in summary[best].items())
@@ -116,7 +120,7 @@ def _write_settings(
     gallery(own, settings).to_parquet(folder / "gallery.parquet", index=False)
     write_json(folder / "champion.json", {"method": everyone.champion})
     write_json(folder / "rivals.json", best)
-    write_json(folder / "differences.json", differences(everyone, settings, best))
+    write_json(folder / "differences.json", nulled(differences(everyone, settings, best)))
     write_json(folder / "confusions.json", confusions(own, settings, items["class"].tolist()))
     write_json(folder / "learners.json", _learners(everyone, chosen))
 
@@ -138,7 +142,7 @@ def _write_studies(folder: Path, everyone: Everyone, settings: Settings) -> None
     label_rows(everyone, settings.studies).to_csv(folder / "labels.csv", index=False)
     way_rows(everyone, settings.studies).to_csv(folder / "ways.csv", index=False)
     balance_rows(everyone, settings.studies).to_csv(folder / "balance.csv", index=False)
-    write_json(folder / "labels_saved.json", labels_saved(everyone, settings.studies))
+    write_json(folder / "labels_saved.json", nulled(labels_saved(everyone, settings.studies)))
 
 
 def _write_space(folder: Path, learner: Learner, images: Tensor, splits: str, seed: int) -> None:

@@ -20,7 +20,7 @@ from metaloom.learner import Learner, champion
 from metaloom.learner.estimate import cross_validated, held_out
 from metaloom.learner.learner import AdaptedTask
 from metaloom.stages import run_stage
-from metaloom.system.files import read_json
+from metaloom.system.files import nulled, read_json
 from metaloom.system.provenance import commit, data_version
 from metaloom.system.terminal import bar, say
 from metaloom.tasks import load_episodes
@@ -52,7 +52,7 @@ def main(dataset: str, splits: str, models: str, evaluation: str, domains: str, 
         name=task.domain,
         labels=task.labels,
         support=len(task.support),
-        meta_trained_on_it=task.split == "train",
+        **about_split(task.split),
         accuracy=_measure(adapted, images, task),
         estimate=cross_validated(learner, images[task.support], task.support_ways, settings.seed),
     )
@@ -71,6 +71,11 @@ def main(dataset: str, splits: str, models: str, evaluation: str, domains: str, 
     with bar(f"export {name} for {task.domain}", 1):
         summary = write_bundle(bundle, handoff, settings.export)
     say(f"{name} for {task.domain}: {_accuracy_text(card)}verified: {summary}")
+
+
+def about_split(split: str) -> dict[str, bool]:
+    """What the meta-learner owes to the task's classes: training classes made it, validation classes chose it."""
+    return {"meta_trained_on_it": split == "train", "chosen_on_it": split == "validation"}
 
 
 def draw_task(classes: pd.DataFrame, settings: Settings) -> DeploymentTask:
@@ -156,7 +161,7 @@ def _by_domain(path: str, name: str) -> list[dict[str, Any]]:
         raise MetaloomError(f"{path} not found: `dvc repro evaluate` makes it")
     table = pd.read_csv(path)
     own = table[(table["learner"] == name) & (table["setting"] == table["setting"].iloc[0])]
-    return own.drop(columns="learner").to_dict("records")
+    return nulled(own.drop(columns="learner").to_dict("records"))
 
 
 def _accuracy_text(card: TaskCard) -> str:

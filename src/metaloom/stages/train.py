@@ -17,6 +17,7 @@ from scmrepo.exceptions import SCMError
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
+from metaloom.evaluation.rounding import plainly_rounded
 from metaloom.kinds import kind_of
 from metaloom.learner import Learner
 from metaloom.learner.placement import placed
@@ -121,17 +122,19 @@ def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, splits:
         trained = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.best)
         if wants_beta(trained):
             trained, beta = choose_beta(trained, trainer.images, trainer.validation)
-            summary["validation"] |= beta["tried"][str(beta["chosen"])]
+            best = beta["tried"][str(beta["chosen"])]
+            summary["validation"] |= {"accuracy": best["accuracy"], "nll": best["nll"]}
+            summary["validation"]["looks"] += len(beta["tried"])
             summary["beta"] = beta
         trained = choose_temperature(trained, trainer.images, load_episodes(splits, "validation", []))
         trained.save(folder)
         write_json(folder / "metrics.json", summary)
         (folder / "curves" / "metrics.json").unlink(missing_ok=True)
-    write_json(metrics, summary | _speed(state, settings, method, trainer.ranks.count))
+    write_json(metrics, plainly_rounded(summary) | _speed(state, settings, method, trainer.ranks.count))
     of_method(trainer, training, model).discard_checkpoint()
     best = summary["validation"]
     say(
-        f"{method}: {best['accuracy']:.1%} ± {best['ci95']:.1%} on validation {best['setting']}, "
+        f"{method}: {best['accuracy']:.1%} on validation {best['setting']} (the best of {best['looks']} looks), "
         f"step {summary['best_step']} of {summary['steps']}, {state.seconds:.0f} s on {trainer.learner.device.type}"
     )
 
@@ -172,11 +175,13 @@ def _log(live: Live, record: dict[str, Any]) -> None:
 
 
 def _summary(state: State | BankState, settings: Settings) -> dict[str, Any]:
+    """Without an interval: the best of many looks at the same episodes is better than a further draw would be."""
     best = state.best_record
     validation = {
         "setting": settings.train.select_on,
-        **{name: best[name] for name in ("accuracy", "ci95", "nll")},
+        **{name: best[name] for name in ("accuracy", "nll")},
         "episodes": settings.episodes.validation,
+        "looks": state.looks,
     }
     return {"validation": validation, "best_step": int(best["step"]), "steps": state.step}
 

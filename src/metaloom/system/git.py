@@ -19,6 +19,11 @@ def changed(root: str | Path, *paths: str) -> bool:
     return bool(_git(root, "status", "--porcelain", "--", *paths))
 
 
+def committed(root: str | Path, path: str) -> str | None:
+    """The text of a file under `root` as the commit has it; None outside git, or where the commit has no such file."""
+    return _git(root, "show", f"HEAD:./{path}") or None
+
+
 def _git(root: str | Path, *arguments: str) -> str:
     command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:

@@ -35,6 +35,11 @@ class State:
         return max(self.history, key=lambda record: record["accuracy"])
 
     @property
+    def looks(self) -> int:
+        """How often the validation episodes have been answered, of which the best counts."""
+        return len(self.history)
+
+    @property
     def steps_run(self) -> int:
         """Steps that `seconds` went on."""
         return self.step

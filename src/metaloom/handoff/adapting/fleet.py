@@ -89,11 +89,11 @@ class Shop:
 
     def metadata(self, solved: Solved) -> dict[str, Any]:
         ways, estimate = len(solved.support.labels), solved.estimate
-        task = {"n_way": ways, "support_examples": len(solved.support.images), "meta_trained_on_it": False}
+        task = {"name": solved.name, "n_way": ways, "support_examples": len(solved.support.images)}
         outputs = dict(self.base["outputs"])
         outputs[verify.OUTPUTS[0]] = outputs[verify.OUTPUTS[0]] | {"shape": ["batch", ways]}
         return self.base | {
-            "task": {"name": solved.name} | task,
+            "task": self.base["task"] | task,
             "outputs": outputs,
             "metrics": self.base["metrics"] | {"task": estimate, "estimate": estimate},
             "fleet": {"fingerprint": solved.fingerprint},

@@ -136,7 +136,7 @@ def write_shared(parts: Sequence[Part], out: Path, model: str) -> list[Outcome]:
     base = makers.base["outputs"]
     shape = {"shape": ["batch", ways]}
     metadata = makers.base | {
-        "task": {"name": f"{len(labels)} tasks", "n_way": ways, "support_examples": 0, "meta_trained_on_it": False},
+        "task": makers.base["task"] | {"name": f"{len(labels)} tasks", "n_way": ways},
         "outputs": base | {verify.OUTPUTS[0]: base[verify.OUTPUTS[0]] | shape},
         "tasks": [
             {"name": o.task, "estimate": o.estimate} for part in parts for o in part.outcomes if o.status != FAILED

@@ -99,14 +99,20 @@ def _accuracy(metadata: dict[str, Any]) -> str:
     )
     if metadata["task"]["meta_trained_on_it"]:
         text += " The meta-learner was trained on these very classes: on new ones it does worse."
+    elif metadata["task"]["chosen_on_it"]:
+        text += (
+            " The meta-learner and its temperature were chosen by how well they do on these very classes: on new "
+            "ones it may do a little worse."
+        )
     return title + text
 
 
 def _meta_accuracy(metadata: dict[str, Any]) -> str:
     evaluation = metadata["metrics"].get("evaluation") or {}
     validation = metadata["metrics"]["validation"]
-    rows = [_row("test", setting, scores) for setting, scores in evaluation.items()]
-    rows.append(_row("validation", validation["setting"], validation))
+    rows = [_row("test", setting, scores, _with_interval(scores)) for setting, scores in evaluation.items()]
+    chosen = f"{validation['accuracy']:.1%}, the best of {validation.get('looks', 'several')} looks"
+    rows.append(_row("validation", validation["setting"], validation, chosen))
     head = ["| classes | setting | accuracy | NLL (nats) | episodes |", "|---|---|---|---|---|"]
     return "\n".join(["## How good is its meta-learner on new tasks?", "", *head, *rows])
 
@@ -115,18 +121,23 @@ def _domains(metadata: dict[str, Any]) -> str:
     found = metadata["metrics"].get("domains") or []
     if not found:
         return ""
-    rows = [
-        f"| {_escaped(str(each['domain']))} | {each['accuracy']:.1%} ({each['low95']:.1%} to {each['high95']:.1%}) | "
-        f"{each['queries']:,} |"
-        for each in found
-    ]
+    rows = []
+    for each in found:
+        interval = "" if each["low95"] is None else f" ({each['low95']:.1%} to {each['high95']:.1%})"
+        rows.append(f"| {_escaped(str(each['domain']))} | {each['accuracy']:.1%}{interval} | {each['queries']:,} |")
     title = f"Test queries by the domain of their class, {found[0]['setting']}:"
     return "\n".join([title, "", "| domain | accuracy | queries |", "|---|---|---|", *rows])
 
 
-def _row(classes: str, setting: str, scores: dict[str, Any]) -> str:
-    accuracy = f"{scores['accuracy']:.1%} ± {scores['ci95']:.1%}"
-    return f"| {classes} | {setting} | {accuracy} | {scores['nll']:.3f} | {scores['episodes']} |"
+def _row(classes: str, setting: str, scores: dict[str, Any], accuracy: str) -> str:
+    nll = "–" if scores["nll"] is None else f"{scores['nll']:.3f}"
+    return f"| {classes} | {setting} | {accuracy} | {nll} | {scores['episodes']} |"
+
+
+def _with_interval(scores: dict[str, Any]) -> str:
+    """What is not known is null: all of it where no episode was answered, the interval where there were too few."""
+    half = "" if scores["ci95"] is None else f" ± {scores['ci95']:.1%}"
+    return _share(scores["accuracy"]) + half
 
 
 def _use(metadata: dict[str, Any]) -> str:

@@ -29,7 +29,9 @@ def lines(
         yield "estimate", _accuracy(metadata["metrics"].get("estimate"))
     yield "learner", f"{metadata['method']} over {learner['network']['name']}-{learner['network']['width']}"
     for setting, scores in (metadata["metrics"].get("evaluation") or {}).items():
-        yield f"  {setting}", f"{scores['accuracy']:.1%} ± {scores['ci95']:.1%} on {scores['episodes']} test episodes"
+        interval = "" if scores["ci95"] is None else f" ± {scores['ci95']:.1%}"
+        accuracy = NOT_MEASURED if scores["accuracy"] is None else f"{scores['accuracy']:.1%}{interval}"
+        yield f"  {setting}", f"{accuracy} on {scores['episodes']} test episodes"
     git = source.get("git")
     changed = " with uncommitted changes" if git and git["uncommitted_changes"] else ""
     yield "data", str(source.get("data") or "not known")

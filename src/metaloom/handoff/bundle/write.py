@@ -44,6 +44,7 @@ class TaskCard:
         meta_trained_on_it: whether the meta-learner has seen these classes while it was trained.
         accuracy: of this very model, from metaloom.learner.estimate; None when it could not be measured.
         estimate: cross-validated on the support set alone; None where a class has a single example.
+        chosen_on_it: whether the meta-learner and its temperature were chosen on these classes: those of validation.
     """
 
     name: str
@@ -52,6 +53,7 @@ class TaskCard:
     meta_trained_on_it: bool
     accuracy: dict[str, Any] | None
     estimate: dict[str, Any] | None = None
+    chosen_on_it: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def describe(
             "n_way": len(card.labels),
             "support_examples": card.support,
             "meta_trained_on_it": card.meta_trained_on_it,
+            "chosen_on_it": card.chosen_on_it,
         },
         "input": {
             "name": verify.INPUT,

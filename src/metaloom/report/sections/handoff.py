@@ -118,8 +118,12 @@ def _accuracy_from(measured: dict[str, Any]) -> str:
 def _learnt_from(task: dict[str, Any]) -> str:
     if "support_examples" not in task:
         return ""
-    seen = "these classes were" if task.get("meta_trained_on_it") else "none of these classes was"
-    return f"Adapted from {count(task['support_examples'], 'labelled picture')}; {seen} part of meta-training."
+    seen = "none of these classes was part of meta-training"
+    if task.get("meta_trained_on_it"):
+        seen = "these classes were part of meta-training"
+    elif task.get("chosen_on_it"):
+        seen = "the meta-learner and its temperature were chosen on these classes"
+    return f"Adapted from {count(task['support_examples'], 'labelled picture')}; {seen}."
 
 
 def _files(inputs: Inputs) -> list[BundleFile]:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Curve, curve_plot
 from metaloom.report.inputs import Inputs, again, present
-from metaloom.report.words import count, duration, learner_title, percent, setting_words, with_interval
+from metaloom.report.words import count, duration, learner_title, percent, setting_words
 from metaloom.system.files import read_json
 
 SMOOTH_FROM = 60  # points; fewer are drawn as they are
@@ -55,8 +55,8 @@ def _facts(metrics: dict[str, Any], speed: dict[str, Any]) -> list[str]:
     validation = metrics["validation"]
     setting = setting_words(validation["setting"])
     facts = [
-        f"{with_interval(validation['accuracy'], validation['ci95'])} on "
-        f"{count(validation['episodes'], 'validation episode')} ({setting.full})",
+        f"{percent(validation['accuracy'])} on {count(validation['episodes'], 'validation episode')} ({setting.full}), "
+        f"the best of {validation.get('looks', 'several')} looks",
         f"best of {count(metrics['steps'], 'step')} was {metrics['best_step']:,}",
     ]
     if "seconds" in speed:

@@ -27,7 +27,7 @@ from metaloom.methods.base import Params
 from metaloom.system.terminal import say
 from metaloom.tasks import spread_rows
 from metaloom.tasks.sampler import EpisodeSampler
-from metaloom.training.bank.members import calibrated, joined, one_of, with_moments
+from metaloom.training.bank.members import SHARPNESSES, calibrated, joined, one_of, with_moments
 from metaloom.training.bank.windows import describe_domains, windows
 from metaloom.training.trainer import Trainer, code_hash
 
@@ -62,6 +62,7 @@ class BankState:
         steps_run: of those that were trained in this run.
         seconds: that it took.
         best_record: the whole bank's validation.
+        looks: at the validation episodes, those of all networks and of the router together.
     """
 
     learner: Learner
@@ -69,6 +70,7 @@ class BankState:
     steps_run: int
     seconds: float
     best_record: dict[str, Any]
+    looks: int
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class BankTrainer:
             **accuracy_and_nll(learner, self.template.images, self.template.validation),
         }
         self.template.on_validation(record)
-        return BankState(learner, record["step"], steps_run, seconds, record)
+        looks = sum(len(member.about["history"]) for member in members) + len(SHARPNESSES)
+        return BankState(learner, record["step"], steps_run, seconds, record, looks)
 
     def discard_checkpoint(self) -> None:
         """Remove all networks' checkpoints: the model is in place."""

@@ -1,0 +1,94 @@
+"""How a run's figures compare with those of the commit, in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from metaloom.evaluation.rounding import POINTS, decimals, interval_names
+
+NAMED = 2  # differences that the line names
+LIMIT = 1 + 1e-6  # units of the last decimal that are rounding; the rest is for floating point
+
+Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]  # by learner and setting, as in metrics/evaluation.json
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure that differs by more than rounding.
+
+    Args:
+        where: learner, setting and figure.
+        before: as committed; None where there was none.
+        now: likewise.
+        units: how many of the last decimal that the intervals support lie between them.
+        apart: whether the two have intervals that do not meet.
+    """
+
+    where: str
+    before: float | None
+    now: float | None
+    units: float
+    apart: bool
+
+    def __str__(self) -> str:
+        before, now = ("none" if value is None else f"{value:g}" for value in (self.before, self.now))
+        return f"{self.where} {before} → {now}"
+
+
+def against_committed(committed: Scores, now: Scores) -> str:
+    """Whether the figures are the committed ones; if not, how many differ, whether beyond their intervals, and which
+    most. Differences of one unit in the last decimal that the intervals support are rounding."""
+    before, after = _by_place(committed), _by_place(now)
+    both = before.keys() & after.keys()
+    if not both:
+        return "of other learners or settings than the committed ones"
+    parts = []
+    if all(before[place] == after[place] for place in both):
+        parts.append("the committed ones")
+    elif changes := _changes(before, after):
+        parts.append(_told(changes, len(both) * len(POINTS)))
+    else:
+        parts.append("the committed ones, to rounding")
+    for places, word in ((after.keys() - both, "not committed"), (before.keys() - both, "committed only")):
+        if places:
+            parts.append(f"{word}: {_few(sorted(places))}")
+    return "; ".join(parts)
+
+
+def _by_place(scores: Scores) -> dict[str, Mapping[str, Any]]:
+    return {f"{learner} {setting}": each for learner, own in scores.items() for setting, each in own.items()}
+
+
+def _changes(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> list[Change]:
+    """Of the places in both, the greatest first."""
+    found = [
+        change
+        for place, figures in before.items()
+        if place in after
+        for point in POINTS
+        if (change := _change(f"{place} {point}", point, figures, after[place])).units > LIMIT
+    ]
+    return sorted(found, key=lambda change: (not change.apart, -change.units, change.where))
+
+
+def _change(where: str, point: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
+    one, other = before.get(point), now.get(point)
+    if one is None or other is None:
+        return Change(where, one, other, 0.0 if one is other else float("inf"), False)
+    unit = 10.0 ** -min(decimals(before, point), decimals(now, point))
+    ends = [each.get(name) for each in (before, now) for name in interval_names(point)]
+    apart = None not in ends and (ends[2] > ends[1] or ends[0] > ends[3])
+    return Change(where, one, other, abs(one - other) / unit, apart)
+
+
+def _told(changes: list[Change], figures: int) -> str:
+    apart = sum(change.apart for change in changes)
+    how = f"{apart} of them beyond their intervals" if apart else "all within their intervals"
+    return f"{len(changes)} of {figures} differ from the committed ones, {how}: {_few([str(each) for each in changes])}"
+
+
+def _few(names: list[str]) -> str:
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
