@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from metaloom.evaluation.rounding import POINTS, decimals, interval_names
+from metaloom.evaluation.rounding import POINTS, decimals_of, interval_names
 
 NAMED = 2  # differences that the line names
 LIMIT = 1 + 1e-6  # units of the last decimal that are rounding; the rest is for floating point
@@ -77,7 +77,7 @@ def _change(where: str, point: str, before: Mapping[str, Any], now: Mapping[str,
     one, other = before.get(point), now.get(point)
     if one is None or other is None:
         return Change(where, one, other, 0.0 if one is other else float("inf"), False)
-    unit = 10.0 ** -min(decimals(before, point), decimals(now, point))
+    unit = 10.0 ** -min(decimals_of(before, point), decimals_of(now, point))
     ends = [each.get(name) for each in (before, now) for name in interval_names(point)]
     apart = None not in ends and (ends[2] > ends[1] or ends[0] > ends[3])
     return Change(where, one, other, abs(one - other) / unit, apart)

@@ -14,7 +14,7 @@ from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.evaluation.answers import OfTables, meta_answers, meta_speed, single_task_answers, untempered
 from metaloom.evaluation.estimates import estimate_figures, estimate_rows
-from metaloom.evaluation.rounding import rounded
+from metaloom.evaluation.rounding import rounded_figures
 from metaloom.evaluation.shown import confusions, gallery
 from metaloom.evaluation.space import class_map, embed_classes, nearness
 from metaloom.evaluation.studies import balance_rows, label_rows, labels_saved, way_rows
@@ -73,7 +73,7 @@ def main(
     everyone = Everyone(answers | alone, groups, best, settings.evaluate.bootstrap)
 
     summary = {
-        name: {setting: rounded(each) for setting, each in own.items()}
+        name: {setting: rounded_figures(each) for setting, each in own.items()}
         for name, own in summarise(everyone, list(fixed)).items()
     }
     with atomic_dir(evaluation) as folder:

@@ -17,13 +17,13 @@ from scmrepo.exceptions import SCMError
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
-from metaloom.evaluation.rounding import plainly_rounded
 from metaloom.kinds import kind_of
 from metaloom.learner import Learner
 from metaloom.learner.placement import placed
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, explained_out_of_memory
 from metaloom.system.files import atomic_dir, write_json
+from metaloom.system.rounding import rounded
 from metaloom.system.terminal import bar, say
 from metaloom.tasks import load_episodes, spread_rows
 from metaloom.tasks.sampler import EpisodeSampler
@@ -130,7 +130,7 @@ def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, splits:
         trained.save(folder)
         write_json(folder / "metrics.json", summary)
         (folder / "curves" / "metrics.json").unlink(missing_ok=True)
-    write_json(metrics, plainly_rounded(summary) | _speed(state, settings, method, trainer.ranks.count))
+    write_json(metrics, rounded(summary) | _speed(state, settings, method, trainer.ranks.count))
     of_method(trainer, training, model).discard_checkpoint()
     best = summary["validation"]
     say(
