@@ -8,8 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from metaloom.cli import adapt
-from metaloom.cli import bundle as commands
+from metaloom.cli.app import adapt
+from metaloom.cli.app import bundle as commands
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import verify
 

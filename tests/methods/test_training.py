@@ -12,7 +12,7 @@ from metaloom.errors import MetaloomError
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner, champion
 from metaloom.learner.scoring import scores
-from metaloom.methods import METHOD_CLASSES, training
+from metaloom.methods import METHOD_CLASSES
 from metaloom.system.seeds import Stream, generator
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler
@@ -109,7 +109,7 @@ def test_a_validation_that_is_not_finite_stops_with_its_step(short, tmp_path, mo
     def broken(*_) -> dict[str, float]:
         return {"accuracy": 0.3, "ci95": 0.1, "nll": float("nan")}
 
-    monkeypatch.setattr(training, "accuracy_and_nll", broken)
+    monkeypatch.setattr("metaloom.training.trainer.accuracy_and_nll", broken)
     with pytest.raises(MetaloomError, match="NLL on the validation episodes is nan at step 4; lower protonet.learning"):
         trainer("protonet", short, tmp_path).run()
 

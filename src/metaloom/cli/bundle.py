@@ -12,7 +12,7 @@ import typer
 
 from metaloom.cli.project import MODELS
 from metaloom.errors import MetaloomError
-from metaloom.io import strict_json
+from metaloom.system.files import strict_json
 
 if TYPE_CHECKING:
     from metaloom.handoff.bundle.predict import Prediction

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.config import DOMAIN_SUFFIX, METHODS
-from metaloom.io import strict_json
+from metaloom.system.files import strict_json
 
 if TYPE_CHECKING:
     from metaloom.versioning.comparison import Comparison

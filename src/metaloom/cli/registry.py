@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaloom.io import strict_json
+from metaloom.system.files import strict_json
 
 if TYPE_CHECKING:
     from metaloom.versioning.registry import ModelVersion

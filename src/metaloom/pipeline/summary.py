@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from metaloom.config import DOMAIN_SUFFIX
-from metaloom.evaluation.committed import against_committed
-from metaloom.git import committed
+from metaloom.pipeline.committed import against_committed
+from metaloom.system.files import nulled
+from metaloom.system.git import committed
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _against_committed(root: Path, metrics: str, scores: dict[str, Any]) -> str:
     if text is None:
         return ""
     try:
-        return against_committed(json.loads(text), scores)
+        return against_committed(nulled(json.loads(text)), nulled(scores))
     except (AttributeError, TypeError, ValueError):  # of another version of metaloom, or no JSON
         return f"not comparable: {metrics} has another form in the commit"
 
