@@ -1,8 +1,7 @@
 """One seed in params.yaml, and a stream of random numbers of its own for each thing that is drawn from it.
 
-Generators that start from the same seed draw the same numbers: without streams the training head would be a copy of
-the first weights, and the first episodes would hang on both. `numpy.random.SeedSequence` makes the streams
-independent; its spawn keys are what separates them.
+Generators that start from the same seed draw the same numbers, so that what they draw is not independent: a head's
+first weights would be scaled copies of a network's. `numpy.random.SeedSequence` keeps the streams apart by spawn keys.
 """
 
 from __future__ import annotations
