@@ -78,9 +78,14 @@ def _change(where: str, point: str, before: Mapping[str, Any], now: Mapping[str,
     if one is None or other is None:
         return Change(where, one, other, 0.0 if one is other else float("inf"), False)
     unit = 10.0 ** -min(decimals_of(before, point), decimals_of(now, point))
-    ends = [each.get(name) for each in (before, now) for name in interval_names(point)]
-    apart = None not in ends and (ends[2] > ends[1] or ends[0] > ends[3])
-    return Change(where, one, other, abs(one - other) / unit, apart)
+    return Change(where, one, other, abs(one - other) / unit, _apart(point, before, now))
+
+
+def _apart(point: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    low, high = interval_names(point)
+    if None in (before.get(low), before.get(high), now.get(low), now.get(high)):
+        return False
+    return now[low] > before[high] or now[high] < before[low]
 
 
 def _told(changes: list[Change], figures: int) -> str:
