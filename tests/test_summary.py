@@ -81,7 +81,8 @@ def test_the_last_line_says_how_the_figures_compare_with_the_commit(tmp_path):
 
 def test_committed_figures_of_another_form_are_not_compared(tmp_path):
     run_here(tmp_path, "git", "init", "-q")
-    made_up_run(tmp_path, {"protonet": [0.8]})
+    made_up_run(tmp_path, SCORES)
+    (tmp_path / "metrics/evaluation.json").write_text('{"protonet": [0.8]}')
     run_here(tmp_path, "git", "add", "metrics")
     run_here(tmp_path, "git", "commit", "-qm", "figures")
     last = made_up_run(tmp_path, SCORES).splitlines()[-1]
