@@ -24,6 +24,7 @@ from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, explained_out_of_memory
 from metaloom.system.files import atomic_dir, write_json
 from metaloom.system.rounding import rounded
+from metaloom.system.sources import digest
 from metaloom.system.terminal import bar, say
 from metaloom.tasks import load_episodes, spread_rows
 from metaloom.tasks.sampler import EpisodeSampler
@@ -32,8 +33,9 @@ from metaloom.training.checkpoint import State
 from metaloom.training.launch import begin, launch, leave
 from metaloom.training.ranks import Ranks, check_processes, check_shares, launched
 from metaloom.training.selection import choose_beta, choose_temperature, wants_beta
-from metaloom.training.trainer import Trainer, code_hash
+from metaloom.training.trainer import Trainer
 
+MODULE = "metaloom.stages.train"  # by its name: where DVC runs it, __name__ is another
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
 COMPILED = Path(".metaloom/compiled")  # what train.compile has made, kept between runs
 SAMPLE = 20_000  # training examples that the encoding is fitted on, at most
@@ -49,7 +51,7 @@ def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> No
     elif processes > 1:
         check_shares(processes, method, settings.method(method).tasks_per_step)
         check_processes(processes, device)
-        return launch("metaloom.stages.train", [method, dataset, splits, model, metrics], processes)
+        return launch(MODULE, [method, dataset, splits, model, metrics], processes)
     with Ranks.joined(device) as ranks:
         packed, training = Dataset.load(dataset), training_classes(splits)
         trainer = replace(
@@ -86,6 +88,7 @@ def trainer_of(
         seed=settings.seed,
         checkpoint=CHECKPOINTS / f"{method}.safetensors",
         fingerprint=_fingerprint(learner.config, settings, dataset, splits),
+        code=digest(MODULE),
     )
 
 
@@ -155,13 +158,13 @@ def _fresh_learner(
 
 
 def _fingerprint(config: dict[str, Any], settings: Settings, dataset: str, splits: str) -> str:
-    """Changes with anything that would change the run: code version, settings, data, splits."""
+    """Changes with anything that would change the run: code, settings, data, splits."""
     files = (
         Path(dataset) / "items.parquet",
         Path(splits) / "classes.parquet",
         Path(splits) / "episodes.parquet",
     )
-    parts = [code_hash(), str(settings.device), json.dumps(config), settings.train.model_dump_json()]
+    parts = [digest(MODULE), str(settings.device), json.dumps(config), settings.train.model_dump_json()]
     parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
