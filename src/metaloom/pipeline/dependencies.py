@@ -7,8 +7,9 @@ from pathlib import Path
 
 from metaloom.system.files import atomic_file
 from metaloom.system.sources import by_folder, sources
+from metaloom.versioning import project
 
-DAG = Path("dvc.yaml")
+DAG = Path(project.DAG)
 SOURCE = "src/metaloom"
 WIDTH = 100  # a list that fits stands on one line
 

@@ -22,7 +22,7 @@ from metaloom.learner import Learner
 from metaloom.learner.placement import placed
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, explained_out_of_memory
-from metaloom.system.files import atomic_dir, write_json
+from metaloom.system.files import atomic_dir, required, write_json
 from metaloom.system.rounding import rounded
 from metaloom.system.sources import digest
 from metaloom.system.terminal import bar, say
@@ -94,10 +94,7 @@ def trainer_of(
 
 def training_classes(splits: str) -> pd.DataFrame:
     """The class table of the training split."""
-    path = Path(splits) / "classes.parquet"
-    if not path.is_file():
-        raise MetaloomError(f"{path} not found: `dvc repro split` makes it")
-    classes = pd.read_parquet(path)
+    classes = pd.read_parquet(required(Path(splits) / "classes.parquet", made_by="split"))
     return classes[classes["split"] == "train"]
 
 
