@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from metaloom.handoff.graphs import onnxfile
-from metaloom.stages import train
+from metaloom.stages import pretrain, train
 from metaloom.system.sources import NO_EFFECT, NOT_FOLLOWED, PACKAGE, by_folder, digest, sources
 
 TOY = {
@@ -121,18 +121,25 @@ def test_stages_that_build_networks_depend_on_them_and_others_do_not():
         assert network not in sources(f"metaloom.stages.{name}")
 
 
-def test_a_checkpoint_is_of_the_code_of_its_stage(tmp_path, monkeypatch, tiny_settings):
+def test_a_checkpoint_is_of_the_code_of_its_stage(tmp_path, repo, monkeypatch, tiny_settings):
+    class Asked(Exception):
+        pass
+
+    def ask(*modules: str) -> str:
+        raise Asked(*modules)
+
+    monkeypatch.setattr(train, "digest", ask)
+    monkeypatch.chdir(repo)
+    with pytest.raises(Asked, match="metaloom.stages.train"):
+        train.main("protonet", *"abcd")
+    with pytest.raises(Asked, match="metaloom.stages.pretrain"):
+        pretrain.main(*"abcd")
     for name in ("items", "classes", "episodes"):
         (tmp_path / f"{name}.parquet").write_bytes(b"")
-
-    def fingerprint() -> str:
-        return train._fingerprint({}, tiny_settings, str(tmp_path), str(tmp_path))
-
-    before, asked = fingerprint(), []
-    assert fingerprint() == before
-    monkeypatch.setattr(train, "digest", lambda *modules: asked.append(modules) or "changed")
-    assert fingerprint() != before
-    assert asked == [("metaloom.stages.train",)]
+    one, same, other = (
+        train._fingerprint(code, {}, tiny_settings, str(tmp_path), str(tmp_path)) for code in ("a", "a", "b")
+    )
+    assert one == same != other
 
 
 def test_a_kept_graph_is_of_the_code_that_makes_it(tmp_path, monkeypatch, tiny_settings):
