@@ -56,11 +56,12 @@ def test_errors_name_its_section(prepared, monkeypatch):
 
 def test_further_processes_start_the_same_stage(repo, monkeypatch):
     monkeypatch.chdir(repo)
-    monkeypatch.setenv("METALOOM_SET", json.dumps({"train.processes": 2, "pretrain.tasks_per_step": 2}))
+    changes = {"train.processes": 2, "pretrain.tasks_per_step": 2, "maml.tasks_per_step": 4}
+    monkeypatch.setenv("METALOOM_SET", json.dumps(changes))
     started = []
     monkeypatch.setattr(train, "launch", lambda *arguments: started.append(arguments))
     monkeypatch.setattr(train, "check_processes", lambda processes, device: None)
     pretrain.main("dataset", "splits", "model", "metrics")
-    train.main("ridge", "dataset", "splits", "model", "metrics")
+    train.main("maml", "dataset", "splits", "model", "metrics")
     own = ("metaloom.stages.pretrain", ["dataset", "splits", "model", "metrics"], 2)
-    assert started == [own, ("metaloom.stages.train", ["ridge", "dataset", "splits", "model", "metrics"], 2)]
+    assert started == [own, ("metaloom.stages.train", ["maml", "dataset", "splits", "model", "metrics"], 2)]

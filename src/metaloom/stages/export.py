@@ -154,7 +154,7 @@ def _metrics(model: Path, evaluation: str, name: str) -> dict[str, Any]:
 
 def _by_domain(path: str, name: str) -> list[dict[str, Any]]:
     """The learner's accuracy on the test domains, in the first setting."""
-    table = pd.read_csv(path)
+    table = pd.read_csv(required(path, made_by="evaluate"))
     own = table[(table["learner"] == name) & (table["setting"] == table["setting"].iloc[0])]
     return nulled(own.drop(columns="learner").to_dict("records"))
 
