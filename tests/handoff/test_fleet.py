@@ -161,6 +161,6 @@ def test_refusals(model: Path, tasks: Path, make_learner: Callable, save_model: 
     with pytest.raises(MetaloomError, match=r"has 5 tasks .* none called task9: name one with --task"):
         predict(tmp_path / "all", [], task="task9")
     with pytest.raises(MetaloomError, match="no task could be learned: because"):
-        failed = shared_fleet.Part([fleet.Outcome("a", "failed", "because")], {}, {}, [])
+        failed = shared_fleet.SharedHeads([fleet.Outcome("a", "failed", "because")], {}, {}, [])
         shared_fleet.write_shared([failed], tmp_path / "none", str(model))
     assert not (tmp_path / "none").exists()

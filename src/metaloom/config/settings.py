@@ -236,13 +236,13 @@ class StudySettings(Section):
         return self
 
 
-class LearnerSettings(Section):
+class SingleTaskSettings(Section):
     """What every single-task learner has: how many test episodes of each setting it answers, the first ones."""
 
     episodes: PositiveInt
 
 
-class SteppedSettings(LearnerSettings):
+class SteppedSettings(SingleTaskSettings):
     """Learners that train a network on the support set; lists are searched."""
 
     steps: Annotated[int, Field(ge=4)]
@@ -258,19 +258,19 @@ class ScratchSettings(SteppedSettings):
     norm: Annotated[list[Literal["batch", "group", "none"]], Field(min_length=1)]
 
 
-class LinearSettings(LearnerSettings):
+class LinearSettings(SingleTaskSettings):
     """A linear head, by its regularisation."""
 
     C: Annotated[list[PositiveFloat], Field(min_length=1)]
 
 
-class NeighbourSettings(LearnerSettings):
+class NeighbourSettings(SingleTaskSettings):
     """The nearest example's class, by its metric."""
 
     metric: Annotated[list[Literal["euclidean", "cosine"]], Field(min_length=1)]
 
 
-class ForestSettings(LearnerSettings):
+class ForestSettings(SingleTaskSettings):
     """A random forest."""
 
     trees: PositiveInt
