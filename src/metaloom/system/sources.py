@@ -1,7 +1,8 @@
 """Which of our files a result depends on, derived from the imports: they are read, nothing is run.
 
-dvc.yaml's stages (`metaloom.pipeline.dependencies`), the checkpoints' and banks' fingerprints (`metaloom.stages.train`)
-and the keys of the kept graphs (`metaloom.handoff.graphs.onnxfile`) all ask here.
+Who asks: dvc.yaml's stages (`metaloom.pipeline.dependencies`); the fingerprints of checkpoints and banks
+(`metaloom.stages.train`) and of a fleet's bundles (`metaloom.handoff.adapting.fleet`); the keys of the kept graphs
+(`metaloom.handoff.graphs.onnxfile`).
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def _mostly_used(folder: Path, used: set[Path], package: Path) -> bool:
 
 def _started(module: str, package: Path) -> list[Path]:
     files = _files_of(module, package)
-    if not files:
+    if not files or _dotted(files[-1], package) != module:
         raise LookupError(f"there is no module {module} in {package}")
     own = files[-1]
     return [*files, *own.parent.rglob("*.py")] if own.name == "__init__.py" else files
