@@ -122,7 +122,7 @@ def chosen_classes(row: Row) -> pd.DataFrame:
 
 def _trainer(row: Row, settings: Settings, packed: Dataset, training: pd.DataFrame, folder: Path) -> Any:
     where = ("artifacts/dataset", "artifacts/splits")
-    trainer = trainer_of(row.method, settings, packed, training, *where, torch.device("cpu"))
+    trainer = trainer_of(row.method, settings, packed, training, *where, torch.device("cpu"), code="")
     trainer = replace(trainer, checkpoint=folder / "checkpoint")
     if row.similar is None:
         return trainer

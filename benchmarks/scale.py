@@ -117,6 +117,7 @@ def trainer_of(packed: Dataset, classes: int, steps: int, folder: Path, on_step,
         seed=0,
         checkpoint=folder / "checkpoint.safetensors",
         fingerprint=str(width),
+        code="",
     )
     return replace(trainer, on_step=on_step)
 

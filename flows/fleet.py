@@ -10,7 +10,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 from metaloom.errors import MetaloomError
 from metaloom.handoff.adapting.fleet import FAILED, Outcome, make_bundles
-from metaloom.handoff.adapting.shared import Part, solve_part
+from metaloom.handoff.adapting.shared import SharedHeads, solve_part
 from metaloom.system.terminal import bar
 
 ATTRIBUTES: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
@@ -25,7 +25,7 @@ def adapt(first: str, more: int, folders: list[str], out: str, model: str) -> li
 
 
 @task(name="solve", task_run_name="{first} and {more} more", **ATTRIBUTES)
-def solve(first: str, more: int, folders: list[str], out: str, model: str) -> Part:
+def solve(first: str, more: int, folders: list[str], out: str, model: str) -> SharedHeads:
     """Heads for a bundle of all."""
     one_thread_each()
     return solve_part(folders, model)
@@ -50,7 +50,7 @@ def fleet(parts: list[list[str]], out: str, model: str, shared: bool) -> list[An
         futures = [work.submit(name_of(part[0]), len(part) - 1, part, out, model) for part in parts]
         for part, future in zip(parts, futures, strict=True):
             result = future.result(raise_on_failure=False)
-            results.append(result if isinstance(result, list | Part) else _failed(part, result))
+            results.append(result if isinstance(result, list | SharedHeads) else _failed(part, result))
             done += len(part)
             progress.update(done)
     return results

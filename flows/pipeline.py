@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed
 from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.child import run_stage
-from metaloom.pipeline.stages import Outcome, is_current, stage_names
+from metaloom.pipeline.stages import StageExit, is_current, stage_names
 from metaloom.pipeline.success import record_success
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
 from metaloom.system.lock import BusyError, project_lock
@@ -72,7 +72,7 @@ def stage(root: str, name: str) -> State[Any]:
         raise
     except MetaloomError as error:
         return Failed(message=str(error))
-    if outcome is Outcome.RAN:
+    if outcome is StageExit.RAN:
         return Completed(name="Ran", message=f"{name} ran")
     return Completed(name="Cached", message=f"{name} was restored from DVC's run cache")
 

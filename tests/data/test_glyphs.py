@@ -21,7 +21,7 @@ from metaloom.kinds.pictures.glyphs.drawings import Chance, draw
 from metaloom.kinds.pictures.glyphs.letters import Letter, alike_pairs, raster
 from metaloom.kinds.pictures.png import encode_grey16
 from metaloom.stages import prepare, split
-from metaloom.versioning.data import data_version
+from metaloom.versioning.data import held_version
 from metaloom.versioning.objects import hash_of
 from metaloom.versioning.project import open_project
 
@@ -151,7 +151,7 @@ def project(tmp_path) -> Path:
 
 def test_the_build_is_the_version_in_data_dvc(built, repo, project):
     shutil.copytree(built[0], project / "data")
-    assert data_version(project) == yaml.safe_load((repo / "data.dvc").read_text())["outs"][0]["md5"]
+    assert held_version(project) == yaml.safe_load((repo / "data.dvc").read_text())["outs"][0]["md5"]
 
 
 def test_prepared_and_split_it_has_the_hashes_of_dvc_lock(built, repo, project, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from projects import TINY, draw_shapes, make_project, metaloom, run_here, stage_command
 
-from metaloom.baselines import LEARNERS as SINGLE_TASK_LEARNERS
+from metaloom.baselines import BASELINES
 
 SETTINGS = {"3w1s", "3w2s", "3w1s_domain", "3w2s_domain"}
 STAGES = [
@@ -32,7 +32,7 @@ CHOSEN = (
     "artifacts/pretrained/model.safetensors",
     "artifacts/baselines.json",
 )
-LEARNERS = {*TINY["methods"], *SINGLE_TASK_LEARNERS}
+LEARNERS = {*TINY["methods"], *BASELINES}
 
 
 def test_the_flow_ends_with_a_summary(done):

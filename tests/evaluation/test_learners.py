@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
-from metaloom.baselines import LEARNERS, Views, answer_all, choices, choose
+from metaloom.baselines import BASELINES, Views, answer_all, choices, choose
+from metaloom.baselines.catalogue import Baseline
 from metaloom.baselines.heads import neighbour, span, svm
-from metaloom.baselines.registry import Baseline
 from metaloom.baselines.run import Request
 from metaloom.baselines.stepped import Start, fitted, halves, stepped
 from metaloom.config import load_settings
@@ -49,7 +49,7 @@ def answered(views, chosen, settings, tables):
 
 def test_every_single_task_learner_learns_from_the_support(answered):
     answers, speeds = answered
-    assert set(answers) == set(LEARNERS)
+    assert set(answers) == set(BASELINES)
     for name, of_tables in answers.items():
         assert set(of_tables) == set(TABLES)
         assert np.mean([each.accuracy.mean() for each in of_tables.values()]) > 0.6, name
@@ -133,7 +133,7 @@ def test_fewer_steps_where_the_held_out_half_says_so(views):
 
 @pytest.mark.parametrize("name", ["scratch", "finetune_all", "logistic", "forest_embedded"])
 def test_an_answer_does_not_depend_on_the_other_queries(name, views, tables, settings):
-    learner, table = LEARNERS[name], tables["3w2s"]
+    learner, table = BASELINES[name], tables["3w2s"]
     choice = learner.candidates(settings)[0]
     model = learner.learn(name, views, choice, views.at(table.support_rows[0]), table.labels, 0)
     queries = views.seen(learner.view, views.at(table.query_rows[0]))
@@ -143,19 +143,19 @@ def test_an_answer_does_not_depend_on_the_other_queries(name, views, tables, set
 def failing(choice, x, y, seed):
     if x[0, 0] > np.median(x[:, 0]):
         raise ValueError("singular")
-    return LEARNERS["logistic"].fit(choice, x, y, seed)  # type: ignore[misc]
+    return BASELINES["logistic"].fit(choice, x, y, seed)  # type: ignore[misc]
 
 
 def test_a_learner_that_fails_on_some_episodes_says_on_which(views, tables, monkeypatch):
-    monkeypatch.setitem(LEARNERS, "logistic", Baseline("task", "logistic", "pixels", LEARNERS["logistic"].fit))
-    monkeypatch.setitem(LEARNERS, "svm", Baseline("task", "svm", "pixels", failing))
+    monkeypatch.setitem(BASELINES, "logistic", Baseline("task", "logistic", "pixels", BASELINES["logistic"].fit))
+    monkeypatch.setitem(BASELINES, "svm", Baseline("task", "svm", "pixels", failing))
     found = answer_all(views, [Request("", "svm", {"C": 1.0}, tables["3w2s"])], "", jobs=1)[""]
     assert 0 < found.failed.sum() < 5
     assert np.isnan(found.scores[found.failed]).all() and np.isfinite(found.scores[~found.failed]).all()
 
 
 def test_choices_are_the_best_candidate_on_each_search_setting(views, tables, settings, monkeypatch):
-    monkeypatch.setattr(choices, "LEARNERS", {"logistic": LEARNERS["logistic"]})
+    monkeypatch.setattr(choices, "BASELINES", {"logistic": BASELINES["logistic"]})
     wide = settings.model_copy(
         update={"episodes": 5, "logistic": settings.logistic.model_copy(update={"C": [1e-6, 10.0]})}
     )

@@ -12,7 +12,7 @@ import yaml
 from metaloom.config import OVERRIDES
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.child import run_stage
-from metaloom.pipeline.stages import Outcome, is_current, reproduce, stage_names
+from metaloom.pipeline.stages import StageExit, is_current, reproduce, stage_names
 from metaloom.system.lock import BusyError
 from metaloom.versioning.data import version_dataset
 from metaloom.versioning.project import find_root, overriding
@@ -96,9 +96,9 @@ def test_a_mistake_in_the_dag_is_one_line(standin):
 def test_a_stage_in_its_own_process(standin):
     lines, errors = [], []
     version_dataset(standin.root)
-    assert run_stage(standin.root, "prepare", lines.append, errors.append) is Outcome.RAN
+    assert run_stage(standin.root, "prepare", lines.append, errors.append) is StageExit.RAN
     assert lines == ["stepping to prepare.txt"] and errors == []
-    assert run_stage(standin.root, "prepare", lines.append, errors.append) is Outcome.CURRENT
+    assert run_stage(standin.root, "prepare", lines.append, errors.append) is StageExit.CURRENT
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_stage_ends_with_whoever_started_it(standin):
     parent.wait()
     assert standin.ended(step)
     (standin.root / "slow").unlink()
-    assert reproduce(standin.root, "train@maml") is Outcome.RAN
+    assert reproduce(standin.root, "train@maml") is StageExit.RAN
 
 
 def test_the_root_is_found_from_below(standin, tmp_path):

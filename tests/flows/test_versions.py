@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from metaloom.errors import MetaloomError
-from metaloom.versioning.data import DataVersion, data_version, version_data, version_dataset
+from metaloom.versioning.data import DataVersion, held_version, version_data, version_dataset
 
 
 def named(root: Path) -> str:
@@ -27,7 +27,7 @@ def dataset(root: Path, **more) -> DataVersion:
 
 def test_first_version(standin):
     version = dataset(standin.root)
-    assert version.changed and version.md5 == named(standin.root) == data_version(standin.root)
+    assert version.changed and version.md5 == named(standin.root) == held_version(standin.root)
     assert "the first: 1 file" in version.message
     assert standin.dvc("status", "data.dvc").strip() == "Data and pipelines are up to date."
     assert standin.git("status", "--short") == "?? data.dvc\n"
@@ -98,7 +98,7 @@ def test_data_follows_a_pointer_that_moved(standin):
     dataset(standin.root)
     (standin.root / "data.dvc").write_text(pointer)  # what `git checkout` or `git pull` does
     version = dataset(standin.root, locked=True)
-    assert version.md5 == first.md5 == data_version(standin.root)
+    assert version.md5 == first.md5 == held_version(standin.root)
     assert "now holds version" in version.message
     assert not (standin.root / "data/b").exists()
 

@@ -19,6 +19,7 @@ from metaloom.handoff.bundle.predict import predict
 from metaloom.handoff.shipped import verify
 from metaloom.kinds.pictures.read import decode
 from metaloom.learner import Learner
+from metaloom.system.sources import sources
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,16 @@ def test_every_bundle_is_that_of_its_task(
     own = {"name": "task3", "n_way": 3, "support_examples": 24, "meta_trained_on_it": False, "chosen_on_it": False}
     assert metadata["task"] == own
     assert metadata["outputs"]["probabilities"]["shape"] == ["batch", 3]
+
+
+def test_other_code_makes_every_bundle_again(model: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch):
+    makers = fleet.shop(str(model))
+    (support,) = fleet.read(makers, folders(tasks)[:1])[0].values()
+    before = makers.fingerprint(support)
+    assert makers.fingerprint(support) == before
+    monkeypatch.setattr(fleet, "digest", lambda *modules: f"another than that of {modules}")
+    assert makers.fingerprint(support) != before
+    assert {Path("handoff/adapting/shared.py"), Path("handoff/bundle/write.py")} <= sources(fleet.CODE)
 
 
 def test_a_second_time_what_is_the_same_is_kept(model: Path, tasks: Path, tmp_path: Path):
@@ -150,6 +161,6 @@ def test_refusals(model: Path, tasks: Path, make_learner: Callable, save_model: 
     with pytest.raises(MetaloomError, match=r"has 5 tasks .* none called task9: name one with --task"):
         predict(tmp_path / "all", [], task="task9")
     with pytest.raises(MetaloomError, match="no task could be learned: because"):
-        failed = shared_fleet.Part([fleet.Outcome("a", "failed", "because")], {}, {}, [])
+        failed = shared_fleet.SharedHeads([fleet.Outcome("a", "failed", "because")], {}, {}, [])
         shared_fleet.write_shared([failed], tmp_path / "none", str(model))
     assert not (tmp_path / "none").exists()

@@ -121,3 +121,10 @@ def test_what_it_cannot_train_on(tiny_settings):
         method.loss(params, replace(an_episode(), classes=None))
     with pytest.raises(ValueError, match="training_weights"):
         method.loss(params.kept(), an_episode())
+
+
+def test_pretrain_is_the_same_method_and_errors_name_its_section(tiny_settings):
+    method, _ = method_of(tiny_settings)
+    own = build_method("pretrain", method.network, tiny_settings.pretrain.model_copy(update={"heads": "domain"}))
+    with pytest.raises(MetaloomError, match="pretrain.heads is domain, .* no domains"):
+        own._domains(replace(an_episode(), domains=None))

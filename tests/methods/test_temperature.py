@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from metaloom.learner.temperature import Answered, Temperature, _nll
+from metaloom.learner.temperature import LabelledLogits, Temperature, _nll
 
 
-def answered(n_way: int, n_shot: int, t: float, seed: int = 0, queries: int = 6000) -> Answered:
+def answered(n_way: int, n_shot: int, t: float, seed: int = 0, queries: int = 6000) -> LabelledLogits:
     """Logits that are t times as large as the honest ones."""
     rng = np.random.default_rng(seed)
     honest = rng.normal(0, 2, (queries, n_way))
     p = np.exp(honest) / np.exp(honest).sum(axis=1, keepdims=True)
     labels = (p.cumsum(axis=1) > rng.random((queries, 1))).argmax(axis=1)
-    return Answered(n_way, n_shot, t * honest, labels)
+    return LabelledLogits(n_way, n_shot, t * honest, labels)
 
 
 def test_a_planted_temperature_is_found_for_every_shape():

@@ -42,6 +42,7 @@ def trainer(name: str, tiny, folder: Path, **changes) -> Trainer:
         seed=0,
         checkpoint=folder / f"{name}.safetensors",
         fingerprint="one",
+        code="",
     )
     return replace(made, **changes)
 

@@ -153,10 +153,11 @@ def test_torch_is_not_imported(project):
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_command_says_where_the_page_is(tmp_path, monkeypatch, capsys):
+def test_command_says_where_the_page_is(tmp_path, monkeypatch, capsys, repo):
     from metaloom.cli import report as report_commands
 
     monkeypatch.chdir(tmp_path)
+    shutil.copy(repo / "dvc.yaml", tmp_path)
     with pytest.raises(MetaloomError, match=r"report/index.html not found: `metaloom run` makes it"):
         report_commands.report()
     (tmp_path / "report").mkdir()

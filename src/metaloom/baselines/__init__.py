@@ -1,15 +1,15 @@
 """Single-task learners: what a user would do without meta-learning, each from the labels of one task.
 
-`LEARNERS` has all of them, by group: those that have the task's labels alone ("task"), those that start from a network
+`BASELINES` has all of them, by group: those that have the task's labels alone ("task"), those that start from a network
 pre-trained by ordinary classification on the training classes ("transfer"), and scikit-learn's heads on the champion's
 embeddings ("embedding"), which tell what of a meta-learner's advantage is its embedding.
 """
 
 from __future__ import annotations
 
+from metaloom.baselines.catalogue import BASELINES, GROUPS, Baseline
 from metaloom.baselines.choices import Choices, choose
-from metaloom.baselines.registry import GROUPS, LEARNERS, Baseline
 from metaloom.baselines.run import Answered, answer_all
 from metaloom.baselines.views import Views
 
-__all__ = ["GROUPS", "LEARNERS", "Answered", "Baseline", "Choices", "Views", "answer_all", "choose"]
+__all__ = ["GROUPS", "BASELINES", "Answered", "Baseline", "Choices", "Views", "answer_all", "choose"]

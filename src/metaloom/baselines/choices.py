@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from metaloom.baselines.registry import LEARNERS
+from metaloom.baselines.catalogue import BASELINES
 from metaloom.baselines.run import Answered, Request, answer_all
 from metaloom.baselines.views import Views
 from metaloom.config import BaselineSettings
-from metaloom.learner.temperature import Answered as Sure
-from metaloom.learner.temperature import Temperature
+from metaloom.learner.temperature import LabelledLogits, Temperature
 from metaloom.tasks import EpisodeTable
 
 WORST = {"accuracy": 0.0, "nll": sys.float_info.max}  # of a candidate that fails everywhere; JSON has no infinity
@@ -57,16 +56,16 @@ def choose(
     """
     requests = [
         Request((name, place, setting), name, candidate, tables[setting].first(_episodes(name, settings)))
-        for name, learner in LEARNERS.items()
-        for place, candidate in enumerate(learner.candidates(settings))
+        for name, baseline in BASELINES.items()
+        for place, candidate in enumerate(baseline.candidates(settings))
         for setting in settings.settings
     ]
     answers = answer_all(views, requests, "search", jobs)
-    return {name: _choice(name, settings, tables, answers) for name in LEARNERS}
+    return {name: _choice(name, settings, tables, answers) for name in BASELINES}
 
 
 def _episodes(name: str, settings: BaselineSettings) -> int:
-    return min(settings.episodes, LEARNERS[name].settings(settings).episodes)
+    return min(settings.episodes, BASELINES[name].settings(settings).episodes)
 
 
 def _choice(
@@ -75,13 +74,13 @@ def _choice(
     tables: Mapping[str, EpisodeTable],
     answers: Mapping[Any, Answered],
 ) -> Choices:
-    candidates, searched, best = LEARNERS[name].candidates(settings), [], []
+    candidates, searched, best = BASELINES[name].candidates(settings), [], []
     for setting in settings.settings:
         table = tables[setting]
         given = [answers[name, place, setting] for place in range(len(candidates))]
         found = [_figures(each, table) for each in given]
         first = max(range(len(candidates)), key=lambda place: (found[place]["accuracy"], -found[place]["nll"]))
-        best.append(_sure(given[first], table))
+        best.append(_labelled(given[first], table))
         searched.append(
             {
                 "setting": setting,
@@ -95,15 +94,15 @@ def _choice(
     return Choices(searched, Temperature.fitted(best))
 
 
-def _sure(answered: Answered, table: EpisodeTable) -> Sure:
+def _labelled(answered: Answered, table: EpisodeTable) -> LabelledLogits:
     scores = answered.scores[~answered.failed]
     labels = np.tile(table.answers, len(scores))
-    return Sure(table.n_way, table.support.shape[2], scores.reshape(-1, table.n_way), labels)
+    return LabelledLogits(table.n_way, table.support.shape[2], scores.reshape(-1, table.n_way), labels)
 
 
 def _figures(answered: Answered, table: EpisodeTable) -> dict[str, float]:
     """Accuracy and the NLL that the best temperature of its own leaves: scores as they come are not probabilities."""
-    sure = _sure(answered, table)
+    sure = _labelled(answered, table)
     if not len(sure.labels):
         return WORST
     temperature = Temperature.fitted([sure])(sure.n_way, sure.n_shot)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 
-from metaloom.baselines.registry import LEARNERS
+from metaloom.baselines.catalogue import BASELINES
 from metaloom.baselines.views import Views
 from metaloom.system.device import keep_freed_memory
 from metaloom.system.terminal import track
@@ -85,7 +85,7 @@ def answer_all(views: Views, requests: Sequence[Request], description: str, jobs
 
 def _parts(request: Request) -> list[range]:
     """Episodes of each job: one where a network is trained."""
-    size = 1 if LEARNERS[request.learner].fit is None else CHUNK
+    size = 1 if BASELINES[request.learner].fit is None else CHUNK
     total = len(request.table)
     return [range(start, min(start + size, total)) for start in range(0, total, size)]
 
@@ -108,13 +108,13 @@ def _answers(views: Views, request: Request, episodes: range) -> list[_Answer]:
 
 
 def _answer(views: Views, request: Request, episode: int) -> _Answer:
-    learner, table = LEARNERS[request.learner], request.table
+    baseline, table = BASELINES[request.learner], request.table
     support, query = views.at(table.support_rows[episode]), views.at(table.query_rows[episode])
     started = time.perf_counter()
     try:
-        model = learner.learn(request.learner, views, request.choice, support, table.labels, episode)
+        model = baseline.learn(request.learner, views, request.choice, support, table.labels, episode)
         adapted = time.perf_counter()
-        scores = np.asarray(model(views.seen(learner.view, query)), dtype=np.float32)
+        scores = np.asarray(model(views.seen(baseline.view, query)), dtype=np.float32)
     except FAILURES:
         scores = np.full((len(query), table.n_way), np.nan, dtype=np.float32)
         return _Answer(scores, 0.0, 0.0, 0)

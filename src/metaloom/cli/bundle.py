@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaloom.cli.project import MODELS
 from metaloom.errors import MetaloomError
 from metaloom.system.files import strict_json
 
@@ -101,4 +100,12 @@ def bench(
     """Measure latency and throughput by batch and threads, torch beside it in the same run."""
     from metaloom.handoff.bundle.bench import measure, printed
 
-    print(printed(measure(bundle, model or MODELS, seconds)))
+    print(printed(measure(bundle, model or _models_here(), seconds)))
+
+
+def _models_here() -> Path | None:
+    """The meta-learners of the project that this folder is the root of; None outside one: a bundle needs none."""
+    from metaloom.versioning.paths import Outputs
+    from metaloom.versioning.project import DAG
+
+    return Path(Outputs().models) if Path(DAG).is_file() else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.errors import MetaloomError
+from metaloom.system.provenance import POINTER
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -94,10 +95,10 @@ def check() -> None:
 
 
 def _refuse_absent_version(only: bool) -> None:
-    if Path("data.dvc").exists() and not DATA.exists() and not only:
+    if Path(POINTER).exists() and not DATA.exists() and not only:
         raise MetaloomError(
-            "data.dvc names a version, but data/ is not here: fetch it first (`metaloom run` or `dvc pull`), "
-            "or add --only to start anew"
+            f"{POINTER} names a version, but data/ is not here: fetch it first (`metaloom run` or `dvc pull`), "
+            "or add --only to start again"
         )
 
 

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from metaloom.errors import MetaloomError
+from metaloom.versioning.paths import Outputs
 from metaloom.versioning.project import find_root
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143  # exit codes; 2 is bad input
-MODELS = Path("artifacts/models")
 TrainedMethod = Annotated[
     str | None, typer.Option(help="Meta-learner of artifacts/models to adapt; without it their champion.")
 ]
@@ -48,19 +48,20 @@ def ended_by_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _trained(method: str) -> Path:
-    if not (MODELS / method / "learner.json").is_file():
-        there = sorted(path.parent.name for path in MODELS.glob("*/learner.json"))
+def _trained(models: Path, method: str) -> Path:
+    if not (models / method / "learner.json").is_file():
+        there = sorted(path.parent.name for path in models.glob("*/learner.json"))
         known = f"there are {', '.join(there)}" if there else "`metaloom run` trains them"
-        raise MetaloomError(f"{MODELS} has no meta-learner {method!r}: {known}")
-    return MODELS / method
+        raise MetaloomError(f"{models} has no meta-learner {method!r}: {known}")
+    return models / method
 
 
 def trained_or_champion(method: str | None) -> Path:
     """The folder of a method's meta-learner; without a method, of the one that validates best."""
+    models = Path(Outputs().models)
     if method:
-        return _trained(method)
+        return _trained(models, method)
     from metaloom.config import load_settings
     from metaloom.learner import champion
 
-    return MODELS / champion(MODELS, load_settings().methods)
+    return models / champion(models, load_settings().methods)

@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 
 from metaloom.errors import MetaloomError
-
-PAGE = Path("report/index.html")
+from metaloom.versioning.paths import Outputs
 
 
 def report(
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Say where the report is; with --open, show it."""
-    if not PAGE.is_file():
-        raise MetaloomError(f"{PAGE} not found: `metaloom run` makes it (or `dvc repro report`)")
-    print(PAGE.resolve())
+    page = Path(Outputs().page)
+    if not page.is_file():
+        raise MetaloomError(f"{page} not found: `metaloom run` makes it (or `dvc repro report`)")
+    print(page.resolve())
     if open_:
-        show(PAGE.resolve().as_uri())
+        show(page.resolve().as_uri())
 
 
 def show(uri: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 SPLITS = ("train", "validation", "test")
 DOMAIN_SUFFIX = "_domain"  # marks a setting whose episodes stay within one domain
+PRETRAIN = "pretrain"  # the training of `shared` for transfer learning, by a section of its own
 MethodName = Literal["protonet", "ridge", "maml", "anil", "reptile", "shared", "bank"]
 KindName = Literal["pictures", "vectors"]
 
@@ -184,6 +185,7 @@ class ReptileSettings(GradientSettings):
 class SharedSettings(GradientSettings):
     """A network trained jointly over all tasks."""
 
+    section: ClassVar[str] = "shared"  # of params.yaml, which errors name
     heads: Literal["all", "domain"]
 
 
@@ -191,6 +193,7 @@ class PretrainSettings(SharedSettings):
     """Ordinary classification of the training classes, for transfer learning; `distortion` of the images as in
     `train`."""
 
+    section: ClassVar[str] = PRETRAIN
     distortion: Annotated[float, Field(ge=0, le=1)]
 
 
@@ -233,13 +236,13 @@ class StudySettings(Section):
         return self
 
 
-class LearnerSettings(Section):
+class SingleTaskSettings(Section):
     """What every single-task learner has: how many test episodes of each setting it answers, the first ones."""
 
     episodes: PositiveInt
 
 
-class SteppedSettings(LearnerSettings):
+class SteppedSettings(SingleTaskSettings):
     """Learners that train a network on the support set; lists are searched."""
 
     steps: Annotated[int, Field(ge=4)]
@@ -255,19 +258,19 @@ class ScratchSettings(SteppedSettings):
     norm: Annotated[list[Literal["batch", "group", "none"]], Field(min_length=1)]
 
 
-class LinearSettings(LearnerSettings):
+class LinearSettings(SingleTaskSettings):
     """A linear head, by its regularisation."""
 
     C: Annotated[list[PositiveFloat], Field(min_length=1)]
 
 
-class NeighbourSettings(LearnerSettings):
+class NeighbourSettings(SingleTaskSettings):
     """The nearest example's class, by its metric."""
 
     metric: Annotated[list[Literal["euclidean", "cosine"]], Field(min_length=1)]
 
 
-class ForestSettings(LearnerSettings):
+class ForestSettings(SingleTaskSettings):
     """A random forest."""
 
     trees: PositiveInt
@@ -352,12 +355,12 @@ class Settings(Section):
         return self
 
     def method(self, name: str) -> MethodSettings:
-        """The section of one meta-learner."""
+        """The settings of a method, or of `pretrain`."""
         return getattr(self, name)
 
 
 METHODS: tuple[str, ...] = get_args(MethodName)
 METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
     name: Settings.model_fields[name].annotation
-    for name in METHODS  # type: ignore[misc]
+    for name in (*METHODS, PRETRAIN)  # type: ignore[misc]
 }

@@ -6,17 +6,19 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metaloom.data.scan import Scan
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, kind_from
 from metaloom.system.files import read_json, write_json
+
+if TYPE_CHECKING:  # who reads a data set does not depend on how it was scanned
+    from metaloom.data.scan import Scan
 
 ITEMS, QUALITY, KIND = "items.parquet", "quality.json", "kind.json"
 _CHUNK = 1024

@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 from scipy.special import log_softmax
 from torch import Tensor
 
-from metaloom.baselines import LEARNERS, Choices, Views, answer_all
+from metaloom.baselines import BASELINES, Choices, Views, answer_all
 from metaloom.baselines.run import Request
 from metaloom.config import BaselineSettings
 from metaloom.evaluation.figures import Answers
@@ -59,14 +59,14 @@ def single_task_answers(
     """
     parts = Counter(map(_point, tables))
     requests = []
-    for learner, baseline in LEARNERS.items():
+    for learner, baseline in BASELINES.items():
         for name, table in tables.items():
             limit = -(-baseline.settings(settings).episodes // parts[_point(name)])
             choice = choices[learner].for_task(table.n_way, len(table.labels) / table.n_way)
             requests.append(Request((learner, name), learner, choice, table.first(limit)))
     answered = answer_all(views, requests, "evaluate", jobs)
-    found: dict[str, OfTables] = {learner: {} for learner in LEARNERS}
-    speeds: dict[str, dict[str, dict[str, float]]] = {learner: {} for learner in LEARNERS}
+    found: dict[str, OfTables] = {learner: {} for learner in BASELINES}
+    speeds: dict[str, dict[str, dict[str, float]]] = {learner: {} for learner in BASELINES}
     for request in requests:
         learner, name = request.key
         each, table = answered.pop(request.key), request.table
@@ -83,7 +83,7 @@ def _point(name: str) -> str:
 
 def _network(learner: str, views: Views) -> int:
     """Bytes of the frozen network below a learner's head."""
-    return views.sizes.get(LEARNERS[learner].view, 0)
+    return views.sizes.get(BASELINES[learner].view, 0)
 
 
 def meta_speed(learner: Learner, images: Shaped[Tensor, "item ..."], table: EpisodeTable) -> dict[str, float]:

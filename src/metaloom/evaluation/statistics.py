@@ -17,7 +17,7 @@ Accuracies = Mapping[str, Float[np.ndarray, " episode"]]
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """Learner minus rival, over the episodes that both answered; `p` of the paired permutation test."""
 
     learner: str
@@ -34,16 +34,16 @@ class Difference:
         return {"setting": setting, **vars(self), "ci95": ci95, "p_holm": p_holm}
 
 
-def compare(learner: str, rival: str, accuracies: Accuracies, samples: int) -> Difference:
+def compare(learner: str, rival: str, accuracies: Accuracies, samples: int) -> PairedDifference:
     """The paired difference in accuracy with its bootstrap interval, and p of the permutation test."""
     one, other = accuracies[learner], accuracies[rival]
     episodes = min(len(one), len(other))
     both = one[:episodes] - other[:episodes]
     both = both[np.isfinite(both)]
     if not len(both):
-        return Difference(learner, rival, math.nan, math.nan, math.nan, 0, math.nan)
+        return PairedDifference(learner, rival, math.nan, math.nan, math.nan, 0, math.nan)
     low, high = interval(resamples(len(both), samples) @ both)
-    return Difference(learner, rival, float(both.mean()), low, high, len(both), permutation_test(both, samples))
+    return PairedDifference(learner, rival, float(both.mean()), low, high, len(both), permutation_test(both, samples))
 
 
 def permutation_test(differences: Float[np.ndarray, " episode"], samples: int, seed: int = 0) -> float:

@@ -25,7 +25,7 @@ from metaloom.learner.placement import picked
 from metaloom.learner.task import BATCH, AdaptedTask, checked
 from metaloom.learner.temperature import Temperature
 from metaloom.methods.base import TASKS_AT_A_TIME, Head, Method, Params
-from metaloom.methods.registry import METHOD_CLASSES, build_method
+from metaloom.methods.registry import build_method, method_class
 from metaloom.networks import build_network
 from metaloom.system.device import check_device
 from metaloom.system.files import read_json, write_json
@@ -217,7 +217,7 @@ class Learner:
 def _method(name: str, network: NetworkSettings, own: MethodSettings, encoding: Encoding, **shape: int) -> Method:
     """The method over a network for such examples, which looks several times where method and kind both can."""
     built = build_network(network, own.norm, encoding.shape)
-    if METHOD_CLASSES[name].looks:
+    if method_class(name).looks:
         built = encoding.kind.looked(built)
     return build_method(name, built, own, **shape)
 

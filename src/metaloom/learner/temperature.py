@@ -21,7 +21,7 @@ from scipy.special import logsumexp
 WEIGHTS = np.array([1e-4, 1e-3, 1e-3])  # of squares in what is minimised: settle what the settings at hand leave open
 
 
-class Answered(NamedTuple):
+class LabelledLogits(NamedTuple):
     """Answers to the episodes of one setting."""
 
     n_way: int
@@ -48,7 +48,7 @@ class Temperature:
         return math.exp(self.level + self.shot * shot + self.way * way)
 
     @classmethod
-    def fitted(cls, answers: Sequence[Answered]) -> Temperature:
+    def fitted(cls, answers: Sequence[LabelledLogits]) -> Temperature:
         """The least mean NLL; every setting weighs the same. What is not finite does not count; without answers, 1."""
         answers = [_finite(each) for each in answers if np.isfinite(each.logits).all(axis=1).any()]
         if not answers:
@@ -78,7 +78,7 @@ class Temperature:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
-def _finite(answered: Answered) -> Answered:
+def _finite(answered: LabelledLogits) -> LabelledLogits:
     kept = np.isfinite(answered.logits).all(axis=1)
     return answered._replace(logits=answered.logits[kept], labels=answered.labels[kept])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from metaloom.config import MethodSettings
+from metaloom.config import PRETRAIN, MethodSettings
 from metaloom.methods.anil import Anil
 from metaloom.methods.bank import Bank
 from metaloom.methods.base import Method
@@ -26,6 +26,11 @@ METHOD_CLASSES: dict[str, Any] = {
 }
 
 
+def method_class(name: str) -> Any:
+    """The class of a method, or of what `pretrain` trains."""
+    return Shared if name == PRETRAIN else METHOD_CLASSES[name]
+
+
 def build_method(name: str, network: Network, settings: MethodSettings, **shape: int) -> Method:
     """`shape` is what a method has learned the size of: a bank's members."""
-    return METHOD_CLASSES[name](network, settings, **shape)
+    return method_class(name)(network, settings, **shape)

@@ -77,10 +77,10 @@ class Shared(EmbeddingMethod):
         ways = torch.cat([episodes.support_y, episodes.query_y])
         return Head(params.weights[WEIGHT], params.weights[BIAS]), episodes.classes[:, ways].flatten()
 
-    @staticmethod
-    def _domains(episodes: Episodes) -> Int[Tensor, " class"]:
+    def _domains(self, episodes: Episodes) -> Int[Tensor, " class"]:
         if episodes.domains is None:
             raise MetaloomError(
-                "params.yaml: shared.heads is domain, but the training classes have no domains: set all"
+                f"params.yaml: {self.settings.section}.heads is domain, but the training classes have no domains: "
+                "set all"
             )
         return episodes.domains

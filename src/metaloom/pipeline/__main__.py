@@ -1,4 +1,4 @@
-"""`python -m metaloom.pipeline STAGE`: bring one stage up to date; the exit code is an `Outcome`.
+"""`python -m metaloom.pipeline STAGE`: bring one stage up to date; the exit code is a `StageExit`.
 
 The flow runs each stage through this, in a process of its own: it sees the overridden settings, what the
 stage writes can be read line by line, and it ends with the flow, even when that was killed.
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from metaloom.errors import ERROR_FILE, MetaloomError
-from metaloom.pipeline.stages import Outcome, reproduce
+from metaloom.pipeline.stages import StageExit, reproduce
 from metaloom.system.lifeline import end_with_parent
 from metaloom.system.lock import BusyError
 
@@ -21,25 +21,25 @@ def main() -> int:
     """Bring the stage of the command line up to date; returns the exit code."""
     if len(sys.argv) != 2:
         print(f"usage: {Path(sys.executable).name} -m metaloom.pipeline STAGE", file=sys.stderr)
-        return Outcome.REFUSED
+        return StageExit.REFUSED
     if end_with_parent():  # with SIGTERM for the group: that ends the stage's command, and DVC tidies up
         signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         return reproduce(".", sys.argv[1])
     except BusyError as error:
-        return _fail(Outcome.BUSY, error)
+        return _fail(StageExit.BUSY, error)
     except MetaloomError as error:
-        return _fail(Outcome.FAILED, error)
+        return _fail(StageExit.FAILED, error)
 
 
-def _fail(outcome: Outcome, error: MetaloomError) -> Outcome:
+def _fail(code: StageExit, error: MetaloomError) -> StageExit:
     """Leave the message for the flow, unless the stage's command left its own, which says more."""
     path = os.environ.get(ERROR_FILE)
     if path is None:
         print(f"error: {error}", file=sys.stderr, flush=True)
     elif not Path(path).stat().st_size:
         Path(path).write_text(str(error))
-    return outcome
+    return code
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from metaloom.errors import ERROR_FILE, MetaloomError
-from metaloom.pipeline.stages import Outcome
+from metaloom.pipeline.stages import StageExit
 from metaloom.system import lifeline
 from metaloom.system.lock import BusyError
 
@@ -23,7 +23,7 @@ def run_stage(
     name: str,
     out: Callable[[str], None],
     err: Callable[[str], None],
-) -> Outcome:
+) -> StageExit:
     """Bring the stage up to date.
 
     Args:
@@ -42,9 +42,9 @@ def run_stage(
         message.touch()
         code, last = _run(root, name, message, out, err)
         text = message.read_text().strip()
-    if code in (Outcome.RAN, Outcome.CURRENT, Outcome.RESTORED):
-        return Outcome(code)
-    if code == Outcome.BUSY:
+    if code in (StageExit.RAN, StageExit.CURRENT, StageExit.RESTORED):
+        return StageExit(code)
+    if code == StageExit.BUSY:
         raise BusyError(text)
     if text.startswith(COMMAND_FAILED) and last:  # the command's last words before DVC's about its exit code
         text = f"{last.removeprefix('error: ')} ({text})"

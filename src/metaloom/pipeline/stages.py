@@ -14,7 +14,7 @@ from metaloom.errors import MetaloomError
 from metaloom.versioning.project import DAG, chain, open_project
 
 
-class Outcome(IntEnum):
+class StageExit(IntEnum):
     """What became of a stage; the exit codes of `python -m metaloom.pipeline`."""
 
     RAN = 0
@@ -46,7 +46,7 @@ def _dag(root: str | Path) -> str:
     return str(Path(root).resolve() / DAG)  # whole, as DVC takes a relative one from the working directory
 
 
-def reproduce(root: str | Path, name: str) -> Outcome:
+def reproduce(root: str | Path, name: str) -> StageExit:
     """Bring one stage up to date; its command writes to this process's standard output and error.
 
     Raises:
@@ -65,8 +65,8 @@ def reproduce(root: str | Path, name: str) -> Outcome:
                 raise MetaloomError(chain(cause)) from None
             raise cause or error from None
     if not done:
-        return Outcome.CURRENT
-    return Outcome.RESTORED if restored else Outcome.RAN
+        return StageExit.CURRENT
+    return StageExit.RESTORED if restored else StageExit.RAN
 
 
 @contextmanager

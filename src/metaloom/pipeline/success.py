@@ -7,7 +7,8 @@ from pathlib import Path
 from metaloom.pipeline.stages import is_current, stage_names
 from metaloom.system.files import atomic_file
 from metaloom.system.lock import STATE
-from metaloom.versioning.data import data_version, named_version
+from metaloom.system.provenance import data_version
+from metaloom.versioning.data import held_version
 
 SUCCESS = f"{STATE}/last-success"
 
@@ -15,7 +16,7 @@ SUCCESS = f"{STATE}/last-success"
 def record_success(root: str | Path) -> None:
     """Every stage is up to date for the version that data.dvc names."""
     with atomic_file(Path(root) / SUCCESS) as temporary:
-        temporary.write_text(f"{named_version(root)}\n")
+        temporary.write_text(f"{data_version(root)}\n")
 
 
 def unchanged_since_success(root: str | Path) -> str | None:
@@ -23,8 +24,8 @@ def unchanged_since_success(root: str | Path) -> str | None:
 
     Without a record (someone ran `dvc repro`), it is a success that every stage is current.
     """
-    named = named_version(root)
-    if named is None or data_version(root) != named:
+    named = data_version(root)
+    if named is None or held_version(root) != named:
         return None
     record = Path(root) / SUCCESS
     if record.is_file() and record.read_text().strip() == named:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from metaloom.config import DOMAIN_SUFFIX
 from metaloom.pipeline.committed import against_committed
 from metaloom.system.files import nulled
 from metaloom.system.git import committed
+from metaloom.versioning.paths import Outputs
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,9 @@ def summarise(root: str | Path, data: str, stages: list[StageRun], seconds: floa
         seconds: of the whole run.
     """
     root = Path(root)
-    dag = yaml.safe_load((root / "dvc.yaml").read_text())
-    known = dag.get("stages", {})
-    metrics = _first(known.get("evaluate", {}).get("metrics"))
-    report = _first(known.get("report", {}).get("outs"))
-    bundle = (dag.get("artifacts") or {}).get("handoff", {}).get("path")
-    places = {"report": f"{report}/index.html" if report else None, "bundle": bundle}
+    outputs = Outputs(root)
+    metrics = outputs.known("figures")
+    places = {"report": outputs.known("page"), "bundle": outputs.known("bundle")}
     scores = json.loads((root / metrics).read_text()) if metrics and (root / metrics).is_file() else {}
     return RunSummary(
         data=data,
@@ -141,13 +137,6 @@ def _score(score: dict[str, float] | None) -> str:
         return "–"
     failed = f" ({score['failed']} failed)" if score.get("failed") else ""
     return f"{100 * score['accuracy']:.1f} ± {100 * score['ci95']:.1f}{failed}"
-
-
-def _first(entries: list[Any] | None) -> str | None:
-    """The path of the first output of a list in dvc.yaml, where an entry is a path or {path: options}."""
-    if not entries:
-        return None
-    return entries[0] if isinstance(entries[0], str) else next(iter(entries[0]))
 
 
 def _row(cells: list[str]) -> str:

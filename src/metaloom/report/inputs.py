@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from metaloom.errors import MetaloomError
+from metaloom.system.files import required
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,6 @@ class Inputs:
     root: Path = Path()
 
 
-def present(path: Path, made_by: str) -> Path:
-    """The path of a file that is there.
-
-    Raises:
-        MetaloomError: it is absent; the message names the stage that makes it.
-    """
-    if not path.is_file():
-        raise MetaloomError(f"{path} not found: `dvc repro {made_by}` makes it")
-    return path
-
-
 def again(made_by: str) -> str:
     """What to do about a file that is there but broken."""
     return f"`dvc repro -f {made_by}` makes it again"
@@ -46,7 +36,7 @@ def read_table(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
     Raises:
         MetaloomError: it is absent, no such table, or lacks one of `columns`; the message names its stage.
     """
-    present(path, made_by)
+    required(path, made_by)
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's and the CSV reader's errors are subclasses of these

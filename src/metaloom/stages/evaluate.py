@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metaloom.baselines import LEARNERS, Choices, Views
+from metaloom.baselines import BASELINES, Choices, Views
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.evaluation.answers import OfTables, meta_answers, meta_speed, single_task_answers, untempered
@@ -69,7 +69,7 @@ def main(
     return_freed_memory()  # the processes of the single-task learners take their own
     alone, speeds_alone = single_task_answers(views, chosen, settings.baselines, asked)
     return_freed_memory()
-    groups = dict.fromkeys(learners, META) | {name: baseline.group for name, baseline in LEARNERS.items()}
+    groups = dict.fromkeys(learners, META) | {name: baseline.group for name, baseline in BASELINES.items()}
     everyone = Everyone(answers | alone, groups, best, settings.evaluate.bootstrap)
 
     summary = {

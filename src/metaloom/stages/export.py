@@ -20,7 +20,7 @@ from metaloom.learner import Learner, champion
 from metaloom.learner.estimate import cross_validated, held_out
 from metaloom.learner.learner import AdaptedTask
 from metaloom.stages import run_stage
-from metaloom.system.files import nulled, read_json
+from metaloom.system.files import nulled, read_json, required
 from metaloom.system.provenance import commit, data_version
 from metaloom.system.terminal import bar, say
 from metaloom.tasks import load_episodes
@@ -121,10 +121,7 @@ def draw_task(classes: pd.DataFrame, settings: Settings) -> DeploymentTask:
 
 
 def _classes(splits: str) -> pd.DataFrame:
-    path = Path(splits) / "classes.parquet"
-    if not path.is_file():
-        raise MetaloomError(f"{path} not found: `dvc repro split` makes it")
-    return pd.read_parquet(path)
+    return pd.read_parquet(required(Path(splits) / "classes.parquet", made_by="split"))
 
 
 def _measure(adapted: AdaptedTask, images: np.ndarray, task: DeploymentTask) -> dict[str, Any] | None:
@@ -157,9 +154,7 @@ def _metrics(model: Path, evaluation: str, name: str) -> dict[str, Any]:
 
 def _by_domain(path: str, name: str) -> list[dict[str, Any]]:
     """The learner's accuracy on the test domains, in the first setting."""
-    if not Path(path).is_file():
-        raise MetaloomError(f"{path} not found: `dvc repro evaluate` makes it")
-    table = pd.read_csv(path)
+    table = pd.read_csv(required(path, made_by="evaluate"))
     own = table[(table["learner"] == name) & (table["setting"] == table["setting"].iloc[0])]
     return nulled(own.drop(columns="learner").to_dict("records"))
 

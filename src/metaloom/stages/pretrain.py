@@ -1,25 +1,27 @@
 """DVC stage `pretrain`: ordinary classification of the training classes, which transfer learning starts from.
 
-It is the training of the method `shared`, with settings of its own.
+It is the training of the method `shared`, by the section `pretrain` of params.yaml, whose name it bears everywhere.
 """
 
 from __future__ import annotations
 
-import json
-import os
+from metaloom.config import PRETRAIN, Settings, load_settings
+from metaloom.stages import run_stage
+from metaloom.stages.train import meta_train
 
-from metaloom.config import OVERRIDES, environment_overrides, load_settings
-from metaloom.stages import run_stage, train
+MODULE = "metaloom.stages.pretrain"
 
 
 def main(dataset: str, splits: str, model: str, metrics: str) -> None:
     """Write what `train` writes."""
-    own = load_settings().pretrain.model_dump()
-    distortion = own.pop("distortion")
-    overrides = {f"shared.{name}": value for name, value in own.items()}
-    overrides |= {"train.distortion": distortion, "train.within_domain": 0.0}
-    os.environ[OVERRIDES] = json.dumps(environment_overrides() | overrides)
-    train.main("shared", dataset, splits, model, metrics)
+    command = [MODULE, dataset, splits, model, metrics]
+    meta_train(PRETRAIN, own_settings(load_settings()), dataset, splits, model, metrics, command)
+
+
+def own_settings(settings: Settings) -> Settings:
+    """With images distorted as `pretrain` says, and classes drawn from all domains, as an ordinary classifier's are."""
+    changes = {"distortion": settings.pretrain.distortion, "within_domain": 0.0}
+    return settings.model_copy(update={"train": settings.train.model_copy(update=changes)})
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from metaloom.learner import Learner
 from metaloom.learner.placement import placed
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, explained_out_of_memory
-from metaloom.system.files import atomic_dir, write_json
+from metaloom.system.files import atomic_dir, required, write_json
 from metaloom.system.rounding import rounded
+from metaloom.system.sources import digest
 from metaloom.system.terminal import bar, say
 from metaloom.tasks import load_episodes, spread_rows
 from metaloom.tasks.sampler import EpisodeSampler
@@ -32,8 +33,9 @@ from metaloom.training.checkpoint import State
 from metaloom.training.launch import begin, launch, leave
 from metaloom.training.ranks import Ranks, check_processes, check_shares, launched
 from metaloom.training.selection import choose_beta, choose_temperature, wants_beta
-from metaloom.training.trainer import Trainer, code_hash
+from metaloom.training.trainer import Trainer
 
+MODULE = "metaloom.stages.train"  # by its name: where DVC runs it, __name__ is another
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
 COMPILED = Path(".metaloom/compiled")  # what train.compile has made, kept between runs
 SAMPLE = 20_000  # training examples that the encoding is fitted on, at most
@@ -41,19 +43,40 @@ SAMPLE = 20_000  # training examples that the encoding is fitted on, at most
 
 def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> None:
     """Write the model folder (weights, config, metrics, curves), and its metrics with times beside it."""
-    settings = load_settings()
+    command = [MODULE, method, dataset, splits, model, metrics]
+    meta_train(method, load_settings(), dataset, splits, model, metrics, command)
+
+
+def meta_train(
+    name: str, settings: Settings, dataset: str, splits: str, model: str, metrics: str, command: list[str]
+) -> None:
+    """What the stages `train` and `pretrain` do.
+
+    Args:
+        name: of the method, which is the section of `settings` with its own.
+        settings: of the whole project.
+        dataset: folder of the stage `prepare`.
+        splits: folder of the stage `split`.
+        model: folder to write.
+        metrics: JSON file to write.
+        command: the stage's module and its arguments, which further processes start with.
+
+    Raises:
+        MetaloomError: something is absent, the settings do not fit the data or the machine, or training failed.
+    """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.absolute()))
     device, processes = choose_device(settings.device), settings.train.processes
     if launched():
         begin()
     elif processes > 1:
-        check_shares(processes, method, settings.method(method).tasks_per_step)
+        check_shares(processes, name, settings.method(name).tasks_per_step)
         check_processes(processes, device)
-        return launch("metaloom.stages.train", [method, dataset, splits, model, metrics], processes)
+        return launch(command[0], command[1:], processes)
+    code = digest(command[0])
     with Ranks.joined(device) as ranks:
         packed, training = Dataset.load(dataset), training_classes(splits)
         trainer = replace(
-            trainer_of(method, settings, packed, training, dataset, splits, device),
+            trainer_of(name, settings, packed, training, dataset, splits, device, code),
             ranks=ranks,
             on_step=lambda step, loss: packed.let_go(),  # half a millisecond, with reading the next ones again
         )
@@ -66,16 +89,17 @@ def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> No
 
 
 def trainer_of(
-    method: str,
+    name: str,
     settings: Settings,
     packed: Dataset,
     training: pd.DataFrame,
     dataset: str,
     splits: str,
     device: torch.device,
+    code: str,
 ) -> Trainer:
-    """A trainer for one method, ready to run."""
-    learner = _fresh_learner(method, settings, packed, training, device)
+    """A trainer for one method, or for `pretrain`, ready to run."""
+    learner = _fresh_learner(name, settings, packed, training, device)
     images = placed(torch.from_numpy(packed.images), device)
     return Trainer(
         learner=learner,
@@ -84,17 +108,15 @@ def trainer_of(
         validation=load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on],
         settings=settings.train,
         seed=settings.seed,
-        checkpoint=CHECKPOINTS / f"{method}.safetensors",
-        fingerprint=_fingerprint(learner.config, settings, dataset, splits),
+        checkpoint=CHECKPOINTS / f"{name}.safetensors",
+        fingerprint=_fingerprint(code, learner.config, settings, dataset, splits),
+        code=code,
     )
 
 
 def training_classes(splits: str) -> pd.DataFrame:
     """The class table of the training split."""
-    path = Path(splits) / "classes.parquet"
-    if not path.is_file():
-        raise MetaloomError(f"{path} not found: `dvc repro split` makes it")
-    classes = pd.read_parquet(path)
+    classes = pd.read_parquet(required(Path(splits) / "classes.parquet", made_by="split"))
     return classes[classes["split"] == "train"]
 
 
@@ -154,14 +176,14 @@ def _fresh_learner(
     return replace(learner, params=learner.params.to(device))
 
 
-def _fingerprint(config: dict[str, Any], settings: Settings, dataset: str, splits: str) -> str:
-    """Changes with anything that would change the run: code version, settings, data, splits."""
+def _fingerprint(code: str, config: dict[str, Any], settings: Settings, dataset: str, splits: str) -> str:
+    """Changes with anything that would change the run: code, settings, data, splits."""
     files = (
         Path(dataset) / "items.parquet",
         Path(splits) / "classes.parquet",
         Path(splits) / "episodes.parquet",
     )
-    parts = [code_hash(), str(settings.device), json.dumps(config), settings.train.model_dump_json()]
+    parts = [code, str(settings.device), json.dumps(config), settings.train.model_dump_json()]
     parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -91,12 +91,26 @@ def _not_finite(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
         yield from _not_finite(each, f"{place}.{name}" if place else str(name))
 
 
-def read_json(path: str | Path, made_by: str = "") -> Any:
-    """Read JSON; when the file is absent, say which stage makes it."""
+def required(path: str | Path, made_by: str = "") -> Path:
+    """The path of a file that has to be there.
+
+    Args:
+        path: of the file.
+        made_by: the DVC stage that makes it, for the message; empty: none does.
+
+    Raises:
+        MetaloomError: there is no such file.
+    """
     path = Path(path)
     if not path.is_file():
         remedy = f": `dvc repro {made_by}` makes it" if made_by else ""
         raise MetaloomError(f"{path} not found{remedy}")
+    return path
+
+
+def read_json(path: str | Path, made_by: str = "") -> Any:
+    """Read JSON; when the file is absent, say which stage makes it."""
+    path = required(path, made_by)
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:

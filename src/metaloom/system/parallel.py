@@ -22,12 +22,17 @@ R = TypeVar("R")
 _MAX_WORKERS = 16
 
 
-def n_workers() -> int:
-    """Cores that this process may use, up to 16."""
+def cores() -> int:
+    """Cores that this process may use, not those of the whole machine where the system tells them apart."""
     try:
-        return min(_MAX_WORKERS, len(os.sched_getaffinity(0)))
+        return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
-        return min(_MAX_WORKERS, os.cpu_count() or 1)
+        return os.cpu_count() or 1
+
+
+def n_workers() -> int:
+    """A process for each core, up to 16."""
+    return min(_MAX_WORKERS, cores())
 
 
 def parallel_map(function: Callable[[T], R], pieces: Iterable[T], workers: int | None = None) -> Iterator[R]:

@@ -12,6 +12,7 @@ import yaml
 from metaloom.errors import MetaloomError
 from metaloom.system.git import head
 
+POINTER = "data.dvc"
 LIBRARIES = ("metaloom", "numpy", "onnx", "onnxruntime", "onnxscript", "torch")
 
 
@@ -21,14 +22,29 @@ def libraries() -> dict[str, str]:
 
 
 def data_version(root: str | Path = ".") -> str | None:
-    """The md5 in data.dvc; None where there is no data.dvc."""
-    path = Path(root) / "data.dvc"
-    if not path.is_file():
-        return None
+    """The version of data/ that data.dvc names, DVC's md5 of the folder; None where there is no data.dvc.
+
+    Raises:
+        MetaloomError: data.dvc names none.
+    """
+    path = Path(root) / POINTER
+    return version_in(path.read_text(), str(path)) if path.is_file() else None
+
+
+def version_in(pointer: str, where: str) -> str:
+    """The data version that the text of a data.dvc names.
+
+    Args:
+        pointer: the text.
+        where: it is from, for the message.
+
+    Raises:
+        MetaloomError: it names none.
+    """
     try:
-        return str(yaml.safe_load(path.read_text())["outs"][0]["md5"])
+        return str(yaml.safe_load(pointer)["outs"][0]["md5"])
     except (yaml.YAMLError, KeyError, IndexError, TypeError):
-        raise MetaloomError(f"{path} is no DVC file of one output: `dvc add data` writes it anew") from None
+        raise MetaloomError(f"{where} is no DVC file of one output: `dvc add data` writes it again") from None
 
 
 def commit(root: str | Path = ".") -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 from metaloom.config import DOMAIN_SUFFIX, SPLITS, EpisodeSettings, Setting
 from metaloom.errors import MetaloomError
+from metaloom.system.files import required
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,7 @@ def load_episodes(splits: str | Path, split: str, settings: Sequence[str]) -> di
     Raises:
         MetaloomError: the table is absent, or has no episodes of a setting.
     """
-    path = Path(splits) / "episodes.parquet"
-    if not path.is_file():
-        raise MetaloomError(f"{path} not found: `dvc repro split` makes it")
+    path = required(Path(splits) / "episodes.parquet", made_by="split")
     table = pd.read_parquet(path, filters=[("split", "==", split)])
     known = list(table["setting"].unique())
     missing = [name for name in settings if name not in known]

@@ -14,6 +14,7 @@ import pandas as pd
 
 from metaloom.config import DOMAIN_SUFFIX, StudySettings
 from metaloom.errors import MetaloomError
+from metaloom.system.files import required
 from metaloom.tasks.episodes import EpisodeTable, as_long, as_table, draw
 
 STUDIES = "studies.parquet"
@@ -94,9 +95,7 @@ def load_studies(splits: str | Path, settings: StudySettings) -> dict[str, Episo
     Raises:
         MetaloomError: the table is absent.
     """
-    path = Path(splits) / STUDIES
-    if not path.is_file():
-        raise MetaloomError(f"{path} not found: `dvc repro split` makes it")
+    path = required(Path(splits) / STUDIES, made_by="split")
     drawn = {str(name): as_table(part) for name, part in pd.read_parquet(path).groupby("setting", sort=False)}
     points: dict[str, EpisodeTable] = {}
     for kind in settings.kinds:

@@ -11,7 +11,7 @@ from torch import Tensor
 from metaloom.config import GradientSettings
 from metaloom.learner.learner import Learner
 from metaloom.learner.scoring import accuracy_and_nll
-from metaloom.learner.temperature import Answered, Temperature
+from metaloom.learner.temperature import LabelledLogits, Temperature
 from metaloom.tasks import EpisodeTable
 
 BETAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -47,9 +47,9 @@ def choose_temperature(learner: Learner, images: Tensor, validation: Mapping[str
     frozen = learner.method.frozen
     tables = {name: table if frozen else table.first(FEW) for name, table in validation.items()}
     answers = plain.answers(images, tables)
-    return learner.tempered(Temperature.fitted([_answered(answers[name], table) for name, table in tables.items()]))
+    return learner.tempered(Temperature.fitted([_labelled(answers[name], table) for name, table in tables.items()]))
 
 
-def _answered(log_probabilities: Tensor, table: EpisodeTable) -> Answered:
+def _labelled(log_probabilities: Tensor, table: EpisodeTable) -> LabelledLogits:
     logits = log_probabilities.flatten(0, 1).cpu().numpy()
-    return Answered(table.n_way, len(table.labels) / table.n_way, logits, np.tile(table.answers, len(table)))
+    return LabelledLogits(table.n_way, len(table.labels) / table.n_way, logits, np.tile(table.answers, len(table)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -45,6 +44,7 @@ class Trainer:
         seed: of the episodes and of the weights that exist only while training, a stream each.
         checkpoint: a file that is written at every validation.
         fingerprint: of everything that the run depends on; a checkpoint with another one is not resumed.
+        code: that part of the fingerprint which is of the code, the same for all data and settings.
         ranks: the processes that share the work; the first one validates and writes the checkpoint.
         on_step: called with the step and its loss.
         on_validation: called with each record of the history, those of a resumed run included.
@@ -58,6 +58,7 @@ class Trainer:
     seed: int
     checkpoint: Path
     fingerprint: str
+    code: str
     ranks: Ranks = ALONE
     on_step: Callable[[int, float], None] = lambda step, loss: None
     on_validation: Callable[[dict[str, Any]], None] = lambda record: None
@@ -241,11 +242,3 @@ def gradient_norm(params: Params) -> float:
     """Euclidean norm of all gradients together."""
     gradients = [weight.grad for weight in params.weights.values() if weight.grad is not None]
     return float(torch.nn.utils.get_total_norm(gradients))
-
-
-def code_hash() -> str:
-    """Of the code that a network depends on: a developer's change need not change the version number."""
-    root = Path(__file__).parents[1]
-    rooms = ("kinds", "learner", "methods", "networks", "tasks", "training")
-    files = sorted(file for room in rooms for file in root.glob(f"{room}/**/*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,8 @@ from metaloom.evaluation.space import embed_classes
 from metaloom.learner import Learner
 from metaloom.system.files import read_json
 from metaloom.tasks import class_table
+from metaloom.versioning.paths import Outputs
 from metaloom.versioning.revisions import Revision, at_revision, metrics_differ, params_differ
-
-DATASET, SPLITS, MODELS, EVALUATION = (f"artifacts/{name}" for name in ("dataset", "splits", "models", "evaluation"))
-METRICS = "metrics/evaluation.json"
-SHOWN = 12  # new classes that are named
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,13 @@ def compare(root: Path, a: str, b: str) -> Comparison:
     Raises:
         MetaloomError: one of them is no revision.
     """
-    found = Comparison()
+    found, outputs = Comparison(), Outputs(root)
     with at_revision(root, a) as before, at_revision(root, b) as now, tempfile.TemporaryDirectory() as folder:
-        _try(found, lambda: _data(found, before, now, Path(folder)))
+        sides = Sides(before, now, outputs, Path(folder))
+        _try(found, lambda: _data(found, sides))
         if found.change is not None and not found.change.none:
-            _try(found, lambda: _drift(found, before, now, Path(folder)))
-    _try(found, lambda: found.figures.extend(figures(metrics_differ(root, a, b).get(METRICS, {}))))
+            _try(found, lambda: _drift(found, sides))
+    _try(found, lambda: found.figures.extend(figures(metrics_differ(root, a, b).get(outputs.figures, {}))))
     found.settings = params_differ(root, a, b)
     return found
 
@@ -79,46 +78,83 @@ def _try(found: Comparison, part: Callable[[], None]) -> None:
         found.missing.append(str(error))
 
 
-def _data(found: Comparison, before: Revision, now: Revision, folder: Path) -> None:
-    items = {}
-    for side, revision in (("a", before), ("b", now)):
-        path = revision.get(f"{DATASET}/items.parquet", folder / f"{side}.parquet")
-        table = items[side] = pd.read_parquet(path)
+@dataclass(frozen=True)
+class Sides:
+    """Files of both revisions, copied into `folder` as they are asked for."""
+
+    before: Revision
+    now: Revision
+    outputs: Outputs
+    folder: Path
+
+    @cached_property
+    def revisions(self) -> dict[str, Revision]:
+        return {"a": self.before, "b": self.now}
+
+    def items(self, side: str) -> pd.DataFrame:
+        """The item table of side a or b."""
+        return pd.read_parquet(self._dataset(side, "items.parquet"))
+
+    def examples(self, learner: Learner) -> dict[str, np.ndarray]:
+        """The packed examples of both sides, memory-mapped.
+
+        Raises:
+            MetaloomError: they are not such as the learner takes.
+        """
+        name, shape = array_name(learner.encoding.kind), learner.encoding.packed
+        found = {side: np.load(self._dataset(side, name), mmap_mode="c") for side in self.revisions}
+        if any(each.shape[1:] != shape for each in found.values()):
+            raise MetaloomError("drift: the two versions' examples differ in shape, so no one network sees both")
+        return found
+
+    @property
+    def trained(self) -> str:
+        """The side whose model measures: the earlier one's, which has not learned from what is new, if it has one."""
+        return "a" if self.before.files.exists(self.outputs.models) else "b"
+
+    def of_trained(self, path: str) -> Path:
+        """A file or folder of the side whose model measures."""
+        return self.revisions[self.trained].get(path, self.folder / Path(path).name)
+
+    def _dataset(self, side: str, name: str) -> Path:
+        copy = self.folder / f"{side}-{name}"
+        return copy if copy.exists() else self.revisions[side].get(f"{self.outputs.dataset}/{name}", copy)
+
+
+def _data(found: Comparison, sides: Sides) -> None:
+    for side, revision in sides.revisions.items():
+        table = sides.items(side)
         shape = table["domain"].nunique(), table["class"].nunique(), len(table)
         setattr(found, side, Version(revision.name, revision.data, *shape))
-    found.change = changes(items["a"], items["b"])
+    found.change = changes(sides.items("a"), sides.items("b"))
 
 
-def _drift(found: Comparison, before: Revision, now: Revision, folder: Path) -> None:
-    """In the embedding of the earlier model, which has not learned from what is new; the later one's if it is alone."""
+def _drift(found: Comparison, sides: Sides) -> None:
+    """Where domains of both went, and how new the new classes are, in the embedding of one model."""
     assert found.change is not None
-    trained = before if before.files.exists(MODELS) else now
-    method = read_json(trained.get(f"{EVALUATION}/champion.json", folder / "champion.json"))["method"]
-    learner = Learner.load(trained.get(f"{MODELS}/{method}", folder / "model"))
-    images, items = {}, {}
-    for side, revision in (("a", before), ("b", now)):
-        packed = f"{DATASET}/{array_name(learner.encoding.kind)}"
-        images[side] = np.load(revision.get(packed, folder / f"{side}.npy"), mmap_mode="c")
-        items[side] = pd.read_parquet(folder / f"{side}.parquet")
-    if any(each.shape[1:] != learner.encoding.packed for each in images.values()):
-        raise MetaloomError("drift: the two versions' examples differ in shape, so no one network sees both")
+    method = read_json(sides.of_trained(f"{sides.outputs.evaluation}/champion.json"))["method"]
+    learner = Learner.load(sides.of_trained(f"{sides.outputs.models}/{method}"))
+    examples = sides.examples(learner)
+    items = {side: sides.items(side) for side in sides.revisions}
     both = set(items["a"]["domain"]) & set(items["b"]["domain"]) & set(found.change.examples.index)
     for domain in sorted(both):
-        one, other = (_embedded(learner, images[side], items[side], domain) for side in ("a", "b"))
+        one, other = (_embedded(learner, examples[side], items[side], domain) for side in sides.revisions)
         found.moved.append(moved(domain, one, other))
-    new = found.change.classes["added"]
-    if new:
-        classes = pd.read_parquet(trained.get(f"{SPLITS}/classes.parquet", folder / "classes.parquet"))
-        near = pd.read_parquet(trained.get(f"{EVALUATION}/nearness.parquet", folder / "nearness.parquet"))
-        side = "a" if trained is before else "b"
-        training = classes[classes["split"] == "train"]
-        learned = embed_classes(learner, torch.from_numpy(images[side]), training)
-        table = class_table(items["b"]).assign(split="new")
-        fresh = embed_classes(learner, torch.from_numpy(images["b"]), table[table["class"].isin(new)])
-        told = newness(fresh.prototypes, learned.prototypes, near["relative"].dropna().to_numpy())
-        names = {"classes": fresh.classes["class"].tolist()}
-        nearest = [str(learned.classes["class"].iloc[place]) for place in told.pop("nearest")]
-        found.new_classes.update(names | {"nearest": nearest} | told)
+    if new := found.change.classes["added"]:
+        found.new_classes.update(_newness(learner, sides, examples, new))
+
+
+def _newness(learner: Learner, sides: Sides, examples: dict[str, np.ndarray], new: list[str]) -> dict[str, Any]:
+    """How far the new classes lie from those that the model was trained on, and which of these is nearest."""
+    classes = pd.read_parquet(sides.of_trained(f"{sides.outputs.splits}/classes.parquet"))
+    near = pd.read_parquet(sides.of_trained(f"{sides.outputs.evaluation}/nearness.parquet"))
+    training = classes[classes["split"] == "train"]
+    learned = embed_classes(learner, torch.from_numpy(examples[sides.trained]), training)
+    table = class_table(sides.items("b")).assign(split="new")
+    fresh = embed_classes(learner, torch.from_numpy(examples["b"]), table[table["class"].isin(new)])
+    told = newness(fresh.prototypes, learned.prototypes, near["relative"].dropna().to_numpy())
+    nearest = [str(learned.classes["class"].iloc[place]) for place in told.pop("nearest")]
+    return {"classes": fresh.classes["class"].tolist(), "nearest": nearest} | told
 
 
 def _embedded(learner: Learner, images: np.ndarray, items: pd.DataFrame, domain: str) -> np.ndarray:

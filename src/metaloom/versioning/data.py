@@ -12,8 +12,9 @@ from typing import Any
 from metaloom.errors import MetaloomError
 from metaloom.system.files import atomic_dir, atomic_file
 from metaloom.system.lock import STATE, project_lock
+from metaloom.system.provenance import POINTER
 from metaloom.versioning import objects
-from metaloom.versioning.objects import DATA, POINTER, hash_of, saved_tree, short, tree_of
+from metaloom.versioning.objects import DATA, hash_of, saved_tree, short, tree_of
 from metaloom.versioning.project import open_project
 
 SEEN = f"{STATE}/data-version"  # the version that data/ held when we last looked
@@ -82,20 +83,13 @@ def version_dataset(
         return _differing(repo, root, output, held, locked)
 
 
-def data_version(root: str | Path) -> str | None:
-    """The hash of what data/ holds now, versioned or not; None where it holds nothing."""
+def held_version(root: str | Path) -> str | None:
+    """The hash of what data/ holds now, whether data.dvc names it or not; None where it holds nothing."""
     root = Path(root).resolve()
     if not _files(root / DATA):
         return None
     with open_project(root) as repo:
         return hash_of(repo, root / DATA)
-
-
-def named_version(root: str | Path) -> str | None:
-    """The hash in data.dvc; None where there is no data.dvc."""
-    with open_project(root) as repo:
-        output = objects.pointer(repo)
-        return output.hash_info.value if output is not None else None
 
 
 def _differing(repo: Any, root: Path, output: Any, held: str, locked: bool) -> DataVersion:

@@ -7,8 +7,9 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.system.lock import BusyError
+from metaloom.system.provenance import POINTER
 
-DATA, POINTER = "data", "data.dvc"
+DATA = "data"
 
 
 def pointer(repo: Any) -> Any | None:

@@ -19,9 +19,10 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import METADATA, verify
 from metaloom.system.files import read_json
 from metaloom.system.git import changed, head
+from metaloom.system.provenance import POINTER
+from metaloom.versioning.paths import BUNDLE, Outputs
 from metaloom.versioning.revisions import at_revision
 
-ARTIFACT, BUNDLE = "handoff", "artifacts/bundle"
 PROD = "prod"
 
 
@@ -49,7 +50,7 @@ def model_versions(root: Path) -> list[ModelVersion]:
     with _gto_errors():
         if not _known(root):
             return []
-        found = _gto().show(root, ARTIFACT)
+        found = _gto().show(root, BUNDLE)
         stages = _stages(root)
     return [
         ModelVersion(
@@ -84,8 +85,8 @@ def promote(root: Path, version: str | None, stage: str) -> str:
     _check_bundle(root, commit)
     with _gto_errors():
         if version not in known:
-            _gto().register(root, ARTIFACT, commit, version=version)
-            version = next(each["version"] for each in _gto().show(root, ARTIFACT) if each["commit_hexsha"] == commit)
+            _gto().register(root, BUNDLE, commit, version=version)
+            version = next(each["version"] for each in _gto().show(root, BUNDLE) if each["commit_hexsha"] == commit)
         return _assign(root, str(version), stage)
 
 
@@ -112,7 +113,7 @@ def rollback(root: Path, stage: str) -> tuple[str, str]:
 
 def _assign(root: Path, version: str, stage: str) -> str:
     if _stages(root).get(stage, [""])[-1] != version:
-        _gto().assign(root, ARTIFACT, stage, version=version, force=True)
+        _gto().assign(root, BUNDLE, stage, version=version, force=True)
     return version
 
 
@@ -129,7 +130,7 @@ def _past(versions: list[str]) -> list[str]:
 
 def _stages(root: Path) -> dict[str, list[str]]:
     """The versions that each stage has had, in the order of GTO's numbers: its times are whole seconds."""
-    history = _gto().history(root, ARTIFACT) if _known(root) else []
+    history = _gto().history(root, BUNDLE) if _known(root) else []
     events = [each for each in history if each["event"] == "assignment"]
     stages: dict[str, list[str]] = {}
     for each in sorted(events, key=lambda event: int(event["ref"].rpartition("#")[2])):
@@ -142,7 +143,7 @@ def _present_commit(root: Path) -> str:
     if found is None:
         raise MetaloomError("there is no commit to make a version of: `git init`, `metaloom run`, `git commit`")
     commit, code_differs = found
-    if code_differs or changed(root, "dvc.lock", "data.dvc"):
+    if code_differs or changed(root, "dvc.lock", POINTER):
         raise MetaloomError("code, settings or results differ from the last commit: `git commit` them first")
     return commit
 
@@ -150,7 +151,7 @@ def _present_commit(root: Path) -> str:
 def _check_bundle(root: Path, commit: str) -> None:
     """The bundle of a commit verifies, here and now."""
     with tempfile.TemporaryDirectory() as folder, at_revision(root, commit) as revision:
-        verdict = verify(revision.get(BUNDLE, Path(folder) / "bundle"))
+        verdict = verify(revision.get(Outputs(root).bundle, Path(folder) / "bundle"))
     if verdict.problems:
         raise MetaloomError(f"the bundle of {commit[:8]} does not verify: {'; '.join(verdict.problems)}")
 
@@ -158,14 +159,14 @@ def _check_bundle(root: Path, commit: str) -> None:
 def _metadata(root: Path, commit: str) -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory() as folder, at_revision(root, commit) as revision:
         try:
-            return read_json(revision.get(f"{BUNDLE}/{METADATA}", Path(folder) / METADATA))
+            return read_json(revision.get(f"{Outputs(root).bundle}/{METADATA}", Path(folder) / METADATA))
         except MetaloomError:
             return None
 
 
 def _known(root: Path) -> bool:
     """Whether there is any tag of the artifact; GTO takes it for an error where there is none."""
-    return any(each == ARTIFACT for each in _gto().show(root))
+    return any(each == BUNDLE for each in _gto().show(root))
 
 
 def _gto() -> Any:

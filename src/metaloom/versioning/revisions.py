@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.versioning.objects import POINTER
+from metaloom.system.provenance import POINTER, version_in
 from metaloom.versioning.project import dvc_errors, open_project
 
 WORKSPACE = "workspace"  # DVC's word for the working tree
@@ -43,12 +43,9 @@ class Revision:
     @property
     def data(self) -> str:
         """The data version that data.dvc names; empty where there is none."""
-        import yaml
-
         if not self.files.exists(POINTER):
             return ""
-        pointer = yaml.safe_load(self.files.read_text(POINTER)) or {}
-        return str((pointer.get("outs") or [{}])[0].get("md5", ""))
+        return version_in(self.files.read_text(POINTER), f"{POINTER} of {self.name}")
 
 
 @contextmanager

@@ -34,9 +34,11 @@ from metaloom.learner.estimate import cross_validated, cross_validated_embedding
 from metaloom.methods import Head, TaskModel
 from metaloom.system.files import atomic_dir, read_json, write_json
 from metaloom.system.provenance import commit, data_version
+from metaloom.system.sources import digest
 
 MADE, KEPT, FAILED = "made", "kept", "failed"
 SUMMARY = "fleet.json"
+CODE = "metaloom.handoff.adapting"  # the package whose code makes the bundles
 GOLDEN = 2  # pictures whose answers are in each bundle
 
 
@@ -100,12 +102,12 @@ class Shop:
         }
 
     def fingerprint(self, support: Support) -> str:
-        """Of a task's examples, and of all that a bundle is made with."""
+        """Of a task's examples, and of all that a bundle is made with, the code among it."""
         made_with = [self.base[name] for name in ("format", "learner", "onnx", "libraries")]
         about = [*made_with, self.base["provenance"]["model_sha256"], support.labels, support.ways.tolist()]
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-        digest.update(support.images.tobytes())
-        return digest.hexdigest()
+        hashed = hashlib.sha256(json.dumps([digest(CODE), *about], sort_keys=True).encode())
+        hashed.update(support.images.tobytes())
+        return hashed.hexdigest()
 
 
 @functools.lru_cache(maxsize=1)

@@ -46,7 +46,7 @@ PARTS = Path(".metaloom/fleet")
 
 
 @dataclass(frozen=True)
-class Part:
+class SharedHeads:
     """The heads of a part of a fleet, for one bundle of all; `golden`: pictures, the place of their task, answers."""
 
     outcomes: list[Outcome]
@@ -55,7 +55,7 @@ class Part:
     golden: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
-def solve_part(folders: Sequence[str], model: str) -> Part:
+def solve_part(folders: Sequence[str], model: str) -> SharedHeads:
     """Learn a part of a fleet.
 
     Raises:
@@ -76,8 +76,8 @@ def solve_part(folders: Sequence[str], model: str) -> Part:
     return part
 
 
-def _part(makers: Shop, supports: Mapping[str, Support]) -> Part:
-    part = Part([], {}, {name: [] for name in verify.HEAD}, [])
+def _part(makers: Shop, supports: Mapping[str, Support]) -> SharedHeads:
+    part = SharedHeads([], {}, {name: [] for name in verify.HEAD}, [])
     for solved in solve(makers, supports):
         head = head_tensors(solved.task.model.head, solved.known)
         for name, values in part.heads.items():
@@ -89,7 +89,7 @@ def _part(makers: Shop, supports: Mapping[str, Support]) -> Part:
     return part
 
 
-def _part_as_bytes(part: Part) -> bytes:
+def _part_as_bytes(part: SharedHeads) -> bytes:
     tensors = {f"{name}/{i}": each for name, values in part.heads.items() for i, each in enumerate(values)}
     tensors |= {
         f"golden/{i}/{j}": torch.as_tensor(each) for i, group in enumerate(part.golden) for j, each in enumerate(group)
@@ -98,7 +98,7 @@ def _part_as_bytes(part: Part) -> bytes:
     return safetensors.torch.save(tensors, metadata={"about": json.dumps(about)})
 
 
-def _read_part(path: Path) -> Part | None:
+def _read_part(path: Path) -> SharedHeads | None:
     """What an interrupted fleet has left; None where there is nothing whole."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -111,14 +111,14 @@ def _read_part(path: Path) -> Part | None:
     except (OSError, safetensors.SafetensorError, ValueError, KeyError):
         return None
     kept = [Outcome(**each | {"status": KEPT}) for each in about["outcomes"]]
-    return Part(kept, about["labels"], heads, golden)
+    return SharedHeads(kept, about["labels"], heads, golden)
 
 
 def _bytes(head: dict[str, Tensor]) -> int:
     return sum(each.numel() * each.element_size() for each in head.values())
 
 
-def write_shared(parts: Sequence[Part], out: Path, model: str) -> list[Outcome]:
+def write_shared(parts: Sequence[SharedHeads], out: Path, model: str) -> list[Outcome]:
     """One bundle of all parts; what stands at `out` is replaced.
 
     Raises:
@@ -162,7 +162,7 @@ def _padded(values: Tensor, ways: int, padding: float) -> Tensor:
     return torch.cat([values, rest])
 
 
-def _save_golden(parts: Sequence[Part], folder: Path, ways: int) -> None:
+def _save_golden(parts: Sequence[SharedHeads], folder: Path, ways: int) -> None:
     places, first = [], 0
     for part in parts:
         places += range(first, first + len(part.golden))

@@ -14,6 +14,7 @@ from jaxtyping import Float, Shaped
 from metaloom.handoff.bundle.predict import usable
 from metaloom.handoff.graphs.session import session_of
 from metaloom.handoff.shipped.verify import ADAPT, INTERFACES, MODEL, SAMPLES, VARIANTS, Bundle
+from metaloom.system.parallel import cores
 from metaloom.system.provenance import sha256
 
 BATCHES = (1, 8, 64)
@@ -37,14 +38,14 @@ class Timed:
         return self.batch / self.milliseconds.mean() * 1e3
 
 
-def measure(bundle: Path, model: Path, seconds: float) -> list[Timed]:
+def measure(bundle: Path, model: Path | None, seconds: float) -> list[Timed]:
     """Ask the bundle's graphs, and torch where the meta-learner that made the bundle is at hand.
 
     Runtimes take turns call by call, so that what else the machine does hits all of them.
 
     Args:
         bundle: its folder.
-        model: folder of the meta-learner, or of several.
+        model: folder of the meta-learner, or of several; None: without torch.
         seconds: for each row of the table.
 
     Raises:
@@ -54,7 +55,7 @@ def measure(bundle: Path, model: Path, seconds: float) -> list[Timed]:
     support, labels, query = _sample(bundle)
     torch_answers = _torch_answers(opened, model, support, labels)
     rows: list[Timed] = []
-    for threads in sorted({1, _cores()}):
+    for threads in sorted({1, cores()}):
         sessions = {name: session_of((bundle / name).read_bytes(), threads) for name in opened.sessions}
         for batch in BATCHES:
             images = np.resize(query, (batch, *query.shape[1:]))
@@ -96,10 +97,11 @@ def _sample(bundle: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _torch_answers(
-    opened: Bundle, model: Path, support: np.ndarray, labels: np.ndarray
+    opened: Bundle, model: Path | None, support: np.ndarray, labels: np.ndarray
 ) -> Callable[[str], Iterator[tuple[str, Answer]]]:
     """torch's answers for a graph; none where the meta-learner is absent or another."""
-    folder = next((each for each in (model, model / opened.metadata["method"]) if _made_by(each, opened)), None)
+    places = (model, model / opened.metadata["method"]) if model else ()
+    folder = next((each for each in places if _made_by(each, opened)), None)
     if folder is None or len(support) == 0:
         return lambda graph: iter(())
     from metaloom.learner import Learner
@@ -151,9 +153,3 @@ def _alternating(asked: dict[str, Answer], threads: int, batch: int, seconds: fl
     for name, values in taken.items():
         runtime = "torch" if name.startswith("torch ") else "onnxruntime"
         yield Timed(name.removeprefix("torch "), runtime, threads, batch, np.array(values))
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -23,10 +23,11 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff.graphs.decompositions import TRANSLATIONS
 from metaloom.system.files import atomic_file
 from metaloom.system.provenance import libraries
+from metaloom.system.sources import digest
 
 GRAPHS = Path(".metaloom/graphs")  # graphs without their weights: made once for each kind of task
 GRAPHS_KEPT = 64
-SOURCES = ("handoff", "kinds", "learner", "methods", "networks")
+MAKERS = "metaloom.handoff.graphs"  # the package whose code makes them
 
 
 def exported(
@@ -79,7 +80,7 @@ def kept(kind: str, about: Mapping[str, Any], export: ExportSettings, make: Call
     """
     check_versions(export)
     versions = {"opset": export.opset, "ir_version": export.ir_version, "libraries": libraries()}
-    parts = [kind, json.dumps({**about, **versions}, sort_keys=True), *_sources()]
+    parts = [kind, json.dumps({**about, **versions}, sort_keys=True), digest(MAKERS)]
     path = GRAPHS / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()}.onnx"
     if path.is_file():
         return path.read_bytes()
@@ -137,13 +138,6 @@ def checked(model: onnx.ModelProto, about: Mapping[str, str], with_onnx: bool = 
 
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().contiguous().numpy()
-
-
-def _sources() -> Iterator[str]:
-    root = Path(__file__).parents[2]
-    for folder in SOURCES:
-        for path in sorted((root / folder).rglob("*.py")):
-            yield hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def check_versions(export: ExportSettings) -> None:

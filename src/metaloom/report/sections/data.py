@@ -47,7 +47,7 @@ class Domain:
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitCounts:
     """All of one split."""
 
     split: str
@@ -75,7 +75,7 @@ class DataCard:
     images: tuple[int, ...]
     domains: list[Domain]
     domains_left_off: int
-    parts: list[Part]
+    parts: list[SplitCounts]
     chart: Markup
     seen: int
     used: int
@@ -89,7 +89,7 @@ class DataCard:
     def examples(self) -> int:
         return sum(part.examples for part in self.parts)
 
-    def part(self, split: str) -> Part:
+    def part(self, split: str) -> SplitCounts:
         return next(part for part in self.parts if part.split == split)
 
 
@@ -127,9 +127,9 @@ def data_card(inputs: Inputs, pictures: Shown, shape: tuple[int, ...], quality: 
     )
 
 
-def _part(split: str, domains: list[Domain]) -> Part:
+def _part(split: str, domains: list[Domain]) -> SplitCounts:
     of_split = [domain for domain in domains if domain.split == split]
-    return Part(split, len(of_split), sum(d.classes for d in of_split), sum(d.examples for d in of_split))
+    return SplitCounts(split, len(of_split), sum(d.classes for d in of_split), sum(d.examples for d in of_split))
 
 
 def _domains(classes: pd.DataFrame) -> list[Domain]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.report.inputs import Inputs, again, present
+from metaloom.report.inputs import Inputs, again
 from metaloom.report.words import count, known, percent, size
-from metaloom.system.files import read_json
+from metaloom.system.files import read_json, required
 
 STAGE = "export"
 SUMS = "SHA256SUMS"
@@ -127,7 +127,7 @@ def _learnt_from(task: dict[str, Any]) -> str:
 
 
 def _files(inputs: Inputs) -> list[BundleFile]:
-    path = present(inputs.bundle / SUMS, STAGE)
+    path = required(inputs.bundle / SUMS, STAGE)
     files = []
     for line in path.read_text().splitlines():
         sha256, _, name = line.partition("  ")

@@ -5,7 +5,6 @@ No times of day: the same inputs on the same machine make the same page.
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +16,8 @@ import yaml
 from metaloom.config import PARAMS
 from metaloom.errors import MetaloomError
 from metaloom.system.git import head
+from metaloom.system.parallel import cores
+from metaloom.system.provenance import data_version
 
 PACKAGES = (
     "metaloom",
@@ -113,8 +114,7 @@ def _data_version(root: Path, stages: dict[str, Any]) -> str:
     for dependency in stages.get("prepare", {}).get("deps", []):
         if dependency["path"] == "data":
             return _hash(dependency)
-    outs = _yaml(root / "data.dvc").get("outs", [])
-    return _hash(outs[0]) if outs else ""
+    return data_version(root) or ""
 
 
 def _hash(entry: dict[str, Any]) -> str:
@@ -127,13 +127,8 @@ def _output(entry: dict[str, Any]) -> tuple[str, str]:
 
 def machine() -> list[tuple[str, str]]:
     """Facts about the computer that made this page."""
-    facts = [("system", f"{platform.system()} {platform.machine()}"), ("cores", str(_cores()))]
+    facts = [("system", f"{platform.system()} {platform.machine()}"), ("cores", str(cores()))]
     return [*facts, ("python", platform.python_version())]
-
-
-def _cores() -> int:
-    """Cores that this process may use, not those of the whole machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(package: str) -> str:

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Curve, curve_plot
-from metaloom.report.inputs import Inputs, again, present
+from metaloom.report.inputs import Inputs, again
 from metaloom.report.words import count, duration, learner_title, percent, setting_words
-from metaloom.system.files import read_json
+from metaloom.system.files import read_json, required
 
 SMOOTH_FROM = 60  # points; fewer are drawn as they are
 MOST = 400  # points of one line
@@ -95,7 +95,7 @@ def read_curve(path: Path, stage: str) -> tuple[list[float], list[float]]:
     Raises:
         MetaloomError: the file is absent, is no such table, or has no finite value.
     """
-    with present(path, stage).open(newline="") as lines:
+    with required(path, stage).open(newline="") as lines:
         rows = list(csv.reader(lines, delimiter="\t"))[1:]
     try:
         pairs = [(float(row[0]), float(row[1])) for row in rows]

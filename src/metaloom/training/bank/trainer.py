@@ -29,7 +29,7 @@ from metaloom.tasks import spread_rows
 from metaloom.tasks.sampler import EpisodeSampler
 from metaloom.training.bank.members import SHARPNESSES, calibrated, joined, one_of, with_moments
 from metaloom.training.bank.windows import describe_domains, windows
-from metaloom.training.trainer import Trainer, code_hash
+from metaloom.training.trainer import Trainer
 
 SAMPLE = 2_000  # images of a window that its normalisation and its place are measured on, at most
 
@@ -159,7 +159,7 @@ class BankTrainer:
         own = {"method": method, "network": config["network"], "seed": config["seed"]}
         validation = self.template.validation
         rows = torch.cat([torch.as_tensor(each).flatten() for each in (validation.support, validation.query)])
-        parts = [code_hash(), torch.__version__, self.template.images.device.type, json.dumps(own)]
+        parts = [self.template.code, torch.__version__, self.template.images.device.type, json.dumps(own)]
         parts += [self.template.settings.model_dump_json(), str(validation.support.shape), str(validation.query.shape)]
         return "\n".join([*parts, _hash(self.template.images[rows].cpu().numpy().tobytes())])
 

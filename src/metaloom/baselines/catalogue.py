@@ -14,7 +14,7 @@ from metaloom.baselines import heads
 from metaloom.baselines.heads import Fitted
 from metaloom.baselines.stepped import fitted
 from metaloom.baselines.views import Views
-from metaloom.config import BaselineSettings, LearnerSettings
+from metaloom.config import BaselineSettings, SingleTaskSettings
 
 Group = Literal["task", "transfer", "embedding"]
 GROUPS: tuple[Group, ...] = ("task", "transfer", "embedding")
@@ -23,7 +23,7 @@ Fit = Callable[[dict[str, Any], np.ndarray, np.ndarray, int], Fitted]
 
 @dataclass(frozen=True)
 class Baseline:
-    """One learner.
+    """One single-task learner.
 
     Args:
         group: where its knowledge comes from.
@@ -37,7 +37,7 @@ class Baseline:
     view: str
     fit: Fit | None = None
 
-    def settings(self, baselines: BaselineSettings) -> LearnerSettings:
+    def settings(self, baselines: BaselineSettings) -> SingleTaskSettings:
         return getattr(baselines, self.section)
 
     def candidates(self, baselines: BaselineSettings) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def _on(view: str, group: Group, suffix: str) -> dict[str, Baseline]:
     return {name + suffix: Baseline(group, name, view, fit) for name, fit in fits.items()}
 
 
-LEARNERS: dict[str, Baseline] = {
+BASELINES: dict[str, Baseline] = {
     "scratch": Baseline("task", "scratch", "encoded"),
     **_on("pixels", "task", ""),
     "finetune_head": Baseline("transfer", "finetune_head", "pretrained", heads.logistic),

@@ -1,0 +1,53 @@
+"""`python -m metaloom.pipeline.dependencies`: write into dvc.yaml which of our files each stage depends on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from metaloom.system.files import atomic_file
+from metaloom.system.sources import by_folder, sources
+from metaloom.versioning import project
+
+DAG = Path(project.DAG)
+SOURCE = "src/metaloom"
+WIDTH = 100  # a list that fits stands on one line
+
+_STAGE = re.compile(r"^  (?P<name>[\w-]+):\n(?P<body>(?: {4}.*\n|\s*\n)+)", re.MULTILINE)
+_MODULE = re.compile(r"python -m (metaloom\.stages\.\w+)")
+_DEPS = re.compile(r"^    deps:(?P<list> \[.*\]\n|\n(?: {6}- .*\n)+)", re.MULTILINE)
+
+
+def derived(dag: str) -> str:
+    """dvc.yaml's text with the source files of every stage's `deps` as its module's imports have them.
+
+    Dependencies outside the package, such as data and the outputs of other stages, stay as they are and come first.
+    """
+    return _STAGE.sub(_derived_stage, dag)
+
+
+def _derived_stage(stage: re.Match[str]) -> str:
+    module = _MODULE.search(stage[0])
+    return _DEPS.sub(lambda deps: _derived_deps(deps, module[1]), stage[0]) if module else stage[0]
+
+
+def _derived_deps(deps: re.Match[str], module: str) -> str:
+    others = [each for each in re.split(r"[\[\],\s]+(?:- )?", deps["list"]) if each and not each.startswith(SOURCE)]
+    entries = [*others, *(f"{SOURCE}/{each.as_posix()}" for each in by_folder(sources(module)))]
+    line = f"    deps: [{', '.join(entries)}]\n"
+    return line if len(line) <= WIDTH else "    deps:\n" + "".join(f"      - {each}\n" for each in entries)
+
+
+def main() -> None:
+    before = DAG.read_text(encoding="utf-8")
+    after = derived(before)
+    if before == after:
+        print(f"{DAG} names the source files of every stage already")
+        return
+    with atomic_file(DAG) as temporary:
+        temporary.write_text(after, encoding="utf-8")
+    print(f"{DAG}: the dependencies of its stages follow the imports again; `git diff {DAG}` shows what changed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Where the stages write. dvc.yaml is the only home of these paths; everything else asks here."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from metaloom.errors import MetaloomError
+from metaloom.versioning.project import DAG
+
+BUNDLE = "handoff"  # its name among dvc.yaml's artifacts, and in the registry of models
+
+
+class Outputs:
+    """The paths in a project's dvc.yaml, relative to its root; each raises MetaloomError where dvc.yaml lacks it."""
+
+    def __init__(self, root: str | Path = ".") -> None:
+        """Raises MetaloomError: there is no dvc.yaml at `root`, or it is no valid YAML."""
+        self._file = Path(root) / DAG
+        try:
+            self._dag: dict[str, Any] = yaml.safe_load(self._file.read_text(encoding="utf-8")) or {}
+        except FileNotFoundError:
+            raise MetaloomError(f"{self._file} not found: run metaloom in the root of its repository") from None
+        except yaml.YAMLError as error:
+            raise MetaloomError(f"{self._file} is no valid YAML: {' '.join(str(error).split())}") from None
+
+    @property
+    def dataset(self) -> str:
+        return self._first("prepare", "outs")
+
+    @property
+    def splits(self) -> str:
+        return self._first("split", "outs")
+
+    @property
+    def models(self) -> str:
+        """The folder of all methods' models: the stage writes one folder in it for each."""
+        return str(PurePosixPath(self._first("train", "outs")).parent)
+
+    @property
+    def evaluation(self) -> str:
+        return self._first("evaluate", "outs")
+
+    @property
+    def figures(self) -> str:
+        """The JSON file of every learner's accuracies."""
+        return self._first("evaluate", "metrics")
+
+    @property
+    def bundle(self) -> str:
+        path = (self._dag.get("artifacts") or {}).get(BUNDLE, {}).get("path")
+        if not path:
+            raise MetaloomError(f"{self._file} has no artifact {BUNDLE} with a path: `git checkout {DAG}` restores it")
+        return path
+
+    @property
+    def page(self) -> str:
+        """The report's index.html."""
+        return f"{self._first('report', 'outs')}/index.html"
+
+    def known(self, name: str) -> str | None:
+        """The path of that name; None where dvc.yaml lacks it."""
+        try:
+            return getattr(self, name)
+        except MetaloomError:
+            return None
+
+    def _first(self, stage: str, kind: str) -> str:
+        """The first path of a list in dvc.yaml, where an entry is a path or {path: options}."""
+        entries = (self._dag.get("stages") or {}).get(stage, {}).get(kind)
+        if not entries:
+            raise MetaloomError(f"{self._file} has no stage {stage} with {kind}: `git checkout {DAG}` restores it")
+        return entries[0] if isinstance(entries[0], str) else next(iter(entries[0]))
