@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test lint clean
+.PHONY: run test lint docs clean
 
 run: .venv/run
 	@$(BIN)/metaloom run
@@ -13,6 +13,10 @@ test: .venv/test
 
 lint: .venv/test
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports && $(BIN)/pyright
+
+docs: .venv/docs
+	@$(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
 
 .venv/run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "metaloom needs Python 3.11 or newer")'
@@ -25,5 +29,9 @@ lint: .venv/test
 	@$(INSTALL) --editable '.[test]'
 	@touch $@
 
+.venv/docs: .venv/run
+	@$(INSTALL) --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf .venv .metaloom artifacts report
+	rm -rf .venv .metaloom artifacts report build
