@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from shown import blocks
 
-from metaloom.learner import Learner
-from metaloom.learner.learner import Normalisation
+from metaloom.methods import Learner
+from metaloom.methods.learner import Normalisation
 
 
 @pytest.fixture
