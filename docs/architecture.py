@@ -10,6 +10,7 @@ structures, 1981): a long arrow passes through an empty place in every row betwe
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from dataclasses import dataclass
 from html import escape
@@ -19,7 +20,7 @@ import grimp
 
 REPO = Path(__file__).resolve().parents[1]
 PICTURE = REPO / "docs" / "architecture.svg"
-BOX, HEIGHT, ROW, GAP, MARGIN = 118, 40, 84, 26, 20  # SVG units: one is a pixel at full size
+BOX, HEIGHT, ROW, GAP, MARGIN = 118, 34, 76, 26, 20  # SVG units: one is a pixel at full size
 LANE = 14  # the width of the place that a long arrow takes in a row
 SWEEPS = 8  # down and up again, of putting each row in order
 Rooms = dict[str, set[str]]
@@ -41,20 +42,20 @@ def room_names() -> list[str]:
     return [room.strip() for layer in layers for room in layer.split("|")]
 
 
-def room_imports() -> tuple[Rooms, dict[str, int]]:
-    """For each room the rooms that it imports, and how many modules it has."""
+def room_imports() -> Rooms:
+    """For each room the rooms that it imports."""
     names = room_names()
+    if str(REPO) not in sys.path:
+        sys.path.insert(0, str(REPO))  # where `flows` is, which is not installed
     graph = grimp.build_graph("metaloom", "flows", cache_dir=None)
     imports: Rooms = {name: set() for name in names}
-    sizes = dict.fromkeys(names, 0)
     for module in graph.modules:
         own = _room(module, names)
         if own is None:
             continue
-        sizes[own] += 1
         imported = {_room(other, names) for other in graph.find_modules_directly_imported_by(module)}
         imports[own] |= {room for room in imported if room is not None and room != own}
-    return imports, sizes
+    return imports
 
 
 def without_implied(imports: Rooms) -> Rooms:
@@ -82,12 +83,12 @@ def rows_of(imports: Rooms) -> dict[str, int]:
 
 def drawn() -> str:
     """The picture as SVG."""
-    imports, sizes = room_imports()
+    imports = room_imports()
     arrows, rows = without_implied(imports), rows_of(imports)
     ways = [_way(upper, lower, rows) for upper in sorted(arrows) for lower in sorted(arrows[upper])]
     places, width, height = _places(_ordered(rows, ways), rows)
     parts = [_arrow([places[stop] for stop in way]) for way in ways]
-    parts += [_box(room, places[room], sizes[room], imports[room]) for room in sorted(rows)]
+    parts += [_box(room, places[room], imports[room]) for room in sorted(rows)]
     return _page(parts, width, height)
 
 
@@ -167,22 +168,20 @@ def _arrow(stops: list[Place]) -> str:
     return f'<path d="{path}" marker-end="url(#tip)"/>'
 
 
-def _box(room: str, place: Place, modules: int, imported: set[str]) -> str:
+def _box(room: str, place: Place, imported: set[str]) -> str:
     name = room.removeprefix("metaloom.")
     known = ", ".join(sorted(each.removeprefix("metaloom.") for each in imported)) or "nothing of ours"
     x, middle = place.x - BOX / 2, place.x
     return (
         f"<g><title>{escape(name)} imports {escape(known)}</title>"
         f'<rect x="{x:.0f}" y="{place.y:.0f}" width="{BOX}" height="{HEIGHT}" rx="6"/>'
-        f'<text x="{middle:.0f}" y="{place.y + 18:.0f}">{escape(name)}</text>'
-        f'<text class="small" x="{middle:.0f}" y="{place.y + 32:.0f}">'
-        f"{modules} {'file' if modules == 1 else 'files'}</text></g>"
+        f'<text x="{middle:.0f}" y="{place.y + HEIGHT / 2 + 5:.0f}">{escape(name)}</text></g>'
     )
 
 
 def _page(parts: list[str], width: int, height: int) -> str:
     style = (
-        "text{font:600 14px sans-serif;text-anchor:middle;fill:#1f2933}.small{font:11px sans-serif;fill:#52606d}"
+        "text{font:600 14px sans-serif;text-anchor:middle;fill:#1f2933}"
         "rect{fill:#e6f4f1;stroke:#0f766e}path{fill:none;stroke:#7b8794;stroke-width:1.3}"
     )
     tip = (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from metaloom.summary import RunSummary, as_text
+from metaloom.pipeline.summary import RunSummary, as_text
 
 REPO = Path(__file__).resolve().parents[1]
 README, PICTURE, REPORT = REPO / "README.md", REPO / "docs/report.png", REPO / "report/index.html"

@@ -12,7 +12,7 @@ from dvc.cli import parse_args
 from shown import Shown, commands
 from typer.main import get_command
 
-from metaloom.cli import app
+from metaloom.cli.app import app
 from metaloom.config import load_settings, parse_override
 
 Pages = dict[Path, str]

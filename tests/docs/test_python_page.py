@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from shown import blocks
 
-from metaloom.methods import Learner
-from metaloom.methods.learner import Normalisation
+from metaloom.learner import Learner, Normalisation
 
 
 @pytest.fixture
