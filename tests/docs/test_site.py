@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import metaloom
+
 HOST = r"""["']?(?:https?:)?//"""
 ASKED_FOR = [  # on opening a page; a link to follow is none of these
     rf"<(?:script|img|iframe|source)\b[^>]*\bsrc={HOST}",
@@ -49,6 +51,12 @@ def test_no_page_asks_another_host(site):
 def test_included_files_are_in_their_pages(site):
     for page, words in {"settings": "bit-identical", "contributing": "Add a network", "results": "Omniglot"}.items():
         assert words in (site / f"{page}.html").read_text(encoding="utf-8"), page
+
+
+def test_the_api_page_has_every_public_name(site):
+    page = (site / "api.html").read_text(encoding="utf-8")
+    for name in getattr(metaloom, "__all__", []):
+        assert f'id="metaloom.{name}"' in page, name
 
 
 def test_the_diagram_is_drawn_from_todays_imports(repo, monkeypatch):
