@@ -20,7 +20,7 @@ SETTINGS = ("5w1s", "5w5s", "20w1s", "20w5s")
 LEARNERS = ("protonet", "maml", "scratch", "logistic", "finetune_head")
 PLACES = {"report": "report/index.html", "bundle": "artifacts/bundle"}
 ENDING = re.compile(r"(?<=```text\n).*?(?=```)", re.DOTALL)
-WIDTH, HEIGHT = 1280, 800  # CSS pixels of the window
+WIDTH, HEIGHT = 1280, 850  # CSS pixels of the window
 COLOURS = 128  # of the palette: text and charts need no more, and the file is a quarter of the size
 
 
@@ -50,6 +50,7 @@ def take_picture() -> None:
 
     with Browser() as browser:
         browser.look(WIDTH, dark=False, height=HEIGHT)
+        browser.call("Emulation.setScrollbarsHidden", hidden=True)
         browser.open(REPORT)
         browser.picture(PICTURE)
     with Image.open(PICTURE) as picture:
