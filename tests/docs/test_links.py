@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-import pytest
 import yaml
 
 from metaloom.config import METHODS
+from metaloom.networks import NETWORKS
 
 NAMED = r"`((?:src|docs|tests|benchmarks|flows)/[\w./]+|[\w.]+\.(?:yaml|toml))`"
 
@@ -30,9 +30,11 @@ def test_the_readme_leads_to_every_page(repo, readme):
         assert page.name in built_from_files or f"(docs/{page.name})" in readme, page.name
 
 
-@pytest.mark.parametrize("page", ["methods"])
-def test_every_method_is_described(repo, pages, page):
-    assert all(f"| `{name}`" in pages[repo / f"docs/{page}.md"] for name in METHODS)
+def test_every_method_network_and_kind_is_described(repo, pages):
+    methods = pages[repo / "docs/methods.md"]
+    assert all(f"| `{name}`" in methods for name in METHODS)
+    assert all(f"`{name}`" in methods for name in NETWORKS)
+    assert all(f"## Add a {what}" in pages[repo / "CONTRIBUTING.md"] for what in ("method", "network", "kind", "stage"))
 
 
 def test_the_schedule_is_the_one_in_prefect_yaml(repo, pages):

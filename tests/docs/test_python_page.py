@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from shown import blocks
 
-from metaloom.learner import Learner, Normalisation
+from metaloom.kinds.pictures.encode import PictureEncoding
+from metaloom.learner import Learner
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def after_a_run(tiny_settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "artifacts/dataset").mkdir(parents=True)
     np.save(tmp_path / "artifacts/dataset/images.npy", images)
     pd.DataFrame({"class": np.repeat(list("abcdef"), 20)}).to_parquet(tmp_path / "artifacts/dataset/items.parquet")
-    learner = Learner.create("protonet", tiny_settings, 1, 28, Normalisation.of(images))
+    learner = Learner.create("protonet", tiny_settings, PictureEncoding.of(images))
     (tmp_path / "artifacts/models/protonet").mkdir(parents=True)
     learner.save(tmp_path / "artifacts/models/protonet")
     monkeypatch.chdir(tmp_path)
