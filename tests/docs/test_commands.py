@@ -43,6 +43,14 @@ def parse(command: Any, words: list[str], complete: bool) -> None:
         assert not complete, f"{words} lacks an argument"
 
 
+def test_every_metaloom_command_has_the_arguments_that_are_shown(shown):
+    lines = of_program(shown, "metaloom")
+    assert len(lines) > 40
+    for words, complete in lines:
+        if words != ["COMMAND", "--help"]:
+            parse(get_command(app), list(words), complete)
+
+
 @pytest.mark.parametrize(
     ("words", "complete"),
     [(["traing"], False), (["run", "--sett", "a=1"], False), (["adapt", "--out", "b"], True), (["data", "ad"], False)],
