@@ -3,16 +3,30 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test lint clean
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
+
+.PHONY: run test test-slow sweep lint clean
 
 run: .venv/run
 	@$(BIN)/metaloom run
 
 test: .venv/test
-	@$(BIN)/pytest
+	@$(PYTEST) -m 'not slow and not sweep'
+
+test-slow: .venv/test
+	@$(PYTEST) -m slow
+
+# the longest walks, by hand: every moment to be killed at, every combination
+sweep: .venv/test
+	@$(PYTEST) -m sweep
 
 lint: .venv/test
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports && $(BIN)/pyright
+
+.PHONY: docs
+docs: .venv/docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
 
 .venv/run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "metaloom needs Python 3.11 or newer")'
@@ -25,5 +39,9 @@ lint: .venv/test
 	@$(INSTALL) --editable '.[test]'
 	@touch $@
 
+.venv/docs: .venv/run
+	@$(INSTALL) --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf .venv .metaloom artifacts report
+	rm -rf .venv .metaloom artifacts report build
