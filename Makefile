@@ -3,13 +3,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test lint clean
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist worksteal
+
+.PHONY: run test test-slow sweep lint clean
 
 run: .venv/run
 	@$(BIN)/metaloom run
 
 test: .venv/test
-	@$(BIN)/pytest
+	@$(PYTEST) -m 'not slow and not sweep'
+
+test-slow: .venv/test
+	@$(PYTEST) -m slow
+
+# the longest walks, by hand: every moment to be killed at, every combination
+sweep: .venv/test
+	@$(PYTEST) -m sweep
 
 lint: .venv/test
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports && $(BIN)/pyright
