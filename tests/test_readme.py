@@ -51,7 +51,7 @@ def test_ci_calls_exactly_the_test_command(repo, readme):
     commands = [
         line for line in (repo / ".ci/run").read_text().splitlines() if line and not line.startswith(("#", "set", "cd"))
     ]
-    assert commands == ["make test"]
+    assert commands == [".ci/install", "make test", "make test-slow"]
     assert "\nmake test " in readme
 
 
