@@ -157,6 +157,21 @@ def stage_command(root: Path, name: str) -> tuple[str, list[str]]:
     return words[2].rsplit(".", 1)[1], words[3:]
 
 
+def remove_outputs(root: Path, stage: str) -> None:
+    for out in locked_stages(root)[stage]["outs"]:
+        target = root / out["path"]
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+
+
+def forget(root: Path, stage: str) -> None:
+    """Have the stage run again: neither its outputs nor dvc.lock nor DVC's run cache knows of it."""
+    remove_outputs(root, stage)
+    lock = yaml.safe_load((root / "dvc.lock").read_text())
+    del lock["stages"][stage]
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+    shutil.rmtree(root / ".dvc/cache/runs", ignore_errors=True)
+
+
 def hashes(root: Path) -> dict[str, str]:
     """Of every output of every stage, as dvc.lock has them."""
     return {out["path"]: out["md5"] for stage in locked_stages(root).values() for out in stage["outs"]}

@@ -7,7 +7,6 @@ place, or when a line is printed. The sweep kills after so many seconds, whereve
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
-from projects import environment, hashes, lasting, locked_stages, metaloom, run_here, stage_command
+from projects import environment, forget, hashes, lasting, metaloom, remove_outputs, run_here, stage_command
 
 DYING = """\
 import os, pathlib, runpy, signal, sys
@@ -55,12 +53,6 @@ def kill_after(root: Path, stage: str, arguments: list[str], seconds: float) -> 
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def remove_outputs(root: Path, stage: str) -> None:
-    for out in locked_stages(root)[stage]["outs"]:
-        target = root / out["path"]
-        shutil.rmtree(target) if target.is_dir() else target.unlink()
 
 
 def assert_a_rerun_ends_the_same(root: Path, stage: str, kill: Callable[[str, list[str]], None]) -> None:
@@ -136,15 +128,6 @@ def leftovers(root: Path) -> list[Path]:
     """Temporary files and folders beside outputs."""
     places = [root, *(path for name in ("artifacts", "metrics") for path in (root / name).rglob("*") if path.is_dir())]
     return [path for place in places for path in place.glob(".*") if path.suffix in (".new", ".old")]
-
-
-def forget(root: Path, stage: str) -> None:
-    """Have the stage run again: neither its outputs nor dvc.lock nor DVC's run cache knows of it."""
-    remove_outputs(root, stage)
-    lock = yaml.safe_load((root / "dvc.lock").read_text())
-    del lock["stages"][stage]
-    (root / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
-    shutil.rmtree(root / ".dvc/cache/runs")
 
 
 def kill_run(root: Path, line: str, seconds: float = 0.0) -> None:

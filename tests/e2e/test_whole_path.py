@@ -12,7 +12,7 @@ import time
 import pandas as pd
 import pytest
 import yaml
-from projects import TINY, draw_shapes, make_project, metaloom, run_here, stage_command, write_params
+from projects import TINY, draw_shapes, forget, make_project, metaloom, run_here, stage_command, write_params
 
 from metaloom.baselines import LEARNERS as SINGLE_TASK_LEARNERS
 from metaloom.errors import MetaloomError
@@ -69,15 +69,15 @@ def test_after_the_flow_all_is_cached_and_dvc_has_nothing_to_do(copied, prefect_
 
 
 @pytest.mark.slow
-def test_after_dvc_repro_the_flow_is_all_cached(tmp_path, shapes, prefect_server):
-    root = make_project(tmp_path, shapes, {"methods": ["protonet"]})
-    run_here(root, "dvc", "add", "-q", "data")
-    run_here(root, "dvc", "repro")
-    before = (root / "dvc.lock").read_text()
+def test_after_dvc_repro_the_flow_is_all_cached(copied, prefect_server):
+    for stage in ("prepare", "train@protonet"):
+        forget(copied, stage)
+    assert "Running stage 'train@protonet'" in run_here(copied, "dvc", "repro").stdout
+    before = (copied / "dvc.lock").read_text()
     started = time.time()
-    assert "everything was cached (8 stages)" in metaloom(root, "run", **prefect_server).stdout
-    assert (root / "dvc.lock").read_text() == before
-    assert all(path.stat().st_mtime < started for path in (root / "artifacts/models/protonet").iterdir())
+    assert "everything was cached (9 stages)" in metaloom(copied, "run", **prefect_server).stdout
+    assert (copied / "dvc.lock").read_text() == before
+    assert all(path.stat().st_mtime < started for path in (copied / "artifacts/models/protonet").iterdir())
 
 
 def test_the_bundle_verifies_predicts_and_is_refused_when_a_byte_changes(done, tmp_path):
@@ -152,7 +152,7 @@ def test_an_experiment_of_dvc(tmp_path, shapes):
     run_here(root, "dvc", "add", "-q", "data")
     run_here(root, "git", "add", "-A")
     run_here(root, "git", "commit", "-qm", "data")
-    run_here(root, "dvc", "exp", "run", "-S", "protonet.steps=12")
+    run_here(root, "dvc", "exp", "run", "-S", "protonet.steps=12", "train@protonet")
     assert yaml.safe_load((root / "params.yaml").read_text())["protonet"]["steps"] == 12
     assert json.loads((root / "artifacts/models/protonet/metrics.json").read_text())["steps"] == 12
 
@@ -206,7 +206,8 @@ def test_another_test_split_changes_no_weight_and_no_choice(tmp_path, shapes):
     for test in (["domain6", "domain7"], ["domain8", "domain9"]):
         root = tmp_path / test[0]
         root.mkdir()
-        overrides = {"methods": ["protonet"], "split.test": test, "split.validation": ["domain5"]}
+        overrides = {"methods": ["protonet"], "protonet.steps": 10, "pretrain.steps": 10}
+        overrides |= {"split.test": test, "split.validation": ["domain5"]}
         make_project(root, shapes, overrides | {"split.train": [f"domain{n}" for n in range(5)]})
         run_here(root, "dvc", "add", "-q", "data")
         run_here(root, "dvc", "repro", "tune")
