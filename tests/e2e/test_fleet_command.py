@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 from projects import environment, metaloom
 from typer.testing import CliRunner
 
-from metaloom.cli.app import app
+from metaloom.cli.fleet import fleet
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import verify
 
@@ -74,12 +75,14 @@ def test_what_is_no_place_for_a_fleet_is_refused(
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle/SHA256SUMS").touch()
     monkeypatch.chdir(copied)
+    command = typer.Typer()
+    command.command()(fleet)
     for arguments, words in (
         ([str(tmp_path / "none"), "--out", "x"], "has no folder"),
         ([str(few), "--out", str(tmp_path / "bundle")], "is a bundle: choose a folder"),
         ([str(few), "--out", str(few), "--shared"], "is no bundle of a fleet"),
     ):
-        refused = CliRunner().invoke(app, ["fleet", *arguments])
+        refused = CliRunner().invoke(command, arguments)
         assert isinstance(refused.exception, MetaloomError), refused.output
         assert words in str(refused.exception) and "\n" not in str(refused.exception)
 
