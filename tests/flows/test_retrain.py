@@ -51,6 +51,8 @@ def serve(served, client):
                 process.communicate(timeout=30)
             finally:
                 process.kill()
+        for deployment in client.read_deployments():
+            client.delete_deployment(deployment.id)  # or the server goes on planning its runs
 
 
 def final_state(client, flow_run):
