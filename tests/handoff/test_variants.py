@@ -55,7 +55,7 @@ def make(learner: Learner, settings: Settings, asked: variants.Asked, model: Pat
     )
 
 
-@pytest.mark.parametrize(("name", "episodes"), [("protonet", 8), ("maml", 2)])
+@pytest.mark.parametrize(("name", "episodes"), [("protonet", 8), pytest.param("maml", 2, marks=pytest.mark.slow)])
 def test_a_bundle_with_variants(
     name: str,
     episodes: int,
@@ -127,14 +127,20 @@ def test_one_that_loses_too_much_is_refused(
     assert not (tmp_path / "bundle").exists()
 
 
-def test_the_difference_is_paired_by_episode(make_learner: Callable, wide: Settings, asked, monkeypatch):
+@pytest.mark.parametrize(("name", "episodes"), [("protonet", 8), ("maml", 2)])
+def test_the_difference_is_paired_by_episode(
+    name: str, episodes: int, make_learner: Callable, tiny_settings: Settings, asked, monkeypatch: pytest.MonkeyPatch
+):
     """A variant that is the model itself loses nothing in any episode; one that is another network does."""
-    learner = make_learner("protonet", wide)
+    two_steps = tiny_settings.maml.model_copy(update={"inner_steps": 2})  # each task has a network of its own
+    settings = tiny_settings.model_copy(update={"maml": two_steps})
+    monkeypatch.setattr(variants, "EPISODES_ADAPTED", 2)
+    learner = make_learner(name, settings)
     monkeypatch.setattr(variants, "variant", lambda kind, model, *_: model)
-    (same,) = variants._differences("int8", learner, asked, wide.export)
-    assert same.shape == (8,) and not same.any()
+    (same,) = variants._differences("int8", learner, asked, settings.export)
+    assert same.shape == (episodes,) and not same.any()
     monkeypatch.setattr(variants, "variant", lambda kind, model, *_: other_weights(model))
-    (other,) = variants._differences("int8", learner, asked, wide.export)
+    (other,) = variants._differences("int8", learner, asked, settings.export)
     assert other.any()
 
 
