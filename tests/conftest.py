@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import together
 import torch
 from projects import REPO, TINY, draw_shapes, make_project
+from server import environment_of_server
 
 from metaloom.config import Settings, load_settings
+from metaloom.handoff.graphs import onnxfile
 
 os.environ["OMP_NUM_THREADS"] = "1"  # the networks here are tiny: threads would only wait for each other
 torch.set_num_threads(1)
+LIFELINE = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the process that the user started, and not a worker of pytest-xdist
+        config.stash[LIFELINE] = together.begin()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if LIFELINE in config.stash:
+        together.end(config.stash[LIFELINE])
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +47,24 @@ def tiny_settings() -> Settings:
 
 
 @pytest.fixture(scope="session")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shapes() -> Path:
     """The tiny data set; read it, copy it, don't change it."""
-    folder = tmp_path_factory.mktemp("shapes")
-    draw_shapes(folder)
-    return folder
+    return together.once("shapes", draw_shapes)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def graphs() -> Iterator[None]:
+    """Graphs are traced once a run, whichever test asks first and wherever it has gone to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxfile, "GRAPHS", together.folder() / "graphs")
+        patch.setattr(onnxfile, "GRAPHS_KEPT", 1000)
+        yield
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> dict[str, str]:
+    """The environment that reaches a real server with a database of its own."""
+    return environment_of_server()
 
 
 @pytest.fixture

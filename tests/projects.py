@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import together
 import yaml
 from PIL import Image, ImageDraw
 
@@ -91,45 +93,57 @@ def draw_shapes(folder: Path, domains: int = 10, classes: int = 4, examples: int
 
 def make_project(root: Path, shapes: Path, overrides: dict | None = None) -> Path:
     """A clone-like project: the repo's stages and flows, tiny params, data/ of shapes, git and DVC."""
+    shutil.copytree(together.once("template", partial(_template, shapes=shapes)), root, dirs_exist_ok=True)
+    (root / ".metaloom").mkdir()
+    (root / ".metaloom/graphs").symlink_to(together.folder() / "graphs_of_projects")  # traced once for all projects
+    write_params(root, yaml.safe_load((REPO / "params.yaml").read_text()), TINY | (overrides or {}))
+    run_here(root, "git", "add", "-A")
+    run_here(root, "git", "commit", "-qm", "start")
+    return root
+
+
+def _template(root: Path, shapes: Path) -> None:
+    """All of a project but its params and its first commit."""
+    (together.folder() / "graphs_of_projects").mkdir(exist_ok=True)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(REPO / name, root / name)
     for name in ("src", "flows"):
         shutil.copytree(REPO / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    params = yaml.safe_load((REPO / "params.yaml").read_text())
-    for dotted, value in (TINY | (overrides or {})).items():
+    shutil.copytree(shapes, root / "data")
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "config", "core.analytics", "false"]):
+        run_here(root, *command)
+    shutil.copytree(REPO / ".dvc/plots", root / ".dvc/plots")
+
+
+def write_params(root: Path, params: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """params.yaml with other values at dotted keys."""
+    for dotted, value in overrides.items():
         *sections, key = dotted.split(".")
         node = params
         for section in sections:
             node = node[section]
         node[key] = value
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    shutil.copytree(shapes, root / "data")
-    for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
-        run_here(root, *command)
-    shutil.copytree(REPO / ".dvc/plots", root / ".dvc/plots")
-    run_here(root, "dvc", "config", "core.analytics", "false")
-    run_here(root, "git", "add", "-A")
-    run_here(root, "git", "commit", "-qm", "start")
-    return root
 
 
 def environment() -> dict[str, str]:
-    """This interpreter's scripts first on the path, and a name for git's commits."""
+    """This interpreter's scripts first on the path, a name for git's commits, and no Prefect server."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     who = {f"GIT_{role}_{key}": v for role in ("AUTHOR", "COMMITTER") for key, v in GIT_IDENTITY.items()}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | who | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+    return ours | who | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
 
 
-def run_here(root: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command in a project; raises with what it printed if it fails."""
-    done = subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True)
+def run_here(root: Path, *command: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a project, with `more` in its environment; raises with what it printed if it fails."""
+    done = subprocess.run(command, cwd=root, env=environment() | more, capture_output=True, text=True)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return done
 
 
-def metaloom(root: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return run_here(root, "metaloom", *arguments, check=check)
+def metaloom(root: Path, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
+    return run_here(root, "metaloom", *arguments, check=check, **more)
 
 
 def locked_stages(root: Path) -> dict[str, Any]:
@@ -141,6 +155,21 @@ def stage_command(root: Path, name: str) -> tuple[str, list[str]]:
     """The module of a stage that has run (its last name alone), and its arguments."""
     words = locked_stages(root)[name]["cmd"].split()
     return words[2].rsplit(".", 1)[1], words[3:]
+
+
+def remove_outputs(root: Path, stage: str) -> None:
+    for out in locked_stages(root)[stage]["outs"]:
+        target = root / out["path"]
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+
+
+def forget(root: Path, stage: str) -> None:
+    """Have the stage run again: neither its outputs nor dvc.lock nor DVC's run cache knows of it."""
+    remove_outputs(root, stage)
+    lock = yaml.safe_load((root / "dvc.lock").read_text())
+    del lock["stages"][stage]
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+    shutil.rmtree(root / ".dvc/cache/runs", ignore_errors=True)
 
 
 def hashes(root: Path) -> dict[str, str]:

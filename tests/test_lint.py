@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(sys.executable).parent
-COMMANDS = [["ruff", "format", "--check", "."], ["ruff", "check", "."], ["lint-imports"], ["pyright"]]
+QUICK = [["ruff", "format", "--check", "."], ["ruff", "check", "."], ["lint-imports"]]
+COMMANDS = [*QUICK, ["pyright"]]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", [*QUICK, pytest.param(["pyright"], marks=pytest.mark.slow)], ids=" ".join)
 def test_lint(command, repo):
     if command[0] == "pyright" and not shutil.which("node"):
         pytest.skip("pyright runs on Node.js, which is not on this machine")

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
+import together
 from projects import make_project, metaloom
 
 
+def _run(folder: Path, shapes: Path) -> None:
+    root = make_project(folder / "project", shapes)
+    (folder / "printed.txt").write_text(metaloom(root, "run").stdout)
+
+
 @pytest.fixture(scope="session")
-def done(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> tuple[Path, str]:
+def done(shapes: Path) -> tuple[Path, str]:
     """A project after `metaloom run`, and what that printed; read it, copy it, don't change it."""
-    root = make_project(tmp_path_factory.mktemp("done"), shapes)
-    return root, metaloom(root, "run").stdout
+    folder = together.once("done", partial(_run, shapes=shapes))
+    return folder / "project", (folder / "printed.txt").read_text()
 
 
 @pytest.fixture

@@ -10,8 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 from projects import environment, metaloom
+from typer.testing import CliRunner
 
+from metaloom.cli.fleet import fleet
+from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import verify
 
 TASKS = 60
@@ -29,10 +33,11 @@ def tasks(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_killed_fleet_goes_on_where_it_was(copied: Path, tasks: Path, tmp_path: Path):
+def test_a_killed_fleet_goes_on_where_it_was(copied: Path, tasks: Path, prefect_server: dict, tmp_path: Path):
     out = tmp_path / "out"
     command = ["metaloom", "fleet", str(tasks), "--out", str(out)]
-    process = subprocess.Popen(command, cwd=copied, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    env = environment() | prefect_server
+    process = subprocess.Popen(command, cwd=copied, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while len(list(out.glob("task*"))) < 10 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
@@ -41,7 +46,7 @@ def test_a_killed_fleet_goes_on_where_it_was(copied: Path, tasks: Path, tmp_path
     reached = len(list(out.glob("task*")))
     assert 10 <= reached < TASKS - 1
     assert all(not verify(bundle, with_onnx=False).problems for bundle in out.glob("task*"))  # whole, or not there
-    done = metaloom(copied, "fleet", str(tasks), "--out", str(out), "--workers", "2", check=False)
+    done = metaloom(copied, "fleet", str(tasks), "--out", str(out), "--workers", "2", check=False, **prefect_server)
     assert done.returncode == 1
     assert done.stderr.startswith("failed: task30: ") and done.stderr.count("\n") == 1
     assert f"60 tasks: {TASKS - 1 - reached} made, {reached} kept, 1 failed" in done.stdout
@@ -50,20 +55,47 @@ def test_a_killed_fleet_goes_on_where_it_was(copied: Path, tasks: Path, tmp_path
     assert not list(out.glob(".*"))
 
 
-def test_one_bundle_for_all_and_bad_input(copied: Path, tasks: Path, tmp_path: Path):
-    few = tmp_path / "few"
-    for name in ("task01", "task02"):
-        shutil.copytree(tasks / name, few / name)
+def test_one_bundle_for_all(copied: Path, tasks: Path, tmp_path: Path):
+    few = a_few(tasks, tmp_path)
     done = metaloom(copied, "fleet", str(few), "--out", str(tmp_path / "all"), "--shared")
     assert "2 tasks: 2 made" in done.stdout and "a model.onnx each would be" in done.stdout
     assert not verify(tmp_path / "all").problems
+
+
+def a_few(tasks: Path, folder: Path) -> Path:
+    for name in ("task01", "task02"):
+        shutil.copytree(tasks / name, folder / "few" / name)
+    return folder / "few"
+
+
+def test_what_is_no_place_for_a_fleet_is_refused(
+    copied: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    few = a_few(tasks, tmp_path)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle/SHA256SUMS").touch()
+    monkeypatch.chdir(copied)
+    command = typer.Typer()
+    command.command()(fleet)
     for arguments, words in (
         ([str(tmp_path / "none"), "--out", "x"], "has no folder"),
-        ([str(few), "--out", str(tmp_path / "all")], "is a bundle: choose a folder"),
+        ([str(few), "--out", str(tmp_path / "bundle")], "is a bundle: choose a folder"),
         ([str(few), "--out", str(few), "--shared"], "is no bundle of a fleet"),
-        ([str(few), "--out", "x", "--method", "svm"], "no meta-learner 'svm': there are maml, protonet"),
-        ([str(few), "--out", "x", "--runner", "slurm"], "choose one of process, dask, ray"),
-        ([str(few), "--out", "x", "--runner", "ray"], "prefect-ray is not installed: `pip install 'metaloom[ray]'`"),
     ):
-        refused = metaloom(copied, "fleet", *arguments, check=False)
-        assert refused.returncode == 2 and words in refused.stderr and refused.stderr.count("\n") == 1, refused.stderr
+        refused = CliRunner().invoke(command, arguments)
+        assert isinstance(refused.exception, MetaloomError), refused.output
+        assert words in str(refused.exception) and "\n" not in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--method", "svm"], "no meta-learner 'svm': there are maml, protonet"),
+        (["--runner", "slurm"], "choose one of process, dask, ray"),
+        (["--runner", "ray"], "prefect-ray is not installed: `pip install 'metaloom[ray]'`"),
+    ],
+)
+def test_bad_options_are_refused(copied: Path, tasks: Path, prefect_server: dict, tmp_path: Path, options, words):
+    few = a_few(tasks, tmp_path)
+    refused = metaloom(copied, "fleet", str(few), "--out", "x", *options, check=False, **prefect_server)
+    assert refused.returncode == 2 and words in refused.stderr and refused.stderr.count("\n") == 1, refused.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 import shutil
 import sys
 import time
@@ -10,9 +12,10 @@ import time
 import pandas as pd
 import pytest
 import yaml
-from projects import TINY, draw_shapes, make_project, metaloom, run_here, stage_command
+from projects import TINY, draw_shapes, forget, make_project, metaloom, run_here, stage_command, write_params
 
 from metaloom.baselines import BASELINES
+from metaloom.errors import MetaloomError
 
 SETTINGS = {"3w1s", "3w2s", "3w1s_domain", "3w2s_domain"}
 STAGES = [
@@ -56,25 +59,25 @@ def test_figures_are_as_promised(done):
             assert 0 <= each["ece"] <= 1 and each["worst_decile"] <= each["accuracy"] and each["failed"] == 0
 
 
-def test_after_the_flow_all_is_cached_and_dvc_has_nothing_to_do(done):
-    root, _ = done
+def test_after_the_flow_all_is_cached_and_dvc_has_nothing_to_do(copied, prefect_server):
+    root = copied
     before = (root / "dvc.lock").read_text()
     assert "Data and pipelines are up to date" in run_here(root, "dvc", "repro").stdout
-    again = metaloom(root, "run").stdout
+    again = metaloom(root, "run", **prefect_server).stdout
     assert "everything was cached (9 stages)" in again
     assert (root / "dvc.lock").read_text() == before
 
 
 @pytest.mark.slow
-def test_after_dvc_repro_the_flow_is_all_cached(tmp_path, shapes):
-    root = make_project(tmp_path, shapes, {"methods": ["protonet"]})
-    run_here(root, "dvc", "add", "-q", "data")
-    run_here(root, "dvc", "repro")
-    before = (root / "dvc.lock").read_text()
+def test_after_dvc_repro_the_flow_is_all_cached(copied, prefect_server):
+    for stage in ("prepare", "train@protonet"):
+        forget(copied, stage)
+    assert "Running stage 'train@protonet'" in run_here(copied, "dvc", "repro").stdout
+    before = (copied / "dvc.lock").read_text()
     started = time.time()
-    assert "everything was cached (8 stages)" in metaloom(root, "run").stdout
-    assert (root / "dvc.lock").read_text() == before
-    assert all(path.stat().st_mtime < started for path in (root / "artifacts/models/protonet").iterdir())
+    assert "everything was cached (9 stages)" in metaloom(copied, "run", **prefect_server).stdout
+    assert (copied / "dvc.lock").read_text() == before
+    assert all(path.stat().st_mtime < started for path in (copied / "artifacts/models/protonet").iterdir())
 
 
 def test_the_bundle_verifies_predicts_and_is_refused_when_a_byte_changes(done, tmp_path):
@@ -149,7 +152,7 @@ def test_an_experiment_of_dvc(tmp_path, shapes):
     run_here(root, "dvc", "add", "-q", "data")
     run_here(root, "git", "add", "-A")
     run_here(root, "git", "commit", "-qm", "data")
-    run_here(root, "dvc", "exp", "run", "-S", "protonet.steps=12")
+    run_here(root, "dvc", "exp", "run", "-S", "protonet.steps=12", "train@protonet")
     assert yaml.safe_load((root / "params.yaml").read_text())["protonet"]["steps"] == 12
     assert json.loads((root / "artifacts/models/protonet/metrics.json").read_text())["steps"] == 12
 
@@ -203,7 +206,8 @@ def test_another_test_split_changes_no_weight_and_no_choice(tmp_path, shapes):
     for test in (["domain6", "domain7"], ["domain8", "domain9"]):
         root = tmp_path / test[0]
         root.mkdir()
-        overrides = {"methods": ["protonet"], "split.test": test, "split.validation": ["domain5"]}
+        overrides = {"methods": ["protonet"], "protonet.steps": 10, "pretrain.steps": 10}
+        overrides |= {"split.test": test, "split.validation": ["domain5"]}
         make_project(root, shapes, overrides | {"split.train": [f"domain{n}" for n in range(5)]})
         run_here(root, "dvc", "add", "-q", "data")
         run_here(root, "dvc", "repro", "tune")
@@ -229,25 +233,27 @@ def test_another_test_split_changes_no_weight_and_no_choice(tmp_path, shapes):
         ("tune", {"baselines.forest.trees": 0}, "baselines.forest.trees"),
         ("train@protonet", {"protonet.n_way": 999}, "protonet.n_way is 999"),
         ("train@protonet", {"device": "cuda"}, "device: cuda is not available"),
-        ("prepare", {"prepare.min_exampels": 28}, "did you mean min_examples"),
     ],
 )
-def test_bad_settings_end_with_one_line_and_leave_things_alone(copied, stage, override, message):
-    params = yaml.safe_load((copied / "params.yaml").read_text())
-    for dotted, value in override.items():
-        *sections, key = dotted.split(".")
-        node = params
-        for section in sections:
-            node = node[section]
-        node[key] = value
-    (copied / "params.yaml").write_text(yaml.safe_dump(params))
+def test_bad_settings_end_with_one_line_and_leave_things_alone(copied, stage, override, message, monkeypatch):
+    """The stage as dvc.yaml calls it, but in this process."""
+    write_params(copied, yaml.safe_load((copied / "params.yaml").read_text()), override)
     module, arguments = stage_command(copied, stage)
     before = sorted(str(path) for path in (copied / "artifacts").rglob("*"))
-    failed = run_here(copied, sys.executable, "-m", f"metaloom.stages.{module}", *arguments, check=False)
-    assert failed.returncode == 2
-    assert message in failed.stderr
-    assert len(failed.stderr.strip().splitlines()) == 1
+    monkeypatch.chdir(copied)
+    with pytest.raises(MetaloomError, match=re.escape(message)) as caught:
+        importlib.import_module(f"metaloom.stages.{module}").main(*arguments)
+    assert "\n" not in str(caught.value)
     assert sorted(str(path) for path in (copied / "artifacts").rglob("*")) == before
+
+
+def test_a_stage_that_is_refused_exits_with_two_and_one_line(copied):
+    write_params(copied, yaml.safe_load((copied / "params.yaml").read_text()), {"prepare.min_exampels": 28})
+    module, arguments = stage_command(copied, "prepare")
+    failed = run_here(copied, sys.executable, "-m", f"metaloom.stages.{module}", *arguments, check=False)
+    assert failed.returncode == 2 and failed.stdout == ""
+    assert failed.stderr.startswith("error: ") and "did you mean min_examples" in failed.stderr
+    assert failed.stderr.count("\n") == 1
 
 
 def test_the_tiny_project_is_the_repo_s_pipeline(done, repo, settings):

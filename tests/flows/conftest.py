@@ -1,20 +1,17 @@
-"""A stand-in project whose stages take milliseconds, and one real Prefect server for all tests here."""
+"""A stand-in project whose stages take milliseconds, whose flows report to a real Prefect server."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
+import together
 
 from metaloom.cli.prefect_server import ENVIRONMENT
 
@@ -149,8 +146,11 @@ class Standin:
 
 
 @pytest.fixture(scope="session")
-def standin_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("template")
+def standin_template() -> Path:
+    return together.once("standin", _make_standin)
+
+
+def _make_standin(root: Path) -> None:
     standin = Standin(root)
     (root / "dvc.yaml").write_text(DAG)
     (root / "step.py").write_text(STEP)
@@ -165,7 +165,6 @@ def standin_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "data/a").write_text("1\n")
     standin.git("add", "-A", ".")
     standin.git("commit", "-qm", "start")
-    return root
 
 
 @pytest.fixture
@@ -181,50 +180,6 @@ def standin(standin_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for process in standin.started:
         process.kill()
         process.communicate(timeout=60)
-
-
-@pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory):
-    """The environment that reaches a real server with a database of its own."""
-    home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_UI_ENABLED": "false",
-        "PREFECT_API_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
-        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
-    }
-    serve = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with open(home / "server.log", "wb") as log:
-        server = subprocess.Popen(
-            serve, env={**os.environ, **environment}, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        _await_server(environment["PREFECT_API_URL"], server, home / "server.log")
-        yield environment
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
-
-
-def _await_server(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise RuntimeError(f"no Prefect server: {log.read_text()}")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import together
+from filelock import FileLock
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,10 @@ def client(prefect):
 
 @pytest.fixture
 def serve(served, client):
-    """`metaloom serve ARGUMENTS`, up and known to the server; gives the deployment's id."""
+    """`metaloom serve ARGUMENTS`, up and known to the server; gives the deployment's id.
+
+    One at a time: the server knows the deployment by its name.
+    """
     from prefect.exceptions import ObjectNotFound
 
     running = []
@@ -38,13 +43,16 @@ def serve(served, client):
             time.sleep(0.2)
         raise RuntimeError(running[0].communicate(timeout=5))
 
-    yield start
-    for process in running:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.communicate(timeout=30)
-        finally:
-            process.kill()
+    with FileLock(together.folder() / "serve.lock"):
+        yield start
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.communicate(timeout=30)
+            finally:
+                process.kill()
+        for deployment in client.read_deployments():
+            client.delete_deployment(deployment.id)  # or the server goes on planning its runs
 
 
 def final_state(client, flow_run):
@@ -89,6 +97,7 @@ def test_asked_for_through_the_api(served, client, serve):
     assert client.read_deployment(deployment).global_concurrency_limit.limit == 1
 
 
+@pytest.mark.slow
 def test_by_a_schedule_of_seconds(served, client, serve):
     deployment = serve("--interval", "3")
     first, second = scheduled(client, deployment, 2)

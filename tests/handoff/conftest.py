@@ -25,6 +25,13 @@ VALIDATION = {"setting": "3w1s", "accuracy": 0.5, "ci95": 0.1, "nll": 1.5, "epis
 
 
 @pytest.fixture(scope="session")
+def tiny_settings(tiny_settings: Settings) -> Settings:
+    """Two inner steps are enough for a graph in which the network moves, and five take long to trace."""
+    reptile = tiny_settings.reptile.model_copy(update={"inner_steps": 2})
+    return tiny_settings.model_copy(update={"reptile": reptile})
+
+
+@pytest.fixture(scope="session")
 def pictures(shapes: Path) -> np.ndarray:
     """All pictures of the tiny data set: uint8 (picture, 28, 28, 1)."""
     return np.stack([decode(path.read_bytes(), 1) for path in sorted(shapes.rglob("*.png"))])

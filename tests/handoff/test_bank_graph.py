@@ -52,7 +52,7 @@ def test_probabilities_are_those_of_torch(route: str, pictures: np.ndarray, tiny
     assert len(convolutions) == 4 * (MEMBERS if route == "mix" else 1)
 
 
-@pytest.mark.parametrize("route", ["pick", "mix"])
+@pytest.mark.parametrize("route", [pytest.param("pick", marks=pytest.mark.slow), "mix"])
 def test_a_bank_learns_in_a_graph_too(route: str, pictures: np.ndarray, tiny_settings: Settings):
     bank = a_bank(pictures, tiny_settings, route)
     session = onnxruntime.InferenceSession(learning_graphs(bank, tiny_settings.export, {})["adapt.onnx"])

@@ -14,7 +14,7 @@ import yaml
 from metaloom.config import Settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
-from metaloom.handoff import bundle as bundle_module
+from metaloom.handoff.bundle import write as bundle_module
 from metaloom.handoff.bundle.card import model_card
 from metaloom.handoff.shipped.verify import verify
 from metaloom.learner import Learner
@@ -122,14 +122,6 @@ def test_a_second_export_is_the_same_to_the_byte(exported: Path, tmp_path: Path)
     assert subprocess.run(["diff", "-r", exported, tmp_path / "bundle"], capture_output=True).returncode == 0
 
 
-@pytest.fixture
-def quick(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the graph from the bundle that is there, which saves the seconds of tracing it again."""
-    data = (exported / "model.onnx").read_bytes()
-    monkeypatch.setattr(bundle_module, "to_onnx", lambda *_: data)
-
-
-@pytest.mark.usefixtures("quick")
 def test_what_does_not_verify_is_not_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def wrong_answers(folder: Path, *_: object) -> None:
         folder.mkdir()
@@ -145,7 +137,6 @@ def test_what_does_not_verify_is_not_put_in_place(tmp_path: Path, monkeypatch: p
     assert [path.name for path in tmp_path.rglob("*")] == ["bundle", "old"]
 
 
-@pytest.mark.usefixtures("quick")
 def test_an_interrupted_export_leaves_no_half_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -41,7 +41,7 @@ def asked(pictures: np.ndarray) -> variants.Asked:
     rows = np.stack(
         [20 * 8 + (rng.choice(20, 3, replace=False) * 8)[:, None] + rng.permutation(8)[:5] for _ in range(8)]
     )
-    return variants.Asked(pictures, pictures[:160:3], {"3w2s": EpisodeTable(rows[..., :2], rows[..., 2:])})
+    return variants.Asked(pictures, pictures[:160:10], {"3w2s": EpisodeTable(rows[..., :2], rows[..., 2:])})
 
 
 def make(learner: Learner, settings: Settings, asked: variants.Asked, model: Path, out: Path, pictures: np.ndarray):
@@ -55,12 +55,21 @@ def make(learner: Learner, settings: Settings, asked: variants.Asked, model: Pat
     )
 
 
-@pytest.mark.parametrize("name", ["protonet", "maml"])
+@pytest.mark.parametrize(("name", "episodes"), [("protonet", 8), pytest.param("maml", 2, marks=pytest.mark.slow)])
 def test_a_bundle_with_variants(
-    name: str, make_learner: Callable, save_model: Callable, wide: Settings, asked, pictures: np.ndarray, tmp_path: Path
+    name: str,
+    episodes: int,
+    make_learner: Callable,
+    save_model: Callable,
+    wide: Settings,
+    asked,
+    pictures: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     steps = wide.maml.model_copy(update={"inner_steps": 2})  # so that each task has a network of its own
     settings = wide.model_copy(update={"maml": steps})
+    monkeypatch.setattr(variants, "EPISODES_ADAPTED", 2)  # graphs of such tasks, each in every variant
     learner = make_learner(name, settings)
     out = tmp_path / "bundle"
     make(learner, settings, asked, save_model(learner, tmp_path / name), out, pictures)
@@ -72,7 +81,7 @@ def test_a_bundle_with_variants(
     for kind, size in sizes.items():
         cost = costs[f"model.{kind}.onnx"]
         assert cost["bytes"] == size and cost["smaller"] == pytest.approx(whole / size)
-        assert cost["episodes"] == 8 and -0.2 < cost["difference"] < 0.2 and cost["milliseconds"] > 0
+        assert cost["episodes"] == episodes and -0.2 < cost["difference"] < 0.2 and cost["milliseconds"] > 0
     card = (out / "MODEL_CARD.md").read_text()
     assert "Smaller forms of model.onnx" in card and f"({whole / sizes['int8']:.1f} times smaller)" in card
 
@@ -118,14 +127,20 @@ def test_one_that_loses_too_much_is_refused(
     assert not (tmp_path / "bundle").exists()
 
 
-def test_the_difference_is_paired_by_episode(make_learner: Callable, wide: Settings, asked, monkeypatch):
+@pytest.mark.parametrize(("name", "episodes"), [("protonet", 8), ("maml", 2)])
+def test_the_difference_is_paired_by_episode(
+    name: str, episodes: int, make_learner: Callable, tiny_settings: Settings, asked, monkeypatch: pytest.MonkeyPatch
+):
     """A variant that is the model itself loses nothing in any episode; one that is another network does."""
-    learner = make_learner("protonet", wide)
+    two_steps = tiny_settings.maml.model_copy(update={"inner_steps": 2})  # each task has a network of its own
+    settings = tiny_settings.model_copy(update={"maml": two_steps})
+    monkeypatch.setattr(variants, "EPISODES_ADAPTED", 2)
+    learner = make_learner(name, settings)
     monkeypatch.setattr(variants, "variant", lambda kind, model, *_: model)
-    (same,) = variants._differences("int8", learner, asked, wide.export)
-    assert same.shape == (8,) and not same.any()
+    (same,) = variants._differences("int8", learner, asked, settings.export)
+    assert same.shape == (episodes,) and not same.any()
     monkeypatch.setattr(variants, "variant", lambda kind, model, *_: other_weights(model))
-    (other,) = variants._differences("int8", learner, asked, wide.export)
+    (other,) = variants._differences("int8", learner, asked, settings.export)
     assert other.any()
 
 

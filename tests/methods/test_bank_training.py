@@ -201,7 +201,9 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("moment", [2, STEPS, STEPS + 4, 3 * STEPS])
+@pytest.mark.parametrize(
+    "moment", [STEPS + 4, *(pytest.param(moment, marks=pytest.mark.slow) for moment in (2, STEPS, 3 * STEPS))]
+)
 def test_a_run_that_is_killed_keeps_its_networks_and_ends_bit_identical(moment, first, tmp_path, tiny_settings):
     seen: list[float] = []
 

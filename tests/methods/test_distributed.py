@@ -25,6 +25,8 @@ from metaloom.training.ranks import ALONE, Ranks, check_processes, check_shares
 
 CPU = torch.device("cpu")
 MOMENTS = (2, 7, 13)  # before the first checkpoint, between two, after the last
+ONE_BY_ONE = [("protonet", moment) for moment in MOMENTS] + [(name, 7) for name in METHOD_CLASSES if name != "protonet"]
+OTHERS = [(name, moment) for name in METHOD_CLASSES for moment in MOMENTS if (name, moment) not in ONE_BY_ONE]
 SHORT = {f"{name}.{key}": value for name in METHODS for key, value in {"steps": 14, "tasks_per_step": 2}.items()}
 
 
@@ -46,22 +48,23 @@ def work(mode: str, folder: str, names: str) -> None:
         means_by_hand(ranks)
         end_together(Path(folder), ranks)
         for name in METHOD_CLASSES if mode == "whole" else ():
-            whole(Path(folder), name, ranks)
+            undisturbed_run = trainer(name, settings_of(), Path(folder) / "whole", ranks=ranks).run()
+            keep(undisturbed_run, Path(folder) / f"{name}.whole", ranks)
+        for name, moment in ONE_BY_ONE if mode == "whole" else OTHERS:
+            taken_up_again(Path(folder), name, moment, ranks)
 
 
-def whole(folder: Path, name: str, ranks: Ranks) -> None:
-    """An undisturbed run, and runs that end at a step and are taken up again."""
-    keep(trainer(name, settings_of(), folder / "whole", ranks=ranks).run(), folder / f"{name}.whole", ranks)
-    for moment in MOMENTS:
+def taken_up_again(folder: Path, name: str, moment: int, ranks: Ranks) -> None:
+    """A run that ends at a step and goes on."""
 
-        def kill(step: int, loss: float, moment: int = moment) -> None:
-            if step == moment:
-                raise Killed
+    def kill(step: int, loss: float) -> None:
+        if step == moment:
+            raise Killed
 
-        made = trainer(name, settings_of(), folder / str(moment), ranks=ranks)
-        with pytest.raises(Killed):
-            replace(made, on_step=kill).run()
-        keep(made.run(), folder / f"{name}.{moment}", ranks)
+    made = trainer(name, settings_of(), folder / str(moment), ranks=ranks)
+    with pytest.raises(Killed):
+        replace(made, on_step=kill).run()
+    keep(made.run(), folder / f"{name}.{moment}", ranks)
 
 
 def killed(folder: Path, name: str, ranks: Ranks) -> None:
@@ -138,10 +141,22 @@ def assert_same(one: Path, other: Path) -> None:
         assert torch.equal(value, b[key]), key
 
 
-@pytest.mark.parametrize("name", METHOD_CLASSES)
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.fixture(scope="module")
+def at_other_moments(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("others")
+    processes("others", folder, ["protonet"])
+    return folder
+
+
+@pytest.mark.parametrize(("name", "moment"), ONE_BY_ONE)
 def test_two_processes_that_are_taken_up_again_end_bit_identical(name, moment, undisturbed):
     assert_same(undisturbed / f"{name}.whole", undisturbed / f"{name}.{moment}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "moment"), OTHERS)
+def test_at_every_moment_too(name, moment, undisturbed, at_other_moments):
+    assert_same(undisturbed / f"{name}.whole", at_other_moments / f"{name}.{moment}")
 
 
 @pytest.mark.parametrize("name", ["protonet", "maml"])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from metaloom.config import Settings
 from metaloom.errors import MetaloomError
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner, champion
@@ -56,11 +59,15 @@ def turned(made: Trainer, **options: bool) -> Trainer:
     )
 
 
-@pytest.fixture
-def short(tiny_settings):
+def shortened(settings: Settings) -> Settings:
     steps = {"steps": 14}
-    changed = {name: tiny_settings.method(name).model_copy(update=steps) for name in METHOD_CLASSES}
-    return tiny_settings.model_copy(update=changed)
+    changed = {name: settings.method(name).model_copy(update=steps) for name in METHOD_CLASSES}
+    return settings.model_copy(update=changed)
+
+
+@pytest.fixture
+def short(tiny_settings) -> Settings:
+    return shortened(tiny_settings)
 
 
 def tensors_of(state: State) -> dict[str, torch.Tensor]:
@@ -71,21 +78,33 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("name", METHOD_CLASSES)
-@pytest.mark.parametrize("moment", [2, 4, 7, 13])
-def test_a_run_that_is_killed_and_started_again_ends_bit_identical(name, moment, short, tmp_path):
+MOMENTS = (2, 4, 7, 13)  # before the first checkpoint, as it is written, between two, after the last
+ONE_BY_ONE = [("protonet", moment) for moment in MOMENTS] + [(name, 7) for name in METHOD_CLASSES if name != "protonet"]
+OTHERS = [(name, moment) for name in METHOD_CLASSES for moment in MOMENTS if (name, moment) not in ONE_BY_ONE]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_settings, tmp_path_factory) -> Callable[[str], State]:
+    """The end of an undisturbed run of a method; read it, don't change it."""
+    folder, settings = tmp_path_factory.mktemp("whole"), shortened(tiny_settings)
+    return cache(lambda name: trainer(name, settings, folder).run())
+
+
+@pytest.mark.parametrize(
+    ("name", "moment"), [*ONE_BY_ONE, *(pytest.param(*each, marks=pytest.mark.slow) for each in OTHERS)]
+)
+def test_a_run_that_is_killed_and_started_again_ends_bit_identical(name, moment, short, whole, tmp_path):
     def kill(step: int, loss: float) -> None:
         if step == moment:
             raise Killed
 
-    whole = trainer(name, short, tmp_path / "whole").run()
     with pytest.raises(Killed):
         trainer(name, short, tmp_path, on_step=kill).run()
     seen: list[int] = []
     resumed = trainer(name, short, tmp_path, on_step=lambda step, loss: seen.append(step)).run()
     assert seen[0] == moment // 4 * 4 + 1 if moment > 4 else seen[0] == 1
-    assert resumed.history == whole.history
-    for key, value in tensors_of(whole).items():
+    assert resumed.history == whole(name).history
+    for key, value in tensors_of(whole(name)).items():
         assert torch.equal(value, tensors_of(resumed)[key]), key
 
 
