@@ -51,7 +51,7 @@ def choose(
 
     Args:
         views: of the validation images.
-        settings: the candidates, and how many episodes they answer (no more than the learner answers of the test).
+        settings: the candidates, and how many episodes they answer (no more than the learner answers elsewhere).
         tables: validation episodes by setting.
         jobs: processes.
     """
@@ -66,7 +66,7 @@ def choose(
 
 
 def _episodes(name: str, settings: BaselineSettings) -> int:
-    return min(settings.episodes, LEARNERS[name].settings(settings).episodes)
+    return min(settings.episodes, LEARNERS[name].settings(settings).elsewhere)
 
 
 def _choice(

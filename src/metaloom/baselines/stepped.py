@@ -166,9 +166,7 @@ def _in_order(parts: Sequence[Trained], tasks: Int[np.ndarray, " task"]) -> Trai
     return Trained(parts[0].network, weights, parts[0].statistics if shared else joined(statistics))
 
 
-def _last(
-    start: Start, choice: dict[str, Any], x: Tensor, y: Tensor, seeds: Sequence[int], steps: int
-) -> Trained:
+def _last(start: Start, choice: dict[str, Any], x: Tensor, y: Tensor, seeds: Sequence[int], steps: int) -> Trained:
     *_, last = _looks(start, choice, x, y, seeds, steps, looks=1)
     return last
 

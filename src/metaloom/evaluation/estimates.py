@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from metaloom.evaluation.figures import Answers, interval, resamples
+from metaloom.evaluation.figures import Answers, resamples, share_interval
 from metaloom.learner import Learner
 from metaloom.learner.estimate import cross_validated
 from metaloom.system.terminal import track
@@ -41,12 +41,13 @@ def estimate_figures(rows: pd.DataFrame, samples: int) -> dict[str, Any]:
     if rows.empty:
         return {"tasks": 0}
     error = (rows["estimate"] - rows["truth"]).to_numpy()
-    low, high = interval(resamples(len(error), samples) @ np.abs(error))
+    mean = float(np.abs(error).mean())
+    low, high = share_interval(resamples(len(error), samples) @ np.abs(error), mean, len(error))
     holds = (rows["low95"] <= rows["truth"]) & (rows["truth"] <= rows["high95"])
     return {
         "tasks": len(rows),
         "n_shot": int(rows["n_shot"].iloc[0]),
-        "mean_absolute_error": float(np.abs(error).mean()),
+        "mean_absolute_error": mean,
         "low95": low,
         "high95": high,
         "bias": float(error.mean()),
