@@ -61,11 +61,11 @@ def main(
     raw = torch.from_numpy(data.images)
     images = placed(raw, device)
 
+    asked = fixed | {name: table for name, table in studies.items() if not name.startswith(ESTIMATES)}
     answers: dict[str, OfTables] = {}
     for name, learner in track(learners.items(), "evaluate meta-learners", len(learners)):
-        answers[name] = meta_answers(learner, images, fixed | studies)
+        answers[name] = meta_answers(learner, images, fixed | studies if name == best else asked)
     speeds = {name: _speeds(learner, images, fixed) for name, learner in learners.items()}
-    asked = fixed | {name: table for name, table in studies.items() if not name.startswith(ESTIMATES)}
     views = Views.of(raw, asked.values(), learners[best], Learner.load(pretrained, device, "pretrain"))
     return_freed_memory()  # the processes of the single-task learners take their own
     alone, speeds_alone = single_task_answers(views, chosen, settings.baselines, asked)
