@@ -19,9 +19,11 @@ from metaloom.baselines.run import Request
 from metaloom.baselines.stepped import IMAGES, TOGETHER, Start, fitted, halves, stepped, together
 from metaloom.config import load_settings
 from metaloom.evaluation.answers import meta_answers, meta_speed, single_task_answers, untempered
+from metaloom.evaluation.estimates import estimate_rows
 from metaloom.evaluation.figures import ENOUGH, FEWEST
 from metaloom.evaluation.shown import gallery
 from metaloom.kinds.pictures.kind import Pictures
+from metaloom.learner.estimate import cross_validated
 from metaloom.learner.temperature import Temperature
 from metaloom.networks import NETWORKS
 
@@ -144,7 +146,7 @@ def test_fewer_steps_where_the_held_out_half_says_so(views):
 CHOICE = {"steps": 4, "epochs": 0, "batch": 5, "learning_rate": 0.01, "distortion": 0.5}
 
 
-def fresh(network: str, width: int, norm: str) -> Start:
+def fresh_start(network: str, width: int, norm: str) -> Start:
     return Start(NETWORKS[network](shape=(1, 28, 28), width=width, norm=norm), Pictures(28, 1))
 
 
@@ -154,7 +156,7 @@ def test_networks_trained_together_are_those_trained_alone(network, norm):
     """In double precision, so that rounding cannot hide a difference; the tasks want different numbers of steps."""
     x, y = torch.randn(3, 6, 1, 28, 28, generator=torch.Generator().manual_seed(0)).double(), torch.arange(6) % 3
     x[1] += 2 * torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(1)).double()[y]
-    start = doubled(fresh(network, 8, norm))
+    start = doubled(fresh_start(network, 8, norm))
     model = stepped(start, CHOICE, x, y, [3, 4, 5])
     logits = model.logits(x)
     for task in range(3):
@@ -172,7 +174,7 @@ def doubled(start: Start) -> Start:
 
 def test_tasks_from_random_weights_have_draws_of_their_own():
     x, y = torch.randn(2, 3, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.arange(3)
-    start = fresh("conv4", 8, "batch")
+    start = fresh_start("conv4", 8, "batch")
     trained = stepped(start, CHOICE, x, y, [7, 8])
     for task, seed in enumerate([7, 8]):
         alone = stepped(start, CHOICE, x[task : task + 1], y, [seed])
@@ -181,7 +183,7 @@ def test_tasks_from_random_weights_have_draws_of_their_own():
 
 
 def test_how_many_are_trained_together_is_bounded_by_weights_and_images():
-    small, large = (fresh("mlp", width, "none") for width in (8, 2000))
+    small, large = (fresh_start("mlp", width, "none") for width in (8, 2000))
     assert together(small, CHOICE, 5) == TOGETHER
     assert together(small, CHOICE | {"batch": 100}, 100) == IMAGES // 100
     assert together(large, CHOICE, 5) == 1
@@ -261,6 +263,17 @@ def test_without_its_temperature_an_answer_is_as_before(learner, images, tables)
     plain, hot = (meta_answers(each, images, tables)["3w1s"] for each in (learner, tempered))
     np.testing.assert_allclose(untempered(hot, tempered).log_p, plain.log_p, rtol=1e-4, atol=1e-4)
     assert (hot.right == plain.right).all() and hot.log_p.max() < plain.log_p.max()
+
+
+@pytest.mark.parametrize("name", ["protonet", "maml"])
+def test_estimates_are_those_of_each_support_set_by_itself(make, images, tables, name):
+    learner = make(name)
+    answers = meta_answers(learner, images, {"estimates/any": tables["3w2s"]})
+    rows = estimate_rows(learner, images, answers)
+    for task, support in enumerate(tables["3w2s"].support_rows):
+        alone = cross_validated(learner, images[torch.as_tensor(support)].numpy(), tables["3w2s"].labels, task)
+        assert alone is not None and rows["estimate"][task] == alone["accuracy"]
+    assert len(rows) == 5 and rows["truth"].tolist() == answers["estimates/any"].accuracy.tolist()
 
 
 def test_times_and_size_of_a_meta_learner(learner, images, tables, tmp_path):
