@@ -150,8 +150,17 @@ def fresh_start(network: str, width: int, norm: str) -> Start:
     return Start(NETWORKS[network](shape=(1, 28, 28), width=width, norm=norm), Pictures(28, 1))
 
 
-@pytest.mark.parametrize("norm", ["group", "batch", "none"])
-@pytest.mark.parametrize("network", ["conv4", "resnet12", "mlp", "gru"])
+@pytest.mark.parametrize(
+    ("network", "norm"),
+    [
+        ("conv4", "group"),
+        ("conv4", "batch"),
+        ("conv4", "none"),
+        ("resnet12", "batch"),
+        ("mlp", "group"),
+        ("gru", "batch"),
+    ],
+)
 def test_networks_trained_together_are_those_trained_alone(network, norm):
     """In double precision, so that rounding cannot hide a difference; the tasks want different numbers of steps."""
     x, y = torch.randn(3, 6, 1, 28, 28, generator=torch.Generator().manual_seed(0)).double(), torch.arange(6) % 3
