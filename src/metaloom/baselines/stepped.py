@@ -126,7 +126,7 @@ def stepped(
     enough = _enough_steps(start, choice, x, y, seeds, most, folds)
     places = [np.flatnonzero(enough == steps) for steps in np.unique(enough)]
     parts = [
-        _last(start, choice, x[torch.from_numpy(own)], y, [seeds[task] for task in own], int(enough[own[0]]))
+        _last(start, choice, x[torch.from_numpy(own)], y, [seeds[task] for task in own.tolist()], int(enough[own[0]]))
         for own in places
     ]
     return _in_order(parts, np.concatenate(places))
