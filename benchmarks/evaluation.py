@@ -22,8 +22,8 @@ SMALL |= {"studies.uneven": "[]", "studies.episodes": "1", "studies.estimates.ta
 def main(networks: int) -> None:
     print(machine())
     steps = {f"{method}.steps": "20" for method in (*METHODS, "pretrain")}
-    answered = {f"baselines.{name}.episodes": "300" for name in FAST}
-    answered |= {f"baselines.{name}.episodes": str(networks) for name in ("scratch", "finetune_all")}
+    numbers = dict.fromkeys(FAST, "300") | dict.fromkeys(("scratch", "finetune_all"), str(networks))
+    answered = {f"baselines.{name}.{where}": n for name, n in numbers.items() for where in ("episodes", "elsewhere")}
     settings = SMALL | steps | answered | {"methods": f"[{', '.join(METHODS)}]", "baselines.episodes": "2"}
     with tempfile.TemporaryDirectory() as folder:
         root = fresh_clone(folder)

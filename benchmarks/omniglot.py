@@ -35,12 +35,19 @@ COMMON = {
     "studies.episodes": "200",
     "pretrain.steps": "100000",  # train.max_seconds is its budget too
     "baselines.scratch.episodes": "12",
+    "baselines.scratch.elsewhere": "12",
     "baselines.finetune_all.episodes": "12",
+    "baselines.finetune_all.elsewhere": "12",
     "baselines.finetune_head.episodes": "200",
+    "baselines.finetune_head.elsewhere": "200",
     "baselines.logistic.episodes": "200",
+    "baselines.logistic.elsewhere": "200",
     "baselines.neighbour.episodes": "200",
+    "baselines.neighbour.elsewhere": "200",
     "baselines.svm.episodes": "200",
+    "baselines.svm.elsewhere": "200",
     "baselines.forest.episodes": "40",
+    "baselines.forest.elsewhere": "40",
 }
 RECIPES = {  # what differs; train.max_seconds is the budget
     "minute": {"train.max_seconds": "58"},  # and the last validation

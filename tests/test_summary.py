@@ -4,9 +4,10 @@ import copy
 import json
 from pathlib import Path
 
+import pytest
 from projects import run_here
 
-from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
+from metaloom.pipeline.summary import RunSummary, StageRun, as_markdown, as_text, summarise
 from metaloom.system.files import write_json
 
 DAG = """\
@@ -97,3 +98,9 @@ def test_what_is_not_there_is_left_out(tmp_path):
         "stages  everything was cached (1 stages)",
         "time    1.0 s",
     ]
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan")])
+def test_a_figure_without_an_interval_stands_alone(nothing):
+    scores = {"scratch": {"5w1s": {"accuracy": 0.41, "ci95": nothing, "episodes": 3}}}
+    assert as_text(RunSummary("", (), 1.0, scores, {})).splitlines()[1] == "scratch      41.0"

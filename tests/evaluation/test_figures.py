@@ -14,6 +14,7 @@ from metaloom.evaluation.figures import (
     figures,
     interval,
     resamples,
+    share_interval,
     worst_decile,
 )
 from metaloom.tasks import EpisodeTable
@@ -28,11 +29,42 @@ def made_up(episodes: int = 40, ways: int = 4, queries: int = 3, seed: int = 0) 
     return Answers(log_softmax(logits, axis=2).astype(np.float32), table)
 
 
+def of_mean(values: np.ndarray, samples: int = 4000) -> tuple[float, float]:
+    return interval(resamples(len(values), samples) @ values, float(values.mean()), len(values))
+
+
 def test_the_interval_is_scipy_s_percentile_bootstrap():
     values = np.random.default_rng(0).beta(8, 2, 200)
-    low, high = interval(resamples(200, 4000) @ values)
+    low, high = of_mean(values)
     expected = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", random_state=0)
     assert (low, high) == pytest.approx(tuple(expected.confidence_interval), abs=0.002)
+
+
+@pytest.mark.parametrize("episodes", [5, 12, 19])
+def test_from_few_episodes_it_is_scipy_s_student_t(episodes):
+    values = np.random.default_rng(1).beta(8, 2, episodes)
+    low, high = of_mean(values)
+    expected = stats.t.interval(0.95, episodes - 1, values.mean(), stats.sem(values))
+    half = (expected[1] - expected[0]) / 2
+    assert (low, high) == pytest.approx(expected, abs=0.05 * half)
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.6, 0.7, 0.8], [0.8, 0.8, 0.8], [0.9] * 10, [1.0] * 50])
+def test_too_few_episodes_and_episodes_without_a_spread_have_no_interval(values):
+    assert np.isnan(of_mean(np.array(values))).all()
+
+
+@pytest.mark.parametrize("episodes", [5, 10, 19, 30])
+def test_the_interval_covers_the_truth_as_often_as_it_says(episodes):
+    """600 sets of episodes with a known mean accuracy; 3.3 standard errors of their share are three points."""
+    drawn = np.random.default_rng(episodes).beta(8, 4, (600, episodes))
+    held = [low <= 8 / 12 <= high for low, high in (of_mean(values, 400) for values in drawn)]
+    assert 0.95 - 0.045 < np.mean(held) < 0.98
+
+
+def test_an_interval_of_a_share_stays_a_share():
+    low, high = share_interval(np.array([0.9, 1.0] * 200), 0.95, 6)
+    assert 0.7 < low < 0.95 and high == 1
 
 
 def test_accuracy_and_nll_by_hand():
@@ -102,3 +134,10 @@ def test_figures_by_domain_are_pandas():
     assert rows["accuracy"].tolist() == pytest.approx(expected["mean"].tolist())
     assert rows["queries"].tolist() == expected["size"].tolist()
     assert ((rows["low95"] < rows["accuracy"]) & (rows["accuracy"] < rows["high95"])).all()
+
+
+def test_three_episodes_have_figures_and_no_interval():
+    found = figures(made_up(3), 200)
+    ends = [name for name in found if name.endswith("95")]
+    assert len(ends) == 9 and all(np.isnan(found[name]) for name in ends)
+    assert all(np.isfinite(found[name]) for name in ("accuracy", "nll", "ece", "worst_decile"))

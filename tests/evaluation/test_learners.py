@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,13 +14,18 @@ from sklearn.svm import LinearSVC
 
 from metaloom.baselines import BASELINES, Views, answer_all, choices, choose
 from metaloom.baselines.catalogue import Baseline
-from metaloom.baselines.heads import neighbour, span, svm
+from metaloom.baselines.heads import Fitted, neighbour, span, svm
 from metaloom.baselines.run import Request
-from metaloom.baselines.stepped import Start, fitted, halves, stepped
+from metaloom.baselines.stepped import IMAGES, TOGETHER, Start, fitted, halves, stepped, together
 from metaloom.config import load_settings
 from metaloom.evaluation.answers import meta_answers, meta_speed, single_task_answers, untempered
+from metaloom.evaluation.estimates import estimate_rows
+from metaloom.evaluation.figures import ENOUGH, FEWEST
 from metaloom.evaluation.shown import gallery
+from metaloom.kinds.pictures.kind import Pictures
+from metaloom.learner.estimate import cross_validated
 from metaloom.learner.temperature import Temperature
+from metaloom.networks import NETWORKS
 
 TABLES = ("3w1s", "3w2s")
 
@@ -25,8 +33,12 @@ TABLES = ("3w1s", "3w2s")
 @pytest.fixture(scope="session")
 def settings(tiny_settings):
     """Every learner answers all five episodes, and the stepped ones learn a little."""
-    stepped = {"episodes": 2, "steps": 12, "learning_rate": [0.02], "distortion": [0.0]}
-    own = {"scratch": stepped | {"norm": ["group"]}, "finetune_all": stepped, "forest": {"episodes": 5, "trees": 20}}
+    stepped = {"episodes": 2, "elsewhere": 2, "steps": 12, "learning_rate": [0.02], "distortion": [0.0]}
+    own = {
+        "scratch": stepped | {"norm": ["group"]},
+        "finetune_all": stepped,
+        "forest": {"episodes": 5, "elsewhere": 3, "trees": 20},
+    }
     baselines = tiny_settings.baselines
     changed = {name: getattr(baselines, name).model_copy(update=update) for name, update in own.items()}
     return baselines.model_copy(update=changed)
@@ -108,7 +120,7 @@ def test_without_a_step_fine_tuning_is_a_logistic_regression_on_the_frozen_netwo
     choice = {"steps": 0, "epochs": 0, "batch": 25, "learning_rate": 1.0, "distortion": 0.0}
     x = torch.as_tensor(views.seen("encoded", np.arange(len(views.rows))))
     y = torch.arange(3).repeat_interleave(4)
-    model = fitted(views.starts["finetune_all"], choice, x[:12], y, 0)
+    [model] = fitted(views.starts["finetune_all"], choice, x[None, :12], y, [0])
     z = views.embeddings["pretrained"]
     z = z / np.sqrt((z[:12] ** 2).sum(axis=1).mean())
     head = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000, tol=1e-8).fit(z[:12], y.numpy())
@@ -126,16 +138,83 @@ def test_fewer_steps_where_the_held_out_half_says_so(views):
     y = torch.as_tensor(np.random.default_rng(0).permutation(np.arange(2).repeat(10)))
     choice = {"steps": 20, "epochs": 0, "batch": 25, "learning_rate": 0.05, "distortion": 0.0}
     start = Start(views.starts["scratch"].network, views.encoding.kind)
-    weights, _ = stepped(start, choice, x, y, seed=0)
+    trained = stepped(start, choice, x[None], y, seeds=[0])
     fresh = start.network.init(torch.Generator().manual_seed(0))
-    assert all(torch.equal(weights[name], fresh[name]) for name in fresh)
+    assert all(torch.equal(trained.weights[name][0], fresh[name]) for name in fresh)
+
+
+CHOICE = {"steps": 4, "epochs": 0, "batch": 5, "learning_rate": 0.01, "distortion": 0.5}
+
+
+def fresh_start(network: str, width: int, norm: str) -> Start:
+    return Start(NETWORKS[network](shape=(1, 28, 28), width=width, norm=norm), Pictures(28, 1))
+
+
+@pytest.mark.parametrize(
+    ("network", "norm"),
+    [
+        ("conv4", "group"),
+        ("conv4", "batch"),
+        ("conv4", "none"),
+        ("resnet12", "batch"),
+        ("mlp", "group"),
+        ("gru", "batch"),
+    ],
+)
+def test_networks_trained_together_are_those_trained_alone(network, norm):
+    """In double precision, so that rounding cannot hide a difference; the tasks want different numbers of steps."""
+    x, y = torch.randn(3, 6, 1, 28, 28, generator=torch.Generator().manual_seed(0)).double(), torch.arange(6) % 3
+    x[1] += 2 * torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(1)).double()[y]
+    start = doubled(fresh_start(network, 8, norm))
+    model = stepped(start, CHOICE, x, y, [3, 4, 5])
+    logits = model.logits(x)
+    for task in range(3):
+        alone = stepped(start, CHOICE, x[task : task + 1], y, [3 + task])
+        torch.testing.assert_close(logits[task], alone.logits(x[task : task + 1])[0], rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(logits[task], model.of_task(task).logits(x[task : task + 1])[0])
+
+
+def doubled(start: Start) -> Start:
+    """From weights of its own in double precision, with statistics where the norm has them."""
+    weights = {name: w.double() for name, w in start.network.init(torch.Generator().manual_seed(0)).items()}
+    some = torch.randn(20, 1, 28, 28, generator=torch.Generator().manual_seed(2)).double()
+    return replace(start, weights=weights, statistics=start.network(weights, some)[1] or None)
+
+
+def test_tasks_from_random_weights_have_draws_of_their_own():
+    x, y = torch.randn(2, 3, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.arange(3)
+    start = fresh_start("conv4", 8, "batch")
+    trained = stepped(start, CHOICE, x, y, [7, 8])
+    for task, seed in enumerate([7, 8]):
+        alone = stepped(start, CHOICE, x[task : task + 1], y, [seed])
+        torch.testing.assert_close(trained.weights["0.conv"][task], alone.weights["0.conv"][0], rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(trained.weights["0.conv"][0], trained.weights["0.conv"][1], atol=0.1)
+
+
+def test_how_many_are_trained_together_is_bounded_by_weights_and_images():
+    small, large = (fresh_start("mlp", width, "none") for width in (8, 2000))
+    assert together(small, CHOICE, 5) == TOGETHER
+    assert together(small, CHOICE | {"batch": 100}, 100) == IMAGES // 100
+    assert together(large, CHOICE, 5) == 1
+
+
+def test_a_task_that_fails_among_others_fails_alone(views, tables, monkeypatch):
+    def learn(name, views, choice, support, labels, seeds):
+        if 3 in seeds:
+            raise RuntimeError("no solution")
+        return [Fitted(lambda queries: np.ones((len(queries), 3)), 8) for _ in seeds]
+
+    stub = SimpleNamespace(fit=None, view="encoded", learn=learn, together=lambda *_: 4)
+    monkeypatch.setitem(BASELINES, "scratch", stub)  # type: ignore[arg-type]
+    found = answer_all(views, [Request("", "scratch", {}, tables["3w2s"], timed=True)], "", jobs=1)[""]
+    assert found.failed.tolist() == [False, False, False, True, False] and found.adapt_seconds > 0
 
 
 @pytest.mark.parametrize("name", ["scratch", "finetune_all", "logistic", "forest_embedded"])
 def test_an_answer_does_not_depend_on_the_other_queries(name, views, tables, settings):
     learner, table = BASELINES[name], tables["3w2s"]
     choice = learner.candidates(settings)[0]
-    model = learner.learn(name, views, choice, views.at(table.support_rows[0]), table.labels, 0)
+    [model] = learner.learn(name, views, choice, views.at(table.support_rows[:1]), table.labels, [0])
     queries = views.seen(learner.view, views.at(table.query_rows[0]))
     np.testing.assert_allclose(model(queries)[3:4], model(queries[3:4]), rtol=1e-3, atol=1e-4)
 
@@ -195,6 +274,17 @@ def test_without_its_temperature_an_answer_is_as_before(learner, images, tables)
     assert (hot.right == plain.right).all() and hot.log_p.max() < plain.log_p.max()
 
 
+@pytest.mark.parametrize("name", ["protonet", "maml"])
+def test_estimates_are_those_of_each_support_set_by_itself(make, images, tables, name):
+    learner = make(name)
+    answers = meta_answers(learner, images, {"estimates/any": tables["3w2s"]})
+    rows = estimate_rows(learner, images, answers)
+    for task, support in enumerate(tables["3w2s"].support_rows):
+        alone = cross_validated(learner, images[torch.as_tensor(support)].numpy(), tables["3w2s"].labels, task)
+        assert alone is not None and rows["estimate"][task] == alone["accuracy"]
+    assert len(rows) == 5 and rows["truth"].tolist() == answers["estimates/any"].accuracy.tolist()
+
+
 def test_times_and_size_of_a_meta_learner(learner, images, tables, tmp_path):
     found = meta_speed(learner, images, tables["3w1s"])
     assert 0 < found["predict_ms"] and 0 < found["adapt_ms"] < 10_000
@@ -208,3 +298,19 @@ def test_a_search_setting_without_episodes_is_refused():
 
     with pytest.raises(MetaloomError, match=r"baselines.settings has 7w1s, but episodes.settings has only 3w1s, 3w2s"):
         load_settings(REPO / "params.yaml", TINY | {"baselines.settings": ["7w1s"]})
+
+
+def test_more_episodes_elsewhere_than_where_intervals_are_wanted_are_refused():
+    from metaloom.errors import MetaloomError
+
+    wrong = {"baselines.scratch.episodes": 2, "baselines.scratch.elsewhere": 3}
+    with pytest.raises(MetaloomError, match=r"baselines.scratch: elsewhere is 3, but episodes only 2: raise episodes"):
+        load_settings(REPO / "params.yaml", TINY | wrong)
+
+
+def test_the_defaults_give_trained_networks_an_interval_where_they_are_searched():
+    baselines = load_settings(REPO / "params.yaml", {}).baselines
+    for name in ("scratch", "finetune_all"):
+        own = getattr(baselines, name)
+        asked = [baselines.asked(own, each) for each in ("5w1s", "5w5s_domain", "20w1s", "labels/any/5")]
+        assert asked[0] == asked[1] >= ENOUGH and asked[2] == asked[3] < FEWEST

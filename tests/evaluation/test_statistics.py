@@ -32,8 +32,14 @@ def test_differences_are_paired_on_the_episodes_that_both_answered():
     both = np.delete(one[:10] - other, 4)
     assert found.episodes == 9 and found.difference == pytest.approx(both.mean())
     assert found.low95 < found.difference < found.high95
-    assert found.high95 - found.low95 == pytest.approx(2 * 1.96 * both.std() / 3, rel=0.1)
+    assert found.high95 - found.low95 == pytest.approx(2 * stats.t.ppf(0.975, 8) * stats.sem(both), rel=0.05)
     assert compare("a", "b", {"a": one, "b": np.full(10, np.nan)}, 100).episodes == 0
+
+
+def test_three_episodes_have_a_difference_and_no_interval():
+    found = compare("a", "b", {"a": np.array([0.9, 0.9, 0.9]), "b": np.array([0.5, 0.5, 0.5])}, 200)
+    assert found.difference == pytest.approx(0.4) and np.isnan([found.low95, found.high95]).all()
+    assert np.isnan(found.record("5w1s", None)["ci95"])
 
 
 def test_holm_by_hand():

@@ -83,6 +83,14 @@ def test_labels_saved_name_the_learner_that_needs_the_fewest(everyone):
     assert never["labels"] is None and never["low95"] is None and never["high95"] is None
 
 
+def test_labels_saved_by_a_rival_of_few_episodes_have_no_interval(everyone):
+    for shots, share in zip((1, 2, 4), CURVES["scratch"], strict=True):
+        everyone.answers["scratch"][f"labels/any/{shots}"] = of_accuracy(share, episodes=3)  # type: ignore[index]
+    few = {(e["n_shot"], e["against"]): e for e in labels_saved(everyone, SETTINGS)}[1, "task"]
+    assert (few["rival"], few["labels"]) == ("scratch", pytest.approx(4.0))
+    assert few["low95"] is None and few["high95"] is None
+
+
 def test_ways_put_the_domains_together(everyone):
     rows = way_rows(everyone, SETTINGS)
     two = rows[(rows["learner"] == "svm") & (rows["n_way"] == "2")].iloc[0]

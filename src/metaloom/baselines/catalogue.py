@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Int
 
 from metaloom.baselines import heads
 from metaloom.baselines.heads import Fitted
-from metaloom.baselines.stepped import fitted
+from metaloom.baselines.stepped import fitted, together
 from metaloom.baselines.views import Views
 from metaloom.config import BaselineSettings, SingleTaskSettings
 
@@ -42,20 +43,36 @@ class Baseline:
 
     def candidates(self, baselines: BaselineSettings) -> list[dict[str, Any]]:
         """Every combination of the settings that are lists; the others as they are."""
-        options = self.settings(baselines).model_dump(exclude={"episodes"})
+        options = self.settings(baselines).model_dump(exclude={"episodes", "elsewhere"})
         lists = [value if isinstance(value, list) else [value] for value in options.values()]
         return [dict(zip(options, values, strict=True)) for values in itertools.product(*lists)]
 
+    def together(self, name: str, views: Views, choice: dict[str, Any], examples: int) -> int:
+        """How many tasks of so many labelled examples are worth learning together, and fit the memory."""
+        return 1 if self.fit is not None else together(views.starts[name], choice, examples)
+
     def learn(
-        self, name: str, views: Views, choice: dict[str, Any], support: np.ndarray, labels: np.ndarray, seed: int
-    ) -> Fitted:
-        """The model of one task; `support` are places in the views."""
-        x = views.seen(self.view, support)
+        self,
+        name: str,
+        views: Views,
+        choice: dict[str, Any],
+        support: Int[np.ndarray, "task support"],
+        labels: Int[np.ndarray, " support"],
+        seeds: Sequence[int],
+    ) -> list[Fitted]:
+        """The model of each task; `support` are places in the views, `labels` the same in every task."""
+        x = views.seen(self.view, support.ravel())
+        x = x.reshape(*support.shape, *x.shape[1:])
         if self.fit is None:
-            return fitted(views.starts[name], choice, torch.as_tensor(x), torch.as_tensor(labels), seed)
-        model, length = self.fit, np.sqrt(np.square(x, dtype=np.float64).sum(axis=1).mean()).astype(x.dtype)
-        of_unit_length = model(choice, x / length, labels, seed)
-        return Fitted(lambda queries: of_unit_length(queries / length), of_unit_length.size)
+            return fitted(views.starts[name], choice, torch.as_tensor(x), torch.as_tensor(labels), seeds)
+        return [_of_unit_length(self.fit, choice, own, labels, seed) for own, seed in zip(x, seeds, strict=True)]
+
+
+def _of_unit_length(fit: Fit, choice: dict[str, Any], x: np.ndarray, labels: np.ndarray, seed: int) -> Fitted:
+    """A model of rows that are brought to unit mean square length, as its settings expect."""
+    length = np.sqrt(np.square(x, dtype=np.float64).sum(axis=1).mean()).astype(x.dtype)
+    model = fit(choice, x / length, labels, seed)
+    return Fitted(lambda queries: model(queries / length), model.size)
 
 
 def _on(view: str, group: Group, suffix: str) -> dict[str, Baseline]:

@@ -50,7 +50,7 @@ def choose(
 
     Args:
         views: of the validation images.
-        settings: the candidates, and how many episodes they answer (no more than the learner answers of the test).
+        settings: the candidates, and how many episodes they answer (no more than the learner answers elsewhere).
         tables: validation episodes by setting.
         jobs: processes.
     """
@@ -65,7 +65,7 @@ def choose(
 
 
 def _episodes(name: str, settings: BaselineSettings) -> int:
-    return min(settings.episodes, BASELINES[name].settings(settings).episodes)
+    return min(settings.episodes, BASELINES[name].settings(settings).elsewhere)
 
 
 def _choice(

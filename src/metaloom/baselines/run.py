@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 
 from metaloom.baselines.catalogue import BASELINES
+from metaloom.baselines.heads import Fitted
 from metaloom.baselines.views import Views
 from metaloom.system.device import keep_freed_memory
 from metaloom.system.terminal import track
@@ -25,12 +27,21 @@ FAILURES = (ValueError, RuntimeError, ArithmeticError, np.linalg.LinAlgError)  #
 
 
 class Request(NamedTuple):
-    """One learner with one candidate of its settings, asked one set of episodes; `key` is the caller's."""
+    """One learner with one candidate of its settings, asked one set of episodes.
+
+    Args:
+        key: the caller's.
+        learner: its name.
+        choice: of its settings.
+        table: the episodes.
+        timed: whether one episode is learned on its own, as its user would, so that its time can be told.
+    """
 
     key: Any
     learner: str
     choice: dict[str, Any]
     table: EpisodeTable
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,8 @@ class Answered:
     Args:
         scores: logits; NaN where it failed.
         failed: whether it did, for each episode.
-        adapt_seconds: of one task, the median.
+        adapt_seconds: of one task, the median of those that were learned on their own; where none was, a task's share
+            of those that were learned together.
         predict_seconds: of one query, the median over tasks.
         size: bytes of what was learned for a task, the largest.
     """
@@ -57,6 +69,7 @@ class _Answer(NamedTuple):
     adapt_seconds: float
     predict_seconds: float
     size: int
+    alone: bool  # it was not learned together with others
 
 
 def answer_all(views: Views, requests: Sequence[Request], description: str, jobs: int = -1) -> dict[Any, Answered]:
@@ -68,13 +81,13 @@ def answer_all(views: Views, requests: Sequence[Request], description: str, jobs
         description: for the progress bar.
         jobs: processes, each with one thread.
     """
-    parts = [(index, part) for index, request in enumerate(requests) for part in _parts(request)]
-    order = np.random.default_rng(0).permutation(len(parts))  # mixed, so that the time left is well guessed
+    parts = [(index, part) for index, request in enumerate(requests) for part in _parts(views, request)]
+    order = _longest_first(requests, parts)
     work = (delayed(_answers)(views, requests[parts[place][0]], parts[place][1]) for place in order)
     found: dict[int, list[_Answer]] = {}
     done = Parallel(n_jobs=jobs, return_as="generator")(work)
     for place, answers in zip(order, track(done, description, len(parts)), strict=True):
-        found[int(place)] = answers
+        found[place] = answers
     if jobs != 1:
         get_reusable_executor().shutdown()  # idle, they would keep their memory
     by_request: dict[int, list[_Answer]] = {}
@@ -83,20 +96,36 @@ def answer_all(views: Views, requests: Sequence[Request], description: str, jobs
     return {request.key: _together(by_request.pop(index)) for index, request in enumerate(requests)}
 
 
-def _parts(request: Request) -> list[range]:
-    """Episodes of each job: one where a network is trained."""
-    size = 1 if BASELINES[request.learner].fit is None else CHUNK
-    total = len(request.table)
-    return [range(start, min(start + size, total)) for start in range(0, total, size)]
+def _parts(views: Views, request: Request) -> list[range]:
+    """Episodes of each job: as many as are learned together, in jobs of equal length, or a fast learner's few."""
+    learner, table = BASELINES[request.learner], request.table
+    size = learner.together(request.learner, views, request.choice, len(table.labels))
+    first = 1 if request.timed and size > 1 else 0
+    rest = len(table) - first
+    jobs = -(-rest // (size if learner.fit is None else CHUNK))
+    ends = [first + rest * job // jobs for job in range(jobs + 1)] if jobs else []
+    return [range(first)] * first + [range(*each) for each in itertools.pairwise(ends)]
+
+
+def _longest_first(requests: Sequence[Request], parts: Sequence[tuple[int, range]]) -> list[int]:
+    """Places of the parts: those of trained networks by their number of examples, so that no process has a long one
+    left when the others are done, and then the others, mixed, so that the time left is well guessed."""
+
+    def examples(place: int) -> int:
+        request, episodes = requests[parts[place][0]], parts[place][1]
+        return len(episodes) * len(request.table.labels) if BASELINES[request.learner].fit is None else 0
+
+    mixed = np.random.default_rng(0).permutation(len(parts)).tolist()
+    return sorted(mixed, key=examples, reverse=True)
 
 
 def _together(answers: list[_Answer]) -> Answered:
     scores = np.stack([answer.scores for answer in answers])
     failed = np.logical_not(np.isfinite(scores).all(axis=(1, 2)))
     scores[failed] = np.nan
-    seconds = np.array([(answer.adapt_seconds, answer.predict_seconds) for answer in answers])
-    adapt, predict = np.median(seconds, axis=0)
-    return Answered(scores, failed, float(adapt), float(predict), max(answer.size for answer in answers))
+    adapt = float(np.median([a.adapt_seconds for a in answers if a.alone] or [a.adapt_seconds for a in answers]))
+    predict = float(np.median([answer.predict_seconds for answer in answers]))
+    return Answered(scores, failed, adapt, predict, max(answer.size for answer in answers))
 
 
 def _answers(views: Views, request: Request, episodes: range) -> list[_Answer]:
@@ -104,18 +133,38 @@ def _answers(views: Views, request: Request, episodes: range) -> list[_Answer]:
     keep_freed_memory()
     with warnings.catch_warnings():  # so few labels a class are what this is about
         warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
-        return [_answer(views, request, episode) for episode in episodes]
+        size = BASELINES[request.learner].together(request.learner, views, request.choice, len(request.table.labels))
+        starts = range(0, len(episodes), size)
+        return [each for start in starts for each in _answer(views, request, episodes[start : start + size])]
 
 
-def _answer(views: Views, request: Request, episode: int) -> _Answer:
-    baseline, table = BASELINES[request.learner], request.table
-    support, query = views.at(table.support_rows[episode]), views.at(table.query_rows[episode])
+def _answer(views: Views, request: Request, episodes: range) -> list[_Answer]:
+    """Of episodes that are learned together. Where that fails each is learned on its own: the others need not fail."""
+    learner, table = BASELINES[request.learner], request.table
+    support = views.at(table.support_rows[episodes.start : episodes.stop])
     started = time.perf_counter()
     try:
-        model = baseline.learn(request.learner, views, request.choice, support, table.labels, episode)
-        adapted = time.perf_counter()
-        scores = np.asarray(model(views.seen(baseline.view, query)), dtype=np.float32)
+        models = learner.learn(request.learner, views, request.choice, support, table.labels, episodes)
     except FAILURES:
-        scores = np.full((len(query), table.n_way), np.nan, dtype=np.float32)
-        return _Answer(scores, 0.0, 0.0, 0)
-    return _Answer(scores, adapted - started, (time.perf_counter() - adapted) / len(query), model.size)
+        if len(episodes) > 1:
+            return [each for one in episodes for each in _answer(views, request, range(one, one + 1))]
+        return [_failure(table)]
+    seconds, alone = (time.perf_counter() - started) / len(episodes), len(episodes) == 1
+    return [
+        _asked(views, request, episode, model, seconds, alone) for episode, model in zip(episodes, models, strict=True)
+    ]
+
+
+def _asked(views: Views, request: Request, episode: int, model: Fitted, adapted: float, alone: bool) -> _Answer:
+    query = views.at(request.table.query_rows[episode])
+    started = time.perf_counter()
+    try:
+        scores = np.asarray(model(views.seen(BASELINES[request.learner].view, query)), dtype=np.float32)
+    except FAILURES:
+        return _failure(request.table)
+    return _Answer(scores, adapted, (time.perf_counter() - started) / len(query), model.size, alone)
+
+
+def _failure(table: EpisodeTable) -> _Answer:
+    scores = np.full((len(table.answers), table.n_way), np.nan, dtype=np.float32)
+    return _Answer(scores, 0.0, 0.0, 0, alone=False)

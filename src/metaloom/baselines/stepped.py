@@ -1,14 +1,18 @@
-"""A network trained on the support set: from random weights, or from pre-trained ones.
+"""Networks trained on support sets: from random weights, or from pre-trained ones, those of several tasks side by side.
 
-How many steps are enough is found inside the support set: two networks learn from a half of it each, and the number of
+How many steps are enough is found inside each support set: two networks learn from a half of it each, and the number of
 steps at which they know the other half best is taken for the one that learns from all. With one label a class there is
 nothing to hold out, and every step is taken.
+
+Tasks that are trained together have their weights, draws and numbers of steps to themselves: each network is the one
+that it would be alone, to rounding. What they share is the call of every layer, which for few images is most of the
+time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +31,9 @@ LOOKS = 4  # how often on the way the held-out half is asked
 FOLDS = 2
 AT_A_TIME = 64  # images that are answered together: bounds memory
 PROBE = 10.0  # C of the logistic regression that a pre-trained network's head starts as
+TOGETHER = 10  # tasks that are trained side by side, at most
+WEIGHTS = 16 << 20  # bytes of their weights, at most; gradients and moments are three times as much again
+IMAGES = 256  # of a step of all of them, at most
 
 
 @dataclass(frozen=True)
@@ -46,36 +53,83 @@ class Start:
     statistics: Tensors | None = None
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The networks of some tasks: weights (the network's and a linear head's) with an axis for the tasks, and batch
+    norm's statistics, with one or without."""
+
+    network: Network
+    weights: Tensors
+    statistics: Tensors | None
+
+    def logits(self, x: Float[Tensor, "task query ..."]) -> Float[Tensor, "task query n_way"]:
+        with torch.no_grad():
+            parts = x.split(max(1, AT_A_TIME // len(x)), dim=1)
+            z = torch.cat([self.network(self.weights, part, self.statistics)[0] for part in parts], dim=1)
+            return _of_head(self.weights, z)
+
+    def of_task(self, task: int) -> Trained:
+        """One task's, with an axis of length one."""
+        own = slice(task, task + 1)
+        weights = {name: weight[own].clone() for name, weight in self.weights.items()}
+        statistics = self.statistics and {k: v[own] if v.dim() > 1 else v for k, v in self.statistics.items()}
+        return Trained(self.network, weights, statistics)
+
+
+def together(start: Start, choice: dict[str, Any], examples: int) -> int:
+    """How many tasks of so many labelled examples may be trained side by side: bounds memory."""
+    weights = start.weights or start.network.init(torch.Generator())
+    size = sum(weight.nbytes for weight in weights.values())
+    return max(1, min(TOGETHER, WEIGHTS // size, IMAGES // min(choice["batch"], examples)))
+
+
+def fitted(
+    start: Start,
+    choice: dict[str, Any],
+    x: Float[Tensor, "task support ..."],
+    y: Int[Tensor, " support"],
+    seeds: Sequence[int],
+) -> list[Fitted]:
+    """Of each task, as the learners on features are: raw scores for encoded examples."""
+    trained = stepped(start, choice, x, y, seeds)
+    return [_fitted(trained.of_task(task)) for task in range(len(x))]
+
+
+def _fitted(trained: Trained) -> Fitted:
+    size = FLOAT * sum(weight.numel() for weight in trained.weights.values())
+    return Fitted(lambda queries: trained.logits(torch.as_tensor(queries)[None])[0].numpy(), size)
+
+
 def stepped(
     start: Start,
     choice: dict[str, Any],
-    x: Float[Tensor, "support ..."],
+    x: Float[Tensor, "task support ..."],
     y: Int[Tensor, " support"],
-    seed: int,
-) -> tuple[Tensors, Tensors | None]:
-    """Weights (the network's and a linear head's) after training on a support set, and batch norm's statistics.
+    seeds: Sequence[int],
+) -> Trained:
+    """The networks after training, each on the support set of one task.
 
     Args:
-        start: where it starts.
+        start: where they start.
         choice: `steps` (at most so many, or the steps of `epochs` where those are more), `batch` (images of a step),
             `learning_rate`, `distortion` (of the images, at every step), and `norm`, where the network is not
             pre-trained.
-        x: normalised images.
-        y: their ways.
-        seed: of the weights and distortions.
+        x: encoded examples.
+        y: their ways, the same in every task.
+        seeds: of each task's weights and distortions.
     """
     if "norm" in choice:
         start = replace(start, network=replace(start.network, norm=choice["norm"]))
-    folds, steps = halves(y), max(choice["steps"], math.ceil(choice["epochs"] * len(y) / choice["batch"]))
-    if folds is not None:
-        nll = np.zeros(LOOKS + 1)
-        for fold in range(FOLDS):
-            kept, asked = folds != fold, folds == fold
-            for look, model in enumerate(_looks(start, choice, x[kept], y[kept], seed, steps)):
-                nll[look] += float(F.cross_entropy(_logits(start.network, *model, x[asked]), y[asked], reduction="sum"))
-        steps = round(steps * int(nll.argmin()) / LOOKS)
-    *_, last = _looks(start, choice, x, y, seed, steps)
-    return last
+    most = max(choice["steps"], math.ceil(choice["epochs"] * len(y) / choice["batch"]))
+    if (folds := halves(y)) is None:
+        return _last(start, choice, x, y, seeds, most)
+    enough = _enough_steps(start, choice, x, y, seeds, most, folds)
+    places = [np.flatnonzero(enough == steps) for steps in np.unique(enough)]
+    parts = [
+        _last(start, choice, x[torch.from_numpy(own)], y, [seeds[task] for task in own.tolist()], int(enough[own[0]]))
+        for own in places
+    ]
+    return _in_order(parts, np.concatenate(places))
 
 
 def halves(y: Int[Tensor, " support"]) -> Int[Tensor, " support"] | None:
@@ -85,36 +139,69 @@ def halves(y: Int[Tensor, " support"]) -> Int[Tensor, " support"] | None:
     return None if only.all() else torch.where(only, -1, rank % FOLDS)
 
 
-def fitted(start: Start, choice: dict[str, Any], x: Tensor, y: Tensor, seed: int) -> Fitted:
-    """As the learners on features are: raw scores for normalised images."""
-    weights, statistics = stepped(start, choice, x, y, seed)
-    size = FLOAT * sum(weight.numel() for weight in weights.values())
-    return Fitted(lambda queries: _logits(start.network, weights, statistics, torch.as_tensor(queries)).numpy(), size)
+def _enough_steps(
+    start: Start, choice: dict[str, Any], x: Tensor, y: Tensor, seeds: Sequence[int], most: int, folds: Tensor
+) -> Int[np.ndarray, " task"]:
+    """Of each task, the number of steps at which networks that learn from one half know the other best."""
+    nll = np.zeros((len(x), LOOKS + 1))
+    for fold in range(FOLDS):
+        kept, asked = folds != fold, folds == fold
+        for look, model in enumerate(_looks(start, choice, x[:, kept], y[kept], seeds, most, LOOKS)):
+            logits = model.logits(x[:, asked])
+            own = F.cross_entropy(logits.mT, y[asked].expand(len(x), -1), reduction="none")
+            nll[:, look] += own.sum(dim=1).numpy()
+    return np.array([round(most * int(best) / LOOKS) for best in nll.argmin(axis=1)])
+
+
+def _in_order(parts: Sequence[Trained], tasks: Int[np.ndarray, " task"]) -> Trained:
+    """Parts of the tasks as one; `tasks` says where each of theirs belongs."""
+    order = torch.from_numpy(tasks.argsort())
+
+    def joined(tensors: Sequence[Tensors]) -> Tensors:
+        return {name: torch.cat([each[name] for each in tensors])[order] for name in tensors[0]}
+
+    statistics = [part.statistics for part in parts if part.statistics]
+    shared = not statistics or next(iter(statistics[0].values())).dim() == 1
+    weights = joined([part.weights for part in parts])
+    return Trained(parts[0].network, weights, parts[0].statistics if shared else joined(statistics))
+
+
+def _last(start: Start, choice: dict[str, Any], x: Tensor, y: Tensor, seeds: Sequence[int], steps: int) -> Trained:
+    *_, last = _looks(start, choice, x, y, seeds, steps, looks=1)
+    return last
 
 
 def _looks(
-    start: Start, choice: dict[str, Any], x: Tensor, y: Tensor, seed: int, steps: int
-) -> Iterator[tuple[Tensors, Tensors | None]]:
-    """The model before training and after each quarter of it."""
-    generator = torch.Generator().manual_seed(seed)
-    weights = _first_weights(start, x, y, generator)
+    start: Start, choice: dict[str, Any], x: Tensor, y: Tensor, seeds: Sequence[int], steps: int, looks: int
+) -> Iterator[Trained]:
+    """The models before training and after each of so many equal parts of it."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    weights = _first_weights(start, x, y, generators)
     optimiser = torch.optim.Adam(list(weights.values()), lr=choice["learning_rate"], fused=True)
-    batches = _batches(len(y), choice["batch"], generator)
-    marks = {round(steps * look / LOOKS): look for look in range(1, LOOKS + 1)} if steps else {}
+    batches = [_batches(len(y), choice["batch"], generator) for generator in generators]
+    marks = {round(steps * look / looks) for look in range(1, looks + 1)}
     alike = len(y) / (len(y.unique()) * y.bincount().clamp(min=1).to(x.dtype))  # classes count alike
+    task = torch.arange(len(x))[:, None]
     yield _model(start, weights, x)
     for step in range(1, steps + 1):
-        batch = next(batches)
-        seen = x[batch]
+        batch = torch.stack([next(own) for own in batches])
+        seen = x[task, batch]
         if choice["distortion"]:
-            chances = torch.rand(len(seen), start.kind.chances, generator=generator)
+            of_task = batch.shape[1], start.kind.chances
+            chances = torch.stack([torch.rand(*of_task, generator=own, dtype=x.dtype) for own in generators])
             seen = start.kind.distorted(seen, chances, choice["distortion"])
         z, _ = start.network(weights, seen, start.statistics)
+        nll = F.cross_entropy(_of_head(weights, z).mT, y[batch], alike, reduction="none")
         optimiser.zero_grad()
-        F.cross_entropy(F.linear(z, *(weights[name] for name in HEAD)), y[batch], alike).backward()
+        (nll.sum(dim=1) / alike[y[batch]].sum(dim=1)).sum().backward()
         optimiser.step()
         if step in marks:
             yield _model(start, weights, x)
+
+
+def _of_head(weights: Tensors, z: Float[Tensor, "task example embed"]) -> Float[Tensor, "task example n_way"]:
+    weight, bias = (weights[name] for name in HEAD)
+    return z @ weight.mT + bias[:, None]
 
 
 def _batches(examples: int, size: int, generator: torch.Generator) -> Iterator[Int[Tensor, " batch"]]:
@@ -127,19 +214,20 @@ def _batches(examples: int, size: int, generator: torch.Generator) -> Iterator[I
         order = order[min(size, examples) :]
 
 
-def _first_weights(start: Start, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensors:
+def _first_weights(start: Start, x: Tensor, y: Tensor, generators: Sequence[torch.Generator]) -> Tensors:
     """Random ones and a head of zeros, or the pre-trained ones and a head fitted to their embeddings: training all
     layers from a fitted head keeps more of what they know (Kumar, Raghunathan, Jones, Ma, Liang: Fine-Tuning can
     Distort Pretrained Features and Underperform Out-of-Distribution, 2022, https://arxiv.org/abs/2202.10054)."""
     network, n_way = start.network, int(y.max()) + 1
     if start.weights is None:
-        weights = network.init(generator)
-        head = torch.zeros(n_way, network.embed), torch.zeros(n_way)
+        own = [network.init(generator) for generator in generators]
+        heads = [(torch.zeros(n_way, network.embed), torch.zeros(n_way))] * len(own)
     else:
-        weights = {name: weight.clone() for name, weight in start.weights.items()}
+        own = [start.weights] * len(x)
         with torch.no_grad():
-            head = probe(network(weights, x, start.statistics)[0], y)
-    return {name: w.detach().requires_grad_() for name, w in (weights | dict(zip(HEAD, head, strict=True))).items()}
+            heads = [probe(network(start.weights, each, start.statistics)[0], y) for each in x]
+    all_of_them = [tensors | dict(zip(HEAD, head, strict=True)) for tensors, head in zip(own, heads, strict=True)]
+    return {name: torch.stack([each[name] for each in all_of_them]).requires_grad_() for name in all_of_them[0]}
 
 
 def probe(
@@ -151,15 +239,10 @@ def probe(
     return torch.as_tensor(weight, dtype=z.dtype) / length, torch.as_tensor(bias, dtype=z.dtype)
 
 
-def _model(start: Start, weights: Tensors, x: Tensor) -> tuple[Tensors, Tensors | None]:
+def _model(start: Start, weights: Tensors, x: Tensor) -> Trained:
     kept = {name: weight.detach().clone() for name, weight in weights.items()}
-    if start.statistics is not None or start.network.norm != "batch":
-        return kept, start.statistics
-    with torch.no_grad():
-        return kept, start.network(kept, x)[1]
-
-
-def _logits(network: Network, weights: Tensors, statistics: Tensors | None, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        parts = [network(weights, part, statistics)[0] for part in x.split(AT_A_TIME)]
-        return F.linear(torch.cat(parts), *(weights[name] for name in HEAD))
+    statistics = start.statistics
+    if statistics is None and start.network.norm == "batch":
+        with torch.no_grad():
+            statistics = start.network(kept, x)[1]
+    return Trained(start.network, kept, statistics)

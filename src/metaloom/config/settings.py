@@ -237,9 +237,20 @@ class StudySettings(Section):
 
 
 class SingleTaskSettings(Section):
-    """What every single-task learner has: how many test episodes of each setting it answers, the first ones."""
+    """What every single-task learner has: how many test episodes it answers, the first ones: of each setting that
+    `baselines.settings` names and its `_domain`, and elsewhere, of each other setting and each point of the studies."""
 
     episodes: PositiveInt
+    elsewhere: PositiveInt
+
+    @model_validator(mode="after")
+    def _no_more_elsewhere(self) -> SingleTaskSettings:
+        if self.elsewhere > self.episodes:
+            raise ValueError(
+                f"elsewhere is {self.elsewhere}, but episodes only {self.episodes}: raise episodes, or lower elsewhere "
+                "(episodes counts where intervals are wanted most)"
+            )
+        return self
 
 
 class SteppedSettings(SingleTaskSettings):
@@ -289,6 +300,10 @@ class BaselineSettings(Section):
     neighbour: NeighbourSettings
     svm: LinearSettings
     forest: ForestSettings
+
+    def asked(self, learner: SingleTaskSettings, name: str) -> int:
+        """How many of the test episodes of this name, of a setting or a point of a study, a learner answers."""
+        return learner.episodes if name.removesuffix(DOMAIN_SUFFIX) in self.settings else learner.elsewhere
 
 
 class EvaluateSettings(Section):

@@ -61,9 +61,10 @@ def single_task_answers(
     requests = []
     for learner, baseline in BASELINES.items():
         for name, table in tables.items():
-            limit = -(-baseline.settings(settings).episodes // parts[_point(name)])
+            limit = -(-settings.asked(baseline.settings(settings), name) // parts[_point(name)])
             choice = choices[learner].for_task(table.n_way, len(table.labels) / table.n_way)
-            requests.append(Request((learner, name), learner, choice, table.first(limit)))
+            timed = "/" not in name  # the times of the settings are shown, those of the studies not
+            requests.append(Request((learner, name), learner, choice, table.first(limit), timed))
     answered = answer_all(views, requests, "evaluate", jobs)
     found: dict[str, OfTables] = {learner: {} for learner in BASELINES}
     speeds: dict[str, dict[str, dict[str, float]]] = {learner: {} for learner in BASELINES}

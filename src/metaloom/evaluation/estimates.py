@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from metaloom.evaluation.figures import Answers, interval, resamples
+from metaloom.evaluation.figures import Answers, resamples, share_interval
 from metaloom.learner import Learner
-from metaloom.learner.estimate import cross_validated
+from metaloom.learner.estimate import cross_validated, cross_validated_embeddings
 from metaloom.system.terminal import track
 from metaloom.tasks.studies import ESTIMATES
 
@@ -21,14 +21,17 @@ COLUMNS = ["kind", "task", "n_way", "n_shot", "estimate", "low95", "high95", "tr
 
 
 def estimate_rows(learner: Learner, images: Shaped[Tensor, "item ..."], answers: Mapping[str, Answers]) -> pd.DataFrame:
-    """One row a task: what its support set alone tells (estimate, low95, high95), and the accuracy on its queries."""
+    """One row a task: what its support set alone tells (estimate, low95, high95), and the accuracy on its queries.
+
+    A method that only adapts its head embeds each image once, however many tasks it is in.
+    """
     of_kinds = {name.split("/")[1]: each for name, each in answers.items() if name.startswith(f"{ESTIMATES}/")}
     rows, total = [], sum(len(each.table) for each in of_kinds.values())
+    estimate = _estimator(learner, images, [each.table.support_rows for each in of_kinds.values()])
     tasks = ((kind, each, task) for kind, each in of_kinds.items() for task in range(len(each.table)))
     for kind, each, task in track(tasks, "estimate", total):
         table = each.table
-        support = images[torch.as_tensor(table.support_rows[task])]
-        found = cross_validated(learner, support.numpy(), table.labels, task)
+        found = estimate(table.support_rows[task], table.labels, task)
         if found is not None:
             said = (found[name] for name in ("accuracy", "low95", "high95"))
             shape = table.n_way, table.support.shape[2]
@@ -36,17 +39,34 @@ def estimate_rows(learner: Learner, images: Shaped[Tensor, "item ..."], answers:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def _estimator(
+    learner: Learner, images: Tensor, supports: Sequence[Int[np.ndarray, "task support"]]
+) -> Callable[[np.ndarray, np.ndarray, int], dict[str, Any] | None]:
+    """The estimate of one task, from the rows of its support set, their ways and a seed."""
+    if not (learner.method.frozen and supports):
+        return lambda rows, ways, seed: cross_validated(learner, images[torch.as_tensor(rows)].numpy(), ways, seed)
+    used = np.unique(np.concatenate([rows.ravel() for rows in supports]))
+    z = learner.embed(images, used)
+
+    def from_embeddings(rows: np.ndarray, ways: np.ndarray, seed: int) -> dict[str, Any] | None:
+        places = torch.as_tensor(np.searchsorted(used, rows), device=z.device)
+        return cross_validated_embeddings(learner, z[places], ways, seed)
+
+    return from_embeddings
+
+
 def estimate_figures(rows: pd.DataFrame, samples: int) -> dict[str, Any]:
     """Mean absolute error with its interval, bias, and the share of intervals that hold the truth."""
     if rows.empty:
         return {"tasks": 0}
     error = (rows["estimate"] - rows["truth"]).to_numpy()
-    low, high = interval(resamples(len(error), samples) @ np.abs(error))
+    mean = float(np.abs(error).mean())
+    low, high = share_interval(resamples(len(error), samples) @ np.abs(error), mean, len(error))
     holds = (rows["low95"] <= rows["truth"]) & (rows["truth"] <= rows["high95"])
     return {
         "tasks": len(rows),
         "n_shot": int(rows["n_shot"].iloc[0]),
-        "mean_absolute_error": float(np.abs(error).mean()),
+        "mean_absolute_error": mean,
         "low95": low,
         "high95": high,
         "bias": float(error.mean()),

@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
+from scipy import stats
 
 from metaloom.tasks import EpisodeTable
 
 BINS = 15  # of a calibration error
 DECILE = 0.1
 LEVELS = (2.5, 97.5)  # percentiles of a 95% interval
+ENOUGH = 20  # episodes for percentiles of the bootstrap; with fewer these are too narrow
+FEWEST = 5  # episodes for any interval
+SPREAD = 1e-12  # of bootstrap samples: less is rounding
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,32 @@ def resamples(episodes: int, samples: int, seed: int = 0) -> Float[np.ndarray, "
     return rng.multinomial(episodes, np.full(episodes, 1 / episodes), size=samples) / episodes
 
 
-def interval(values: Float[np.ndarray, " sample"]) -> tuple[float, float]:
-    """95% by percentiles of bootstrap samples; NaN where there is none."""
-    low, high = np.percentile(values, LEVELS) if np.isfinite(values).all() and len(values) else (np.nan, np.nan)
+def interval(drawn: Float[np.ndarray, " sample"], value: float, episodes: int) -> tuple[float, float]:
+    """95%; NaN where there is none.
+
+    From many episodes the percentiles of bootstrap samples. From fewer than `ENOUGH` these cover too little (76% from
+    three): Student's t around the value, with the bootstrap's standard error, whose variance is short of the unbiased
+    one by a factor of (episodes - 1) / episodes. None from fewer than `FEWEST`, where t is as wide as the scale, and
+    none where all samples are the same: episodes without a spread do not tell how far the next one lies.
+
+    Args:
+        drawn: a figure of each bootstrap sample of the episodes.
+        value: the figure of the episodes themselves.
+        episodes: how many.
+    """
+    if episodes < FEWEST or not len(drawn) or not np.isfinite(drawn).all() or np.ptp(drawn) < SPREAD:
+        return float("nan"), float("nan")
+    if episodes >= ENOUGH:
+        low, high = np.percentile(drawn, LEVELS)
+        return float(low), float(high)
+    error = drawn.std() * np.sqrt(episodes / (episodes - 1))
+    half = float(stats.t.ppf(LEVELS[1] / 100, episodes - 1) * error)
+    return value - half, value + half
+
+
+def share_interval(drawn: Float[np.ndarray, " sample"], value: float, episodes: int) -> tuple[float, float]:
+    """The same for a share: no less than 0 and no more than 1."""
+    low, high = np.clip(interval(drawn, value, episodes), 0, 1)
     return float(low), float(high)
 
 
@@ -87,9 +114,11 @@ def figures(answers: Answers, samples: int) -> dict[str, Any]:
         ("worst_decile", worst_decile(accuracy), _worst_deciles(accuracy, weights)),
     ):
         prefix = "" if name == "accuracy" else f"{name}_"
-        low, high = interval(drawn)
-        found |= {name: float(value), f"{prefix}low95": low, f"{prefix}high95": high}
-    found["ci95"] = (found["high95"] - found["low95"]) / 2
+        low, high = interval(drawn, float(value), len(kept.table))
+        if name == "accuracy":
+            found["ci95"] = (high - low) / 2
+        most = np.inf if name == "nll" else 1.0
+        found |= {name: float(value), f"{prefix}low95": max(low, 0.0), f"{prefix}high95": min(high, most)}
     return {**found, "episodes": asked - failed, "failed": failed}
 
 
@@ -180,7 +209,8 @@ def by_domain(answers: Answers, domains: Int[np.ndarray, " item"], samples: int)
     weights, rows = resamples(len(code), samples), []
     for each in np.unique(code):
         asked, known = (code == each).sum(axis=1), ((code == each) & right).sum(axis=1)
-        drawn = weights @ asked
-        low, high = interval((weights @ known)[drawn > 0] / drawn[drawn > 0])
-        rows.append((int(each), known.sum() / asked.sum(), low, high, int(asked.sum())))
+        drawn, accuracy = weights @ asked, known.sum() / asked.sum()
+        shares = (weights @ known)[drawn > 0] / drawn[drawn > 0]
+        low, high = share_interval(shares, accuracy, int((asked > 0).sum()))
+        rows.append((int(each), accuracy, low, high, int(asked.sum())))
     return pd.DataFrame(rows, columns=["code", "accuracy", "low95", "high95", "queries"])

@@ -18,7 +18,10 @@ Accuracies = Mapping[str, Float[np.ndarray, " episode"]]
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Learner minus rival, over the episodes that both answered; `p` of the paired permutation test."""
+    """Learner minus rival, over the episodes that both answered; `p` of the paired permutation test.
+
+    The ends of the interval are NaN where the episodes are too few, or do not differ (see `interval`).
+    """
 
     learner: str
     rival: str
@@ -42,8 +45,9 @@ def compare(learner: str, rival: str, accuracies: Accuracies, samples: int) -> P
     both = both[np.isfinite(both)]
     if not len(both):
         return PairedDifference(learner, rival, math.nan, math.nan, math.nan, 0, math.nan)
-    low, high = interval(resamples(len(both), samples) @ both)
-    return PairedDifference(learner, rival, float(both.mean()), low, high, len(both), permutation_test(both, samples))
+    mean = float(both.mean())
+    low, high = interval(resamples(len(both), samples) @ both, mean, len(both))
+    return PairedDifference(learner, rival, mean, low, high, len(both), permutation_test(both, samples))
 
 
 def permutation_test(differences: Float[np.ndarray, " episode"], samples: int, seed: int = 0) -> float:

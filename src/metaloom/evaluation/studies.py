@@ -10,7 +10,7 @@ import pandas as pd
 
 from metaloom.baselines import GROUPS
 from metaloom.config import StudySettings
-from metaloom.evaluation.figures import Answers, interval, resamples
+from metaloom.evaluation.figures import ENOUGH, Answers, resamples, share_interval
 from metaloom.evaluation.statistics import labels_needed
 from metaloom.evaluation.tables import Everyone
 from metaloom.tasks.studies import ALL, LABELS, WAYS
@@ -63,7 +63,8 @@ def labels_saved(everyone: Everyone, settings: StudySettings) -> list[dict[str, 
     champion has with one, and with five.
 
     The best is the one that needs the fewest. Champion and rival answer the same episodes, so that they are drawn
-    together for the interval; null where the rival has not got there with the most labels that there are.
+    together for the interval; null where the rival has not got there with the most labels that there are. The ends
+    of the interval are null too where the episodes are too few for one.
     """
     shots, records = sorted(settings.labels), []
     for kind in settings.kinds:
@@ -104,18 +105,21 @@ def _mean(accuracy: np.ndarray, nothing: float = float("nan")) -> float:
 
 
 def _needed(own: np.ndarray, curve: np.ndarray, shots: Sequence[int], samples: int) -> tuple[float, float, float]:
-    """Labels that the rival needs, and their 95% interval; infinite beyond the most."""
+    """Labels that the rival needs, and their 95% interval; infinite beyond the most. From fewer than `ENOUGH` episodes
+    there is no interval (NaN): it would need Student's t, which what may be infinite has not."""
     episodes = curve.shape[1]
     whole = np.isfinite(curve).all(axis=0) & np.isfinite(own[:episodes])
     if not whole.any():
-        return np.inf, np.inf, np.inf
+        return np.inf, np.nan, np.nan
     own, curve = own[:episodes][whole], curve[:, whole]
+    whole_sample = np.full((1, len(own)), 1 / len(own))
+    point = float(labels_needed(whole_sample @ own, shots, whole_sample @ curve.T)[0])
+    if len(own) < ENOUGH:
+        return point, np.nan, np.nan
     weights = resamples(len(own), samples)
     drawn = np.sort(labels_needed(weights @ own, shots, weights @ curve.T))
     low, high = drawn[int(0.025 * len(drawn))], drawn[int(np.ceil(0.975 * len(drawn))) - 1]
-    whole_sample = np.full((1, len(own)), 1 / len(own))
-    point = labels_needed(whole_sample @ own, shots, whole_sample @ curve.T)[0]
-    return float(point), float(low), float(high)
+    return point, float(low), float(high)
 
 
 def _point(answers: Sequence[Answers], samples: int) -> tuple[float, float, float, int]:
@@ -123,7 +127,9 @@ def _point(answers: Sequence[Answers], samples: int) -> tuple[float, float, floa
     accuracy = accuracy[np.isfinite(accuracy)]
     if not len(accuracy):
         return np.nan, np.nan, np.nan, 0
-    return float(accuracy.mean()), *interval(resamples(len(accuracy), samples) @ accuracy), len(accuracy)
+    mean = float(accuracy.mean())
+    low, high = share_interval(resamples(len(accuracy), samples) @ accuracy, mean, len(accuracy))
+    return mean, low, high, len(accuracy)
 
 
 def _on_way(answers: Answers, way: int) -> float:

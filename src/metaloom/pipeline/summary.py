@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def stages_line(stages: tuple[StageRun, ...]) -> str:
 
 
 def _table(scores: dict[str, dict[str, dict[str, float]]]) -> list[list[str]]:
-    """A row a learner, a column a setting: accuracy and the half width of its 95% interval, in per cent."""
+    """A row a learner, a column a setting: accuracy with half the width of its 95% interval, in per cent."""
     settings = list(dict.fromkeys(setting for learner in scores.values() for setting in learner))
     rows = [["accuracy, %", *(setting.replace(DOMAIN_SUFFIX, ", domain") for setting in settings)]]
     for name, learner in scores.items():
@@ -136,7 +137,8 @@ def _score(score: dict[str, float] | None) -> str:
     if not score or not score["episodes"]:
         return "–"
     failed = f" ({score['failed']} failed)" if score.get("failed") else ""
-    return f"{100 * score['accuracy']:.1f} ± {100 * score['ci95']:.1f}{failed}"
+    interval = "" if score["ci95"] is None or math.isnan(score["ci95"]) else f" ± {100 * score['ci95']:.1f}"
+    return f"{100 * score['accuracy']:.1f}{interval}{failed}"
 
 
 def _row(cells: list[str]) -> str:

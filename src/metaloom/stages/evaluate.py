@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,11 @@ def main(
     raw = torch.from_numpy(data.images)
     images = placed(raw, device)
 
+    asked = fixed | {name: table for name, table in studies.items() if not name.startswith(ESTIMATES)}
     answers: dict[str, OfTables] = {}
     for name, learner in track(learners.items(), "evaluate meta-learners", len(learners)):
-        answers[name] = meta_answers(learner, images, fixed | studies)
+        answers[name] = meta_answers(learner, images, fixed | studies if name == best else asked)
     speeds = {name: _speeds(learner, images, fixed) for name, learner in learners.items()}
-    asked = fixed | {name: table for name, table in studies.items() if not name.startswith(ESTIMATES)}
     views = Views.of(raw, asked.values(), learners[best], Learner.load(pretrained, device, "pretrain"))
     return_freed_memory()  # the processes of the single-task learners take their own
     alone, speeds_alone = single_task_answers(views, chosen, settings.baselines, asked)
@@ -85,12 +86,15 @@ def main(
         write_json(folder / "estimates.json", nulled(estimate_figures(estimates, settings.evaluate.bootstrap)))
     write_json(metrics, nulled(summary))
     write_json(speed, speeds | {name: {s: each[s] for s in fixed} for name, each in speeds_alone.items()})
-    say(
-        f"{best}: " + ", ".join(f"{s} {each['accuracy']:.1%} ± {each['ci95']:.1%}" for s, each in summary[best].items())
-    )
+    say(f"{best}: " + ", ".join(f"{setting} {_said(each)}" for setting, each in summary[best].items()))
     for name, figures in summary.items():
         if failed := sum(each["failed"] for each in figures.values()):
             say(f"{name} failed in {failed} episodes, which its figures leave out")
+
+
+def _said(figures: dict[str, Any]) -> str:
+    interval = "" if math.isnan(figures["ci95"]) else f" ± {figures['ci95']:.1%}"
+    return f"{figures['accuracy']:.1%}{interval}"
 
 
 def _speeds(learner: Learner, images: Tensor, tables: dict[str, EpisodeTable]) -> dict[str, dict[str, float]]:
