@@ -48,7 +48,7 @@ def measure(root: Path, *command: str) -> Measured:
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(root / "src")}
     started, peak, ended = time.perf_counter(), Memory(0, 0), threading.Event()
     with (
-        tempfile.TemporaryFile("w+") as output,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as output,
         subprocess.Popen(command, cwd=root, env=environment, stdout=output) as process,
     ):
         tree = psutil.Process(process.pid)

@@ -42,7 +42,7 @@ class Memory:
 
     @classmethod
     def now(cls) -> Memory:
-        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+        lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()[1:]
         kib = {name: int(size) for name, size, *_ in (line.replace(":", "").split() for line in lines)}
         return cls(kib["Anonymous"] / 1024, (kib["Rss"] - kib["Anonymous"]) / 1024)
 

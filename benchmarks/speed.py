@@ -157,7 +157,7 @@ def memory_of(name: str, steps: int, quick: bool) -> dict[str, float | str]:
 
 def _resident(field: str) -> float:
     """Of Linux's own account: getrusage's peak includes the process that this one was forked from."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(next(line for line in status.splitlines() if line.startswith(field)).split()[1]) / 1024
 
 

@@ -10,6 +10,7 @@ structures, 1981): a long arrow passes through an empty place in every row betwe
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tomllib
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def _ordered(rows: dict[str, int], ways: list[list[str]]) -> list[list[str]]:
     order = [[stop for stop in stops if row_of[stop] == row] for row in range(max(rows.values()) + 1)]
     joined: dict[str, list[str]] = {stop: [] for stop in stops}
     for way in ways:
-        for above, below in zip(way, way[1:], strict=False):
+        for above, below in itertools.pairwise(way):
             joined[above].append(below)
             joined[below].append(above)
     for sweep in range(SWEEPS):
@@ -159,7 +160,7 @@ def _places(order: list[list[str]], rows: dict[str, int]) -> tuple[dict[str, Pla
 def _arrow(stops: list[Place]) -> str:
     """A smooth line from the lower edge of the first place to the upper edge of the last."""
     path = f"M{stops[0].x:.0f} {stops[0].y + HEIGHT:.0f}"
-    for above, below in zip(stops, stops[1:], strict=False):
+    for above, below in itertools.pairwise(stops):
         start, end = above.y + HEIGHT, below.y
         middle = (start + end) / 2
         path += f"C{above.x:.0f} {middle:.0f} {below.x:.0f} {middle:.0f} {below.x:.0f} {end:.0f}"

@@ -1,0 +1,1 @@
+"""Prefect flows: the pipeline, retraining, and fleets of tasks."""

@@ -39,9 +39,9 @@ def other(tmp_path):
 def test_the_holder_is_named(tmp_path, other):
     pid = other(30).pid
     started = time.monotonic()
-    with pytest.raises(BusyError, match=rf"process {pid} on .*, `-c`, since 20\d\d-.*--wait SECONDS"):
-        with project_lock(tmp_path):
-            pass
+    message = rf"process {pid} on .*, `-c`, since 20\d\d-.*--wait SECONDS"
+    with pytest.raises(BusyError, match=message), project_lock(tmp_path):
+        pass
     assert time.monotonic() - started < 1
 
 
@@ -53,9 +53,8 @@ def test_waiting(tmp_path, other):
 
 def test_waiting_in_vain(tmp_path, other):
     other(30)
-    with pytest.raises(BusyError, match=re.escape("(waited 0.3 s)")):
-        with project_lock(tmp_path, wait=0.3):
-            pass
+    with pytest.raises(BusyError, match=re.escape("(waited 0.3 s)")), project_lock(tmp_path, wait=0.3):
+        pass
 
 
 def test_a_killed_holder_does_not_stand_in_the_way(tmp_path, other):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 
 import numpy as np
@@ -103,10 +104,8 @@ def test_damage_never_raises_anything_else(kind, data):
     content = bytearray(encoded(Image.fromarray(gradient()), kind))
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(MetaloomError):
         decode(bytes(content), 3)
-    except MetaloomError:
-        pass
 
 
 def test_image_names():

@@ -15,7 +15,7 @@ from projects import REPO, make_project, run_here
 
 from metaloom.config import OVERRIDES
 
-TRAIN = [sys.executable, *"-m metaloom.stages.train protonet artifacts/dataset artifacts/splits".split()]
+TRAIN = [sys.executable, *["-m", "metaloom.stages.train", "protonet", "artifacts/dataset", "artifacts/splits"]]
 CHECKPOINT = Path(".metaloom/checkpoints/protonet.safetensors")
 
 

@@ -19,7 +19,20 @@ from metaloom.system.files import write_json
 EXAMPLES = 10
 GROUP_OF = {"scratch": "task", "logistic": "task", "finetune_head": "transfer", "svm_embedded": "embedding"}
 SETTINGS = ("5w1s", "5w5s", "20w1s", "20w5s", "5w1s_domain", "5w5s_domain", "20w1s_domain", "20w5s_domain")
-NAMES = "Armenian Bengali Cyrillic Devanagari Ethiopic Georgian Greek Hebrew Lao Tamil Thai Tifinagh".split()
+NAMES = [
+    "Armenian",
+    "Bengali",
+    "Cyrillic",
+    "Devanagari",
+    "Ethiopic",
+    "Georgian",
+    "Greek",
+    "Hebrew",
+    "Lao",
+    "Tamil",
+    "Thai",
+    "Tifinagh",
+]
 
 
 def make_project(

@@ -12,4 +12,4 @@ from metaloom.baselines.choices import Choices, choose
 from metaloom.baselines.run import Answered, answer_all
 from metaloom.baselines.views import Views
 
-__all__ = ["GROUPS", "BASELINES", "Answered", "Baseline", "Choices", "Views", "answer_all", "choose"]
+__all__ = ["BASELINES", "GROUPS", "Answered", "Baseline", "Choices", "Views", "answer_all", "choose"]

@@ -99,4 +99,5 @@ def span(x: Rows) -> Float[np.ndarray, "feature basis"]:
 
 
 def linear_size(x: Rows, y: Labels) -> int:
+    """Bytes of a linear head."""
     return FLOAT * int(y.max() + 1) * (x.shape[1] + 1)

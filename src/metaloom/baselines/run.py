@@ -84,10 +84,8 @@ def answer_all(views: Views, requests: Sequence[Request], description: str, jobs
     parts = [(index, part) for index, request in enumerate(requests) for part in _parts(views, request)]
     order = _longest_first(requests, parts)
     work = (delayed(_answers)(views, requests[parts[place][0]], parts[place][1]) for place in order)
-    found: dict[int, list[_Answer]] = {}
     done = Parallel(n_jobs=jobs, return_as="generator")(work)
-    for place, answers in zip(order, track(done, description, len(parts)), strict=True):
-        found[place] = answers
+    found: dict[int, list[_Answer]] = dict(zip(order, track(done, description, len(parts)), strict=True))
     if jobs != 1:
         get_reusable_executor().shutdown()  # idle, they would keep their memory
     by_request: dict[int, list[_Answer]] = {}

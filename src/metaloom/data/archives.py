@@ -143,7 +143,7 @@ def _open_tar(path: Path) -> Iterator[tuple[tarfile.TarFile, io.BufferedIOBase]]
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        stream: io.BufferedIOBase = gzip.open(file) if packed else file
+        stream: io.BufferedIOBase = gzip.GzipFile(fileobj=file) if packed else file
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             yield archive, stream
 

@@ -90,9 +90,9 @@ def differences(
     records = []
     for setting in settings:
         accuracies = {name: answers[setting].accuracy for name, answers in everyone.answers.items()}
-        for name in everyone.answers:
-            if name != everyone.champion and name not in best[setting].values():
-                records.append(compare(everyone.champion, name, accuracies, everyone.samples).record(setting, None))
+        others = [each for each in everyone.answers if each not in (everyone.champion, *best[setting].values())]
+        differences = (compare(everyone.champion, name, accuracies, everyone.samples) for name in others)
+        records += [difference.record(setting, None) for difference in differences]
     for group in GROUPS[:2]:
         found = [
             (setting, compare(name, best[setting][group], _accuracies(everyone, setting), everyone.samples))

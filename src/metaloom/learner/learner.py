@@ -54,7 +54,7 @@ class Learner:
     params: Params = field(repr=False)
     encoding: Encoding
     config: dict[str, Any]
-    temperature: Temperature = Temperature()
+    temperature: Temperature = Temperature()  # noqa: RUF009 (frozen)
 
     @classmethod
     def create(cls, name: str, settings: Settings, encoding: Encoding) -> Learner:

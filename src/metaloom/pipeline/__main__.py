@@ -38,7 +38,7 @@ def _fail(code: StageExit, error: MetaloomError) -> StageExit:
     if path is None:
         print(f"error: {error}", file=sys.stderr, flush=True)
     elif not Path(path).stat().st_size:
-        Path(path).write_text(str(error))
+        Path(path).write_text(str(error), encoding="utf-8")
     return code
 
 

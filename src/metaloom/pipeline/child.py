@@ -41,7 +41,7 @@ def run_stage(
         message = Path(folder, "error")
         message.touch()
         code, last = _run(root, name, message, out, err)
-        text = message.read_text().strip()
+        text = message.read_text(encoding="utf-8").strip()
     if code in (StageExit.RAN, StageExit.CURRENT, StageExit.RESTORED):
         return StageExit(code)
     if code == StageExit.BUSY:

@@ -39,6 +39,7 @@ def _derived_deps(deps: re.Match[str], module: str) -> str:
 
 
 def main() -> None:
+    """Rewrite the `deps` of dvc.yaml."""
     before = DAG.read_text(encoding="utf-8")
     after = derived(before)
     if before == after:

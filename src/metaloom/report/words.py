@@ -73,10 +73,12 @@ def setting_words(name: str) -> SettingWords:
 
 
 def learner_title(name: str) -> str:
+    """What the page calls a learner."""
     return LEARNERS.get(name, (name, ""))[0]
 
 
 def learner_hint(name: str) -> str:
+    """What a learner does, in a few words; empty where its name says it."""
     return LEARNERS.get(name, (name, ""))[1]
 
 

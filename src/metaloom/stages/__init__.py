@@ -34,7 +34,7 @@ def run_stage(main: Callable[..., Any]) -> None:
 
 def _fail(message: str) -> int:
     if path := os.environ.get(ERROR_FILE):
-        Path(path).write_text(message)
+        Path(path).write_text(message, encoding="utf-8")
     else:
         print(f"error: {message}", file=sys.stderr, flush=True)
     return 2

@@ -71,7 +71,8 @@ def meta_train(
     elif processes > 1:
         check_shares(processes, name, settings.method(name).tasks_per_step)
         check_processes(processes, device)
-        return launch(command[0], command[1:], processes)
+        launch(command[0], command[1:], processes)
+        return
     code = digest(command[0])
     with Ranks.joined(device) as ranks:
         packed, training = Dataset.load(dataset), training_classes(splits)

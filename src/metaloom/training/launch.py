@@ -50,7 +50,7 @@ def launch(module: str, arguments: list[str], processes: int) -> None:
             raise
         if child.stdin:
             child.stdin.close()
-        if text := message.read_text().strip():
+        if text := message.read_text(encoding="utf-8").strip():
             raise MetaloomError(text)
     if code:
         raise MetaloomError(

@@ -89,6 +89,7 @@ class Sides:
 
     @cached_property
     def revisions(self) -> dict[str, Revision]:
+        """By the names of the sides."""
         return {"a": self.before, "b": self.now}
 
     def items(self, side: str) -> pd.DataFrame:

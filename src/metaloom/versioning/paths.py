@@ -28,10 +28,12 @@ class Outputs:
 
     @property
     def dataset(self) -> str:
+        """The folder of the packed examples."""
         return self._first("prepare", "outs")
 
     @property
     def splits(self) -> str:
+        """The folder of class splits and fixed episodes."""
         return self._first("split", "outs")
 
     @property
@@ -41,6 +43,7 @@ class Outputs:
 
     @property
     def evaluation(self) -> str:
+        """The folder of the evaluation's tables."""
         return self._first("evaluate", "outs")
 
     @property
@@ -50,6 +53,7 @@ class Outputs:
 
     @property
     def bundle(self) -> str:
+        """The folder that is handed off: the artifact of that name."""
         path = (self._dag.get("artifacts") or {}).get(BUNDLE, {}).get("path")
         if not path:
             raise MetaloomError(f"{self._file} has no artifact {BUNDLE} with a path: `git checkout {DAG}` restores it")

@@ -57,9 +57,14 @@ def open_project(root: str | Path, lock: bool = False) -> Iterator[Any]:
     from dvc.repo import Repo, lock_repo
 
     root = Path(root).resolve()
-    with dvc_errors(), _quiet_dvc(), _params_overridden(root), Repo(str(root)) as repo:
-        with lock_repo(repo) if lock else nullcontext():
-            yield repo
+    with (
+        dvc_errors(),
+        _quiet_dvc(),
+        _params_overridden(root),
+        Repo(str(root)) as repo,
+        lock_repo(repo) if lock else nullcontext(),
+    ):
+        yield repo
 
 
 @contextmanager
@@ -85,7 +90,7 @@ def _params_overridden(root: Path) -> Iterator[None]:
 
     def load(path: Any, fs: Any = None, **kwargs: Any) -> Any:
         loaded = plain(path, fs=fs, **kwargs)
-        if os.path.abspath(os.path.join(root, os.fspath(path))) != params:
+        if str(root / path) != params:
             return loaded
         return apply_overrides(loaded, environment_overrides())
 

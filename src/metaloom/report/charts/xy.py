@@ -5,6 +5,7 @@ As in `marks`, x is a percentage of the width and y is in pixels, so that a char
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -103,7 +104,7 @@ def _drawn(series: Series, at) -> list[Markup]:
     places = [at(*point) for point in series.points]
     parts = []
     if series.line:
-        for (x1, y1), (x2, y2) in zip(places, places[1:], strict=False):
+        for (x1, y1), (x2, y2) in itertools.pairwise(places):
             parts.append(draw_line(x1, y1, x2, y2, f"path {kind}"))
     measured = [ends for ends in zip(series.points, series.whiskers, strict=False) if all(map(math.isfinite, ends[1]))]
     for (x, _), (low, high) in measured:

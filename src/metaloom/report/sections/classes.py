@@ -47,6 +47,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Classes:
+    """The section: where classes lie, and which are confused or far from training."""
+
     places: list[Place]
     left_off: int
     confused: list[Pair]

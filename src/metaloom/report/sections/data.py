@@ -72,6 +72,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class DataCard:
+    """The section: what the data are, and what was left out of them."""
+
     images: tuple[int, ...]
     domains: list[Domain]
     domains_left_off: int

@@ -66,6 +66,8 @@ class Way:
 
 @dataclass(frozen=True)
 class Episode:
+    """One episode, way by way."""
+
     number: int
     ways: list[Way]
 

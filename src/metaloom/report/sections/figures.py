@@ -22,10 +22,10 @@ from metaloom.report.words import (
     percent,
 )
 
-COLUMNS = (  # of the CSV; shares, and differences as learner minus champion
-    "learner group champion setting n_way n_shot within_domain accuracy ci95 worst_decile nll ece episodes failed "
-    "difference difference_ci95 difference_episodes p_holm"
-).split()
+# of the CSV; shares, and differences as learner minus champion
+COLUMNS = ["learner", "group", "champion", "setting", "n_way", "n_shot", "within_domain"]
+COLUMNS += ["accuracy", "ci95", "worst_decile", "nll", "ece", "episodes", "failed"]
+COLUMNS += ["difference", "difference_ci95", "difference_episodes", "p_holm"]
 
 
 @dataclass(frozen=True)

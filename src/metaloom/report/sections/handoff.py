@@ -28,6 +28,8 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class BundleFile:
+    """One file of the bundle."""
+
     path: str
     size: str
     sha256: str

@@ -95,7 +95,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return yaml.safe_load(path.read_text()) or {}
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         why = " ".join(str(error).split())
         raise MetaloomError(f"{path} is no valid YAML ({why}): `git checkout {path.name}` brings it back") from None

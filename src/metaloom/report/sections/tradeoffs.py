@@ -27,6 +27,8 @@ FASTEST, SLOWEST = 0.1, 10_000.0  # milliseconds: the ends of the axis, unless t
 
 @dataclass(frozen=True)
 class Cell:
+    """One cell of a heat map; `share` from 0 to 1."""
+
     text: str
     share: float
     title: str
@@ -57,6 +59,8 @@ class Cost:
 
 @dataclass(frozen=True)
 class Tradeoffs:
+    """The section: accuracy against labelled examples and ways, and what each learner costs."""
+
     maps: list[HeatMap]
     chart: Markup | None
     costs: list[Cost]

@@ -40,6 +40,8 @@ class Estimates:
 
 @dataclass(frozen=True)
 class Trust:
+    """The section: how sure answers are, and how near estimates are to the truth."""
+
     setting: SettingWords
     diagrams: list[Diagram]
     estimates: Estimates | None
