@@ -27,7 +27,7 @@ from metaloom.training.trainer import Trainer
 Figures = dict[str, Any]
 PRECISIONS = ("float32", "tf32", "bf16")
 TOLERANCE = 1e-3  # of the gradient in float32, as one vector, against float64
-WARM, TIMED = 10, 30  # steps
+WARM, TIMED = 5, 15  # steps
 
 
 class Killed(BaseException):
