@@ -115,6 +115,7 @@ class Work:
             seed=self.settings.seed,
             checkpoint=folder / f"{name}.safetensors",
             fingerprint="benchmark",
+            code="",
         )
         return replace(made, **changes)
 
