@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 
 from metaloom.handoff.graphs import onnxfile
 from metaloom.stages import pretrain, train
@@ -136,10 +137,16 @@ def test_a_checkpoint_is_of_the_code_of_its_stage(tmp_path, repo, monkeypatch, t
         pretrain.main(*"abcd")
     for name in ("items", "classes", "episodes"):
         (tmp_path / f"{name}.parquet").write_bytes(b"")
-    one, same, other = (
-        train._fingerprint(code, {}, tiny_settings, str(tmp_path), str(tmp_path)) for code in ("a", "a", "b")
-    )
-    assert one == same != other
+
+    def fingerprint(code: str, device: str = "cpu") -> str:
+        return train._fingerprint(code, {}, tiny_settings, torch.device(device), str(tmp_path), str(tmp_path))
+
+    one = fingerprint("a")
+    assert one == fingerprint("a") != fingerprint("b")
+    assert tiny_settings.device == "auto"
+    assert one != fingerprint("a", "cuda")  # whose generator has another state
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    assert one != fingerprint("a")
 
 
 def test_a_kept_graph_is_of_the_code_that_makes_it(tmp_path, monkeypatch, tiny_settings):

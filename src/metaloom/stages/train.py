@@ -110,7 +110,7 @@ def trainer_of(
         settings=settings.train,
         seed=settings.seed,
         checkpoint=CHECKPOINTS / f"{name}.safetensors",
-        fingerprint=_fingerprint(code, learner.config, settings, dataset, splits),
+        fingerprint=_fingerprint(code, learner.config, settings, device, dataset, splits),
         code=code,
     )
 
@@ -177,14 +177,16 @@ def _fresh_learner(
     return replace(learner, params=learner.params.to(device))
 
 
-def _fingerprint(code: str, config: dict[str, Any], settings: Settings, dataset: str, splits: str) -> str:
-    """Changes with anything that would change the run: code, settings, data, splits."""
+def _fingerprint(
+    code: str, config: dict[str, Any], settings: Settings, device: torch.device, dataset: str, splits: str
+) -> str:
+    """Changes with anything that would change the run: code, torch, the device as it is, settings, data, splits."""
     files = (
         Path(dataset) / "items.parquet",
         Path(splits) / "classes.parquet",
         Path(splits) / "episodes.parquet",
     )
-    parts = [code, str(settings.device), json.dumps(config), settings.train.model_dump_json()]
+    parts = [code, torch.__version__, device.type, json.dumps(config), settings.train.model_dump_json()]
     parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

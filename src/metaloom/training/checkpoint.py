@@ -78,7 +78,7 @@ def resumed(
     A damaged one, or one of another network, version, data or settings, will be written over.
     """
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             if (metadata or {}).get("fingerprint") != fingerprint:
                 return None  # of other settings, data or code, or of another program: start afresh
@@ -86,7 +86,7 @@ def resumed(
     except (FileNotFoundError, SafetensorError):
         return None
     state = fresh()
-    state.params, state.best = _params(tensors, "now/"), _params(tensors, "best/")
+    state.params, state.best = (_params(tensors, group).to(device) for group in ("now/", "best/"))
     state.optimiser = optimiser(state.params)
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
@@ -94,8 +94,9 @@ def resumed(
             _, index, moment = name.split("/")
             moments.setdefault(int(index), {})[moment] = value
     groups = state.optimiser.state_dict()["param_groups"]
+    # it takes the moments to the weights' device, and leaves Adam's count of steps on the host, where it was
     state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-    state.generator.set_state(tensors["generator"].cpu())
+    state.generator.set_state(tensors["generator"])
     about = json.loads(metadata["state"])
     state.step, state.seconds, state.history = about["step"], about["seconds"], about["history"]
     return state

@@ -124,7 +124,8 @@ class Trainer:
     def _fresh(self) -> State:
         own = generator(self.seed, Stream.TRAINING_WEIGHTS, self.images.device)
         further = self.learner.method.training_weights(own, self.sampler.classes)
-        params = replace(self.learner.params, weights=self.learner.params.weights | further).detached()
+        weights = self.learner.params.weights | {k: v.to(self.learner.device) for k, v in further.items()}
+        params = replace(self.learner.params, weights=weights).detached()
         episodes = generator(self.seed, Stream.EPISODES, self.images.device)
         return State(params, self._optimiser(params), episodes)
 
@@ -212,7 +213,7 @@ class Trainer:
         x = self.learner.encoding(images)
         if chances:
             x = kind.distorted(x, chances[0], self.settings.distortion)
-        way = torch.arange(method.n_way, device=x.device)
+        way, domains = torch.arange(method.n_way, device=x.device), self.sampler.domains
         return Episodes(
             support_x=x[:, :, :shots].flatten(1, 2),
             support_y=way.repeat_interleave(shots),
@@ -220,7 +221,7 @@ class Trainer:
             query_y=way.repeat_interleave(self.settings.n_query),
             n_way=method.n_way,
             classes=classes,
-            domains=self.sampler.domains,
+            domains=None if domains is None else domains.to(x.device),
         )
 
     def _validate(self, state: State, loss: float) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metaloom.kinds.scaled import Scaled
 from metaloom.learner.learner import BATCH, Learner
+from metaloom.learner.placement import picked
 from metaloom.learner.scoring import scores
 from metaloom.methods.bank import MEAN, SHARPNESS, SPREAD, Bank
 from metaloom.methods.base import EmbeddingMethod, Params
@@ -71,13 +72,11 @@ def calibrated(learner: Learner, images: Shaped[Tensor, "item ..."], episodes: E
     """The bank with the sharpness of its mixture that gives the least NLL on fixed (validation) episodes."""
     method, params = cast(Bank, learner.method), learner.params
     ways, shots = episodes.support.shape[1:]
-    labels = torch.arange(ways, device=images.device).repeat_interleave(shots)
+    labels = torch.arange(ways, device=learner.device).repeat_interleave(shots)
     with torch.no_grad():
         support, query = (
-            torch.stack([method.embed(params, learner.encoding(images[row])) for row in rows])
-            for rows in (
-                torch.as_tensor(r, device=images.device).flatten(1) for r in (episodes.support, episodes.query)
-            )
+            torch.stack([method.embed(params, learner.encoding(picked(images, row, learner.device))) for row in rows])
+            for rows in (torch.as_tensor(r).flatten(1) for r in (episodes.support, episodes.query))
         )
         nll = {
             sharp: float(scores(_answers(method, sharp_of, support, query, labels, ways), episodes)[1].mean())

@@ -21,6 +21,7 @@ from torch import Tensor
 from metaloom.errors import MetaloomError
 from metaloom.kinds.scaled import Scaled
 from metaloom.learner.learner import Learner
+from metaloom.learner.placement import picked
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.methods.bank import Bank
 from metaloom.methods.base import Params
@@ -159,14 +160,14 @@ class BankTrainer:
         own = {"method": method, "network": config["network"], "seed": config["seed"]}
         validation = self.template.validation
         rows = torch.cat([torch.as_tensor(each).flatten() for each in (validation.support, validation.query)])
-        parts = [self.template.code, torch.__version__, self.template.images.device.type, json.dumps(own)]
+        parts = [self.template.code, torch.__version__, self.template.learner.device.type, json.dumps(own)]
         parts += [self.template.settings.model_dump_json(), str(validation.support.shape), str(validation.query.shape)]
         return "\n".join([*parts, _hash(self.template.images[rows].cpu().numpy().tobytes())])
 
     def _known(self) -> dict[str, Member]:
         """The previous model's networks by fingerprint; none where it cannot be read."""
         try:
-            learner = Learner.load(self.previous, self.template.images.device)
+            learner = Learner.load(self.previous, self.template.learner.device)
         except MetaloomError:
             return {}
         abouts = learner.config.get("members", [])
@@ -187,7 +188,8 @@ class BankTrainer:
             on_validation=lambda record: None,
         )
         state = trainer.run()
-        images = plan.learner.encoding(template.images[spread_rows(plan.classes, SAMPLE)])
+        rows = torch.from_numpy(spread_rows(plan.classes, SAMPLE))
+        images = plan.learner.encoding(picked(template.images, rows, template.learner.device))
         params = with_moments(self._method, state.best or state.params, images)
         about = {
             "fingerprint": plan.fingerprint,

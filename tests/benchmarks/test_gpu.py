@@ -1,0 +1,104 @@
+"""The GPU benchmark on a CPU, in small: its steps run, its fence holds, and it reads Omniglot's archives."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import zipfile
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+CHEAP = (
+    "ceilings",
+    "parity: protonet",
+    "parity: maml, 2 inner steps",
+    "parity: shared, heads by domain",
+    "bits: shared",
+    "rate: protonet, bf16",
+    "rate: maml, k=1, 4 tasks, tf32",
+    "loss and backward alone, at once: protonet",
+)
+ALPHABETS = {"background": ("Latin", "Hebrew", "Mkhedruli_(Georgian)"), "evaluation": ("Tengwar", "Kannada")}
+CHARACTERS, DRAWINGS = 3, 4
+
+
+@pytest.fixture
+def gpu(repo, monkeypatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(repo / "benchmarks"))
+    return importlib.import_module("gpu")
+
+
+@pytest.fixture
+def plan(gpu):
+    return dict(gpu.plan(gpu.Bench(torch.device("cpu"), True, None)))
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_a_step_runs_small(name, gpu, plan):
+    done = gpu.fenced(name, plan[name])
+    assert done["ok"], done
+    assert all(value >= 0 for value in done.values() if isinstance(value, float))
+    assert gpu.line(done).startswith(f"| {name} | ok | ")
+
+
+def test_what_needs_a_gpu_is_left_out_and_says_why(gpu, plan):
+    left_out = {name: step for name, step in plan.items() if isinstance(step, str)}
+    assert left_out["images on the host: protonet"] == "there is one memory"
+    assert (
+        gpu.line(gpu.fenced("step: maml", left_out["step: maml"]))
+        == "| step: maml | left out | left out it counts kernels |  |"
+    )
+    assert not any(name.startswith(("parity", "bits", "rate")) for name in left_out)
+
+
+def test_a_step_that_fails_costs_only_itself(gpu):
+    def failing():
+        raise RuntimeError("tensors on two\n  devices")
+
+    done = gpu.fenced("a step", failing)
+    assert not done["ok"]
+    assert done["error"] == "RuntimeError: tensors on two devices"
+    assert "FAILED" in gpu.line(done)
+
+
+def test_weights_that_are_not_the_same_again_are_told_apart(gpu, monkeypatch):
+    """In bits: a trainer whose seed is another in every run."""
+    bench = gpu.Bench(torch.device("cpu"), True, None)
+    seeds, plain = iter(range(10)), gpu.Bench.trainer
+    monkeypatch.setattr(gpu.Bench, "trainer", lambda *args, **rest: plain(*args, **rest, seed=next(seeds)))
+    found = gpu.repeated(bench, "protonet", deterministic=False)
+    assert not found["again bits"] and found["again"] > 0
+
+
+@pytest.fixture
+def archives(tmp_path):
+    rng = np.random.default_rng(0)
+    for part, alphabets in ALPHABETS.items():
+        with zipfile.ZipFile(tmp_path / f"omniglot_images_{part}.zip", "w") as archive:
+            for name in (
+                f"{a}/character{c:02}/{d}" for a in alphabets for c in range(CHARACTERS) for d in range(DRAWINGS)
+            ):
+                file = io.BytesIO()
+                Image.fromarray(rng.integers(0, 256, (35, 35), dtype=np.uint8)).save(file, "png")
+                archive.writestr(f"images_{part}/{name}.png", file.getvalue())
+    return tmp_path
+
+
+def test_omniglot_is_read_class_by_class_and_split_by_alphabet(gpu, archives):
+    work = importlib.import_module("gpu_work").Work
+    recipe = {"train.select_on": "3w1s", "episodes.settings": "[3w1s]", "baselines.settings": "[3w1s]"}
+    made = work.omniglot(archives, recipe | {"episodes.n_query": "2", "episodes.validation": "5"})
+    splits = made.classes.groupby("split")["domain"].agg(set).to_dict()
+    assert splits["train"] == {"background/Latin"}
+    assert splits["validation"] == {"background/Hebrew", "background/Mkhedruli_(Georgian)"}
+    assert splits["test"] == {"evaluation/Tengwar", "evaluation/Kannada"}
+    assert made.images.shape == (5 * CHARACTERS * DRAWINGS, 28, 28, 1)
+    assert (made.classes["first"] == np.arange(5 * CHARACTERS) * DRAWINGS).all()
+    assert (made.classes["count"] == DRAWINGS).all()
+    assert made.validation.support.shape == (5, 3, 1) and made.validation.query.shape == (5, 3, 2)
+    heldout = made.classes.loc[made.classes["split"] == "validation", "first"]
+    assert set(made.validation.rows // DRAWINGS) <= set(heldout // DRAWINGS)
