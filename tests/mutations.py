@@ -5,8 +5,8 @@
 
 A bug is planted in a clone of the last commit, of which the coverage has to be. The tests that pass its line go first,
 those next that share a fixture in whose making it is passed; of each the quickest first, by the log's durations. A
-line that runs while modules are imported alone (the fields of a class) is touched by whatever runs anything of its
-file. A test that fails counts once it has passed without the bug.
+line outside of all functions (the fields of a class) is touched by whatever runs a function of its file. A test that
+fails counts once it has passed without the bug.
 
 Give names of bugs for some of them only. --out is added to, so that a run that was stopped goes on.
 """
@@ -14,7 +14,6 @@ Give names of bugs for some of them only. --out is added to, so that a run that 
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import json
 import os
@@ -33,7 +32,7 @@ from typing import Any
 
 import pytest
 from mutants import MUTANTS, Mutant
-from touching import Collector, Place, Touching, statement
+from touching import Collector, Place, Touching
 
 REPO = Path(__file__).resolve().parents[1]
 ROOTS = ("src", "flows")
@@ -80,8 +79,7 @@ def place_of(mutant: Mutant, root: Path) -> Place:
         raise LookupError(f"the text of mutant {mutant.name} stands {len(found)} times ({where}): {mutant.old!r}")
     (path,), text = found, sources[found[0]]
     first = text[: text.index(mutant.old)].count("\n") + 1
-    lines = statement(ast.parse(text), first, first + mutant.old.count("\n"))
-    return Place(path.relative_to(root).as_posix(), lines)
+    return Place.of(path.relative_to(root).as_posix(), text, first, first + mutant.old.count("\n"))
 
 
 class Clone:

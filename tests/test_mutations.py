@@ -44,6 +44,7 @@ def test_a_place_is_a_whole_statement_and_of_a_compound_one_its_head():
     assert statement(module, 4, 4) == range(4, 5)
     assert statement(module, 2, 2) == range(1, 4)
     assert statement(module, 4, 5) == range(4, 6)
+    assert statement(module, 5, 8) == range(5, 9)
 
 
 @pytest.fixture
@@ -72,18 +73,23 @@ def touching(tmp_path):
 
 
 def test_tests_that_pass_a_line_come_quickest_first(touching):
-    assert touching.tests(Place(FILE, range(3, 4))) == ["tests/a.py::quick", "tests/a.py::slow"]
+    assert touching.tests(Place(FILE, [3], [3, 5])) == ["tests/a.py::quick", "tests/a.py::slow"]
     assert touching.seconds("tests/a.py::slow") == 2.0
 
 
 def test_tests_that_share_a_fixture_come_after_the_one_that_made_it(touching):
-    assert touching.tests(Place(FILE, range(5, 6))) == ["tests/b.py::maker", "tests/c.py::other"]
+    assert touching.tests(Place(FILE, [5], [3, 5])) == ["tests/b.py::maker", "tests/c.py::other"]
 
 
-def test_a_line_that_runs_on_import_is_touched_by_all_of_its_file(touching):
-    tests = touching.tests(Place(FILE, range(1, 2)))
-    assert set(tests) == {"tests/a.py::quick", "tests/a.py::slow", "tests/b.py::maker", "tests/c.py::other"}
-    assert touching.tests(Place("src/metaloom/unknown.py", range(1, 2))) == []
+def test_a_line_that_nobody_passes_is_touched_by_whatever_runs_a_function_of_its_file(touching):
+    assert touching.tests(Place(FILE, [4], [3, 4])) == ["tests/a.py::quick", "tests/a.py::slow"]
+    assert touching.tests(Place("src/metaloom/unknown.py", [1], [1])) == []
+
+
+def test_a_line_outside_of_all_functions_stands_for_all_functions():
+    text = "class A:\n    b = 1\n\n    def c(self):\n        return 2\n\n\ndef d():\n    return 3\n"
+    assert Place.of(FILE, text, 2, 2) == Place(FILE, [5, 9], [5, 9])
+    assert list(Place.of(FILE, text, 9, 9).lines) == [9]
 
 
 def test_tests_are_taken_for_so_many_seconds_and_at_least_one(touching):

@@ -24,10 +24,21 @@ OF_CHILDREN = "COVERAGE_PROCESS_CONFIG"  # how coverage tells child processes wh
 
 @dataclass(frozen=True)
 class Place:
-    """Lines of a file, which is named from the repo's root."""
+    """Lines of a file, which is named from the repo's root, and all lines of its functions."""
 
     path: str
-    lines: range
+    lines: Sequence[int]
+    functions: Sequence[int]
+
+    @classmethod
+    def of(cls, path: str, text: str, first: int, last: int) -> Place:
+        """The statement that holds these lines of a source; where that is in no function, and so runs while modules are
+        imported, which children do for any test, all functions of the file."""
+        module = ast.parse(text)
+        found = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        functions = {line for node in found for line in range(node.body[0].lineno, (node.end_lineno or 0) + 1)}
+        lines = statement(module, first, last)
+        return cls(path, lines if functions.issuperset(lines) else sorted(functions), sorted(functions))
 
 
 class Touching:
@@ -56,17 +67,18 @@ class Touching:
 
     def tests(self, place: Place) -> list[str]:
         """Those that pass the lines, then those that share a fixture with one that passes them in its setup; of each
-        the quickest first. Where the lines are passed while modules are imported alone, or by nobody: all that pass any
-        line of the file."""
+        the quickest first. Where nobody passes them: all that run any function of the file."""
         names = [name for path, name in self._files.items() if f"/{path}".endswith(f"/{place.path}")]
-        by_line = [self._data.contexts_by_lineno(name) for name in names]
-        passing = {c for lines in by_line for line in place.lines for c in lines.get(line, ())} - {""}
-        passing = passing or {c for lines in by_line for contexts in lines.values() for c in contexts} - {""}
+        passing = self._passing(names, place.lines) or self._passing(names, place.functions)
         phases = [context.rpartition("|")[::2] for context in passing]
         own = {test for test, _ in phases if test in self._fixtures}
         shared = {fixture for test, phase in phases if phase == SETUP for fixture in self._fixtures.get(test, ())}
         others = {test for test, fixtures in self._fixtures.items() if shared.intersection(fixtures)} - own
         return [test for group in (own, others) for test in sorted(group, key=lambda test: (self.seconds(test), test))]
+
+    def _passing(self, names: Sequence[str], lines: Sequence[int]) -> set[str]:
+        by_line = [self._data.contexts_by_lineno(name) for name in names]
+        return {context for known in by_line for line in lines for context in known.get(line, ())} - {""}
 
     def first(self, tests: Sequence[str], seconds: float) -> list[str]:
         """The first tests, for so many seconds, at least one."""
@@ -79,7 +91,7 @@ class Touching:
 
 
 def statement(module: ast.Module, first: int, last: int) -> range:
-    """Lines of the innermost statement that holds these ones; of one with a body its head alone, as far as they go."""
+    """Lines of the innermost statement that holds these ones, and of its body none but these."""
     holding = [
         node
         for node in ast.walk(module)
@@ -89,8 +101,10 @@ def statement(module: ast.Module, first: int, last: int) -> range:
         return range(first, last + 1)
     node = max(holding, key=lambda each: (each.lineno, -(each.end_lineno or each.lineno)))
     body = getattr(node, "body", None)
-    end = max(body[0].lineno - 1, last) if body else node.end_lineno or last
-    return range(node.lineno, end + 1)
+    if not body:
+        return range(node.lineno, (node.end_lineno or last) + 1)
+    inside = first >= body[0].lineno
+    return range(first if inside else node.lineno, max(0 if inside else body[0].lineno - 1, last) + 1)
 
 
 class Collector:
