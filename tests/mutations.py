@@ -1,12 +1,15 @@
 """Do the tests notice? Twenty planted bugs (`tests/mutants.py`), each run with -x against the tests that touch it.
 
-    pytest -n0 -m "not slow and not sweep" --cov --cov-context=test --cov-report= --durations=0 -vv > tests.log
-    python tests/mutations.py --coverage .coverage --durations tests.log -m "not slow and not sweep" --out table.json
+    python tests/mutations.py -m "not slow and not sweep" --work build/mutations --out fast.json
 
-A bug is planted in a clone of the last commit, of which the coverage has to be. The tests that pass its line go first,
-those next that share a fixture in whose making it is passed; of each the quickest first, by the log's durations. A
-line outside of all functions (the fields of a class) is touched by whatever runs a function of its file. A test that
-fails counts once it has passed without the bug.
+A bug is planted in a clone of the last commit. The tests run there once as they are, with coverage: which of them pass
+which line, and how long each takes. Then for each bug those that pass its line go first, and next those that share a
+fixture in whose making it is passed; of each the quickest first. A line outside of all functions (the fields of a
+class) is touched by whatever runs a function of its file. A test that fails counts once it has passed without the bug.
+
+--coverage and --durations take a coverage file and a log that are there already, of that very commit:
+
+    pytest -n0 -m "not slow and not sweep" --cov --cov-context=test --cov-report= --durations=0 -vv > tests.log
 
 Give names of bugs for some of them only. --out is added to, so that a run that was stopped goes on.
 """
@@ -29,6 +32,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from mutants import MUTANTS, Mutant
@@ -38,6 +42,7 @@ REPO = Path(__file__).resolve().parents[1]
 ROOTS = ("src", "flows")
 FEW, MANY = 30.0, 240.0  # seconds of tests in the first call of pytest for a bug, and in every other one
 START, SLOWER = 120.0, 4  # seconds that a call may take beside its tests, and how many times as long as they did
+WHOLE = 7200.0  # seconds in which all tests have to end
 ONE_PROCESS = ["-n0"] if find_spec("xdist") else []  # whatever pyproject.toml says
 
 NO_END = "(no end)"
@@ -99,6 +104,23 @@ class Clone:
         git = ["git", "-C", str(self.root)]
         subprocess.run([*git, "fetch", "--quiet", repo.resolve(), "HEAD"], check=True)
         subprocess.run([*git, "reset", "--quiet", "--hard", "FETCH_HEAD"], check=True)
+
+    def covered(self, marks: str) -> tuple[Path, Path]:
+        """The coverage of the tests that the marks choose, and what pytest printed; made once for a commit and marks.
+
+        Raises:
+            RuntimeError: the tests cannot run, or take too long.
+        """
+        commit, chosen = (self.root / ".git/FETCH_HEAD").read_text(encoding="utf-8")[:12], re.sub(r"\W+", "_", marks)
+        coverage, log = (self.root.with_name(f"{commit}_{chosen}.{kind}") for kind in ("coverage", "log"))
+        if not log.exists():
+            measure = ["--cov", "--cov-context=test", "--cov-report=", "--durations=0", "-vv", "-m", marks]
+            with mock.patch.dict(os.environ, COVERAGE_FILE=str(coverage)):
+                code, text = self._python(["-m", "pytest", "-p", "no:cacheprovider", *ONE_PROCESS, *measure], WHOLE)
+            if code not in (0, 1):  # 1: some fail, which is found out again before they count
+                raise RuntimeError(f"the tests cannot run ({code}) or do not end in {WHOLE:.0f} s:\n{text[-3000:]}")
+            log.write_text(text, encoding="utf-8")
+        return coverage, log
 
     def fixtures(self, marks: str) -> dict[str, list[str]]:
         """Of every test that the marks choose: the fixtures that it may share with others."""
@@ -188,7 +210,8 @@ def run(given: argparse.Namespace, folder: Path) -> None:
     known = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else []
     verdicts = {each["name"]: each for each in known}
     clone = Clone(given.repo, folder, shlex.split(given.prefix))
-    touching = Touching(given.coverage, given.durations, clone.fixtures(given.marks))
+    coverage, log = (given.coverage, given.durations) if given.coverage else clone.covered(given.marks)
+    touching = Touching(coverage, log, clone.fixtures(given.marks))
     for mutant in MUTANTS:
         if mutant.name in (given.names or {each.name for each in MUTANTS} - verdicts.keys()):
             verdicts[mutant.name] = asdict(judge(mutant, clone, touching, given.limit))
@@ -208,21 +231,21 @@ def collect(out: Path, marks: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="of bugs; by default all that --out does not have yet")
-    parser.add_argument("--coverage", type=Path, help="a coverage file with a context for each test")
+    parser.add_argument("--coverage", type=Path, help="a file with a context for each test; else it is made")
     parser.add_argument("--durations", type=Path, help="what `pytest --durations=0 -vv` has printed")
     parser.add_argument("-m", dest="marks", default="", help="which tests, as for pytest")
     parser.add_argument("--out", type=Path, default=Path("mutations.json"), help="JSON of the table; is added to")
     parser.add_argument("--limit", type=float, default=1800, help="seconds after which a bug counts as missed")
     parser.add_argument("--prefix", default="", help="goes before every call of pytest, for example `nice`")
     parser.add_argument("--repo", type=Path, default=REPO, help="whose last commit is tested")
-    parser.add_argument("--work", type=Path, help="where the clone stays, with what numba has compiled; else temporary")
+    parser.add_argument("--work", type=Path, help="folder for clone, coverage and compiled kernels, which stay")
     parser.add_argument("--collect", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.collect:
         sys.exit(collect(given.collect, given.marks))
     unknown = set(given.names) - {mutant.name for mutant in MUTANTS}
-    if unknown or not given.coverage:
-        parser.error(f"no such bug: {', '.join(sorted(unknown))}" if unknown else "--coverage is missing")
+    if unknown:
+        parser.error(f"no such bug: {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as folder:
         run(given, (given.work or Path(folder)).resolve())
 
