@@ -163,7 +163,7 @@ class Clone:
         """Exit code (None: still running after so many seconds) and output."""
         paths = [self.root / "src", self.root, self.root / "tests"]
         variables = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
-        command = [*self._prefix, "timeout", "--kill-after=20", f"{seconds:.0f}", sys.executable, *arguments]
+        command = [*self._prefix, "timeout", "--foreground", "-k", "20", f"{seconds:.0f}", sys.executable, *arguments]
         done = subprocess.run(command, cwd=self.root, env=variables, capture_output=True, text=True)
         late = done.returncode in (124, 128 + signal.SIGKILL)
         return None if late else done.returncode, done.stdout + done.stderr
