@@ -130,8 +130,8 @@ MUTANTS = (
         "promote",
         "versioning",
         "a version whose bundle has one problem is promoted",
-        'verdict = verify(revision.get(BUNDLE, Path(folder) / "bundle"))\n    if verdict.problems:',
-        'verdict = verify(revision.get(BUNDLE, Path(folder) / "bundle"))\n    if len(verdict.problems) > 1:',
+        'if verdict.problems:\n        raise MetaloomError(f"the bundle of {commit[:8]} does',
+        'if len(verdict.problems) > 1:\n        raise MetaloomError(f"the bundle of {commit[:8]} does',
     ),
     Mutant(
         "success",
