@@ -93,6 +93,16 @@ def test_fixed_episodes_are_what_they_say(tmp_path):
                 assert len(np.unique(domain_of[episode])) == 1
 
 
+def test_episodes_of_classes_of_many_sizes_stay_within_their_classes():
+    owner = np.repeat(np.arange(6), [4, 9, 4, 6, 4, 5])  # the class of each row
+    items = pd.DataFrame({"class": [f"d/c{each}" for each in owner], "domain": "d", "row": range(len(owner))})
+    pool = class_table(items)
+    both = pd.concat([pool.assign(split="validation"), pool.assign(split="test")])
+    table = draw_fixed_episodes(both, episodes(settings=["3w1s"], within_domain=False, validation=60, test=60), seed=0)
+    drawn = table.assign(owner=owner[table["row"]]).groupby(["split", "episode", "way"])
+    assert (drawn["owner"].nunique() == 1).all() and (drawn["row"].nunique() == 4).all()
+
+
 def test_fixed_episodes_depend_on_seed_and_name_alone():
     classes = assign_splits(a_class_table(), splits(), seed=0)
     full = draw_fixed_episodes(classes, episodes(), seed=0)

@@ -17,11 +17,13 @@ from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.kinds.pictures.read import decode
 from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask
+from metaloom.learner.temperature import Temperature
 from metaloom.methods import Params
 from metaloom.methods.base import EmbeddingMethod
 from metaloom.system.files import write_json
 
 VALIDATION = {"setting": "3w1s", "accuracy": 0.5, "ci95": 0.1, "nll": 1.5, "episodes": 12}
+TEMPERATURE = Temperature(0.3, -0.2, 0.1, shots=(1.0, 20.0), ways=(2.0, 20.0))
 
 
 @pytest.fixture(scope="session")
@@ -39,10 +41,11 @@ def pictures(shapes: Path) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def make_learner(pictures: np.ndarray, tiny_settings: Settings) -> Callable[[str], Learner]:
-    """`make_learner("maml")`: random weights, but the normalisation and statistics of real pictures."""
+    """`make_learner("maml")`: random weights, but the normalisation and statistics of real pictures, and a temperature
+    that is another one for every number of classes and examples."""
 
     def make(name: str, settings: Settings = tiny_settings) -> Learner:
-        learner = Learner.create(name, settings, PictureEncoding.of(pictures))
+        learner = Learner.create(name, settings, PictureEncoding.of(pictures)).tempered(TEMPERATURE)
         if not isinstance(learner.method, EmbeddingMethod):
             return learner
         weights = learner.params.weights

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,28 @@ def test_cross_validation_asks_only_what_was_not_learned(make_learner: Callable[
     found = cross_validated(learner, np.random.default_rng(1).permutation(pictures[:160]), meaningless, seed=0)
     assert found is not None and found["folds"] == 5 and found["examples"] == 160
     assert found["low95"] < 0.25 < found["high95"]
+
+
+def test_a_method_that_changes_the_network_is_asked_only_what_it_has_not_learned(
+    make_learner: Callable[[str], Learner], monkeypatch: pytest.MonkeyPatch
+):
+    numbered = np.empty((20, 28, 28, 1), np.uint8)
+    numbered[:] = np.arange(20)[:, None, None, None]
+    asked: list[int] = []
+
+    def adapt(self: Learner, images: np.ndarray, ways: np.ndarray) -> SimpleNamespace:
+        def predict(query: np.ndarray) -> list[int]:
+            assert not np.isin(query[:, 0, 0, 0], images[:, 0, 0, 0]).any()
+            asked.extend(query[:, 0, 0, 0].tolist())
+            return [0] * len(query)
+
+        return SimpleNamespace(predict=predict)
+
+    learner = make_learner("reptile")
+    monkeypatch.setattr(Learner, "adapt", adapt)
+    found = cross_validated(learner, numbered, np.arange(2).repeat(10), seed=0)
+    assert found is not None and found["accuracy"] == 0.5
+    assert sorted(asked) == list(range(20))
 
 
 def test_cross_validation_finds_easy_classes_easy(make_learner: Callable[[str], Learner]):

@@ -194,6 +194,24 @@ def test_too_many_ways(short, tmp_path):
         trainer("protonet", settings, tmp_path).run()
 
 
+def test_an_episode_asks_about_other_examples_of_the_classes_that_it_shows(short, tmp_path):
+    numbered = np.empty((CLASSES * COUNT, 28, 28, 1), np.uint8)
+    numbered[:] = np.arange(CLASSES * COUNT)[:, None, None, None]  # every pixel is the number of its row
+    encoding = PictureEncoding.of(numbered)
+    made = trainer("protonet", short, tmp_path, images=torch.from_numpy(numbered))
+    made = replace(made, learner=replace(made.learner, encoding=encoding))
+    row_of = {float(encoding(torch.from_numpy(each[None]))[0, 0, 14, 14]): row for row, each in enumerate(numbered)}
+    episodes = made.draw(torch.Generator().manual_seed(0))
+    shown, asked = (
+        np.vectorize(lambda value: row_of[float(value)])(x[..., 0, 14, 14].numpy())
+        for x in (episodes.support_x, episodes.query_x)
+    )
+    for support, query in zip(shown, asked, strict=True):
+        assert len({*support, *query}) == len(support) + len(query)
+        class_of_way = dict(zip(episodes.support_y.tolist(), support // COUNT, strict=True))
+        assert [class_of_way[way] for way in episodes.query_y.tolist()] == (query // COUNT).tolist()
+
+
 def test_drawing_episodes_stays_on_the_device(short, tmp_path):
     train = short.train.model_copy(update={"distortion": 1.0})
     made = turned(trainer("protonet", short, tmp_path, settings=train), rotations=True, mirror=True)
