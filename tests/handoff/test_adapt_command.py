@@ -57,7 +57,8 @@ def test_adapt_predict_verify(app: typer.Typer, shapes: Path, whole_bundle: Path
     assert [line.split("\t")[0] for line in shown] == files
     answers = json.loads(runner.invoke(app, ["predict", str(out), *files, "--json"]).stdout)
     assert [
-        f"{each['image']}\t{each['label']}\t{each['probability']:.3f}\tunlike {each['unlike']:.1f}" for each in answers
+        f"{each['example']}\t{each['label']}\t{each['probability']:.3f}\tnovelty {each['novelty']:.1f}"
+        for each in answers
     ] == shown
     assert sorted(answers[0]["probabilities"]) == ["class0", "class1", "class2", "class3"]
 
