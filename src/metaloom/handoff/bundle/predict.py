@@ -59,7 +59,7 @@ def predict(bundle: str | Path, files: Sequence[str | Path], task: str | None = 
     kind = _kind(opened)
     (graph,) = opened.sessions
     predictions = []
-    for names, raw in _batches(files, kind, opened.metadata["input"]["shape"][1:]):
+    for names, raw in _batches(files, kind, tuple(opened.metadata["input"]["shape"][1:])):
         further = [] if place is None else [np.full(len(raw), place)]
         probabilities, novelty = opened.run(graph, raw, *further)
         for name, row, score in zip(names, probabilities[:, : len(labels)], novelty, strict=True):
