@@ -28,11 +28,12 @@ def app() -> typer.Typer:
 
 @pytest.fixture(autouse=True)
 def root(repo: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of which only the settings and one trained meta-learner are there."""
+    """A project of which only the settings, the stages and one trained meta-learner are there."""
     root = tmp_path / "root"
     for name in ("protonet", "maml"):
         shutil.copytree(model, root / "artifacts" / "models" / name)
-    shutil.copy(repo / "params.yaml", root)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(repo / name, root)
     monkeypatch.chdir(root)
     return root
 

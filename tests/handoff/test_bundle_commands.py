@@ -114,6 +114,7 @@ def test_adapt_takes_the_method_that_is_asked_for(
     shutil.copytree(model, tmp_path / "artifacts/models/protonet")
     params = (repo / "params.yaml").read_text().replace("page: auto", "page: false")
     (tmp_path / "params.yaml").write_text(params)
+    shutil.copy(repo / "dvc.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "artifacts/models/maml/metrics.json").write_text(
         json.dumps({"validation": {"setting": "3w1s", "accuracy": 0.1, "ci95": 0.1, "nll": 1.5, "episodes": 12}})

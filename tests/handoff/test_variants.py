@@ -75,12 +75,12 @@ def test_a_bundle_with_variants(
     out = tmp_path / "bundle"
     make(learner, settings, asked, save_model(learner, tmp_path / name), out, pictures)
     assert not verify(out).problems
-    costs = json.loads((out / "metadata.json").read_text())["variants"]
+    said = json.loads((out / "metadata.json").read_text())["variants"]
     sizes = {kind: (out / f"model.{kind}.onnx").stat().st_size for kind in ("fp16", "int8")}
     whole = (out / "model.onnx").stat().st_size
     assert whole / sizes["fp16"] > 1.6 and whole / sizes["int8"] > 3
     for kind, size in sizes.items():
-        cost = costs[f"model.{kind}.onnx"]
+        cost = said[f"model.{kind}.onnx"]
         assert cost["bytes"] == size and cost["smaller"] == pytest.approx(whole / size)
         assert cost["episodes"] == episodes and -0.2 < cost["difference"] < 0.2 and cost["milliseconds"] > 0
     card = (out / "MODEL_CARD.md").read_text()
