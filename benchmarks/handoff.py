@@ -26,7 +26,7 @@ from PIL import Image
 
 from metaloom.config import Settings, load_settings
 from metaloom.handoff.graphs.learning import learning_graphs
-from metaloom.handoff.graphs.novelty import Known, known_of
+from metaloom.handoff.graphs.novelty import Novelty, novelty_of
 from metaloom.handoff.graphs.session import session_of
 from metaloom.handoff.graphs.task import to_onnx
 from metaloom.kinds.pictures.encode import PictureEncoding
@@ -64,7 +64,7 @@ def main() -> None:
 def beside_torch(images: np.ndarray) -> None:
     """Random weights: they cost no other time than learned ones.
 
-    The graphs give `unlike` too. Where a task moves the network, that takes the support set's embeddings after it, so
+    The graphs give `novelty` too. Where a task moves the network, that takes the support set's embeddings after it, so
     torch makes them as well; elsewhere the embeddings that were learned from serve, and torch is asked for
     probabilities alone.
     """
@@ -79,10 +79,10 @@ def beside_torch(images: np.ndarray) -> None:
             learner = fresh(name, changes, settings, images)
             task = learner.adapt(support, labels)
             if name == "protonet":
-                graph = to_onnx(task, known_of(task, support, labels), settings.export, {})
+                graph = to_onnx(task, novelty_of(task, support, labels), settings.export, {})
                 asked = session_of(graph, threads)
                 one = query[:1]
-                report("model.onnx, 1 picture", threads, lambda s=asked, x=one: s.run(None, {"images": x}),
+                report("model.onnx, 1 picture", threads, lambda s=asked, x=one: s.run(None, {"examples": x}),
                        lambda t=task, x=one: t.predict_proba(x))  # fmt: skip
             graph = learning_graphs(learner, settings.export, {})["adapt.onnx"]
             inputs = {"support_x": support, "support_y": labels, "query_x": query}
@@ -98,7 +98,7 @@ def answered(learner: Learner, support: np.ndarray, labels: np.ndarray, query: n
         with torch.no_grad():
             x = task.encoding(torch.as_tensor(support))
             z, _ = task.model.network(task.model.weights, x, task.model.statistics)
-            Known.of(z, torch.as_tensor(labels), WAYS)
+            Novelty.of(z, torch.as_tensor(labels), WAYS)
 
 
 def fresh(name: str, changes: dict, settings: Settings, images: np.ndarray) -> Learner:

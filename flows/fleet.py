@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from metaloom.data.support import task_name
 from metaloom.errors import MetaloomError
 from metaloom.handoff.adapting.fleet import FAILED, Outcome, make_bundles
 from metaloom.handoff.adapting.shared import SharedHeads, solve_part
@@ -18,17 +20,17 @@ RUNNERS = ("process", "dask", "ray")
 
 
 @task(name="adapt", task_run_name="{first} and {more} more", **ATTRIBUTES)
-def adapt(first: str, more: int, folders: list[str], out: str, model: str) -> list[Outcome]:
+def adapt(first: str, more: int, paths: list[str], out: str, model: str) -> list[Outcome]:
     """A bundle for each task."""
     one_thread_each()
-    return make_bundles(folders, out, model)
+    return make_bundles(paths, out, model)
 
 
 @task(name="solve", task_run_name="{first} and {more} more", **ATTRIBUTES)
-def solve(first: str, more: int, folders: list[str], out: str, model: str) -> SharedHeads:
+def solve(first: str, more: int, paths: list[str], out: str, model: str) -> SharedHeads:
     """Heads for a bundle of all."""
     one_thread_each()
-    return solve_part(folders, model)
+    return solve_part(paths, model)
 
 
 @flow(name="fleet", persist_result=False, validate_parameters=False)
@@ -36,7 +38,7 @@ def fleet(parts: list[list[str]], out: str, model: str, shared: bool) -> list[An
     """Adapt every part of a fleet.
 
     Args:
-        parts: folders of tasks, by part.
+        parts: folders or files of tasks, by part.
         out: where the bundles go.
         model: folder of the meta-learner.
         shared: learn the heads, for one bundle of all.
@@ -47,7 +49,7 @@ def fleet(parts: list[list[str]], out: str, model: str, shared: bool) -> list[An
     work = solve if shared else adapt
     with bar("fleet", sum(map(len, parts))) as progress:
         done, results = 0, []
-        futures = [work.submit(name_of(part[0]), len(part) - 1, part, out, model) for part in parts]
+        futures = [work.submit(task_name(Path(part[0])), len(part) - 1, part, out, model) for part in parts]
         for part, future in zip(parts, futures, strict=True):
             result = future.result(raise_on_failure=False)
             results.append(result if isinstance(result, list | SharedHeads) else _failed(part, result))
@@ -60,12 +62,7 @@ def _failed(part: list[str], error: Any) -> list[Outcome]:
     """A part that ended as a whole, for example because its process died."""
     if isinstance(error, MetaloomError):
         raise error
-    return [Outcome(name_of(folder), FAILED, f"{type(error).__name__}: {error}") for folder in part]
-
-
-def name_of(folder: str) -> str:
-    """A task's name: that of its folder."""
-    return folder.rpartition("/")[2]
+    return [Outcome(task_name(Path(path)), FAILED, f"{type(error).__name__}: {error}") for path in part]
 
 
 def one_thread_each() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from metaloom.config import Settings
-from metaloom.handoff.adapting.one import adapt_to_folder
+from metaloom.handoff.adapting.one import adapt_to
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.kinds.pictures.read import decode
 from metaloom.learner import Learner
@@ -87,7 +87,7 @@ def model(
 def whole_bundle(shapes: Path, model: Path, tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for the four classes of one domain; read it, don't change it."""
     out = tmp_path_factory.mktemp("bundles") / "bundle"
-    adapt_to_folder(shapes / "domain0", out, model, tiny_settings, lambda done, text: None)
+    adapt_to(shapes / "domain0", out, model, tiny_settings, lambda done, text: None)
     return out
 
 

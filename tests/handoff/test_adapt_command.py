@@ -28,11 +28,12 @@ def app() -> typer.Typer:
 
 @pytest.fixture(autouse=True)
 def root(repo: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of which only the settings and one trained meta-learner are there."""
+    """A project of which only the settings, the stages and one trained meta-learner are there."""
     root = tmp_path / "root"
     for name in ("protonet", "maml"):
         shutil.copytree(model, root / "artifacts" / "models" / name)
-    shutil.copy(repo / "params.yaml", root)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(repo / name, root)
     monkeypatch.chdir(root)
     return root
 
@@ -57,7 +58,8 @@ def test_adapt_predict_verify(app: typer.Typer, shapes: Path, whole_bundle: Path
     assert [line.split("\t")[0] for line in shown] == files
     answers = json.loads(runner.invoke(app, ["predict", str(out), *files, "--json"]).stdout)
     assert [
-        f"{each['image']}\t{each['label']}\t{each['probability']:.3f}\tunlike {each['unlike']:.1f}" for each in answers
+        f"{each['example']}\t{each['label']}\t{each['probability']:.3f}\tnovelty {each['novelty']:.1f}"
+        for each in answers
     ] == shown
     assert sorted(answers[0]["probabilities"]) == ["class0", "class1", "class2", "class3"]
 

@@ -12,7 +12,7 @@ import torch
 
 from metaloom.config import Settings
 from metaloom.handoff.graphs.learning import learning_graphs
-from metaloom.handoff.graphs.novelty import known_of
+from metaloom.handoff.graphs.novelty import novelty_of
 from metaloom.handoff.graphs.task import to_onnx
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.kinds.pictures.kind import Pictures
@@ -45,8 +45,8 @@ def a_bank(pictures: np.ndarray, settings: Settings, route: str) -> Learner:
 def test_probabilities_are_those_of_torch(route: str, pictures: np.ndarray, tiny_settings: Settings):
     support, labels = pictures[: 4 * 8 : 4], np.arange(4).repeat(2)
     task = a_bank(pictures, tiny_settings, route).adapt(support, labels)
-    data = to_onnx(task, known_of(task, support, labels), tiny_settings.export, {"metaloom.method": "bank"})
-    found = onnxruntime.InferenceSession(data).run(None, {"images": pictures[40:70]})[0]
+    data = to_onnx(task, novelty_of(task, support, labels), tiny_settings.export, {"metaloom.method": "bank"})
+    found = onnxruntime.InferenceSession(data).run(None, {"examples": pictures[40:70]})[0]
     np.testing.assert_allclose(np.asarray(found), task.predict_proba(pictures[40:70]), atol=1e-5, rtol=0)
     convolutions = [node for node in onnx.load_from_string(data).graph.node if node.op_type == "Conv"]
     assert len(convolutions) == 4 * (MEMBERS if route == "mix" else 1)

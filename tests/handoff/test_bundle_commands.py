@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from metaloom.cli import bundle as commands
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.bench import measure, printed
 from metaloom.handoff.bundle.predict import predict
+from metaloom.handoff.metadata import read_metadata
+from metaloom.kinds.pictures.kind import Pictures
 
 
 def said_by_example(bundle: Path, *arguments: str) -> list[list[str]]:
@@ -32,16 +35,16 @@ def test_the_example_classifies(bundle: Path, shapes: Path, tmp_path: Path):
     Image.fromarray(clear).save(tmp_path / "clear.png")
     files = [*sorted((shapes / "domain0").rglob("*.png"))[::9], tmp_path / "clear.png"]
     for line, expected in zip(said_by_example(bundle, *map(str, files)), predict(bundle, files), strict=True):
-        wanted = [expected.image, expected.label, f"{expected.probability:.3f}", f"unlike {expected.unlike:.1f}"]
+        wanted = [expected.example, expected.label, f"{expected.probability:.3f}", f"novelty {expected.novelty:.1f}"]
         assert line == wanted
 
 
 def test_the_example_learns_other_classes(bundle: Path, shapes: Path):
     """Of another domain; it is right where torch is."""
-    from metaloom.handoff.adapting.support import read_support
+    from metaloom.data.support import read_support
 
     folder = shapes / "domain5"
-    support = read_support(folder, 1, 28)
+    support = read_support(folder, Pictures(28, 1), (28, 28, 1))
     files = sorted(folder.rglob("*.png"))
     lines = said_by_example(bundle, "--learn", str(folder), *map(str, files))
     assert {line[1] for line in lines} <= set(support.labels) and len(lines) == len(files)
@@ -54,8 +57,8 @@ def test_a_table_of_predictions(bundle: Path, shapes: Path, capsys: pytest.Captu
     commands.predict(bundle, files, csv=True)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     for row, expected in zip(rows, predict(bundle, files), strict=True):
-        assert (row["image"], row["label"]) == (expected.image, expected.label)
-        assert float(row["unlike"]) == expected.unlike
+        assert (row["example"], row["label"]) == (expected.example, expected.label)
+        assert float(row["novelty"]) == expected.novelty
         assert {f"p({name})": p for name, p in expected.probabilities.items()} == {
             name: float(value) for name, value in row.items() if name.startswith("p(")
         }
@@ -77,6 +80,18 @@ def test_inspect_says_what_it_is(bundle: Path, capsys: pytest.CaptureFixture[str
         commands.inspect(bundle)
 
 
+def test_metadata_is_read_as_it_was_written(bundle: Path):
+    written = json.loads((bundle / "metadata.json").read_text())
+    assert read_metadata(written).plain() == written
+    for change, words in (
+        ({"max_ways": "many"}, "max_ways: Input should be a valid integer"),
+        ({"comment": "mine"}, "comment: Extra inputs are not permitted"),
+        ({"task": {"name": "x"}}, "task.n_way: Field required"),
+    ):
+        with pytest.raises(MetaloomError, match=f"metadata.json is damaged: {words}"):
+            read_metadata(written | change)
+
+
 def test_bench_asks_both_runtimes_in_turns(bundle: Path, model: Path, tmp_path: Path):
     rows = measure(bundle, model, seconds=0.02)
     asked = {(row.what, row.runtime, row.batch) for row in rows}
@@ -95,12 +110,11 @@ def test_bench_asks_both_runtimes_in_turns(bundle: Path, model: Path, tmp_path: 
 def test_adapt_takes_the_method_that_is_asked_for(
     model: Path, shapes: Path, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    import json
-
     shutil.copytree(model, tmp_path / "artifacts/models/maml")
     shutil.copytree(model, tmp_path / "artifacts/models/protonet")
     params = (repo / "params.yaml").read_text().replace("page: auto", "page: false")
     (tmp_path / "params.yaml").write_text(params)
+    shutil.copy(repo / "dvc.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "artifacts/models/maml/metrics.json").write_text(
         json.dumps({"validation": {"setting": "3w1s", "accuracy": 0.1, "ci95": 0.1, "nll": 1.5, "episodes": 12}})

@@ -16,6 +16,7 @@ from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle import write as bundle_module
 from metaloom.handoff.bundle.card import model_card
+from metaloom.handoff.metadata import read_metadata
 from metaloom.handoff.shipped.verify import verify
 from metaloom.learner import Learner
 from metaloom.learner.estimate import wilson
@@ -109,7 +110,7 @@ def test_the_accuracy_is_that_of_the_file_on_what_it_has_not_learned(exported: P
     assert np.bincount(task.support_ways).tolist() == [2, 2, 2, 2]
 
     session = onnxruntime.InferenceSession(exported / "model.onnx")
-    answers = np.asarray(session.run(None, {"images": images[task.rest]})[0]).argmax(axis=1)
+    answers = np.asarray(session.run(None, {"examples": images[task.rest]})[0]).argmax(axis=1)
     right = int((answers == task.rest_ways).sum())
     measured = json.loads((exported / "metadata.json").read_text())["metrics"]["task"]
     assert (measured["accuracy"], measured["examples"]) == (right / len(task.rest), len(task.rest))
@@ -125,9 +126,9 @@ def test_a_second_export_is_the_same_to_the_byte(exported: Path, tmp_path: Path)
 def test_what_does_not_verify_is_not_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def wrong_answers(folder: Path, *_: object) -> None:
         folder.mkdir()
-        np.save(folder / "a.images.npy", np.zeros((1, 5, 5, 1), np.uint8))
+        np.save(folder / "a.examples.npy", np.zeros((1, 5, 5, 1), np.uint8))
         np.save(folder / "a.probabilities.npy", np.full((1, 4), 9, np.float32))
-        np.save(folder / "a.unlike.npy", np.full(1, 9, np.float32))
+        np.save(folder / "a.novelty.npy", np.full(1, 9, np.float32))
 
     monkeypatch.setattr(bundle_module, "write_samples", wrong_answers)
     (tmp_path / "bundle").mkdir()
@@ -186,7 +187,7 @@ def test_a_task_that_the_meta_learner_owes_something_to_says_so(split, trained, 
     about = export.about_split(split)
     assert about == {"meta_trained_on_it": trained, "chosen_on_it": chosen}
     metadata["task"] |= about
-    text = model_card(metadata, ["a", "b", "c", "d"])
+    text = model_card(read_metadata(metadata), ["a", "b", "c", "d"])
     for other in ("was trained on these very classes", "were chosen by how well they do on these"):
         assert (other in text) == (words is not None and other in words)
 

@@ -11,15 +11,19 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from metaloom.data.support import task_paths
 from metaloom.errors import MetaloomError
 from metaloom.handoff.adapting import fleet
 from metaloom.handoff.adapting import shared as shared_fleet
-from metaloom.handoff.adapting.support import task_folders
+from metaloom.handoff.bundle import contents
 from metaloom.handoff.bundle.predict import predict
 from metaloom.handoff.shipped import verify
+from metaloom.kinds.pictures.kind import Pictures
 from metaloom.kinds.pictures.read import decode
 from metaloom.learner import Learner
 from metaloom.system.sources import sources
+
+GREY = Pictures(28, 1)
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +41,11 @@ def tasks(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def here(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(repo / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    fleet.shop.cache_clear()
+    fleet.maker_of.cache_clear()
 
 
 def folders(tasks: Path) -> list[str]:
-    return [str(each) for each in task_folders(tasks)]
+    return [str(each) for each in task_paths(tasks, GREY)]
 
 
 def expected(learner: Learner, task: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +66,7 @@ def test_every_bundle_is_that_of_its_task(
         assert not verify.verify(Path("out", task.name)).problems
         pictures, probabilities = expected(make_learner(name), task)
         session = onnxruntime.InferenceSession(Path("out", task.name, "model.onnx"))
-        found = np.asarray(session.run(None, {"images": pictures})[0])
+        found = np.asarray(session.run(None, {"examples": pictures})[0])
         np.testing.assert_allclose(found, probabilities, atol=1e-5 if name != "reptile" else 2e-4, rtol=0)
     metadata = json.loads(Path("out/task3/metadata.json").read_text())
     own = {"name": "task3", "n_way": 3, "support_examples": 24, "meta_trained_on_it": False, "chosen_on_it": False}
@@ -71,13 +75,16 @@ def test_every_bundle_is_that_of_its_task(
 
 
 def test_other_code_makes_every_bundle_again(model: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch):
-    makers = fleet.shop(str(model))
-    (support,) = fleet.read(makers, folders(tasks)[:1])[0].values()
-    before = makers.fingerprint(support)
-    assert makers.fingerprint(support) == before
-    monkeypatch.setattr(fleet, "digest", lambda *modules: f"another than that of {modules}")
-    assert makers.fingerprint(support) != before
-    assert {Path("handoff/adapting/shared.py"), Path("handoff/bundle/write.py")} <= sources(fleet.CODE)
+    maker = fleet.maker_of(str(model))
+    (support,) = fleet.read(maker, folders(tasks)[:1])[0].values()
+    before = maker.fingerprint(support)
+    assert maker.fingerprint(support) == before
+    monkeypatch.setattr(contents, "digest", lambda *modules: f"another than that of {modules}")
+    assert maker.fingerprint(support) != before
+    used = sources(contents.CODE)
+    assert {Path("handoff/adapting/shared.py"), Path("handoff/bundle/write.py")} <= used
+    shipped = {Path(f"kinds/pictures/shipped/{name}") for name in ("example.py", "index.html")}
+    assert shipped <= used and not shipped & sources("metaloom.stages.train")
 
 
 def test_a_second_time_what_is_the_same_is_kept(model: Path, tasks: Path, tmp_path: Path):
@@ -99,7 +106,7 @@ def test_one_that_fails_does_not_stop_the_others(model: Path, tasks: Path, tmp_p
     shutil.copytree(mine / "task3/class1", mine / "task5/lonely")
     outcomes = fleet.make_bundles(folders(mine), "out", str(model))
     why = {each.task: each.why for each in outcomes if each.status == "failed"}
-    assert "one picture in two classes" in why["task1"] and "is no PNG" in why["task2"]
+    assert "one image in two classes" in why["task1"] and "is no PNG" in why["task2"]
     assert "has the one class lonely" in why["task5"] and len(why) == 3
     assert sorted(path.name for path in Path("out").iterdir()) == ["task0", "task3", "task4"]
 
@@ -114,13 +121,13 @@ def test_one_bundle_of_all(model: Path, make_learner: Callable, tasks: Path, tmp
     each = [expected(learner, task) for task in sorted(tasks.iterdir())]
     pictures, ids = np.concatenate([p for p, _ in each]), np.repeat(np.arange(5), [len(p) for p, _ in each])
     order = np.random.default_rng(0).permutation(len(ids))
-    probabilities, unlike = session.run(None, {"images": pictures[order], "task_id": ids[order]})
+    probabilities, novelty = session.run(None, {"examples": pictures[order], "task_id": ids[order]})
     wanted = np.concatenate([np.pad(p, ((0, 0), (0, 4 - p.shape[1]))) for _, p in each])
     np.testing.assert_allclose(np.asarray(probabilities), wanted[order], atol=1e-5, rtol=0)
     alone = [predict(tmp_path / "all", [tasks / f"task{i}/class2/1.png"], task=f"task{i}")[0] for i in range(5)]
     assert [sorted(found.probabilities) == [f"class{c}" for c in range(i == 3, 4)] for i, found in enumerate(alone)]
     assert all(
-        found.unlike == pytest.approx(unlike[order.tolist().index(_place(tasks, i))], abs=1e-4)
+        found.novelty == pytest.approx(novelty[order.tolist().index(_place(tasks, i))], abs=1e-4)
         for i, found in enumerate(alone)
     )
 
@@ -142,7 +149,7 @@ def test_one_bundle_of_all_goes_on_where_it_was(model: Path, tasks: Path, tmp_pa
     (mine / "task0/class0/0.png").unlink()
     assert {each.status for each in shared_fleet.solve_part(folders(mine), str(model)).outcomes} == {"made"}
     part = max(shared_fleet.PARTS.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    part.write_bytes(part.read_bytes()[:99])  # damaged: learned anew
+    part.write_bytes(part.read_bytes()[:99])  # damaged: learned again
     assert {each.status for each in shared_fleet.solve_part(folders(mine), str(model)).outcomes} == {"made"}
     shared_fleet.write_shared([again], tmp_path / "all", str(model))
     assert not verify.verify(tmp_path / "all").problems and not shared_fleet.PARTS.exists()
@@ -152,7 +159,7 @@ def test_refusals(model: Path, tasks: Path, make_learner: Callable, save_model: 
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "absent"):
         with pytest.raises(MetaloomError, match="DIR/task/class/1.png"):
-            task_folders(folder)
+            task_paths(folder, GREY)
     deep = save_model(make_learner("reptile"), tmp_path / "reptile")
     with pytest.raises(MetaloomError, match="reptile changes the network for each task"):
         shared_fleet.solve_part(folders(tasks), str(deep))

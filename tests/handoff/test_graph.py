@@ -11,8 +11,8 @@ import torch
 
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
-from metaloom.handoff.adapting.one import adapt_to_folder
-from metaloom.handoff.graphs.novelty import known_of
+from metaloom.handoff.adapting.one import adapt_to
+from metaloom.handoff.graphs.novelty import novelty_of
 from metaloom.handoff.graphs.task import to_onnx
 from metaloom.handoff.shipped.verify import verify
 from metaloom.kinds.pictures.encode import PictureEncoding
@@ -35,14 +35,14 @@ def graph_of(pictures: np.ndarray, tiny_settings: Settings) -> GraphOf:
     """`graph_of(task, opset=21)`: model.onnx of a task from `make_task`."""
 
     def make(task: AdaptedTask, **versions: int) -> bytes:
-        known = known_of(task, pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
+        known = novelty_of(task, pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
         return to_onnx(task, known, tiny_settings.export.model_copy(update=versions), ABOUT)
 
     return make
 
 
 def answer(model: bytes, images: np.ndarray) -> np.ndarray:
-    return np.asarray(onnxruntime.InferenceSession(model).run(None, {"images": images})[0])
+    return np.asarray(onnxruntime.InferenceSession(model).run(None, {"examples": images})[0])
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -81,11 +81,11 @@ def test_every_method_over_every_network(
         session = onnxruntime.InferenceSession(graph_of(task))
         for batch in (1, 2, 64):
             for raw in (pictures[40 : 40 + batch], pictures[40 : 40 + batch].repeat(2, axis=1)[:, 3:]):
-                probabilities, unlike = (np.asarray(each) for each in session.run(None, {"images": raw}))
+                probabilities, novelty = (np.asarray(each) for each in session.run(None, {"examples": raw}))
                 expected, in_torch = (each.predict_proba(resize(raw, 28)) for each in (exact, task))
                 loss = np.abs(in_torch - expected).max()  # over resnet12 float32 itself loses more than 1e-5
                 np.testing.assert_allclose(probabilities, expected, atol=max(1e-5, 2 * loss), rtol=0, err_msg=name)
-                assert unlike.shape == (batch,) and np.isfinite(unlike).all()
+                assert novelty.shape == (batch,) and np.isfinite(novelty).all()
 
 
 def test_a_graph_sees_shifted_pictures_as_torch_does(
@@ -127,7 +127,7 @@ def test_a_model_that_rounds_much_still_verifies(
     exact = replace(task, model=task.model.double()).predict_proba(pictures)
     assert np.abs(task.predict_proba(pictures) - exact).max() > 2e-4
     model = save_model(far, tmp_path / "model")
-    adapt_to_folder(shapes / "domain0", tmp_path / "bundle", model, tiny_settings, lambda done, text: None)
+    adapt_to(shapes / "domain0", tmp_path / "bundle", model, tiny_settings, lambda done, text: None)
     assert not verify(tmp_path / "bundle").problems
 
 
@@ -142,7 +142,7 @@ def test_resized_pixels_inside_the_graph_are_those_of_training(height: int, widt
     model.graph.output.append(onnx.helper.make_tensor_value_info(rounding.output[0], onnx.TensorProto.DOUBLE, None))
     session = onnxruntime.InferenceSession(model.SerializeToString())
     images = np.concatenate([noise(3, height, width, 1), (noise(3, height, width, 1) // 128) * 255])
-    pixels = np.asarray(session.run([rounding.output[0]], {"images": images})[0])
+    pixels = np.asarray(session.run([rounding.output[0]], {"examples": images})[0])
     np.testing.assert_array_equal(pixels.transpose(0, 2, 3, 1), resize(images, 28))
 
 

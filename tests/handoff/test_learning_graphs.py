@@ -41,7 +41,7 @@ def adapted(sessions: dict, support: np.ndarray, labels: np.ndarray, query: np.n
 
 def classified(sessions: dict, support: np.ndarray, labels: np.ndarray, query: np.ndarray) -> list[np.ndarray]:
     head = sessions["learn.onnx"].run(HEAD, {"support_x": support, "support_y": labels.astype(np.int64)})
-    inputs = {"images": query, **dict(zip(HEAD, head, strict=True))}
+    inputs = {"examples": query, **dict(zip(HEAD, head, strict=True))}
     return [np.asarray(each) for each in sessions["classify.onnx"].run(None, inputs)]
 
 
@@ -68,10 +68,10 @@ def test_episodes_of_any_shape_as_torch_answers_them(
         expected = learner.adapt(support, labels).predict_proba(query)
         asked = [adapted] + [classified] * learner.method.frozen
         for answer in (ask(sessions, support, labels, query) for ask in asked):
-            probabilities, unlike = answer
+            probabilities, novelty = answer
             np.testing.assert_allclose(probabilities[:, : expected.shape[1]], expected, atol=tolerance, rtol=0)
             assert not probabilities[:, expected.shape[1] :].any()  # no class without an example
-            assert unlike.shape == (len(query),) and np.isfinite(unlike).all()
+            assert novelty.shape == (len(query),) and np.isfinite(novelty).all()
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from PIL import Image
 
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
-from metaloom.handoff.adapting.one import adapt_to_folder
+from metaloom.handoff.adapting.one import adapt_to
 from metaloom.handoff.bundle import page
 from metaloom.handoff.shipped.verify import verify
 from metaloom.kinds.pictures.read import decode
@@ -41,7 +41,7 @@ def with_page(shapes: Path, model: Path, tiny_settings: Settings, tmp_path_facto
     export = tiny_settings.export.model_copy(update={"page": True})
     out = tmp_path_factory.mktemp("page") / "bundle"
     settings = tiny_settings.model_copy(update={"export": export})
-    adapt_to_folder(shapes / "domain0", out, model, settings, lambda done, text: None)
+    adapt_to(shapes / "domain0", out, model, settings, lambda done, text: None)
     return out
 
 
@@ -160,9 +160,9 @@ def test_without_a_page_a_bundle_says_so(
         settings = tiny_settings.model_copy(update={"export": export})
         if wanted is True:
             with pytest.raises(MetaloomError, match="export.page needs it"):
-                adapt_to_folder(shapes / "domain0", tmp_path / "b2", model, settings, lambda done, text: None)
+                adapt_to(shapes / "domain0", tmp_path / "b2", model, settings, lambda done, text: None)
             assert not (tmp_path / "b2").exists()
         else:
-            adapt_to_folder(shapes / "domain0", tmp_path / "b1", model, settings, lambda done, text: None)
+            adapt_to(shapes / "domain0", tmp_path / "b1", model, settings, lambda done, text: None)
             assert "has no index.html: onnxruntime-web cannot be had" in capsys.readouterr().out
             assert not (tmp_path / "b1/index.html").exists() and not verify(tmp_path / "b1").problems

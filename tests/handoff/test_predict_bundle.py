@@ -35,8 +35,8 @@ def test_predictions_are_the_graphs_own(bundle: Path, shapes: Path):
     labels = json.loads((bundle / "labels.json").read_text())
     files = sorted((shapes / "domain0").rglob("*.png"))[::5]
     for file, found in zip(files, predict(bundle, files), strict=True):
-        expected = session.run(None, {"images": decode(file.read_bytes(), 1)[None]})[0][0]
-        assert found.image == str(file) and found.label == labels[expected.argmax()]
+        expected = session.run(None, {"examples": decode(file.read_bytes(), 1)[None]})[0][0]
+        assert found.example == str(file) and found.label == labels[expected.argmax()]
         assert [found.probabilities[label] for label in labels] == pytest.approx(expected.tolist())
         assert list(found.probabilities.values()) == sorted(expected.tolist(), reverse=True)
 
@@ -48,7 +48,7 @@ def test_predict_starts_without_torch(bundle: Path, shapes: Path):
     )
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)
-    assert [each["image"] for each in answers] == [str(file) for file in files]
+    assert [each["example"] for each in answers] == [str(file) for file in files]
     assert all(sum(each["probabilities"].values()) == pytest.approx(1, abs=1e-5) for each in answers)
     assert all(each["probability"] == each["probabilities"][each["label"]] for each in answers)
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from metaloom.cli import bundle as commands
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
-from metaloom.handoff.adapting.one import adapt_to_folder
+from metaloom.handoff.adapting.one import adapt_to
 from metaloom.handoff.bundle.signing import check_signature
 from metaloom.handoff.shipped.verify import verify
 
@@ -38,7 +38,7 @@ def ours(shapes: Path, model: Path, tiny_settings: Settings, tmp_path_factory: p
     folder = tmp_path_factory.mktemp("signed")
     secret, public = key_pair(folder, "ours")
     settings = signed(tiny_settings, secret)
-    adapt_to_folder(shapes / "domain0", folder / "bundle", model, settings, lambda done, text: None)
+    adapt_to(shapes / "domain0", folder / "bundle", model, settings, lambda done, text: None)
     return folder / "bundle", public
 
 
@@ -81,7 +81,5 @@ def test_keys_that_are_none(
     for key in (tmp_path / "absent", tmp_path / "text"):
         assert len(check_signature(ours[0], str(key))) == 1
         with pytest.raises(MetaloomError, match="cannot be signed with"):
-            adapt_to_folder(
-                shapes / "domain0", tmp_path / "out", model, signed(tiny_settings, key), lambda done, text: None
-            )
+            adapt_to(shapes / "domain0", tmp_path / "out", model, signed(tiny_settings, key), lambda done, text: None)
         assert not (tmp_path / "out").exists()

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from metaloom.data.support import read_support
 from metaloom.errors import MetaloomError
-from metaloom.handoff.adapting.support import read_support
+from metaloom.kinds.pictures.kind import Pictures
+
+GREY = Pictures(28, 1), (28, 28, 1)  # the kind, and the shape that a model takes
 
 
 @pytest.fixture
@@ -18,32 +21,32 @@ def folder(shapes: Path, tmp_path: Path) -> Path:
 
 def refusal(folder: Path) -> str:
     with pytest.raises(MetaloomError) as error:
-        read_support(folder, 1, 28)
+        read_support(folder, *GREY)
     return str(error.value)
 
 
 def test_reads_classes_in_the_order_of_their_names(folder: Path):
     (folder / ".DS_Store").write_text("x")
     (folder / "class2" / ".hidden").write_text("x")
-    support = read_support(folder, 1, 28)
+    support = read_support(folder, *GREY)
     assert support.labels == ["class0", "class1", "class2", "class3"] and support.repeated == []
-    assert support.images.shape == (32, 28, 28, 1) and support.images.dtype == np.uint8
+    assert support.examples.shape == (32, 28, 28, 1) and support.examples.dtype == np.uint8
     np.testing.assert_array_equal(support.ways, np.arange(4).repeat(8))
     expected = np.asarray(Image.open(folder / "class3" / "7.png"))
-    np.testing.assert_array_equal(support.images[-1, :, :, 0], expected)
+    np.testing.assert_array_equal(support.examples[-1, :, :, 0], expected)
 
 
 def test_other_sizes_and_colours_fit(folder: Path):
     for path in folder.rglob("*.png"):
         Image.open(path).resize((50, 35)).convert("RGB").save(path)
-    assert read_support(folder, 1, 28).images.shape == (32, 28, 28, 1)
-    assert read_support(folder, 3, 20).images.shape == (32, 20, 20, 3)
+    assert read_support(folder, *GREY).examples.shape == (32, 28, 28, 1)
+    assert read_support(folder, Pictures(20, 3), (20, 20, 3)).examples.shape == (32, 20, 20, 3)
 
 
 def test_a_repeated_picture_counts_once(folder: Path):
     Image.open(folder / "class1" / "0.png").save(folder / "class1" / "again.bmp")
-    support = read_support(folder, 1, 28)
-    assert len(support.images) == 32 and support.repeated == [str(folder / "class1" / "again.bmp")]
+    support = read_support(folder, *GREY)
+    assert len(support.examples) == 32 and support.repeated == [str(folder / "class1" / "again.bmp")]
 
 
 def test_refuses_what_is_no_task(folder: Path, tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ import onnxruntime
 import pytest
 
 from metaloom.config import Settings
+from metaloom.data.support import Support
 from metaloom.errors import MetaloomError
-from metaloom.handoff.bundle.write import Handoff, TaskCard, describe, write_bundle
-from metaloom.handoff.graphs import variants
+from metaloom.handoff.adapting.solve import solve
+from metaloom.handoff.bundle.contents import Maker
+from metaloom.handoff.bundle.write import write_bundle
+from metaloom.handoff.graphs import costs, variants
 from metaloom.handoff.shipped.verify import verify
 from metaloom.learner import Learner
 from metaloom.tasks import EpisodeTable
@@ -35,24 +39,21 @@ def wide(tiny_settings: Settings) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def asked(pictures: np.ndarray) -> variants.Asked:
+def asked(pictures: np.ndarray) -> costs.Asked:
     """Calibration on half of the domains, episodes of three classes from the others."""
     rng = np.random.default_rng(0)
     rows = np.stack(
         [20 * 8 + (rng.choice(20, 3, replace=False) * 8)[:, None] + rng.permutation(8)[:5] for _ in range(8)]
     )
-    return variants.Asked(pictures, pictures[:160:10], {"3w2s": EpisodeTable(rows[..., :2], rows[..., 2:])})
+    return costs.Asked(pictures, pictures[:160:10], {"3w2s": EpisodeTable(rows[..., :2], rows[..., 2:])})
 
 
-def make(learner: Learner, settings: Settings, asked: variants.Asked, model: Path, out: Path, pictures: np.ndarray):
+def make(learner: Learner, settings: Settings, asked: costs.Asked, model: Path, out: Path, pictures: np.ndarray):
     support, labels = pictures[160:192:2], np.arange(4).repeat(4)
-    card = TaskCard("some", list("abcd"), 16, False, None)
-    metrics = {"validation": json.loads((model / "metrics.json").read_text())["validation"]}
-    metadata = describe(learner, model, card, settings.export, metrics=metrics, params={}, provenance={})
-    task = learner.adapt(support, labels)
-    write_bundle(
-        out, Handoff(task, support, labels, pictures[161:192:4], card.labels, metadata, learner, asked), settings.export
-    )
+    maker = Maker.open(model, settings)
+    (solved,) = solve(maker, {"some": Support(support, labels, list("abcd"), [])})
+    contents = replace(solved.contents(maker), examples=pictures[161:192:4], asked=asked)
+    write_bundle(out, contents, settings.export)
 
 
 @pytest.mark.parametrize(("name", "episodes"), [("protonet", 8), pytest.param("maml", 2, marks=pytest.mark.slow)])
@@ -69,17 +70,17 @@ def test_a_bundle_with_variants(
 ):
     steps = wide.maml.model_copy(update={"inner_steps": 2})  # so that each task has a network of its own
     settings = wide.model_copy(update={"maml": steps})
-    monkeypatch.setattr(variants, "EPISODES_ADAPTED", 2)  # graphs of such tasks, each in every variant
+    monkeypatch.setattr(costs, "EPISODES_ADAPTED", 2)  # graphs of such tasks, each in every variant
     learner = make_learner(name, settings)
     out = tmp_path / "bundle"
     make(learner, settings, asked, save_model(learner, tmp_path / name), out, pictures)
     assert not verify(out).problems
-    costs = json.loads((out / "metadata.json").read_text())["variants"]
+    said = json.loads((out / "metadata.json").read_text())["variants"]
     sizes = {kind: (out / f"model.{kind}.onnx").stat().st_size for kind in ("fp16", "int8")}
     whole = (out / "model.onnx").stat().st_size
     assert whole / sizes["fp16"] > 1.6 and whole / sizes["int8"] > 3
     for kind, size in sizes.items():
-        cost = costs[f"model.{kind}.onnx"]
+        cost = said[f"model.{kind}.onnx"]
         assert cost["bytes"] == size and cost["smaller"] == pytest.approx(whole / size)
         assert cost["episodes"] == episodes and -0.2 < cost["difference"] < 0.2 and cost["milliseconds"] > 0
     card = (out / "MODEL_CARD.md").read_text()
@@ -90,12 +91,12 @@ def test_a_bundle_with_variants(
 def test_weights_are_stored_as_said_and_answers_are_near(
     kind: str, stored: int, make_learner: Callable, wide: Settings, asked, pictures: np.ndarray
 ):
-    from metaloom.handoff.graphs.novelty import known_of
+    from metaloom.handoff.graphs.novelty import novelty_of
     from metaloom.handoff.graphs.task import to_onnx
 
     support, labels = pictures[160:192:2], np.arange(4).repeat(4)
     task = make_learner("protonet", wide).adapt(support, labels)
-    model = to_onnx(task, known_of(task, support, labels), wide.export, ABOUT)
+    model = to_onnx(task, novelty_of(task, support, labels), wide.export, ABOUT)
     data = variants.variant(kind, model, asked.calibration, wide.export, ABOUT)
     graph = onnx.load_model_from_string(data)
     kernels = [tensor for tensor in graph.graph.initializer if len(tensor.dims) == 4]
@@ -103,7 +104,7 @@ def test_weights_are_stored_as_said_and_answers_are_near(
     assert {each.domain for each in graph.opset_import} == {""}
     assert {each.key: each.value for each in graph.metadata_props} == ABOUT
     found, expected = (
-        np.asarray(onnxruntime.InferenceSession(each).run(None, {"images": pictures[161:192:2]})[0])
+        np.asarray(onnxruntime.InferenceSession(each).run(None, {"examples": pictures[161:192:2]})[0])
         for each in (data, model)
     )
     assert 0 < np.abs(found - expected).max() < (0.02 if kind == "fp16" else 0.3)
@@ -118,7 +119,7 @@ def test_one_that_loses_too_much_is_refused(
     tmp_path: Path,
     monkeypatch,
 ):
-    monkeypatch.setattr(variants, "_differences", lambda *_: iter([np.array([-0.02, -0.04])]))
+    monkeypatch.setattr(costs, "_differences", lambda *_: iter([np.array([-0.02, -0.04])]))
     learner = make_learner("protonet", wide)
     model = save_model(learner, tmp_path / "protonet")
     settings = with_export(wide, variants=["int8"], max_loss=0.01)
@@ -134,13 +135,13 @@ def test_the_difference_is_paired_by_episode(
     """A variant that is the model itself loses nothing in any episode; one that is another network does."""
     two_steps = tiny_settings.maml.model_copy(update={"inner_steps": 2})  # each task has a network of its own
     settings = tiny_settings.model_copy(update={"maml": two_steps})
-    monkeypatch.setattr(variants, "EPISODES_ADAPTED", 2)
+    monkeypatch.setattr(costs, "EPISODES_ADAPTED", 2)
     learner = make_learner(name, settings)
-    monkeypatch.setattr(variants, "variant", lambda kind, model, *_: model)
-    (same,) = variants._differences("int8", learner, asked, settings.export)
+    monkeypatch.setattr(costs, "variant", lambda kind, model, *_: model)
+    (same,) = costs._differences("int8", learner, asked, settings.export)
     assert same.shape == (episodes,) and not same.any()
-    monkeypatch.setattr(variants, "variant", lambda kind, model, *_: other_weights(model))
-    (other,) = variants._differences("int8", learner, asked, settings.export)
+    monkeypatch.setattr(costs, "variant", lambda kind, model, *_: other_weights(model))
+    (other,) = costs._differences("int8", learner, asked, settings.export)
     assert other.any()
 
 

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 from metaloom.config import Settings
-from metaloom.handoff.adapting.one import adapt_to_folder
+from metaloom.handoff.adapting.one import adapt_to
 from metaloom.handoff.shipped.verify import check_files, main, verify
 from metaloom.methods import METHOD_CLASSES
 
@@ -46,7 +46,7 @@ def the_problem(bundle: Path) -> str:
 def test_a_whole_bundle_verifies(bundle: Path, capsys: pytest.CaptureFixture[str]):
     assert main([str(bundle)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("verified") and out.count("\n") == 1 and "4 classes, 23 golden images" in out
+    assert out.startswith("verified") and out.count("\n") == 1 and "4 classes, 23 golden examples" in out
     assert "model.onnx, adapt.onnx, learn.onnx, classify.onnx within" in out
 
 
@@ -69,12 +69,12 @@ def test_every_file_is_guarded(bundle: Path):
 def test_changed_missing_and_extra_files_are_named(bundle: Path):
     labels = (bundle / "labels.json").read_bytes()
     (bundle / "labels.json").write_bytes(labels.replace(b"class0", b"class9"))
-    (bundle / "samples" / "one_pixel.images.npy").unlink()
+    (bundle / "samples" / "one_pixel.examples.npy").unlink()
     (bundle / "notes.txt").write_text("x")
     assert sorted(verify(bundle).problems) == [
         "labels.json: its content has changed (checksum differs)",
         "notes.txt: not listed in SHA256SUMS",
-        "samples/one_pixel.images.npy: missing",
+        "samples/one_pixel.examples.npy: missing",
     ]
 
 
@@ -109,8 +109,12 @@ def test_exit_codes(bundle: Path, capsys: pytest.CaptureFixture[str]):
 
 
 RESEALED = {
-    "newer format": ("metadata.json", lambda v: v.update(format="3"), "format 3 is newer"),
-    "older format": ("metadata.json", lambda v: v.update(format="1"), "format 1 is older"),
+    "newer format": ("metadata.json", lambda v: v.update(format="4"), "format 4 is newer"),
+    "older format": (
+        "metadata.json",
+        lambda v: v.update(format="2"),
+        "format 2 is older than this verifier knows (3); use its own verify.py",
+    ),
     "no format": ("metadata.json", lambda v: v.pop("format") and None, "no JSON object with a format"),
     "no metadata": ("metadata.json", lambda v: [1], "no JSON object"),
     "loose tolerance": ("metadata.json", lambda v: v["graphs"]["model.onnx"].update(tolerance=1.0), "tolerance is 1.0"),
@@ -124,9 +128,17 @@ RESEALED = {
     "other IR": ("metadata.json", lambda v: v["onnx"].update(ir_version=8), "its ir_version is 9"),
     "other channels": (
         "metadata.json",
-        lambda v: v["input"].update(channels=3),
-        "its input is images tensor(uint8)",
+        lambda v: v["input"]["shape"].__setitem__(3, 3),
+        "its input is examples tensor(uint8) [any, any, any, 1]",
     ),
+    "another type": (
+        "metadata.json",
+        lambda v: v["input"].update(type="float32"),
+        "its input is examples tensor(uint8) [any, any, any, 1], not examples tensor(float)",
+    ),
+    "no type": ("metadata.json", lambda v: v["input"].update(type="pixels"), "input.type is no type"),
+    "no shape": ("metadata.json", lambda v: v["input"].pop("shape") and None, "input.shape is no list"),
+    "a shape of nothing": ("metadata.json", lambda v: v["input"].update(shape=["batch", 0]), "neither a size nor"),
     "a label less": ("labels.json", lambda v: v.pop() and None, "3 labels for 4 probabilities"),
     "a label twice": ("labels.json", lambda v: [v[0], *v[:3]], "stands there twice"),
     "labels no list": ("labels.json", lambda v: dict.fromkeys(v, 1), "no list of class names"),
@@ -225,8 +237,8 @@ def test_a_cut_graph_is_refused_at_any_place(bundle: Path):
 
 def test_bad_samples(bundle: Path):
     np.save(bundle / "samples" / "one_pixel.probabilities.npy", np.zeros((1, 3), np.float32))
-    (bundle / "samples" / "examples.images.npy").write_bytes(b"x")
-    np.save(bundle / "samples" / "not_square.images.npy", np.zeros((2, 3, 3, 1), np.float32))
+    (bundle / "samples" / "examples.examples.npy").write_bytes(b"x")
+    np.save(bundle / "samples" / "not_square.examples.npy", np.zeros((2, 3, 3, 1), np.float32))
     reseal(bundle)
     problems = verify(bundle).problems
     assert len(problems) == 4 and all(problem.startswith("samples") for problem in problems)
@@ -237,7 +249,7 @@ def test_bad_samples(bundle: Path):
 
 
 def test_pickled_samples_are_not_opened(bundle: Path):
-    np.save(bundle / "samples" / "examples.images.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.save(bundle / "samples" / "examples.examples.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     reseal(bundle)
     assert "samples/examples: cannot be read" in the_problem(bundle)
 
@@ -285,6 +297,6 @@ def test_a_runtime_two_years_old_takes_every_method_s_graphs(
         settings = tiny_settings.model_copy(update={name: tiny_settings.method(name).model_copy(update=steps)})
         model = save_model(make_learner(name, settings), tmp_path / name)
         bundle = tmp_path / f"bundle_of_{name}"
-        adapt_to_folder(shapes / "domain0", bundle, model, settings, lambda done, text: None)
+        adapt_to(shapes / "domain0", bundle, model, settings, lambda done, text: None)
         done = subprocess.run([python, "verify.py"], cwd=bundle, capture_output=True, text=True)
         assert done.returncode == 0 and "adapt.onnx" in done.stdout, (name, done.stderr)

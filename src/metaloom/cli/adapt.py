@@ -12,13 +12,16 @@ from metaloom.errors import MetaloomError
 
 
 def adapt(
-    support: Annotated[Path, typer.Option(help="Labelled examples: a folder of pictures for each class.")],
+    support: Annotated[
+        Path,
+        typer.Option(help="Labelled examples: a folder per class, or a table with a column `class`."),
+    ],
     out: Annotated[Path, typer.Option(help="Where the bundle goes; must not exist.")],
     method: TrainedMethod = None,
     model: Annotated[Path | None, typer.Option(help="Meta-learner to adapt from another folder.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that stands at --out.")] = False,
 ) -> None:
-    """Learn a task from a folder of labelled examples, and write it as a verified bundle."""
+    """Learn a task from labelled examples, and write it as a verified bundle."""
     from metaloom.config import load_settings
     from metaloom.system.terminal import bar, say
 
@@ -27,12 +30,12 @@ def adapt(
     if model and method:
         raise MetaloomError("give --method or --model, not both")
     with bar("adapt", 4) as progress:
-        from metaloom.handoff.adapting.one import adapt_to_folder
+        from metaloom.handoff.adapting.one import adapt_to
 
         folder = model or trained_or_champion(method)
-        made = adapt_to_folder(support, out, folder, settings, progress.update)
+        made = adapt_to(support, out, folder, settings, progress.update)
     for path in made.repeated:
-        say(f"left out {path}: its class has the same picture already")
+        say(f"left out {path}: its class has the same example already")
     say(made.summary)
     print(out)
 

@@ -21,32 +21,32 @@ BundleFolder = Annotated[Path, typer.Argument(help="Bundle folder, for example a
 
 def predict(
     bundle: BundleFolder,
-    images: Annotated[list[Path], typer.Argument(help="Picture files of any size.")],
+    files: Annotated[list[Path], typer.Argument(help="Files of examples: images of any size, or tables of rows.")],
     task: Annotated[str | None, typer.Option(help="Whose classes they are, for a bundle of many tasks.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="All classes' probabilities as JSON.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="The same as a table: a row an image, a column a class.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="The same as a table: a column per class.")] = False,
 ) -> None:
-    """Classify pictures with a bundle."""
+    """Classify examples with a bundle."""
     from metaloom.handoff.bundle.predict import predict as classify
 
     if json_ and csv:
         raise MetaloomError("give --json or --csv, not both")
-    predictions = classify(bundle, images, task)
+    predictions = classify(bundle, files, task)
     if json_:
         print(strict_json([_row(each) for each in predictions]))
     elif csv:
         _print_table(predictions)
     else:
         for each in predictions:
-            print(f"{each.image}\t{each.label}\t{each.probability:.3f}\tunlike {each.unlike:.1f}")
+            print(f"{each.example}\t{each.label}\t{each.probability:.3f}\tnovelty {each.novelty:.1f}")
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:
     return {
-        "image": prediction.image,
+        "example": prediction.example,
         "label": prediction.label,
         "probability": prediction.probability,
-        "unlike": prediction.unlike,
+        "novelty": prediction.novelty,
         "probabilities": prediction.probabilities,
     }
 
@@ -54,10 +54,10 @@ def _row(prediction: Prediction) -> dict[str, Any]:
 def _print_table(predictions: Sequence[Prediction]) -> None:
     labels = sorted(predictions[0].probabilities)
     table = csv_writer(sys.stdout, lineterminator="\n")
-    table.writerow(["image", "label", "probability", "unlike", *(f"p({label})" for label in labels)])
+    table.writerow(["example", "label", "probability", "novelty", *(f"p({label})" for label in labels)])
     for each in predictions:
         own = [each.probabilities[label] for label in labels]
-        table.writerow([each.image, each.label, each.probability, each.unlike, *own])
+        table.writerow([each.example, each.label, each.probability, each.novelty, *own])
 
 
 def verify(
@@ -84,9 +84,10 @@ def inspect(bundle: BundleFolder) -> None:
     """Say what a bundle is, which data it comes from, and how good it is."""
     from metaloom.handoff.bundle.inspect import lines
     from metaloom.handoff.bundle.predict import usable
+    from metaloom.handoff.metadata import read_metadata
 
     opened = usable(bundle, [])
-    for name, text in lines(bundle, opened.metadata, opened.labels):
+    for name, text in lines(bundle, read_metadata(opened.metadata), opened.labels):
         print(f"{name:<17}{text}")
 
 

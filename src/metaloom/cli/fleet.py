@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,7 @@ PARTS, SMALL, LARGE = 10, 25, 100  # of a fleet; tasks in one: enough to share t
 
 
 def fleet(
-    tasks: Annotated[Path, typer.Argument(help="A folder for each task, DIR/task/class/1.png.")],
+    tasks: Annotated[Path, typer.Argument(help="A folder of tasks: DIR/task/class/1.png, or DIR/task.csv.")],
     out: Annotated[Path, typer.Option(help="Where the bundles go; what is there of the same is kept.")],
     method: TrainedMethod = None,
     shared: Annotated[bool, typer.Option("--shared", help="One bundle of one network and all heads instead.")] = False,
@@ -36,16 +36,15 @@ def fleet(
     tasks, out = tasks.resolve(), out.resolve()
     root = enter_project()
     from metaloom.cli.prefect_server import prefect_server
-    from metaloom.handoff.adapting.support import task_folders
+    from metaloom.config import load_settings
+    from metaloom.data.support import task_paths
+    from metaloom.kinds import kind_of
 
-    folders = [str(folder) for folder in task_folders(tasks)]
+    paths = [str(path) for path in task_paths(tasks, kind_of(load_settings()))]
     _check_out(out, shared)
     started = time.monotonic()
     with ended_by_signals():
         server = prefect_server(root)  # it starts while torch is imported
-        from metaloom.handoff.adapting.fleet import write_summary
-        from metaloom.handoff.adapting.shared import write_shared
-
         model = str(trained_or_champion(method))
         from flows.fleet import RUNNERS
         from flows.fleet import fleet as flow
@@ -53,17 +52,27 @@ def fleet(
 
         if runner not in RUNNERS:
             raise MetaloomError(f"--runner is {runner}: choose one of {', '.join(RUNNERS)}")
-        size = min(max(len(folders) // PARTS, SMALL), LARGE)
-        parts = [folders[start : start + size] for start in range(0, len(folders), size)]
         server.wait()
-        results = flow.with_options(task_runner=runner_of(runner, workers))(parts, str(out), model, shared)
-        if shared:
-            heads = [each for each in results if not isinstance(each, list)]
-            outcomes = write_shared(heads, out, model) + [o for each in results if isinstance(each, list) for o in each]
-        else:
-            outcomes = [outcome for each in results for outcome in each]
-            write_summary(out, outcomes)
+        results = flow.with_options(task_runner=runner_of(runner, workers))(_parts(paths), str(out), model, shared)
+        outcomes = _written(results, out, model, shared)
     _conclude(outcomes, out, shared, time.monotonic() - started)
+
+
+def _parts(paths: list[str]) -> list[list[str]]:
+    size = min(max(len(paths) // PARTS, SMALL), LARGE)
+    return [paths[start : start + size] for start in range(0, len(paths), size)]
+
+
+def _written(results: list[Any], out: Path, model: str, shared: bool) -> list[Outcome]:
+    """What became of each task, after what is written of all together: the one bundle, or the summary."""
+    from metaloom.handoff.adapting.fleet import write_summary
+    from metaloom.handoff.adapting.shared import write_shared
+
+    outcomes = [outcome for each in results if isinstance(each, list) for outcome in each]
+    if shared:
+        return write_shared([each for each in results if not isinstance(each, list)], out, model) + outcomes
+    write_summary(out, outcomes)
+    return outcomes
 
 
 def _check_out(out: Path, shared: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from metaloom.errors import MetaloomError
@@ -34,5 +35,5 @@ def kind_from(described: dict[str, Any]) -> Kind:
     name = described.get("kind", "pictures")
     if name not in KINDS:
         raise MetaloomError(f"there is no kind of examples {name!r}: this metaloom knows {', '.join(KINDS)}")
-    fields = KINDS[name].__dataclass_fields__
-    return KINDS[name](**{key: value for key, value in described.items() if key in fields})
+    settings = {each.name for each in fields(KINDS[name])}
+    return KINDS[name](**{key: value for key, value in described.items() if key in settings})

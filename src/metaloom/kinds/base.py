@@ -7,9 +7,11 @@ examples into what a network takes, outside and inside an ONNX graph.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -96,6 +98,11 @@ class Kind(ABC):
         """Plain values from which `kinds.kind_from` makes the kind again; a model is saved with them."""
         return {"kind": self.name, **asdict(self)}
 
+    @property
+    def shipped(self) -> Path:
+        """Folder of what travels in each bundle as it is: example.py, and index.html where the kind has a page."""
+        return Path(inspect.getfile(type(self))).with_name("shipped")
+
     # --- a person
 
     @abstractmethod
@@ -152,6 +159,7 @@ class Encoding(ABC):
 
     kind: Kind
     dtype: ClassVar[str]  # of packed examples, in numpy's words
+    extreme: ClassVar[tuple[str, ...]] = ()  # of `golden`: they magnify rounding, so no question for smaller graphs
     variable: ClassVar[tuple[int, ...]]  # axes of a batch of raw examples whose size varies from call to call
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,17 @@ from jaxtyping import Int
 
 from metaloom.config import PARAMS, Settings, load_settings
 from metaloom.data.packed import Dataset
+from metaloom.data.support import Support
 from metaloom.errors import MetaloomError
+from metaloom.handoff.adapting.solve import solve
+from metaloom.handoff.bundle.contents import Maker, TaskCard
 from metaloom.handoff.bundle.golden import SAMPLES
-from metaloom.handoff.bundle.write import Handoff, TaskCard, describe, write_bundle
-from metaloom.handoff.graphs.variants import Asked
-from metaloom.learner import Learner, champion
-from metaloom.learner.estimate import cross_validated, held_out
-from metaloom.learner.learner import AdaptedTask
+from metaloom.handoff.bundle.write import write_bundle
+from metaloom.handoff.graphs.costs import Asked
+from metaloom.learner import AdaptedTask, champion
+from metaloom.learner.estimate import held_out
 from metaloom.stages import run_stage
 from metaloom.system.files import nulled, read_json, required
-from metaloom.system.provenance import commit, data_version
 from metaloom.system.terminal import bar, say
 from metaloom.tasks import load_episodes
 
@@ -43,33 +44,21 @@ def main(dataset: str, splits: str, models: str, evaluation: str, domains: str, 
     """Write the bundle folder; nothing is put in place that does not verify."""
     settings = load_settings()
     name = champion(models, settings.methods)
-    model = Path(models) / name
-    learner = Learner.load(model)
-    images = Dataset.load(dataset).images
+    metrics = _metrics(evaluation, name) | {"domains": _by_domain(domains, name)}
+    maker = Maker.open(Path(models) / name, settings, metrics, settings.model_dump(mode="json"))
+    packed = Dataset.load(dataset).images
     task = draw_task(_classes(splits), settings)
-    adapted = learner.adapt(images[task.support], task.support_ways)
-    card = TaskCard(
-        name=task.domain,
-        labels=task.labels,
-        support=len(task.support),
-        **about_split(task.split),
-        accuracy=_measure(adapted, images, task),
-        estimate=cross_validated(learner, images[task.support], task.support_ways, settings.seed),
+    support = Support(packed[task.support], task.support_ways, task.labels, [])
+    (solved,) = solve(maker, {task.domain: support})
+    card = replace(solved.card, **about_split(task.split), accuracy=_measure(solved.task, packed, task))
+    contents = replace(
+        solved.contents(maker),
+        examples=_examples(packed, task),
+        metadata=maker.describe(card, solved.fingerprint),
+        asked=_asked(packed, splits, settings) if settings.export.variants else None,
     )
-    metadata = describe(
-        learner,
-        model,
-        card,
-        settings.export,
-        metrics=_metrics(model, evaluation, name) | {"domains": _by_domain(domains, name)},
-        params=settings.model_dump(mode="json"),
-        provenance={"data": data_version(), "git": commit()},
-    )
-    support, examples = images[task.support], _examples(images, task)
-    asked = _asked(images, splits, settings) if settings.export.variants else None
-    handoff = Handoff(adapted, support, task.support_ways, examples, task.labels, metadata, learner, asked)
     with bar(f"export {name} for {task.domain}", 1):
-        summary = write_bundle(bundle, handoff, settings.export)
+        summary = write_bundle(bundle, contents, settings.export)
     say(f"{name} for {task.domain}: {_accuracy_text(card)}verified: {summary}")
 
 
@@ -87,21 +76,8 @@ def draw_task(classes: pd.DataFrame, settings: Settings) -> DeploymentTask:
     Raises:
         MetaloomError: no such domain, or a class with too few examples.
     """
-    domain, n_shot = settings.export.domain, settings.export.n_shot
-    if domain == "auto":
-        domain = classes.loc[classes["split"] == "test", "domain"].iloc[0]
-    chosen: pd.DataFrame = classes.loc[classes["domain"] == domain]
-    if chosen.empty:
-        tests = classes.loc[classes["split"] == "test", "domain"].unique()
-        raise MetaloomError(f"{PARAMS}: export.domain: there is no {domain!r}; test domains: {', '.join(tests)}")
-    if len(chosen) < 2:
-        raise MetaloomError(f"{PARAMS}: export.domain: {domain} has one class, a task needs two or more")
-    fewest = chosen.sort_values("count").iloc[0]
-    if fewest["count"] < n_shot:
-        raise MetaloomError(
-            f"{PARAMS}: export.n_shot is {n_shot}, but class {fewest['class']} has {fewest['count']} "
-            f"examples; the largest that works is {fewest['count']}"
-        )
+    domain, chosen = _deployed(classes, settings)
+    n_shot = settings.export.n_shot
     rng = np.random.default_rng(settings.seed)
     support, rest = [], []
     for first, count in chosen[["first", "count"]].itertuples(index=False):
@@ -120,36 +96,53 @@ def draw_task(classes: pd.DataFrame, settings: Settings) -> DeploymentTask:
     )
 
 
+def _deployed(classes: pd.DataFrame, settings: Settings) -> tuple[str, pd.DataFrame]:
+    """The domain that params name, and its rows of the class table."""
+    domain, n_shot = settings.export.domain, settings.export.n_shot
+    if domain == "auto":
+        domain = classes.loc[classes["split"] == "test", "domain"].iloc[0]
+    chosen: pd.DataFrame = classes.loc[classes["domain"] == domain]
+    if chosen.empty:
+        tests = classes.loc[classes["split"] == "test", "domain"].unique()
+        raise MetaloomError(f"{PARAMS}: export.domain: there is no {domain!r}; test domains: {', '.join(tests)}")
+    if len(chosen) < 2:
+        raise MetaloomError(f"{PARAMS}: export.domain: {domain} has one class, a task needs two or more")
+    fewest = chosen.sort_values("count").iloc[0]
+    if fewest["count"] < n_shot:
+        raise MetaloomError(
+            f"{PARAMS}: export.n_shot is {n_shot}, but class {fewest['class']} has {fewest['count']} "
+            f"examples; the largest that works is {fewest['count']}"
+        )
+    return domain, chosen
+
+
 def _classes(splits: str) -> pd.DataFrame:
     return pd.read_parquet(required(Path(splits) / "classes.parquet", made_by="split"))
 
 
-def _measure(adapted: AdaptedTask, images: np.ndarray, task: DeploymentTask) -> dict[str, Any] | None:
+def _measure(adapted: AdaptedTask, packed: np.ndarray, task: DeploymentTask) -> dict[str, Any] | None:
     """Accuracy of this very model on the task's examples that it has not learned from."""
     if len(task.rest) == 0:
         return None
-    answers = np.asarray(adapted.predict(images[task.rest]))
+    answers = np.asarray(adapted.predict(packed[task.rest]))
     return held_out(int((answers == task.rest_ways).sum()), len(task.rest))
 
 
-def _examples(images: np.ndarray, task: DeploymentTask) -> np.ndarray:
-    """Images for the golden samples: held-out ones of different classes where there are some."""
+def _examples(packed: np.ndarray, task: DeploymentTask) -> np.ndarray:
+    """For the golden samples: held-out examples of different classes where there are some."""
     rows = task.rest if len(task.rest) else task.support
-    return images[rows[np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int)]]
+    return packed[rows[np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int)]]
 
 
-def _asked(images: np.ndarray, splits: str, settings: Settings) -> Asked:
-    """Variants are calibrated on a picture of each training class, and measured on the test episodes."""
+def _asked(packed: np.ndarray, splits: str, settings: Settings) -> Asked:
+    """Variants are calibrated on an example of each training class, and measured on the test episodes."""
     classes = _classes(splits)
     rows = classes.loc[classes["split"] == "train", "first"].to_numpy()
-    return Asked(images, images[rows], load_episodes(splits, "test", settings.episodes.settings))
+    return Asked(packed, packed[rows], load_episodes(splits, "test", settings.episodes.settings))
 
 
-def _metrics(model: Path, evaluation: str, name: str) -> dict[str, Any]:
-    return {
-        "validation": read_json(model / "metrics.json", made_by=f"train@{name}")["validation"],
-        "evaluation": read_json(evaluation, made_by="evaluate")[name],
-    }
+def _metrics(evaluation: str, name: str) -> dict[str, Any]:
+    return {"evaluation": read_json(evaluation, made_by="evaluate")[name]}
 
 
 def _by_domain(path: str, name: str) -> list[dict[str, Any]]:

@@ -30,6 +30,9 @@ NOT_FOLLOWED = {
     ("kinds", "networks"): "a kind knows which networks look at its examples; who builds one imports them as well",
 }
 
+# Folders of files that travel in bundles as they are, and the one module that takes them: no import shows it.
+SHIPPED, SHIPPED_BY = "kinds/*/shipped", "handoff/bundle/write.py"
+
 
 def sources(*modules: str, package: Path = PACKAGE) -> set[Path]:
     """The files that decide what these modules compute, relative to `package`.
@@ -57,6 +60,8 @@ def sources(*modules: str, package: Path = PACKAGE) -> set[Path]:
         if file.suffix == ".py":
             rest += [other for other in _named(file, package) if _followed(file, other, package)]
             rest += _read(file.parent, package)
+        if file == package / SHIPPED_BY:
+            rest += package.glob(f"{SHIPPED}/*.*")
     return {file.relative_to(package) for file in found if _has_statements(file)}
 
 
@@ -171,7 +176,8 @@ def _read(folder: Path, package: Path) -> list[Path]:
 
 def _data(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if path.name.startswith((".", "__pycache__")) or (path / "__init__.py").is_file():
+        ours = (path / "__init__.py").is_file() or path.match(SHIPPED)
+        if path.name.startswith((".", "__pycache__")) or ours:
             continue
         if path.is_dir():
             yield from _data(path)

@@ -1,4 +1,4 @@
-"""Many tasks in one bundle: one network and all their heads, one of which each picture asks for by `task_id`.
+"""Many tasks in one bundle: one network and all their heads, one of which each example asks for by `task_id`.
 
 Heads are learned in parts, and each part is kept in a file until the bundle is written: an interrupted fleet goes on.
 """
@@ -18,26 +18,17 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from metaloom.data.support import Support
 from metaloom.errors import MetaloomError
-from metaloom.handoff.adapting.fleet import (
-    FAILED,
-    GOLDEN,
-    KEPT,
-    MADE,
-    Outcome,
-    Shop,
-    accuracy,
-    answers,
-    read,
-    shop,
-    solve,
-)
-from metaloom.handoff.adapting.support import Support
+from metaloom.handoff.adapting.fleet import FAILED, GOLDEN, KEPT, MADE, Outcome, accuracy, maker_of, read
+from metaloom.handoff.adapting.solve import answers, solve
+from metaloom.handoff.bundle.contents import TOLERANCE, Maker, TaskCard, about
 from metaloom.handoff.bundle.golden import save_sample
-from metaloom.handoff.bundle.write import TOLERANCE, about, put_together
+from metaloom.handoff.bundle.write import GraphFile, put_together
 from metaloom.handoff.graphs.learning import body_of
 from metaloom.handoff.graphs.novelty import FAR
 from metaloom.handoff.graphs.task import fleet_to_onnx, head_tensors
+from metaloom.handoff.metadata import FleetTask, Metadata
 from metaloom.handoff.shipped import verify
 from metaloom.methods.base import UNSEEN
 from metaloom.system.files import atomic_dir, atomic_file
@@ -47,7 +38,14 @@ PARTS = Path(".metaloom/fleet")
 
 @dataclass(frozen=True)
 class SharedHeads:
-    """The heads of a part of a fleet, for one bundle of all; `golden`: pictures, the place of their task, answers."""
+    """The heads of a part of a fleet, for one bundle of all.
+
+    Args:
+        outcomes: of all its tasks.
+        labels: class names by task.
+        heads: by the names of `verify.HEAD`, task after task.
+        golden: packed examples with their probabilities and novelty, of the first few tasks.
+    """
 
     outcomes: list[Outcome]
     labels: dict[str, list[str]]
@@ -55,37 +53,37 @@ class SharedHeads:
     golden: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
-def solve_part(folders: Sequence[str], model: str) -> SharedHeads:
+def solve_part(paths: Sequence[str], model: str) -> SharedHeads:
     """Learn a part of a fleet.
 
     Raises:
         MetaloomError: the method changes the network for a task, so that tasks cannot share it.
     """
-    makers = shop(model)
-    if not makers.learner.method.frozen:
-        raise MetaloomError(f"{makers.learner.name} changes the network for each task: leave out --shared")
-    supports, failed = read(makers, folders)
-    digest = hashlib.sha256("".join(f"{n}{makers.fingerprint(s)}" for n, s in supports.items()).encode()).hexdigest()
+    maker = maker_of(model)
+    if not maker.learner.method.frozen:
+        raise MetaloomError(f"{maker.learner.name} changes the network for each task: leave out --shared")
+    supports, failed = read(maker, paths)
+    digest = hashlib.sha256("".join(f"{n}{maker.fingerprint(s)}" for n, s in supports.items()).encode()).hexdigest()
     path = PARTS / f"{digest}.safetensors"
     part = _read_part(path)
     if part is None:
-        part = _part(makers, supports)
+        part = _part(maker, supports)
         with atomic_file(path) as temporary:
             temporary.write_bytes(_part_as_bytes(part))
     part.outcomes.extend(failed)
     return part
 
 
-def _part(makers: Shop, supports: Mapping[str, Support]) -> SharedHeads:
+def _part(maker: Maker, supports: Mapping[str, Support]) -> SharedHeads:
     part = SharedHeads([], {}, {name: [] for name in verify.HEAD}, [])
-    for solved in solve(makers, supports):
-        head = head_tensors(solved.task.model.head, solved.known)
+    for solved in solve(maker, supports):
+        head = head_tensors(solved.task.model.head, solved.novelty)
         for name, values in part.heads.items():
             values.append(head[name])
         part.outcomes.append(Outcome(solved.name, MADE, estimate=accuracy(solved.estimate), size=_bytes(head)))
         part.labels[solved.name] = solved.support.labels
         if len(part.golden) < GOLDEN:
-            part.golden.append((solved.support.images[:1], *answers(solved, np.zeros(1, int))))
+            part.golden.append((solved.support.examples[:1], *answers(solved, np.zeros(1, int))))
     return part
 
 
@@ -124,32 +122,32 @@ def write_shared(parts: Sequence[SharedHeads], out: Path, model: str) -> list[Ou
     Raises:
         MetaloomError: no task could be learned, or the bundle does not verify.
     """
-    makers = shop(model)
+    maker, outcomes = maker_of(model), [outcome for part in parts for outcome in part.outcomes]
     labels = {task: names for part in parts for task, names in part.labels.items()}
     if not labels:
-        raise MetaloomError("no task could be learned: " + next(o.why for part in parts for o in part.outcomes))
+        raise MetaloomError("no task could be learned: " + next(outcome.why for outcome in outcomes))
     ways = max(map(len, labels.values()))
     heads = {
         name: torch.stack([_padded(each, ways, PADDING[name]) for part in parts for each in part.heads[name]])
         for name in verify.HEAD
     }
-    base = makers.base["outputs"]
-    shape = {"shape": ["batch", ways]}
-    metadata = makers.base | {
-        "task": makers.base["task"] | {"name": f"{len(labels)} tasks", "n_way": ways},
-        "outputs": base | {verify.OUTPUTS[0]: base[verify.OUTPUTS[0]] | shape},
-        "tasks": [
-            {"name": o.task, "estimate": o.estimate} for part in parts for o in part.outcomes if o.status != FAILED
-        ],
-    }
-    graph = fleet_to_onnx(body_of(makers.learner), heads, makers.settings.export, about([], metadata))
+    metadata = _metadata(maker, ways, [o for o in outcomes if o.status != FAILED])
+    graph = fleet_to_onnx(body_of(maker.learner), heads, maker.settings.export, about(metadata, []))
+    example = maker.learner.encoding.kind.shipped / "example.py"
     with atomic_dir(out.absolute()) as new:
         _save_golden(parts, new / verify.SAMPLES, ways)
-        put_together(new, {verify.FLEET: graph}, {verify.FLEET: TOLERANCE}, labels, metadata)
+        put_together(new, {verify.FLEET: GraphFile.of(graph, TOLERANCE)}, labels, metadata, example)
         if problems := verify.verify(new, with_onnx=False).problems:  # `filled` has had it checked
             raise MetaloomError(f"{out} is unchanged, the new bundle does not verify: {'; '.join(problems)}")
     shutil.rmtree(PARTS, ignore_errors=True)
-    return [outcome for part in parts for outcome in part.outcomes]
+    return outcomes
+
+
+def _metadata(maker: Maker, ways: int, made: Sequence[Outcome]) -> Metadata:
+    """Of all tasks as one, of which the largest has so many ways."""
+    card = TaskCard(f"{len(made)} tasks", [""] * ways, 0, False, None)
+    tasks = [FleetTask(name=outcome.task, estimate=outcome.estimate) for outcome in made]
+    return maker.describe(card).model_copy(update={"tasks": tasks})
 
 
 PADDING = {"head_weight": 0.0, "head_bias": UNSEEN, "means": 0.0, "absent": FAR, "spread": 0.0}  # of missing classes
@@ -167,8 +165,8 @@ def _save_golden(parts: Sequence[SharedHeads], folder: Path, ways: int) -> None:
     for part in parts:
         places += range(first, first + len(part.golden))
         first += len(part.labels)
-    images, probabilities, unlike = zip(*(golden for part in parts for golden in part.golden), strict=True)
+    examples, probabilities, novelty = zip(*(golden for part in parts for golden in part.golden), strict=True)
     padded = [np.pad(each, ((0, 0), (0, ways - each.shape[1]))) for each in probabilities]
-    inputs = (np.concatenate(images), np.array(places, dtype=np.int64))
-    outputs = (np.concatenate(padded), np.concatenate(unlike))
-    save_sample(folder, "examples", verify.INTERFACES[verify.FLEET], inputs, outputs)
+    inputs = (np.concatenate(examples), np.array(places, dtype=np.int64))
+    outputs = (np.concatenate(padded), np.concatenate(novelty))
+    save_sample(folder, "examples", verify.FLEET, inputs, outputs)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 
 from metaloom.handoff.bundle.predict import usable
 from metaloom.handoff.graphs.session import session_of
-from metaloom.handoff.shipped.verify import ADAPT, INTERFACES, MODEL, SAMPLES, VARIANTS, Bundle
+from metaloom.handoff.shipped.verify import ADAPT, INPUT, INTERFACES, MODEL, SAMPLES, VARIANTS, Bundle
 from metaloom.system.parallel import cores
 from metaloom.system.provenance import sha256
 
@@ -34,7 +34,8 @@ class Timed:
     milliseconds: Float[np.ndarray, " call"]
 
     @property
-    def images_per_second(self) -> float:
+    def examples_per_second(self) -> float:
+        """At the mean latency."""
         return self.batch / self.milliseconds.mean() * 1e3
 
 
@@ -58,10 +59,10 @@ def measure(bundle: Path, model: Path | None, seconds: float) -> list[Timed]:
     for threads in sorted({1, cores()}):
         sessions = {name: session_of((bundle / name).read_bytes(), threads) for name in opened.sessions}
         for batch in BATCHES:
-            images = np.resize(query, (batch, *query.shape[1:]))
+            questions = np.resize(query, (batch, *query.shape[1:]))
             graphs = [name for name in (MODEL, *VARIANTS) if name in sessions]
-            asked = {name: _asking(sessions[name], name, images) for name in graphs}
-            asked |= {f"torch {name}": _threaded(answer, threads, images) for name, answer in torch_answers(MODEL)}
+            asked = {name: _asking(sessions[name], name, questions) for name in graphs}
+            asked |= {f"torch {name}": _threaded(answer, threads, questions) for name, answer in torch_answers(MODEL)}
             rows += _alternating(asked, threads, batch, seconds)
         if ADAPT in sessions:
             asked = {ADAPT: _asking(sessions[ADAPT], ADAPT, support, labels, query)}
@@ -73,13 +74,13 @@ def measure(bundle: Path, model: Path | None, seconds: float) -> list[Timed]:
 
 def printed(rows: list[Timed]) -> str:
     """A table as text."""
-    head = f"{'graph':<16}{'runtime':<13}{'threads':>7}{'batch':>7}{'p50 ms':>9}{'p95':>8}{'p99':>8}{'images/s':>11}"
+    head = f"{'graph':<16}{'runtime':<13}{'threads':>7}{'batch':>7}{'p50 ms':>9}{'p95':>8}{'p99':>8}{'examples/s':>12}"
     lines = [head]
     for row in rows:
         p50, p95, p99 = np.percentile(row.milliseconds, (50, 95, 99))
         lines.append(
             f"{row.what:<16}{row.runtime:<13}{row.threads:>7}{row.batch:>7}{p50:>9.2f}{p95:>8.2f}{p99:>8.2f}"
-            f"{row.images_per_second:>11,.0f}"
+            f"{row.examples_per_second:>12,.0f}"
         )
     if not any(row.runtime == "torch" for row in rows):
         lines.append("without torch: the meta-learner that made the bundle is not at hand (--model FOLDER)")
@@ -89,7 +90,7 @@ def printed(rows: list[Timed]) -> str:
 def _sample(bundle: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A support set with its labels and queries, from the golden samples; empty support where there is none."""
     folder = bundle / SAMPLES
-    examples = np.load(folder / "examples.images.npy", allow_pickle=False)
+    examples = np.load(folder / f"examples.{INPUT}.npy", allow_pickle=False)
     if not (folder / "all_ways.support_x.npy").is_file():
         return examples[:0], np.empty(0, np.int64), examples
     support, labels = (np.load(folder / f"all_ways.{part}.npy") for part in INTERFACES[ADAPT][0][:2])

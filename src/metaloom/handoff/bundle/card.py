@@ -6,16 +6,18 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from metaloom.handoff.metadata import Accuracy, Metadata, Score
 from metaloom.handoff.shipped import verify
+from metaloom.kinds import KINDS, Kind
 
 NOT_KNOWN = "not known"
 
 
-def model_card(metadata: dict[str, Any], labels: list[str] | dict[str, list[str]]) -> str:
+def model_card(metadata: Metadata, labels: list[str] | dict[str, list[str]]) -> str:
     """The card of one bundle as Markdown.
 
     Args:
-        metadata: what metadata.json holds.
+        metadata: of the bundle.
         labels: class names in the order of the outputs, or those of each task of a fleet.
     """
     if isinstance(labels, dict):
@@ -37,69 +39,70 @@ def model_card(metadata: dict[str, Any], labels: list[str] | dict[str, list[str]
     return "\n\n".join([*(text for text in texts if text), _labels(labels)]) + "\n"
 
 
-def fleet_card(metadata: dict[str, Any], labels: dict[str, list[str]]) -> str:
+def fleet_card(metadata: Metadata, labels: dict[str, list[str]]) -> str:
     """The card of one network with the heads of many tasks."""
-    estimates = {each["name"]: each["estimate"] for each in metadata["tasks"]}
+    estimates = {each.name: each.estimate for each in metadata.tasks}
     rows = [
         f"| {place} | {_escaped(task)} | {len(names)} | {_share(estimates[task])} |"
         for place, (task, names) in enumerate(labels.items())
     ]
     head = ["| task_id | task | classes | right, cross-validated |", "|---|---|---|---|"]
     use = (
-        f"`fleet.onnx` takes `images`, {metadata['input']['description']} With them goes `task_id`, one for each "
-        "image. It gives `probabilities` in the order of the task's names in `labels.json`, and `unlike`: "
-        f"{metadata['outputs']['unlike']['description']}. `python verify.py` checks this bundle."
+        f"`fleet.onnx` takes `{verify.INPUT}`: {metadata.input.description} With them goes `task_id`, one for each "
+        f"{_kind(metadata).one}. It gives `probabilities` in the order of the task's names in `labels.json`, and "
+        f"`novelty`: {_novelty(metadata)}. `python verify.py` checks this bundle."
     )
     title = f"# {len(labels)} tasks that share one network"
     tasks = "\n".join(["## Tasks", "", *head, *rows])
     return "\n\n".join([title, _meta_accuracy(metadata), f"## Use\n\n{use}", _provenance(metadata), tasks]) + "\n"
 
 
+def _kind(metadata: Metadata) -> type[Kind]:
+    return KINDS[metadata.input.kind]
+
+
+def _novelty(metadata: Metadata) -> str:
+    return metadata.outputs[verify.OUTPUTS[1]].description or ""
+
+
 def _share(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.1%}"
 
 
-def _headline(metadata: dict[str, Any]) -> str:
-    task = metadata["task"]
+def _headline(metadata: Metadata) -> str:
+    task = metadata.task
     return (
-        f"# {task['name']}: a classifier of {task['n_way']} classes\n\n"
-        f"Learned from {task['support_examples']} labelled examples by a {metadata['method']} meta-learner "
-        f"({metadata['learner']['network']['name']}), and stored as one ONNX file that takes raw pixels."
+        f"# {task.name}: a classifier of {task.n_way} classes\n\n"
+        f"Learned from {task.support_examples} labelled examples by a {metadata.method} meta-learner "
+        f"({metadata.learner['network']['name']}), and stored as one ONNX file that takes raw {_kind(metadata).many}."
     )
 
 
-def _purpose(metadata: dict[str, Any]) -> str:
+def _purpose(metadata: Metadata) -> str:
     text = (
-        "## What it is for\n\nTo tell these classes apart in pictures of the kind that it learned from, where now and "
-        "then a wrong answer does no harm or somebody looks twice."
+        f"## What it is for\n\nTo tell these classes apart in {_kind(metadata).many} of the sort that it learned from, "
+        "where an occasional wrong answer is harmless or somebody looks twice."
     )
-    if verify.ADAPT in metadata["graphs"]:
-        text += " With `adapt.onnx`: to learn further tasks of this kind, from a few labels of each."
+    if verify.ADAPT in metadata.graphs:
+        text += " With `adapt.onnx`: to learn further tasks of this sort, from a few labelled examples of each class."
     return text
 
 
-def _accuracy(metadata: dict[str, Any]) -> str:
+def _accuracy(metadata: Metadata) -> str:
     title = "## How good is this model?\n\n"
-    measured = metadata["metrics"]["task"]
+    measured = metadata.metrics.task
     if measured is None:
         return title + (
             "Not measured: there was no example that the model had not learned from. Ask it about labelled "
             "examples of your own before you rely on it."
         )
-    if measured["kind"] == "held_out":
-        how = f"measured on {measured['examples']} held-out examples of these classes, none learned from"
-    else:
-        how = (
-            f"estimated by {measured['folds']}-fold cross-validation on its {measured['examples']} support "
-            "examples; the models that were asked had learned from fewer examples than this one"
-        )
     text = (
-        f"**{measured['accuracy']:.1%}** of its answers are right (95% interval {measured['low95']:.1%} to "
-        f"{measured['high95']:.1%}), {how}. Guessing would give {1 / metadata['task']['n_way']:.1%}."
+        f"**{measured.accuracy:.1%}** of its answers are right (95% interval {measured.low95:.1%} to "
+        f"{measured.high95:.1%}), {_how(measured)}. Guessing would give {1 / metadata.task.n_way:.1%}."
     )
-    if metadata["task"]["meta_trained_on_it"]:
+    if metadata.task.meta_trained_on_it:
         text += " The meta-learner was trained on these very classes: on new ones it does worse."
-    elif metadata["task"]["chosen_on_it"]:
+    elif metadata.task.chosen_on_it:
         text += (
             " The meta-learner and its temperature were chosen by how well they do on these very classes: on new "
             "ones it may do a little worse."
@@ -107,119 +110,122 @@ def _accuracy(metadata: dict[str, Any]) -> str:
     return title + text
 
 
-def _meta_accuracy(metadata: dict[str, Any]) -> str:
-    evaluation = metadata["metrics"].get("evaluation") or {}
-    validation = metadata["metrics"]["validation"]
-    rows = [_row("test", setting, scores, _with_interval(scores)) for setting, scores in evaluation.items()]
-    chosen = f"{validation['accuracy']:.1%}, the best of {validation.get('looks', 'several')} looks"
-    rows.append(_row("validation", validation["setting"], validation, chosen))
+def _how(measured: Accuracy) -> str:
+    if measured.kind == "held_out":
+        return f"measured on {measured.examples} held-out examples of these classes, none learned from"
+    return (
+        f"estimated by {measured.folds}-fold cross-validation on its {measured.examples} support examples; the models "
+        "that were asked had learned from fewer examples than this one"
+    )
+
+
+def _meta_accuracy(metadata: Metadata) -> str:
+    validation = metadata.metrics.validation
+    rows = [_row("test", setting, score, score.in_words) for setting, score in metadata.metrics.evaluation.items()]
+    chosen = f"{_share(validation.accuracy)}, the best of {validation.looks or 'several'} looks"
+    rows.append(_row("validation", validation.setting, validation, chosen))
     head = ["| classes | setting | accuracy | NLL (nats) | episodes |", "|---|---|---|---|---|"]
     return "\n".join(["## How good is its meta-learner on new tasks?", "", *head, *rows])
 
 
-def _domains(metadata: dict[str, Any]) -> str:
-    found = metadata["metrics"].get("domains") or []
+def _domains(metadata: Metadata) -> str:
+    found = metadata.metrics.domains
     if not found:
         return ""
     rows = []
     for each in found:
-        interval = "" if each["low95"] is None else f" ({each['low95']:.1%} to {each['high95']:.1%})"
-        rows.append(f"| {_escaped(str(each['domain']))} | {each['accuracy']:.1%}{interval} | {each['queries']:,} |")
-    title = f"Test queries by the domain of their class, {found[0]['setting']}:"
+        interval = "" if each.low95 is None else f" ({each.low95:.1%} to {each.high95:.1%})"
+        rows.append(f"| {_escaped(each.domain)} | {each.accuracy:.1%}{interval} | {each.queries:,} |")
+    title = f"Test queries by the domain of their class, {found[0].setting}:"
     return "\n".join([title, "", "| domain | accuracy | queries |", "|---|---|---|", *rows])
 
 
-def _row(classes: str, setting: str, scores: dict[str, Any], accuracy: str) -> str:
-    nll = "–" if scores["nll"] is None else f"{scores['nll']:.3f}"
-    return f"| {classes} | {setting} | {accuracy} | {nll} | {scores['episodes']} |"
+def _row(classes: str, setting: str, score: Score, accuracy: str) -> str:
+    nll = "–" if score.nll is None else f"{score.nll:.3f}"
+    return f"| {classes} | {setting} | {accuracy} | {nll} | {score.episodes} |"
 
 
-def _with_interval(scores: dict[str, Any]) -> str:
-    """What is not known is null: all of it where no episode was answered, the interval where there were too few."""
-    half = "" if scores["ci95"] is None else f" ± {scores['ci95']:.1%}"
-    return _share(scores["accuracy"]) + half
-
-
-def _use(metadata: dict[str, Any]) -> str:
-    graphs = metadata["graphs"]
+def _use(metadata: Metadata) -> str:
+    kind, graphs = _kind(metadata), metadata.graphs
+    file = f"FILE{kind.suffixes[0]}"
     text = f"""## Use
 
-`python example.py picture.png` classifies a picture (numpy, onnxruntime and pillow suffice; its 40 lines say how).
+`python example.py {file}` classifies {kind.many}: it is short, and its first lines say what it needs.
 
-`model.onnx` takes `images`, {metadata["input"]["description"]} It gives `probabilities` in the order of
-`labels.json`, and `unlike`: {metadata["outputs"]["unlike"]["description"]}."""
-    if "adapt.onnx" in graphs:
+`model.onnx` takes `{verify.INPUT}`: {metadata.input.description} It gives `probabilities` in the order of
+`labels.json`, and `novelty`: {_novelty(metadata)}."""
+    if verify.ADAPT in graphs:
         text += f"""
 
-`adapt.onnx` learns other classes on the spot, from `support_x` (pictures) and `support_y` (whole numbers from 0,
-below {metadata["max_ways"]}), and answers for `query_x`: `python example.py --learn DIR picture.png`."""
-    if "learn.onnx" in graphs:
+`adapt.onnx` learns other classes on the spot, from `support_x` ({kind.many}) and `support_y` (whole numbers from 0,
+below {metadata.max_ways}), and answers for `query_x`; `example.py --learn` shows how."""
+    if verify.LEARN in graphs:
         text += """ `learn.onnx` and
-`classify.onnx` are its two halves: what the first gives is kept, and given to the second with every picture."""
+`classify.onnx` do it in two steps: learn once, keep what `learn.onnx` gives, and classify often."""
     return f"""{text}
 
 `python verify.py` (numpy and onnxruntime suffice) checks that every file is whole and that this machine gives
-the answers of the machine that made the bundle, within {graphs["model.onnx"]["tolerance"]:.0e}."""
+the answers of the machine that made the bundle, within {graphs[verify.MODEL].tolerance:.0e}."""
 
 
-def _variants(metadata: dict[str, Any]) -> str:
-    costs = metadata.get("variants") or {}
+def _variants(metadata: Metadata) -> str:
+    costs = metadata.variants
     if not costs:
         return ""
     rows = [
-        f"| `{name}` | {cost['bytes'] / 1000:,.0f} kB ({cost['smaller']:.1f} times smaller) | "
-        f"{cost['milliseconds']:.2f} ms ({cost['milliseconds_of_model']:.2f} ms) | "
-        f"{100 * cost['difference']:+.2f} ± {100 * cost['ci95']:.2f} points, {cost['episodes']} episodes |"
+        f"| `{name}` | {cost.bytes / 1000:,.0f} kB ({cost.smaller:.1f} times smaller) | "
+        f"{cost.milliseconds:.2f} ms ({cost.milliseconds_of_model:.2f} ms) | "
+        f"{100 * cost.difference:+.2f} ± {100 * cost.ci95:.2f} points, {cost.episodes} episodes |"
         for name, cost in costs.items()
     ]
+    one = _kind(metadata).one
     head = [
-        "| file | size | one picture (`model.onnx`) | accuracy less that of `model.onnx`, same test episodes |",
+        f"| file | size | one {one} (`model.onnx`) | accuracy less that of `model.onnx`, same test episodes |",
         "|---|---|---|---|",
     ]
     return "\n".join(["## Smaller forms of model.onnx", "", *head, *rows])
 
 
-def _limits(metadata: dict[str, Any]) -> str:
-    count = metadata["task"]["n_way"]
+def _limits(metadata: Metadata) -> str:
     return f"""## Limits
 
-- It knows these {count} classes only: a picture of anything else gets one of their names too. `unlike` is high for it.
+- It knows these {metadata.task.n_way} classes only: anything else gets one of their names too. Its `novelty` is high.
 - Its probabilities have a temperature that was fitted on other classes' validation tasks, not on these classes.
-- Pictures from another camera, font or pen are another matter: measure its accuracy on them anew."""
+- {_kind(metadata).many.capitalize()} from another source, made by other means, are another matter: measure its accuracy
+  on them again."""
 
 
-def _data(metadata: dict[str, Any]) -> str:
-    licence = (metadata["params"].get("export") or {}).get("data_licence")
+def _data(metadata: Metadata) -> str:
+    licence = (metadata.params.get("export") or {}).get("data_licence")
     return (
         "## Data\n\nThe meta-learner has learned from the training domains of the data version below, this model from "
-        f"the support examples too; the golden samples are pictures of it. Licence: {licence or 'not stated'}."
+        f"the support examples too; the golden samples are examples of it. Licence: {licence or 'not stated'}."
     )
 
 
-def _again(metadata: dict[str, Any]) -> str:
-    git = metadata["provenance"].get("git")
-    commit = git["commit"] if git else "COMMIT"
+def _again(metadata: Metadata) -> str:
+    git = metadata.provenance.git
+    commit = git.commit if git else "COMMIT"
     return (
         "## Make it again\n\nIn a clone of the project it comes from:\n\n"
         f"```bash\ngit checkout {commit}\ndvc pull data\ndvc repro\n```\n\n"
-        "For a task of one's own, `metaloom adapt --support DIR --out BUNDLE` instead of the last stage."
+        "For a task of one's own, `metaloom adapt --support PATH --out BUNDLE` instead of the last stage."
     )
 
 
-def _provenance(metadata: dict[str, Any]) -> str:
-    source = metadata["provenance"]
-    git = source.get("git")
-    commit = NOT_KNOWN if git is None else git["commit"]
-    if git and git["uncommitted_changes"]:
+def _provenance(metadata: Metadata) -> str:
+    source, git = metadata.provenance, metadata.provenance.git
+    commit = NOT_KNOWN if git is None else git.commit
+    if git and git.uncommitted_changes:
         commit += " with uncommitted changes"
     rows = {
-        "data version (md5)": source.get("data") or NOT_KNOWN,
+        "data version (md5)": source.data or NOT_KNOWN,
         "git commit": commit,
-        "meta-learner (sha256)": source["model_sha256"],
-        "ONNX": f"opset {metadata['onnx']['opset']}, IR version {metadata['onnx']['ir_version']}",
-        "libraries": ", ".join(f"{name} {number}" for name, number in metadata["libraries"].items()),
-        "method": _settings(metadata["learner"]["method"]),
-        "network": _settings(metadata["learner"]["network"]),
+        "meta-learner (sha256)": source.model_sha256,
+        "ONNX": f"opset {metadata.onnx.opset}, IR version {metadata.onnx.ir_version}",
+        "libraries": ", ".join(f"{name} {number}" for name, number in metadata.libraries.items()),
+        "method": _settings(metadata.learner["method"]),
+        "network": _settings(metadata.learner["network"]),
     }
     return "\n".join(["## Provenance", "", "| | |", "|---|---|", *_rows(rows)])
 

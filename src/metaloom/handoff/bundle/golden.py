@@ -2,61 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped
 
-from metaloom.handoff.graphs.novelty import Known, embedded, known_of
+from metaloom.handoff.bundle.contents import Contents
+from metaloom.handoff.graphs.novelty import Novelty, embedded, novelty_of
 from metaloom.handoff.shipped import verify
-from metaloom.kinds.pictures.resize import resize
-from metaloom.learner import Learner
-from metaloom.learner.learner import AdaptedTask
+from metaloom.learner import AdaptedTask, Learner
 
-if TYPE_CHECKING:
-    from metaloom.handoff.bundle.write import Handoff
-
-SAMPLES, QUERIES = 8, 3
+SAMPLES, QUERIES = 8, 3  # examples for the graphs that answer, and questions to those that learn
 
 
-def write_samples(folder: Path, handoff: Handoff, known: Known) -> None:
-    """For model.onnx: pictures as they are, ones that are not square, and one of a single pixel."""
-    examples = handoff.examples[:SAMPLES]
-    doubled = examples[:2].repeat(2, axis=1).repeat(3, axis=2)
-    kinds = {"examples": examples, "not_square": doubled[:, 1:, :-5], verify.FLAT: examples[:1, :1, :1]}
-    for name, images in kinds.items():
-        expected = answers(handoff.task, known, images)
-        save_sample(folder, name, verify.INTERFACES[verify.MODEL], (np.ascontiguousarray(images),), expected)
+def write_samples(folder: Path, contents: Contents) -> None:
+    """For model.onnx: examples as they are, and the odd ones of their kind."""
+    for name, raw in contents.task.encoding.golden(contents.examples[:SAMPLES]).items():
+        expected = answers(contents.task, contents.novelty, raw)
+        save_sample(folder, name, verify.MODEL, [np.ascontiguousarray(raw)], expected)
 
 
-def write_learning_samples(folder: Path, learner: Learner, handoff: Handoff, max_ways: int) -> None:
+def write_learning_samples(folder: Path, learner: Learner, contents: Contents, max_ways: int) -> None:
     """For the graphs that learn: two tasks of the support set's classes, of other numbers of ways and examples."""
     exact = replace(learner, params=learner.params.double())
-    for name, ways in (("two_ways", 2), ("all_ways", min(max_ways, len(handoff.labels)))):
-        own = handoff.support_y < ways
-        support, labels = handoff.support_x[own], handoff.support_y[own]
+    for name, ways in (("two_ways", 2), ("all_ways", min(max_ways, len(contents.labels)))):
+        own = contents.support_y < ways
+        support, labels = contents.support_x[own], contents.support_y[own]
         task = exact.adapt(support, labels)
-        query = handoff.examples[:QUERIES]
-        probabilities, unlike = answers(task, known_of(task, support, labels), query)
+        query = contents.examples[:QUERIES]
+        probabilities, novelty = answers(task, novelty_of(task, support, labels), query)
         padded = np.pad(probabilities, ((0, 0), (0, max_ways - ways)))
-        save_sample(
-            folder, name, verify.INTERFACES[verify.ADAPT], (support, labels.astype(np.int64), query), (padded, unlike)
-        )
+        save_sample(folder, name, verify.ADAPT, [support, labels.astype(np.int64), query], [padded, novelty])
 
 
 def answers(
-    task: AdaptedTask, known: Known, images: UInt8[np.ndarray, "image height width channel"]
-) -> tuple[Float[np.ndarray, "image n_way"], Float[np.ndarray, " image"]]:
-    """Probabilities and the score of strangeness of images of any size."""
-    pixels = resize(images, task.model.network.shape[-1])
+    task: AdaptedTask, novelty: Novelty, raw: Shaped[np.ndarray, "item ..."]
+) -> tuple[Float[np.ndarray, "item n_way"], Float[np.ndarray, " item"]]:
+    """Probabilities and novelty of raw examples."""
+    packed = task.encoding.repacked(raw)
     exact = replace(task, model=task.model.double())
-    unlike = known.score(embedded(task, pixels))
-    return exact.predict_proba(pixels).astype(np.float32), unlike.numpy().astype(np.float32)
+    scores = novelty.score(embedded(task, packed))
+    return exact.predict_proba(packed).astype(np.float32), scores.numpy().astype(np.float32)
 
 
-def save_sample(folder: Path, name: str, interface: tuple, inputs: tuple, outputs: tuple) -> None:
+def save_sample(folder: Path, name: str, graph: str, inputs: Sequence, outputs: Sequence) -> None:
+    """One file for each input and output of a graph."""
     folder.mkdir(exist_ok=True)
-    for part, values in zip((*interface[0], *interface[1]), (*inputs, *outputs), strict=True):
+    names = verify.INTERFACES[graph]
+    for part, values in zip((*names[0], *names[1]), (*inputs, *outputs), strict=True):
         np.save(folder / f"{name}.{part}.npy", values)

@@ -17,10 +17,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff.shipped import verify
+from metaloom.handoff.metadata import Metadata
 from metaloom.handoff.shipped.verify import ADAPT, MODEL
 from metaloom.system.files import atomic_dir
 
@@ -32,27 +31,34 @@ PACKED = f"{WASM}.gz"
 SECONDS = 60
 
 
-def write_page(folder: Path, graphs: Mapping[str, bytes], labels: list[str], metadata: dict[str, Any]) -> None:
+def write_page(folder: Path, page: Path, graphs: Mapping[str, bytes], labels: list[str], metadata: Metadata) -> None:
     """index.html and the scripts beside it.
+
+    Args:
+        folder: of the bundle.
+        page: the index.html that the kind of example brings.
+        graphs: by the names of their files.
+        labels: class names in the order of the outputs.
+        metadata: of the bundle.
 
     Raises:
         MetaloomError: onnxruntime-web cannot be had.
     """
     runtime = web_runtime()
     about = {
-        "task": metadata["task"]["name"],
+        "task": metadata.task.name,
         "labels": labels,
-        "channels": metadata["input"]["channels"],
-        "max_ways": metadata["max_ways"],
+        "input": metadata.input.model_dump(mode="json"),
+        "max_ways": metadata.max_ways,
         "graphs": {name: _text(graphs[name]) for name in (MODEL, ADAPT) if name in graphs},
     }
     scripts = folder / "page"
     scripts.mkdir()
-    (folder / "index.html").write_bytes(Path(verify.__file__).with_name("index.html").read_bytes())
+    (folder / "index.html").write_bytes(page.read_bytes())
     (scripts / SCRIPT).write_bytes((runtime / SCRIPT).read_bytes())
     packed = {"mjs": _text((runtime / GLUE).read_bytes()), "wasm": _text((runtime / PACKED).read_bytes())}
-    (scripts / "runtime.js").write_text(f"window.metaloomRuntime = {json.dumps(packed)};\n")
-    (scripts / "graphs.js").write_text(f"window.metaloomGraphs = {json.dumps(about)};\n")
+    (scripts / "runtime.js").write_text(f"window.metaloomRuntime = {json.dumps(packed)};\n", encoding="utf-8")
+    (scripts / "graphs.js").write_text(f"window.metaloomGraphs = {json.dumps(about)};\n", encoding="utf-8")
 
 
 def web_runtime() -> Path:

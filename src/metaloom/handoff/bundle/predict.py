@@ -1,78 +1,105 @@
-"""Predictions from a bundle: numpy, onnxruntime and pillow, no torch."""
+"""Predictions from a bundle: onnxruntime and what reads the files, no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Shaped
 
+from metaloom.data.files import Example, fitting, read_examples
 from metaloom.errors import MetaloomError
-from metaloom.handoff.shipped.verify import FLEET, MODEL, Bundle, open_bundle
-from metaloom.kinds.pictures.files import read_picture
+from metaloom.handoff.shipped.verify import FLEET, METADATA, MODEL, Bundle, open_bundle
+from metaloom.kinds import Kind, kind_from
+
+BATCH = 512  # examples of one file that are asked about together
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The classes of one image with their probabilities, the likeliest first.
+    """The classes of one example with their probabilities, the likeliest first.
 
     Args:
-        image: its path.
+        example: its file; FILE#3 is the third of a file that holds many.
         probabilities: by class.
-        unlike: how far it is from the nearest class, in units of how far the class's own examples are: 1 is as usual.
+        novelty: how far it is from the nearest class, in units of how far the class's own examples are: 1 is as usual.
     """
 
-    image: str
+    example: str
     probabilities: dict[str, float]
-    unlike: float
+    novelty: float
 
     @property
     def label(self) -> str:
+        """The likeliest class."""
         return next(iter(self.probabilities))
 
     @property
     def probability(self) -> float:
+        """Of the likeliest class."""
         return self.probabilities[self.label]
 
 
-def predict(bundle: str | Path, images: Sequence[str | Path], task: str | None = None) -> list[Prediction]:
-    """Classify picture files of any size.
+def predict(bundle: str | Path, files: Sequence[str | Path], task: str | None = None) -> list[Prediction]:
+    """Classify the examples in files.
 
     Args:
         bundle: its folder.
-        images: the files.
+        files: of examples: one each of any size, or tables of many.
         task: whose classes they are, for a bundle of many tasks.
 
     Raises:
-        MetaloomError: the bundle is damaged, has no such task, or a file is no image.
+        MetaloomError: the bundle is damaged, has no such task, or a file holds what is no example.
     """
     opened = usable(bundle, [MODEL, FLEET])
-    labels, further = _of_task(opened, task)
-    channels = opened.metadata["input"]["channels"]
+    labels, place = _of_task(opened, task)
+    kind = _kind(opened)
     (graph,) = opened.sessions
     predictions = []
-    for path in images:  # one at a time: sizes may differ, and a large picture should be alone in memory
-        probabilities, unlike = opened.run(graph, read_picture(path, channels)[None], *further)
-        row = probabilities[0, : len(labels)]
-        ranked = {labels[way]: float(row[way]) for way in np.argsort(-row, kind="stable")}
-        predictions.append(Prediction(str(path), ranked, float(unlike[0])))
+    for names, raw in _batches(files, kind, tuple(opened.metadata["input"]["shape"][1:])):
+        further = [] if place is None else [np.full(len(raw), place)]
+        probabilities, novelty = opened.run(graph, raw, *further)
+        for name, row, score in zip(names, probabilities[:, : len(labels)], novelty, strict=True):
+            ranked = {labels[way]: float(row[way]) for way in np.argsort(-row, kind="stable")}
+            predictions.append(Prediction(name, ranked, float(score)))
     return predictions
 
 
-def _of_task(opened: Bundle, task: str | None) -> tuple[list[str], list[np.ndarray]]:
-    """The classes, and what the graph is asked with besides images."""
+def _batches(
+    files: Sequence[str | Path], kind: Kind, shape: tuple[int | str, ...]
+) -> Iterator[tuple[list[str], Shaped[np.ndarray, "item ..."]]]:
+    """Names and raw examples; one file at a time, as a large one should be alone in memory."""
+    for path in files:
+        for _, alike in groupby(read_examples(path, kind), key=lambda each: each.raw.shape):
+            examples: list[Example] = list(alike)
+            for start in range(0, len(examples), BATCH):
+                batch = examples[start : start + BATCH]
+                yield [each.source for each in batch], np.stack([fitting(each, shape, kind) for each in batch])
+
+
+def _kind(opened: Bundle) -> Kind:
+    try:
+        return kind_from(opened.metadata["input"])
+    except TypeError as error:  # a setting of the kind is missing
+        raise MetaloomError(f"{METADATA} does not describe its input ({error}): get a whole copy") from None
+
+
+def _of_task(opened: Bundle, task: str | None) -> tuple[list[str], int | None]:
+    """The classes, and the task's place in a bundle of many."""
     labels = opened.labels
     if not isinstance(labels, dict):
         if task is not None:
             raise MetaloomError("this bundle is of one task: leave out --task")
-        return labels, []
+        return labels, None
     if task not in labels:
         some = ", ".join(list(labels)[:3])
         raise MetaloomError(
             f"this bundle has {len(labels)} tasks ({some}, …), none called {task}: name one with --task"
         )
-    return labels[task], [np.array([list(labels).index(task)])]
+    return labels[task], list(labels).index(task)
 
 
 def usable(bundle: str | Path, graphs: list[str]) -> Bundle:

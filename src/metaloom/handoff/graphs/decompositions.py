@@ -210,6 +210,7 @@ def multiplied(a: Any, b: Any) -> Any:
 
 
 def pooled(x: Any) -> Any:
+    """The maxima of 2 by 2."""
     maxima, _ = op.MaxPool(x, kernel_shape=[2, 2], strides=[2, 2])
     return maxima
 

@@ -14,25 +14,24 @@ from typing import Any
 
 import onnx
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Int
 from onnx import compose, numpy_helper
 from torch import Tensor
 
 from metaloom.config import ExportSettings
 from metaloom.handoff.graphs.decompositions import traced
-from metaloom.handoff.graphs.novelty import Known
+from metaloom.handoff.graphs.novelty import Novelty
 from metaloom.handoff.graphs.onnxfile import checked, exported, filled, kept
-from metaloom.handoff.graphs.task import body_tensors, centred, normalised, task_graph
+from metaloom.handoff.graphs.task import AUTO, batch_axes, body_tensors, centred, task_graph
 from metaloom.handoff.shipped.verify import ADAPT, CLASSIFY, HEAD, INPUT, LEARN, OUTPUTS, QUERY, SUPPORT_X, SUPPORT_Y
-from metaloom.kinds.pictures.in_graph import resized
+from metaloom.kinds.base import Encoding
 from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask
 from metaloom.learner.temperature import Temperature
 from metaloom.methods import Head, TaskModel
 from metaloom.methods.base import UNSEEN, classes_seen
 
-AUTO = torch.export.Dim.AUTO
-IMAGES, LABELS = {0: AUTO, 1: AUTO, 2: AUTO}, {0: AUTO}  # the axes that may have another size
+LABELS = {0: AUTO}  # the axis that may have another size
 TRACED_WAYS = 4  # classes of the example that a graph is traced with; nothing of it stays in the graph
 
 
@@ -52,53 +51,50 @@ def learn_graph(learner: Learner, export: ExportSettings, about: Mapping[str, st
         export: versions of ONNX and the largest number of ways.
         about: goes into the file's metadata_props.
     """
-    method, params = learner.method, learner.params
+    method, params, encoding = learner.method, learner.params, learner.encoding
+    numbers = list(encoding.tensors().values())
 
     def learn(support_x: Tensor, support_y: Tensor) -> tuple[Tensor, ...]:
-        x = normalised_by(learner, resized(support_x, method.network.shape[-1]))
+        x = encoding.in_graph(support_x, numbers)
         z = method.embed(params, x).double()  # a head is little work, and in float64 none that can be seen is lost
         seen = classes_seen(support_y, export.max_ways)
         head = method.head(params, z, support_y, export.max_ways)
         head = tempered(centred(head, seen), learner.temperature, seen, support_y)
-        return tuple(value.float() for value in (*head, *Known.of(z, support_y, export.max_ways)))
+        return tuple(value.float() for value in (*head, *Novelty.of(z, support_y, export.max_ways)))
 
     def make() -> onnx.ModelProto:
-        graph = traced(learn, *_example(learner)[:2])
-        return exported(graph, _example(learner)[:2], [IMAGES, LABELS], [SUPPORT_X, SUPPORT_Y], HEAD, export)
+        support = _example(encoding)[:2]
+        axes = [batch_axes(encoding), LABELS]
+        return exported(traced(learn, *support), support, axes, [SUPPORT_X, SUPPORT_Y], HEAD, export)
 
     return filled(kept("learn", _identity(learner, export), export, make), {}, about)
 
 
 def classify_graph(learner: Learner, export: ExportSettings, about: Mapping[str, str]) -> bytes:
-    """Images, and what learn.onnx gave → probabilities and the score of strangeness."""
+    """Examples, and what learn.onnx gave → probabilities and novelty."""
     task = body_of(learner)
     return filled(task_graph(task, export), body_tensors(task), about)
 
 
 def adapt_graph(learner: Learner, export: ExportSettings, about: Mapping[str, str]) -> bytes:
-    """Support, labels and query → probabilities and the score of strangeness."""
-    method, size = learner.method, learner.method.network.shape[-1]
+    """Support, labels and query → probabilities and novelty."""
+    method, encoding = learner.method, learner.encoding
+    numbers = list(encoding.tensors().values())
 
     def adapt(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
-        support, query = (normalised_by(learner, resized(images, size)) for images in (support_x, query_x))
+        support, query = (encoding.in_graph(raw, numbers) for raw in (support_x, query_x))
         seen = classes_seen(support_y, export.max_ways)
         model = method.adapt(learner.params, support, support_y, export.max_ways)
         head = tempered(centred(model.head, seen), learner.temperature, seen, support_y)
         support_z, query_z = (method.network(model.weights, x, model.statistics)[0] for x in (support, query))
-        known = Known.of(support_z, support_y, export.max_ways)
-        return head.logits(query_z).softmax(dim=1), known.score(query_z)
+        novelty = Novelty.of(support_z, support_y, export.max_ways)
+        return head.logits(query_z).softmax(dim=1), novelty.score(query_z)
 
     def make() -> onnx.ModelProto:
-        example, axes = _example(learner), [IMAGES, LABELS, IMAGES]
+        example, axes = _example(encoding), [batch_axes(encoding), LABELS, batch_axes(encoding)]
         return exported(traced(adapt, *example), example, axes, [SUPPORT_X, SUPPORT_Y, QUERY], OUTPUTS, export)
 
     return filled(kept("adapt", _identity(learner, export), export, make), {}, about)
-
-
-def normalised_by(
-    learner: Learner, images: UInt8[Tensor, "item height width channel"]
-) -> Float[Tensor, "item channel height width"]:
-    return normalised(images, *learner.encoding.tensors().values())
 
 
 def tempered(
@@ -124,15 +120,13 @@ def body_of(learner: Learner) -> AdaptedTask:
     return AdaptedTask(model, learner.encoding, [])
 
 
-def _example(learner: Learner) -> tuple[Tensor, Tensor, Tensor]:
-    """Sizes that occur nowhere else, so that none is taken for another."""
-    channels = learner.method.network.shape[0]
+def _example(encoding: Encoding) -> tuple[Tensor, Tensor, Tensor]:
+    """Support, labels and query in sizes that occur nowhere else, so that none is taken for another."""
     generator = torch.Generator().manual_seed(0)
-    support, query = (
-        torch.randint(0, 256, (n, h, w, channels), generator=generator, dtype=torch.uint8)
-        for n, h, w in ((13, 31, 37), (7, 29, 41))
-    )
-    return support, torch.arange(13) % TRACED_WAYS, query
+    taken = {*encoding.raw, *encoding.packed, *encoding.shape}
+    many, few = [items for items in (13, 7, 17, 11, 19, 23) if items not in taken][:2]
+    support, query = encoding.traceable(many, generator), encoding.traceable(few, generator, larger=1)
+    return support, torch.arange(many) % TRACED_WAYS, query
 
 
 def _identity(learner: Learner, export: ExportSettings) -> dict[str, Any]:

@@ -141,6 +141,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def check_versions(export: ExportSettings) -> None:
+    """Raises MetaloomError where the opset of the settings needs a newer IR version than theirs."""
     needed = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", export.opset)])
     if export.ir_version < needed:
         raise MetaloomError(

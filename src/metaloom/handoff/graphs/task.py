@@ -1,4 +1,4 @@
-"""A task model as one ONNX graph: raw pixels of any size in, class probabilities and a score of strangeness out.
+"""A task model as one ONNX graph: raw examples in, class probabilities and novelty out.
 
 The graph is traced once for a kind of network, its weights and its head as inputs; those that a file is to hold
 become constants afterwards. So a thousand tasks of one network share one tracing, and `classify.onnx`, which takes
@@ -12,85 +12,85 @@ from typing import Any
 
 import onnx
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from metaloom.config import ExportSettings
-from metaloom.handoff.graphs.novelty import Known
+from metaloom.handoff.graphs.novelty import Novelty
 from metaloom.handoff.graphs.onnxfile import checked, exported, fill, filled, kept
 from metaloom.handoff.shipped.verify import HEAD, INPUT, OUTPUTS, TASK
-from metaloom.kinds.pictures.in_graph import resized
+from metaloom.kinds.base import Encoding
 from metaloom.learner.learner import AdaptedTask
 from metaloom.methods import Head
 from metaloom.methods.base import UNSEEN
 from metaloom.networks import Network, Tensors
 
 WAYS, TASKS = "n_way", "task"
+AUTO = torch.export.Dim.AUTO
+ENCODING, WEIGHTS, STATISTICS = "encoding", "weights", "statistics"  # groups of a body's tensors
 
 
 class TaskGraph(nn.Module):
-    """What is deployed: resize, normalise, embed, classify. All tensors are arguments."""
+    """What is deployed: prepare raw examples, embed, classify. All tensors are arguments.
 
-    def __init__(self, network: Network, weights: list[str], statistics: list[str]) -> None:
+    Args:
+        network: that embeds.
+        encoding: of examples, for how a raw one is prepared; its numbers are arguments.
+        names: of the tensors in `body_tensors`, which come last and in this order.
+    """
+
+    def __init__(self, network: Network, encoding: Encoding, names: list[str]) -> None:
         super().__init__()
-        self.network, self.weights, self.statistics = network, weights, statistics
+        self.network, self.encoding, self.names = network, encoding, names
 
     def forward(
         self,
-        images: UInt8[Tensor, "batch height width channel"],
+        examples: Shaped[Tensor, "batch ..."],
         head_weight: Float[Tensor, "n_way embed"],
         head_bias: Float[Tensor, " n_way"],
         means: Float[Tensor, "n_way embed"],
         absent: Float[Tensor, " n_way"],
         spread: Float[Tensor, ""],
-        shift: Float[Tensor, " channel"],
-        scale: Float[Tensor, " channel"],
-        *network: Tensor,
+        *body: Tensor,
     ) -> tuple[Float[Tensor, "batch n_way"], Float[Tensor, " batch"]]:
-        z = self.embedding(images, shift, scale, *network)
+        z = self.embedding(examples, *body)
         probabilities = nn.functional.linear(z, head_weight, head_bias).softmax(dim=1)
-        return probabilities, Known(means, absent, spread).score(z)
+        return probabilities, Novelty(means, absent, spread).score(z)
 
-    def embedding(self, images: Tensor, shift: Tensor, scale: Tensor, *network: Tensor) -> Tensor:
-        x = normalised(resized(images, self.network.shape[-1]), shift, scale)
-        weights = dict(zip(self.weights, network, strict=False))
-        statistics = dict(zip(self.statistics, network[len(self.weights) :], strict=True))
-        return self.network(weights, x, statistics)[0]
+    def embedding(self, examples: Tensor, *body: Tensor) -> Float[Tensor, "batch embed"]:
+        """Raw examples prepared and embedded."""
+        groups: dict[str, Tensors] = {ENCODING: {}, WEIGHTS: {}, STATISTICS: {}}
+        for name, tensor in zip(self.names, body, strict=True):
+            group, _, key = name.partition(".")
+            groups[group][key] = tensor
+        x = self.encoding.in_graph(examples, list(groups[ENCODING].values()))
+        return self.network(groups[WEIGHTS], x, groups[STATISTICS])[0]
 
 
 class FleetGraph(TaskGraph):
-    """The same for many tasks: each image names its own, whose head it gets."""
+    """The same for many tasks: each example names its own, whose head it gets."""
 
     def forward(
         self,
-        images: UInt8[Tensor, "batch height width channel"],
+        examples: Shaped[Tensor, "batch ..."],
         task_id: Int[Tensor, " batch"],
         head_weight: Float[Tensor, "task n_way embed"],
         head_bias: Float[Tensor, "task n_way"],
         means: Float[Tensor, "task n_way embed"],
         absent: Float[Tensor, "task n_way"],
         spread: Float[Tensor, " task"],
-        shift: Float[Tensor, " channel"],
-        scale: Float[Tensor, " channel"],
-        *network: Tensor,
+        *body: Tensor,
     ) -> tuple[Float[Tensor, "batch n_way"], Float[Tensor, " batch"]]:
-        z = self.embedding(images, shift, scale, *network)
+        z = self.embedding(examples, *body)
         logits = (head_weight[task_id] * z[:, None]).sum(dim=-1) + head_bias[task_id]
         distances = (means[task_id] - z[:, None]).square().sum(dim=-1) + absent[task_id]
         return logits.softmax(dim=1), distances.amin(dim=1).sqrt() / spread[task_id]
 
 
-def normalised(
-    images: UInt8[Tensor, "item height width channel"], shift: Float[Tensor, " channel"], scale: Tensor
-) -> Float[Tensor, "item channel height width"]:
-    """metaloom.learner.task.Normalisation with its numbers as tensors."""
-    return ((images - shift) / scale).movedim(-1, -3)
-
-
-def head_tensors(head: Head, known: Known) -> Tensors:
+def head_tensors(head: Head, novelty: Novelty) -> Tensors:
     """By the names of the graph's inputs."""
     exact = Head(*(tensor.detach().cpu().to(torch.float64) for tensor in head))
-    values = (*centred(exact, torch.ones(len(head.bias), dtype=torch.bool)), known.means, known.absent, known.spread)
+    values = (*centred(exact, torch.ones(len(head.bias), dtype=torch.bool)), *novelty)
     return dict(zip(HEAD, (value.float() for value in values), strict=True))
 
 
@@ -105,48 +105,51 @@ def centred(head: Head, seen: Bool[Tensor, " n_way"]) -> Head:
 
 
 def body_tensors(task: AdaptedTask) -> Tensors:
-    """The network's own weights and statistics, and how its input is normalised."""
+    """The network's own weights and statistics, and the numbers of its input's encoding."""
     model = task.model
-    weights = {f"weights.{name}": model.weights[name] for name in model.network.init(torch.Generator())}
-    statistics = {f"statistics.{name}": value for name, value in model.statistics.items()}
-    normalisation = {name: torch.tensor(value) for name, value in task.encoding.numbers().items()}
-    return normalisation | weights | statistics
-
-
-def task_graph(task: AdaptedTask, export: ExportSettings, kind: type[TaskGraph] = TaskGraph) -> bytes:
-    """The graph for tasks of this kind, without any numbers."""
-    body = body_tensors(task)
-    about = {"network": repr(task.model.network), "tensors": {k: list(v.shape) for k, v in body.items()}}
-    return kept(kind.__name__, about, export, lambda: _traced(task.model.network, body, export, kind))
-
-
-def _traced(network: Network, body: Tensors, export: ExportSettings, kind: type[TaskGraph]) -> onnx.ModelProto:
-    names = {
-        group: [name.removeprefix(f"{group}.") for name in body if name.startswith(f"{group}.")]
-        for group in ("weights", "statistics")
+    groups = {
+        ENCODING: task.encoding.tensors(),
+        WEIGHTS: {name: model.weights[name] for name in model.network.init(torch.Generator())},
+        STATISTICS: model.statistics,
     }
-    auto, way, tasks = torch.export.Dim.AUTO, torch.export.Dim(WAYS), torch.export.Dim(TASKS)
-    lead: tuple[Any, ...] = (tasks,) if kind is FleetGraph else ()
-    example: dict[Any, int] = {way: 3, tasks: 5}
-    variable: list[tuple[Any, ...]] = [
-        (*lead, *own) for own in ((way, network.embed), (way,), (way, network.embed), (way,), ())
-    ]
-    head = [torch.zeros(tuple(example[a] if a in example else int(a) for a in shape)) for shape in variable]
-    of_head = [{place: axis for place, axis in enumerate(shape) if axis in example} for shape in variable]
-    images = torch.zeros(2, 31, 37, network.shape[0], dtype=torch.uint8)
-    asked = [torch.zeros(2, dtype=torch.int64)] if lead else []
-    shift, scale, *network_tensors = body.values()
-    axes = [
-        {0: auto, 1: auto, 2: auto},
-        *({0: auto} for _ in asked),
-        *of_head,
-        {},
-        {},
-        tuple({} for _ in network_tensors),
-    ]
-    module = kind(network, names["weights"], names["statistics"]).eval()
-    inputs = [INPUT, *([TASK] if lead else []), *HEAD, *body]
-    return exported(module, [images, *asked, *head, shift, scale, *network_tensors], axes, inputs, OUTPUTS, export)
+    return {f"{group}.{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
+
+
+def task_graph(task: AdaptedTask, export: ExportSettings, form: type[TaskGraph] = TaskGraph) -> bytes:
+    """The graph for tasks of this network and kind of examples, without any numbers."""
+    body = body_tensors(task)
+    about = {
+        "network": repr(task.model.network),
+        "input": task.encoding.kind.described(),
+        "tensors": {name: list(tensor.shape) for name, tensor in body.items()},
+    }
+    return kept(form.__name__, about, export, lambda: _traced(task, body, export, form))
+
+
+def _traced(task: AdaptedTask, body: Tensors, export: ExportSettings, form: type[TaskGraph]) -> onnx.ModelProto:
+    network, encoding = task.model.network, task.encoding
+    examples = encoding.traceable(2, torch.Generator().manual_seed(0))
+    asked = [torch.zeros(2, dtype=torch.int64)] if form is FleetGraph else []
+    head, axes_of_head = _example_head(network.embed, of_many=form is FleetGraph)
+    axes = [batch_axes(encoding), *({0: AUTO} for _ in asked), *axes_of_head, tuple({} for _ in body)]
+    module = form(network, encoding, list(body)).eval()
+    inputs = [INPUT, *([TASK] if asked else []), *HEAD, *body]
+    return exported(module, [examples, *asked, *head, *body.values()], axes, inputs, OUTPUTS, export)
+
+
+def _example_head(embed: int, of_many: bool) -> tuple[list[Tensor], list[dict[int, Any]]]:
+    """A head to trace with, and its axes that may have another size; sizes that occur nowhere else."""
+    way, tasks = torch.export.Dim(WAYS), torch.export.Dim(TASKS)
+    sizes: dict[Any, int] = {way: 3, tasks: 5}
+    lead: tuple[Any, ...] = (tasks,) if of_many else ()
+    shapes: list[tuple[Any, ...]] = [(*lead, *own) for own in ((way, embed), (way,), (way, embed), (way,), ())]
+    head = [torch.zeros(tuple(sizes[axis] if axis in sizes else int(axis) for axis in shape)) for shape in shapes]
+    return head, [{place: axis for place, axis in enumerate(shape) if axis in sizes} for shape in shapes]
+
+
+def batch_axes(encoding: Encoding) -> dict[int, Any]:
+    """Axes of a batch of raw examples that may have another size than those that are traced."""
+    return {axis: AUTO for axis in encoding.variable}
 
 
 def fleet_to_onnx(body: AdaptedTask, heads: Tensors, export: ExportSettings, about: Mapping[str, str]) -> bytes:
@@ -187,17 +190,17 @@ class Template:
         return data
 
 
-def to_onnx(task: AdaptedTask, known: Known, export: ExportSettings, about: Mapping[str, str]) -> bytes:
+def to_onnx(task: AdaptedTask, novelty: Novelty, export: ExportSettings, about: Mapping[str, str]) -> bytes:
     """The task model as a self-contained ONNX file.
 
     Args:
         task: what `Learner.adapt` returned.
-        known: of its support set.
+        novelty: of its support set.
         export: versions of ONNX.
         about: goes into the file's metadata_props.
 
     Raises:
         MetaloomError: the opset needs a newer IR version.
     """
-    tensors = head_tensors(task.model.head, known) | body_tensors(task)
+    tensors = head_tensors(task.model.head, novelty) | body_tensors(task)
     return filled(task_graph(task, export), tensors, about, {WAYS: len(task.classes)})

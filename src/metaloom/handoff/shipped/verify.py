@@ -18,14 +18,13 @@ import numpy as np
 import onnxruntime
 import onnxruntime.capi.onnxruntime_pybind11_state as ort_state  # pyright: ignore[reportMissingImports] (compiled)
 
-FORMAT = 2  # of bundles, the one that this file knows
+FORMAT = 3  # of bundles, the one that this file knows
 SUMS, LABELS, METADATA, SAMPLES = "SHA256SUMS", "labels.json", "metadata.json", "samples"
 SIGNATURE = "model.sig"  # which is of all files, so no checksum is of it
 MODEL, ADAPT, LEARN, CLASSIFY = "model.onnx", "adapt.onnx", "learn.onnx", "classify.onnx"
 FLEET = "fleet.onnx"  # in the place of model.onnx: one network, and the heads of many tasks
 VARIANTS = ("model.fp16.onnx", "model.int8.onnx")
-FLAT = "one_pixel"  # a sample without contrast, which a norm magnifies rounding of: no question for the variants
-INPUT, TASK, OUTPUTS = "images", "task_id", ("probabilities", "unlike")
+INPUT, TASK, OUTPUTS = "examples", "task_id", ("probabilities", "novelty")
 SUPPORT_X, SUPPORT_Y, QUERY = "support_x", "support_y", "query_x"  # of the graphs that learn
 HEAD = ("head_weight", "head_bias", "means", "absent", "spread")  # what learn.onnx gives and classify.onnx takes
 INTERFACES = {
@@ -40,6 +39,10 @@ LOOSEST_TOLERANCE = {name: 0.5 if name in VARIANTS else 1e-2 for name in INTERFA
 RUNTIME_ERRORS = tuple(
     kind for kind in vars(ort_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
 )
+
+EXAMPLES = (INPUT, SUPPORT_X, QUERY)  # inputs that are raw examples, as metadata.json describes them
+NUMBERS = {SUPPORT_Y: SUPPORT_X, TASK: INPUT}  # inputs that have a whole number for each of those examples
+TYPES = {"float32": "float", "float64": "double"}  # numpy's names in onnxruntime's words, where they differ
 
 Field = tuple[int, int | memoryview]  # of a protocol buffer message: number and value
 
@@ -115,7 +118,7 @@ def _load_graph(path: Path, metadata: Any, n_way: int) -> tuple[onnxruntime.Infe
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except RUNTIME_ERRORS as error:
         return None, [f"{path.name}: onnxruntime {onnxruntime.__version__} refuses it: {_one_line(error)}"]
-    problems = _check_interface(path.name, session, metadata["input"]["channels"], n_way)
+    problems = _check_interface(path.name, session, metadata["input"], n_way)
     return (None, problems) if problems else (session, [])
 
 
@@ -197,9 +200,7 @@ def _check_metadata(metadata: Any) -> list[str]:
     if int(version) != FORMAT:
         age, remedy = ("newer", "use a newer one") if int(version) > FORMAT else ("older", "use its own verify.py")
         return [f"{METADATA}: format {version} is {age} than this verifier knows ({FORMAT}); {remedy}"]
-    problems = []
-    if not isinstance(_at(metadata, "input", "channels"), int):
-        problems.append(f"{METADATA}: input.channels is missing")
+    problems = _check_input(metadata.get("input"))
     for name in ("opset", "ir_version"):
         if not isinstance(_at(metadata, "onnx", name), int):
             problems.append(f"{METADATA}: onnx.{name} is missing")
@@ -211,7 +212,21 @@ def _check_metadata(metadata: Any) -> list[str]:
         if not isinstance(tolerance, float) or not 0 < tolerance <= LOOSEST_TOLERANCE[name]:
             allowed = f"not between 0 and {LOOSEST_TOLERANCE[name]}"
             problems.append(f"{METADATA}: graphs.{name}.tolerance is {tolerance}, {allowed}")
+        if not isinstance(_at(graphs, name, "samples"), list | None):
+            problems.append(f"{METADATA}: graphs.{name}.samples is no list of names")
     return problems
+
+
+def _check_input(spec: Any) -> list[str]:
+    """What it says of a batch of raw examples: type, and sizes or names of sizes that vary."""
+    if not isinstance(_at(spec, "type"), str) or not hasattr(np, spec["type"]):
+        return [f"{METADATA}: input.type is no type of numpy's"]
+    shape = _at(spec, "shape")
+    if not isinstance(shape, list) or not shape or not isinstance(shape[0], str):
+        return [f"{METADATA}: input.shape is no list that begins with the name of the batch"]
+    if not all(isinstance(size, str) or (isinstance(size, int) and size > 0) for size in shape):
+        return [f"{METADATA}: input.shape has what is neither a size nor the name of one"]
+    return []
 
 
 def _at(value: Any, *keys: str) -> Any:
@@ -319,16 +334,17 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
 # --- answers
 
 
-def _check_interface(name: str, session: onnxruntime.InferenceSession, channels: int, n_way: int) -> list[str]:
+def _check_interface(name: str, session: onnxruntime.InferenceSession, spec: Any, n_way: int) -> list[str]:
     """Names, types and sizes of what goes in and comes out."""
-    image, batch = f"tensor(uint8) [any, any, any, {channels}]", "tensor(float) [any"
+    sizes = ", ".join(str(size) if isinstance(size, int) else "any" for size in spec["shape"])
+    example, batch = f"tensor({TYPES.get(spec['type'], spec['type'])}) [{sizes}]", "tensor(float) [any"
     ways = n_way if name in ANSWERING else "any"
     outputs = session.get_outputs()
     if ways == n_way and outputs and outputs[0].shape[1:] not in ([n_way], [None]):
         return [f"{LABELS}: {n_way} labels for {outputs[0].shape[-1]} probabilities"]
     wanted = {
         TASK: "tensor(int64) [any]",
-        **dict.fromkeys((INPUT, SUPPORT_X, QUERY), image),
+        **dict.fromkeys(EXAMPLES, example),
         SUPPORT_Y: "tensor(int64) [any]",
         **dict.fromkeys(("head_weight", "means"), f"{batch}, any]"),
         **dict.fromkeys(("head_bias", "absent"), f"{batch}]"),
@@ -354,28 +370,43 @@ def _check_samples(bundle: Bundle, folder: Path) -> Verdict:
     """The golden samples: the same answers as where the model was made, alone and in a batch."""
     problems: list[str] = []
     worst: dict[str, float] = {}
-    images = 0
+    examples = 0
     for graphs, name, inputs, expected in _samples(bundle, folder, problems):
-        for graph in (graph for graph in graphs if graph not in VARIANTS or name != FLAT):
-            if problem := _misfit(inputs, expected, bundle, graph):
-                problems.append(f"{SAMPLES}/{name}: {problem}")
-                continue
-            try:
-                difference = _difference(bundle, graph, inputs, expected)
-            except RUNTIME_ERRORS as error:
-                problems.append(f"{graph}: fails on {SAMPLES}/{name}: {_one_line(error)}")
-                continue
-            worst[graph] = max(worst.get(graph, 0.0), difference)
-            images += len(expected[0])
-            tolerance = bundle.metadata["graphs"][graph]["tolerance"]
-            if not difference <= tolerance:  # also where it is NaN
-                allowed = f"the bundle allows {tolerance:.0e}"
-                problems.append(f"{graph}: on {SAMPLES}/{name} answers differ by {difference:.1e}; {allowed}")
+        for graph in (graph for graph in graphs if _is_asked(bundle, graph, name)):
+            difference, problem = _compared(bundle, graph, name, inputs, expected)
+            if problem:
+                problems.append(problem)
+            if difference is not None:
+                worst[graph] = max(worst.get(graph, 0.0), difference)
+                examples += len(expected[0])
     problems += [f"{SAMPLES}: there are none for {name}" for name in bundle.sessions.keys() - worst.keys() - {LEARN}]
     graphs = ", ".join(name for name in INTERFACES if name in bundle.sessions)
-    known = f"{len(bundle.labels)} {'tasks' if FLEET in bundle.sessions else 'classes'}, {images} golden images"
+    known = f"{len(bundle.labels)} {'tasks' if FLEET in bundle.sessions else 'classes'}, {examples} golden examples"
     summary = f"{known}; {graphs} within {max(worst.values(), default=0):.1e}"
     return Verdict(list(dict.fromkeys(problems)), summary)
+
+
+def _is_asked(bundle: Bundle, graph: str, sample: str) -> bool:
+    """Every graph is asked every sample, but variants those that their metadata name."""
+    named = bundle.metadata["graphs"][graph].get("samples")
+    return graph not in VARIANTS or named is None or sample in named
+
+
+def _compared(
+    bundle: Bundle, graph: str, name: str, inputs: list[Any], expected: list[Any]
+) -> tuple[float | None, str]:
+    """How far a graph's answers on a sample are from those expected (None: it was not asked), and what is wrong."""
+    if problem := _misfit(inputs, expected, bundle, graph):
+        return None, f"{SAMPLES}/{name}: {problem}"
+    try:
+        difference = _difference(bundle, graph, inputs, expected)
+    except RUNTIME_ERRORS as error:
+        return None, f"{graph}: fails on {SAMPLES}/{name}: {_one_line(error)}"
+    tolerance = bundle.metadata["graphs"][graph]["tolerance"]
+    if difference <= tolerance:  # never where it is NaN
+        return difference, ""
+    allowed = f"the bundle allows {tolerance:.0e}"
+    return difference, f"{graph}: on {SAMPLES}/{name} answers differ by {difference:.1e}; {allowed}"
 
 
 def _samples(
@@ -402,16 +433,31 @@ def _samples(
 
 def _misfit(inputs: list[Any], expected: list[Any], bundle: Bundle, graph: str) -> str:
     """Why arrays are no sample for a graph; nothing when they are."""
-    images = [each for each in inputs if each.ndim == 4]
-    channels, query = bundle.metadata["input"]["channels"], images[-1] if images else None
-    ways = len(bundle.labels) if graph in (MODEL, *VARIANTS) else expected[0].shape[-1]
-    whole = len(images) == (len(inputs) + 1) // 2 and all(
-        each.dtype == np.uint8 and each.size and each.shape[3] == channels for each in images
-    )
-    if whole and query is not None and [each.shape for each in expected] == [(len(query), ways), (len(query),)]:
-        return ""
+    named = dict(zip(_asked_with(graph), inputs))  # noqa: B905
+    spec, (probabilities, novelty) = bundle.metadata["input"], expected
+    if all(_is_batch(each, spec) for name, each in named.items() if name in EXAMPLES) and all(
+        named[name].dtype == np.int64 and named[name].shape == (len(named[numbered]),)
+        for name, numbered in NUMBERS.items()
+        if name in named
+    ):
+        ways = {len(bundle.labels)} if graph in (MODEL, *VARIANTS) else set(probabilities.shape[1:])
+        questions = len(named[QUERY] if QUERY in named else named[INPUT])
+        if (len(ways), novelty.shape) == (1, (questions,)) and probabilities.shape == (questions, *ways):
+            return ""
     shown = ", ".join(f"{each.dtype} {each.shape}" for each in (*inputs, *expected))
     return f"{shown} do not fit {graph}"
+
+
+def _asked_with(graph: str) -> tuple[str, ...]:
+    """The inputs of a sample; those for adapt.onnx serve classify.onnx too."""
+    return INTERFACES[ADAPT if graph == CLASSIFY else graph][0]
+
+
+def _is_batch(values: np.ndarray, spec: Any) -> bool:
+    """Whether they are raw examples as metadata.json describes them."""
+    if values.dtype != spec["type"] or values.ndim != len(spec["shape"]) or not values.size:
+        return False
+    return all(isinstance(size, str) or size == found for size, found in zip(spec["shape"], values.shape))  # noqa: B905
 
 
 def _difference(bundle: Bundle, graph: str, inputs: list[Any], expected: list[Any]) -> float:
@@ -427,9 +473,9 @@ def _difference(bundle: Bundle, graph: str, inputs: list[Any], expected: list[An
         return bundle.run(graph, *support, query[some])
 
     alone = [answer(slice(place, place + 1)) for place in range(len(query))]
-    probabilities, unlike = expected
+    probabilities, novelty = expected
     return max(
-        float(max(np.abs(p - probabilities).max(), (np.abs(u - unlike) / np.maximum(unlike, 1)).max()))
+        float(max(np.abs(p - probabilities).max(), (np.abs(u - novelty) / np.maximum(novelty, 1)).max()))
         for p, u in (answer(slice(None)), (np.concatenate(parts) for parts in zip(*alone)))  # noqa: B905
     )
 
@@ -439,6 +485,7 @@ def _one_line(error: Exception) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """The command line; the exit code."""
     if len(arguments) > 1 or any(each.startswith("-") for each in arguments):
         print("usage: verify.py [BUNDLE]   (without BUNDLE: the folder that verify.py is in)", file=sys.stderr)
         return 2

@@ -26,6 +26,7 @@ class PictureEncoding(Scaled):
 
     dtype: ClassVar[str] = "uint8"
     variable: ClassVar[tuple[int, ...]] = (0, 1, 2)
+    extreme: ClassVar[tuple[str, ...]] = ("one_pixel",)
 
     @classmethod
     def of(

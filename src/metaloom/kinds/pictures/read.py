@@ -17,6 +17,7 @@ from metaloom.errors import MetaloomError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 MAX_PIXELS = 64 * 2**20
+LONGEST_SIDE = 65_535  # pixels: the graph resizes exactly up to there, and a thin picture's weights fit in memory
 
 # what Pillow's decoders raise on damaged files; found by flipping bytes (tests/data/test_images.py)
 _DAMAGED = (
@@ -49,7 +50,7 @@ def decode(content: bytes, channels: int) -> UInt8[np.ndarray, "height width cha
         channels: 1 for grey (ITU-R 601 luma), 3 for colour.
 
     Raises:
-        MetaloomError: this is no such image, it is damaged, or it has more than 64 megapixels.
+        MetaloomError: this is no such image, it is damaged, it has more than 64 megapixels or too long a side.
     """
     try:
         with warnings.catch_warnings():
@@ -69,6 +70,8 @@ def decode(content: bytes, channels: int) -> UInt8[np.ndarray, "height width cha
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise MetaloomError(f"has {width}x{height} pixels, more than {MAX_PIXELS // 2**20} megapixels: scale it down")
+    if max(width, height) > LONGEST_SIDE:
+        raise MetaloomError(f"has a side of {max(width, height):,} pixels; at most {LONGEST_SIDE:,} work")
 
 
 def _flattened(image: Image.Image) -> Image.Image:

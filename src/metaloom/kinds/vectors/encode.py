@@ -25,6 +25,7 @@ class VectorEncoding(Scaled):
 
     dtype: ClassVar[str] = "float32"
     variable: ClassVar[tuple[int, ...]] = (0,)
+    extreme: ClassVar[tuple[str, ...]] = ("far",)
 
     @classmethod
     def of(cls, rows: Float32[np.ndarray, "item feature"], kind: Vectors | None = None) -> VectorEncoding:

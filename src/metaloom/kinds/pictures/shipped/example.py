@@ -13,7 +13,7 @@ import onnxruntime
 from PIL import Image
 
 HERE = Path(__file__).parent
-about = json.loads((HERE / "metadata.json").read_text())["input"]
+about = json.loads((HERE / "metadata.json").read_text(encoding="utf-8"))["input"]
 
 
 def pixels(path, size=None):
@@ -23,7 +23,7 @@ def pixels(path, size=None):
     return np.asarray(picture.convert("RGB" if about["channels"] == 3 else "L")).reshape(1, *picture.size[::-1], -1)
 
 
-pictures, inputs, labels = sys.argv[1:], {}, json.loads((HERE / "labels.json").read_text())
+pictures, inputs, labels = sys.argv[1:], {}, json.loads((HERE / "labels.json").read_text(encoding="utf-8"))
 session = onnxruntime.InferenceSession(HERE / ("adapt.onnx" if pictures[:1] == ["--learn"] else "model.onnx"))
 if pictures[:1] == ["--learn"]:
     classes, pictures = sorted(folder for folder in Path(pictures[1]).iterdir() if folder.is_dir()), pictures[2:]
@@ -31,6 +31,6 @@ if pictures[:1] == ["--learn"]:
     support = np.concatenate([pixels(path, (about["image_size"],) * 2) for path, _ in files])
     inputs, labels = {"support_x": support, "support_y": np.array([way for _, way in files])}, [c.name for c in classes]
 for path in pictures:
-    probabilities, unlike = session.run(None, {**inputs, session.get_inputs()[-1].name: pixels(path)})
+    probabilities, novelty = session.run(None, {**inputs, session.get_inputs()[-1].name: pixels(path)})
     best = probabilities[0].argmax()
-    print(f"{path}\t{labels[best]}\t{probabilities[0, best]:.3f}\tunlike {unlike[0]:.1f}")
+    print(f"{path}\t{labels[best]}\t{probabilities[0, best]:.3f}\tnovelty {novelty[0]:.1f}")

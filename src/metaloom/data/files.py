@@ -1,0 +1,84 @@
+"""A user's own files of examples of any kind, read one by one and refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
+
+from metaloom.errors import MetaloomError
+from metaloom.kinds import Kind, Row
+
+
+class Example(NamedTuple):
+    """One example of a file.
+
+    Args:
+        source: the file; FILE#3 is the third of a file that holds many.
+        label: its class, where the file says it.
+        raw: as the kind decodes it, of any size.
+    """
+
+    source: str
+    label: str | None
+    raw: Shaped[np.ndarray, ...]
+
+
+def read_examples(path: str | Path, kind: Kind) -> list[Example]:
+    """Decode a file's example, or all its rows where the kind `holds_many`.
+
+    Raises:
+        MetaloomError: the file cannot be read, or holds an example that cannot; the message names it.
+    """
+    path = Path(path)
+    content = _read(path, kind)
+    if not kind.holds_many:
+        return [Example(str(path), None, _decoded(kind, content, str(path)))]
+    try:
+        rows = kind.rows(content)
+    except MetaloomError as error:
+        raise MetaloomError(f"{path} {error}") from None
+    if not rows:
+        raise MetaloomError(f"{path} has no {kind.many}")
+    several = len({row.domain for row in rows}) > 1  # classes of two domains may have one name
+    return [_example(kind, f"{path}#{number}", row, several) for number, row in enumerate(rows, start=1)]
+
+
+def fitting(example: Example, shape: tuple[int | str, ...], kind: Kind) -> Shaped[np.ndarray, ...]:
+    """The raw example, where a model takes examples of this shape (names stand for any size).
+
+    Raises:
+        MetaloomError: it has another.
+    """
+    found = example.raw.shape
+    if len(found) != len(shape) or any(isinstance(s, int) and s != f for s, f in zip(shape, found, strict=True)):
+        sizes, wanted = (" x ".join(map(str, each)) for each in (found, shape))
+        raise MetaloomError(f"{example.source}: its size is {sizes}, this model takes {kind.many} of {wanted}")
+    return example.raw
+
+
+def _example(kind: Kind, source: str, row: Row, several: bool) -> Example:
+    label = f"{row.domain}/{row.label}" if several and row.label else row.label
+    return Example(source, label, _decoded(kind, row.content, source))
+
+
+def _read(path: Path, kind: Kind) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise MetaloomError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise MetaloomError(
+            f"{path} is a folder; name files of {kind.many}, for example {path}/*{kind.suffixes[0]}"
+        ) from None
+    except OSError as error:
+        raise MetaloomError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _decoded(kind: Kind, content: bytes, source: str) -> Shaped[np.ndarray, ...]:
+    try:
+        return kind.decode(content)
+    except MetaloomError as error:
+        raise MetaloomError(f"{source}: {error}") from None

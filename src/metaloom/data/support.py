@@ -1,0 +1,139 @@
+"""A user's own tasks: each a folder with one folder of files per class, or a table whose rows name their class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from metaloom.data.files import Example, fitting, read_examples
+from metaloom.data.scan import digest_of
+from metaloom.errors import MetaloomError
+from metaloom.kinds import Kind
+
+
+@dataclass(frozen=True)
+class Support:
+    """Labelled examples of one task.
+
+    Args:
+        examples: as the kind packs them.
+        ways: each example's place in `labels`.
+        labels: class names, sorted.
+        repeated: examples left out because the same one stands in their class already.
+    """
+
+    examples: Shaped[np.ndarray, "support ..."]
+    ways: Int[np.ndarray, " support"]
+    labels: list[str]
+    repeated: list[str]
+
+
+def read_support(path: str | Path, kind: Kind, shape: tuple[int, ...]) -> Support:
+    """Read one task: `class/*.png`, or where a file holds many examples FILE.csv or a folder of such files.
+
+    Hidden files do not count.
+
+    Args:
+        path: the task's folder or file.
+        kind: of its examples.
+        shape: of a packed example, as the model takes it.
+
+    Raises:
+        MetaloomError: the path is absent, has fewer than two classes, an empty class, a file or row that is no
+            example or of another shape, or an example that stands in two classes.
+    """
+    path = Path(path)
+    repeated: list[str] = []
+    kept = list(_distinct(path, kind, shape, repeated))
+    labels = sorted({label for label, _ in kept})
+    if len(labels) < 2:
+        raise MetaloomError(f"{path} has the one class {labels[0]}, a task needs two or more: {_layout(kind)}")
+    kept.sort(key=lambda each: each[0])  # stable: the examples of a class stay in their order
+    ways = np.array([labels.index(label) for label, _ in kept])
+    return Support(np.stack([packed for _, packed in kept]), ways, labels, repeated)
+
+
+def task_paths(tasks: Path, kind: Kind) -> list[Path]:
+    """The tasks in a folder: a folder each, or a table each where a file holds many examples.
+
+    Raises:
+        MetaloomError: there is none, or two have one name.
+    """
+    found = sorted(_visible(tasks)) if tasks.is_dir() else []
+    found = [each for each in found if each.is_dir() or (kind.holds_many and kind.is_example(each.name))]
+    if not found:
+        if kind.holds_many:
+            raise MetaloomError(f"{tasks} has no table: give a folder with a table for each task, DIR/task.csv")
+        raise MetaloomError(
+            f"{tasks} has no folder: give one with a folder for each task, DIR/task/class/1{kind.suffixes[0]}"
+        )
+    names: dict[str, Path] = {}
+    for each in found:
+        if names.setdefault(task_name(each), each) != each:
+            raise MetaloomError(f"{names[task_name(each)]} and {each} have one name: rename one of them")
+    return found
+
+
+def task_name(path: Path) -> str:
+    """Of a task: its folder's, or its file's without the ending."""
+    return path.name if path.is_dir() else path.stem
+
+
+def _distinct(
+    path: Path, kind: Kind, shape: tuple[int, ...], repeated: list[str]
+) -> Iterator[tuple[str, Shaped[np.ndarray, ...]]]:
+    """Class and packed example, each once; the sources of repetitions are put into `repeated`."""
+    first: dict[bytes, tuple[str, str]] = {}  # class and source of each example that has been seen
+    for label, example in _from_tables(path, kind) if kind.holds_many else _from_folders(path, kind):
+        known_label, known = first.setdefault(digest_of(example.raw), (label, example.source))
+        if known_label != label:
+            raise MetaloomError(f"{known} and {example.source} are one {kind.one} in two classes: remove the wrong one")
+        if known == example.source:
+            yield label, fitting(example._replace(raw=kind.pack(example.raw)), shape, kind)
+        else:
+            repeated.append(example.source)
+
+
+def _from_folders(path: Path, kind: Kind) -> Iterator[tuple[str, Example]]:
+    """Class and example of each file in the class folders."""
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "not found"
+        raise MetaloomError(f"{path} {what}: {_layout(kind)}")
+    classes = sorted(each for each in _visible(path) if each.is_dir())
+    if len(classes) < 2:
+        has = f"has the one class {classes[0].name}" if classes else "has no class folders"
+        raise MetaloomError(f"{path} {has}, a task needs two or more: {_layout(kind)}")
+    for folder in classes:
+        files = sorted(_visible(folder))
+        if not files:
+            raise MetaloomError(f"{folder} is empty: put {kind.many} of the class there, or remove the folder")
+        yield from ((folder.name, example) for file in files for example in read_examples(file, kind))
+
+
+def _from_tables(path: Path, kind: Kind) -> Iterator[tuple[str, Example]]:
+    """Class and example of each row of a table, or of all tables in a folder."""
+    if not path.exists():
+        raise MetaloomError(f"{path} not found: {_layout(kind)}")
+    files = sorted(_visible(path)) if path.is_dir() else [path]
+    if not files:
+        raise MetaloomError(f"{path} is empty: {_layout(kind)}")
+    for file in files:
+        for example in read_examples(file, kind):
+            if not example.label:
+                raise MetaloomError(f"{example.source} has no class: name it in a column `class`")
+            yield example.label, example
+
+
+def _layout(kind: Kind) -> str:
+    if kind.holds_many:
+        return f"give a table ({kind.formats}) with a column `class`, or a folder of such tables"
+    end = kind.suffixes[0]
+    return f"give a folder like DIR/cat/1{end}, DIR/dog/1{end}: one folder per class"
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [each for each in folder.iterdir() if not each.name.startswith(".")]

@@ -1,0 +1,262 @@
+"""metadata.json of a bundle: what a receiver may want to know, typed. Format 3; reading it needs no torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from metaloom.errors import MetaloomError
+from metaloom.handoff.shipped.verify import FORMAT, METADATA, OUTPUTS
+
+
+class Section(BaseModel):
+    """A part that has these fields and no others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Open(BaseModel):
+    """A part that may have further fields: those of a kind of example, or further figures."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Task(Section):
+    """Of a bundle of many tasks: all of them, the most classes that one has, and no examples."""
+
+    name: str
+    n_way: int
+    support_examples: int
+    meta_trained_on_it: bool  # whether the meta-learner has seen these classes while it was trained
+    chosen_on_it: bool  # whether the meta-learner and its temperature were chosen on these classes
+
+
+class Input(Open):
+    """A batch of raw examples; beside these fields stand the kind's settings and its fitted numbers.
+
+    Args:
+        kind: of example, as in params.
+        name: of the graphs' input.
+        type: numpy's name.
+        shape: of a batch, with names for sizes that may vary.
+        description: what a caller gives, in a sentence.
+    """
+
+    kind: str
+    name: str
+    type: str
+    shape: list[str | int]
+    description: str
+
+
+class Output(Section):
+    """One output of a graph; names in `shape` stand for sizes that vary."""
+
+    type: str
+    shape: list[str | int]
+    description: str | None = None
+
+
+class Versions(Section):
+    """Of ONNX, which all graphs of a bundle have in common."""
+
+    opset: int
+    ir_version: int
+
+
+class Accuracy(Section):
+    """Of one task's model, from metaloom.learner.estimate; shares of 1.
+
+    Args:
+        kind: how it was measured.
+        accuracy: share of right answers.
+        low95: lower end of its 95% interval.
+        high95: upper end.
+        examples: that were asked.
+        folds: of the cross-validation.
+    """
+
+    kind: Literal["held_out", "cross_validation"]
+    accuracy: float
+    low95: float
+    high95: float
+    examples: int
+    folds: int | None = None
+
+
+class Score(Open):
+    """Of the meta-learner over episodes; `ci95` is the half width of the 95% interval, None where there is none.
+
+    All is None where no episode was answered.
+    """
+
+    accuracy: float | None
+    ci95: float | None = None
+    nll: float | None
+    episodes: int
+
+    @property
+    def in_words(self) -> str:
+        """The accuracy with its interval."""
+        if self.accuracy is None:
+            return "not measured"
+        return f"{self.accuracy:.1%}" + ("" if self.ci95 is None else f" ± {self.ci95:.1%}")
+
+
+class Validation(Score):
+    """On the validation episodes that chose the model, the best of so many looks at them."""
+
+    setting: str
+    looks: int | None = None
+
+
+class DomainScore(Open):
+    """Of the meta-learner on test queries of one domain, in one setting; shares of 1."""
+
+    setting: str
+    domain: str
+    accuracy: float
+    low95: float | None
+    high95: float | None
+    queries: int
+
+
+class Metrics(Section):
+    """How good it is.
+
+    Args:
+        task: of this very model; None where it could not be measured.
+        estimate: cross-validated on the support set alone; None where a class has a single example.
+        validation: of the meta-learner.
+        evaluation: of the meta-learner on test episodes, by setting.
+        domains: the same by domain.
+    """
+
+    task: Accuracy | None
+    estimate: Accuracy | None
+    validation: Validation
+    evaluation: dict[str, Score] = {}
+    domains: list[DomainScore] = []
+
+
+class Commit(Section):
+    """Of the project, and whether code or settings differed from it."""
+
+    commit: str
+    uncommitted_changes: bool
+
+
+class Provenance(Section):
+    """What a bundle was made of: data version, commit, and the file of the meta-learner."""
+
+    data: str | None  # md5 of the data version; None where it is not known
+    git: Commit | None
+    model_sha256: str
+
+
+class Graph(Section):
+    """One ONNX file; `samples` names the golden samples that it is asked, where it is not all."""
+
+    tolerance: float
+    bytes: int
+    samples: list[str] | None = None
+
+
+class Cost(Section):
+    """What a variant saves and what it costs; the accuracies are of the same episodes.
+
+    Args:
+        bytes: of the file.
+        smaller: than model.onnx, by this factor.
+        milliseconds: median for one example, one thread.
+        milliseconds_of_model: model.onnx beside it in the same run.
+        difference: of the mean accuracy, variant less model.onnx.
+        ci95: half width of its 95% interval, paired by episode.
+        episodes: that were asked.
+    """
+
+    bytes: int
+    smaller: float
+    milliseconds: float
+    milliseconds_of_model: float
+    difference: float
+    ci95: float
+    episodes: int
+
+
+class FleetTask(Section):
+    """A task of a bundle of many, with its cross-validated accuracy."""
+
+    name: str
+    estimate: float | None
+
+
+class Metadata(Section):
+    """All of metadata.json.
+
+    Args:
+        format: of the bundle.
+        method: of the meta-learner, as in params.
+        task: that the bundle is for.
+        input: of the graphs.
+        outputs: of the graphs, by name.
+        onnx: versions of the graphs.
+        max_ways: classes that the graphs that learn can tell apart.
+        metrics: how good it is.
+        provenance: what it was made of.
+        learner: what the meta-learner's learner.json holds.
+        params: settings that it was made with.
+        libraries: versions that it was made with.
+        fingerprint: of the task's examples and all that the bundle was made with, so that none is made twice.
+        tasks: of a bundle of many.
+        variants: what the smaller forms of model.onnx cost, by file.
+        graphs: by file.
+    """
+
+    format: str = str(FORMAT)
+    method: str
+    task: Task
+    input: Input
+    outputs: dict[str, Output]
+    onnx: Versions
+    max_ways: int
+    metrics: Metrics
+    provenance: Provenance
+    learner: dict[str, Any]
+    params: dict[str, Any]
+    libraries: dict[str, str]
+    fingerprint: str | None = None
+    tasks: list[FleetTask] = []
+    variants: dict[str, Cost] = {}
+    graphs: dict[str, Graph] = {}
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON; fields that say nothing are left out."""
+        return {"format": self.format} | self.model_dump(mode="json", exclude_defaults=True)
+
+
+def outputs(n_way: int) -> dict[str, Output]:
+    """Those of every graph that answers, for so many classes."""
+    novelty = (
+        "distance to the nearest class, in units of how far its own examples are from it; 1 is as usual, several "
+        "times that is like nothing it has learned"
+    )
+    return {
+        OUTPUTS[0]: Output(type="float32", shape=["batch", n_way]),
+        OUTPUTS[1]: Output(type="float32", shape=["batch"], description=novelty),
+    }
+
+
+def read_metadata(raw: dict[str, Any]) -> Metadata:
+    """What `Metadata.plain` gave, which verify.py has looked at already.
+
+    Raises:
+        MetaloomError: a field is missing or of another type.
+    """
+    try:
+        return Metadata.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise MetaloomError(f"{METADATA} is damaged: {where}: {first['msg']}; get a whole copy of the bundle") from None
