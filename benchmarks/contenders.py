@@ -85,7 +85,7 @@ def present(work: Work, dtype: torch.dtype = torch.float32) -> tuple[list[Conten
 def contender(name: str, work: Work, dtype: torch.dtype = torch.float32) -> Contender:
     """One of them; raises peers.Absent."""
     settings = work.settings()
-    network = build_network(settings.network, work.norm, 1, SIZE)
+    network = build_network(settings.network, work.norm, (1, SIZE, SIZE))
     method = build_method(work.method, network, settings.method(work.method))
     params = method.init(torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)

@@ -17,6 +17,7 @@ about = json.loads((HERE / "metadata.json").read_text(encoding="utf-8"))["input"
 
 
 def pixels(path, size=None):
+    """One picture as a batch of raw pixels, on white."""
     picture = Image.open(path).convert("RGBA")
     picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     picture = picture.resize(size) if size else picture  # of one batch all pictures have one size

@@ -18,7 +18,8 @@ WORDS = ("class", "domain")  # columns that are no numbers
 
 
 def rows(path):
-    with open(path, newline="", encoding="utf-8") as file:
+    """The numbers of a table, and its classes where it has them."""
+    with Path(path).open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     numbers = [[float(value) for name, value in row.items() if name not in WORDS] for row in table]
     return np.array(numbers, np.float32), [row.get("class", "") for row in table]
