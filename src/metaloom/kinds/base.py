@@ -44,6 +44,11 @@ class Shown(ABC):
     def uri(self, row: int) -> str:
         """An example as a data: URI; IndexError where there is no such row."""
 
+    @property
+    @abstractmethod
+    def stored(self) -> int:
+        """Pixels of the longer side as it is stored; shown smaller, it is drawn smoothly."""
+
     @abstractmethod
     def side(self, largest: int) -> int:
         """Pixels on the page: a size up to `largest` that shows the example well."""
@@ -58,6 +63,7 @@ class Kind(ABC):
     """One kind of example, with its settings. Its fields are those settings; the torch-free paths use it too."""
 
     name: ClassVar[str]
+    noun: ClassVar[str]  # what the report calls an example
     one: ClassVar[str]  # what a message calls an example …
     many: ClassVar[str]  # … and several
     suffixes: ClassVar[tuple[str, ...]]  # of the files that hold examples, in lower case
@@ -104,6 +110,10 @@ class Kind(ABC):
         return Path(inspect.getfile(type(self))).with_name("shipped")
 
     # --- a person
+
+    @abstractmethod
+    def packed_in_words(self, packed: Shaped[np.ndarray, "item ..."]) -> str:
+        """In which form the examples are packed, for the report."""
 
     @abstractmethod
     def shown(self, packed: Shaped[np.ndarray, "item ..."]) -> Shown:

@@ -49,7 +49,7 @@ def build(inputs: Inputs) -> str:
     results = load_results(inputs)
     dataset = Dataset.load(inputs.dataset)
     pictures = dataset.kind.shown(dataset.images)
-    card = data_card(inputs, pictures, dataset.images.shape, dataset.quality)
+    card = data_card(inputs, pictures, dataset.kind.packed_in_words(dataset.images), dataset.quality)
     answer = headline(results)
     page = render(
         results=results,
@@ -68,6 +68,7 @@ def build(inputs: Inputs) -> str:
         handoff=handoff(inputs, dict(zip(dataset.items["class"][::-1], dataset.items["row"][::-1], strict=True))),
         provenance=provenance(inputs.root, inputs.methods),
         pictures=pictures,
+        kind=dataset.kind,
     )
     if len(page.encode()) > LARGEST:
         raise MetaloomError(

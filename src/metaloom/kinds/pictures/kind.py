@@ -39,6 +39,7 @@ class Pictures(Kind):
     test_shift: int = 0
 
     name: ClassVar[str] = "pictures"
+    noun: ClassVar[str] = "picture"
     one: ClassVar[str] = "image"
     many: ClassVar[str] = "images"
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
@@ -51,6 +52,10 @@ class Pictures(Kind):
 
     def pack(self, example: UInt8[np.ndarray, "height width channel"]) -> UInt8[np.ndarray, "size size channel"]:
         return resize(example[None], self.image_size)[0]
+
+    def packed_in_words(self, packed: UInt8[np.ndarray, "item height width channel"]) -> str:
+        _, height, width, channels = packed.shape
+        return f"{width} × {height} pixels in {'grey' if channels == 1 else 'colour'}"
 
     def shown(self, packed: UInt8[np.ndarray, "item height width channel"]) -> Thumbnails:
         return Thumbnails(packed)

@@ -34,6 +34,7 @@ class Vectors(Kind):
     scaling: Literal["standard", "none"] = "standard"
 
     name: ClassVar[str] = "vectors"
+    noun: ClassVar[str] = "row"
     one: ClassVar[str] = "row"
     many: ClassVar[str] = "rows"
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".parquet")
@@ -62,6 +63,9 @@ class Vectors(Kind):
 
     def pack(self, example: Float32[np.ndarray, " feature"]) -> Float32[np.ndarray, " feature"]:
         return example
+
+    def packed_in_words(self, packed: Float32[np.ndarray, "item feature"]) -> str:
+        return f"{packed.shape[1]} numbers each"
 
     def shown(self, packed: Float32[np.ndarray, "item feature"]) -> Profiles:
         return Profiles(packed)

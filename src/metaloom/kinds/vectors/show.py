@@ -33,6 +33,10 @@ class Profiles(Shown):
         svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">{line}</svg>'
         return f"data:image/svg+xml,{quote(svg)}"
 
+    @property
+    def stored(self) -> int:
+        return WIDTH
+
     def side(self, largest: int) -> int:
         return largest
 

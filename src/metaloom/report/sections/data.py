@@ -22,12 +22,12 @@ MOST_DOMAINS = 200
 MOST_LISTED = 25  # problems of one kind
 
 PROBLEMS = {
-    "unreadable": "could not be read as an image",
+    "unreadable": "could not be read",
     "duplicate": "exact copy of another file of its class; one is kept",
-    "conflict": "the same picture in two classes; left out of both",
-    "small_class": "class with too few usable images; left out",
-    "empty_class": "class folder without a usable image",
-    "ignored": "not an image file; passed over",
+    "conflict": "the same example in two classes; left out of both",
+    "small_class": "class with too few usable examples; left out",
+    "empty_class": "class folder without a usable example",
+    "ignored": "not a file of examples; passed over",
 }
 
 
@@ -74,7 +74,7 @@ class Problem:
 class DataCard:
     """The section: what the data are, and what was left out of them."""
 
-    images: tuple[int, ...]
+    packed: str
     domains: list[Domain]
     domains_left_off: int
     parts: list[SplitCounts]
@@ -95,13 +95,13 @@ class DataCard:
         return next(part for part in self.parts if part.split == split)
 
 
-def data_card(inputs: Inputs, pictures: Shown, shape: tuple[int, ...], quality: dict[str, Any]) -> DataCard:
+def data_card(inputs: Inputs, pictures: Shown, packed: str, quality: dict[str, Any]) -> DataCard:
     """Read the class table, and put the quality report into words.
 
     Args:
         inputs: which hold the folders.
         pictures: of the data set's rows.
-        shape: of the packed images (item, height, width, channel).
+        packed: the form of the packed examples, in words.
         quality: what quality.json holds.
 
     Raises:
@@ -118,7 +118,7 @@ def data_card(inputs: Inputs, pictures: Shown, shape: tuple[int, ...], quality: 
     whole = max(1, sum(part.classes for part in parts))
     summary = "Classes: " + ", ".join(f"{part.classes:,} {part.words}" for part in parts)
     return DataCard(
-        images=shape,
+        packed=packed,
         domains=shown,
         domains_left_off=len(domains) - len(shown),
         parts=parts,

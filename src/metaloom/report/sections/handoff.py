@@ -125,7 +125,7 @@ def _learnt_from(task: dict[str, Any]) -> str:
         seen = "these classes were part of meta-training"
     elif task.get("chosen_on_it"):
         seen = "the meta-learner and its temperature were chosen on these classes"
-    return f"Adapted from {count(task['support_examples'], 'labelled picture')}; {seen}."
+    return f"Adapted from {count(task['support_examples'], 'labelled example')}; {seen}."
 
 
 def _files(inputs: Inputs) -> list[BundleFile]:
