@@ -119,6 +119,11 @@ def test_rivals_and_differences(everyone):
     )
 
 
+def test_p_values_are_corrected_for_the_number_of_comparisons(everyone):
+    found = differences(everyone, ["3w1s", "3w1s"], rivals(everyone, ["3w1s"]))
+    assert [each["p_holm"] for each in found if each["rival"] == "svm"] == pytest.approx([2 / 201, 2 / 201])
+
+
 def test_tables_of_the_settings(everyone):
     summary = summarise(everyone, ["3w1s"])
     assert summary["svm"]["3w1s"]["accuracy"] == pytest.approx(0.4) and summary["svm"]["3w1s"]["ece"] == pytest.approx(

@@ -31,7 +31,7 @@ def test_cross_validation_asks_only_what_was_not_learned(make_learner: Callable[
     meaningless = np.random.default_rng(0).permutation(ways)
     found = cross_validated(learner, np.random.default_rng(1).permutation(pictures[:160]), meaningless, seed=0)
     assert found is not None and found["folds"] == 5 and found["examples"] == 160
-    assert found["low95"] < 0.25 < found["high95"]
+    assert found["accuracy"] == pytest.approx(0.25, abs=0.14)  # four standard deviations of answers by chance
 
 
 def test_a_method_that_changes_the_network_is_asked_only_what_it_has_not_learned(
