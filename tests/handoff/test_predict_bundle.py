@@ -65,7 +65,7 @@ def test_pictures_of_every_kind(bundle: Path, tmp_path: Path):
         save(tmp_path / "clear.png", clear),
         save(tmp_path / "white.png", np.full((40, 70), 255, np.uint8)),
     ]
-    by_name = {Path(each.image).stem: each.probabilities for each in predict(bundle, files)}
+    by_name = {Path(each.example).stem: each.probabilities for each in predict(bundle, files)}
     assert by_name["sixteen"] == by_name["eight"]
     assert by_name["clear"] == by_name["white"]
     assert all(np.isfinite(list(each.values())).all() for each in by_name.values())

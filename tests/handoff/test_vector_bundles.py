@@ -167,7 +167,7 @@ def test_predict_starts_without_torch(bundle: Path, tmp_path: Path):
     assert [row["example"] for row in csv.DictReader(done.stdout.splitlines())] == [f"{table}#{n}" for n in (1, 2, 3)]
 
 
-def test_the_example_classifies_and_learns(bundle: Path, tmp_path: Path):
+def test_the_example_classifies_and_learns(bundle: Path, tiny_settings: Settings, tmp_path: Path):
     rows = drawn(5)
     table = write_table(tmp_path / "new.csv", rows[::7])
     own = write_table(tmp_path / "own.csv", rows[:24], [label.upper() for label in labels_of(3)])
@@ -177,9 +177,8 @@ def test_the_example_classifies_and_learns(bundle: Path, tmp_path: Path):
         for each in predict(bundle, [table])
     ]
     learned = said_by_example(bundle, "--learn", str(own), str(own))
-    assert {line[1] for line in learned} == {"CLASS0", "CLASS1", "CLASS2"}
-    right = [line[1] == label.upper() for line, label in zip(learned, labels_of(3), strict=True)]
-    assert np.mean(right) > 0.9  # it has learned from these very rows
+    task = learner_of("protonet", rows, tiny_settings).adapt(rows[:24], [label.upper() for label in labels_of(3)])
+    assert [line[1] for line in learned] == task.predict(rows[:24])
 
 
 def said_by_example(bundle: Path, *arguments: str) -> list[list[str]]:
