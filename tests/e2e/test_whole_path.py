@@ -16,6 +16,7 @@ from projects import TINY, draw_shapes, forget, make_project, metaloom, run_here
 
 from metaloom.baselines import BASELINES
 from metaloom.errors import MetaloomError
+from metaloom.evaluation.figures import FEWEST
 
 SETTINGS = {"3w1s", "3w2s", "3w1s_domain", "3w2s_domain"}
 STAGES = [
@@ -55,7 +56,11 @@ def test_figures_are_as_promised(done):
     for by_setting in figures.values():
         assert set(by_setting) == SETTINGS
         for each in by_setting.values():
-            assert each["low95"] <= each["accuracy"] <= each["high95"] <= 1 and each["nll"] > 0
+            if each["low95"] is None:  # too few episodes, or all alike
+                assert each["episodes"] < FEWEST or each["worst_decile"] == each["accuracy"]
+            else:
+                assert each["low95"] <= each["accuracy"] <= each["high95"] <= 1
+            assert each["nll"] > 0
             assert 0 <= each["ece"] <= 1 and each["worst_decile"] <= each["accuracy"] and each["failed"] == 0
 
 
