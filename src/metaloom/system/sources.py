@@ -1,7 +1,7 @@
 """Which of our files a result depends on, derived from the imports: they are read, nothing is run.
 
 Who asks: dvc.yaml's stages (`metaloom.pipeline.dependencies`); the fingerprints of checkpoints and banks
-(`metaloom.stages.train`) and of a fleet's bundles (`metaloom.handoff.adapting.fleet`); the keys of the kept graphs
+(`metaloom.stages.train`) and of a fleet's bundles (`metaloom.handoff.bundle.contents`); the keys of the kept graphs
 (`metaloom.handoff.graphs.onnxfile`).
 """
 
