@@ -25,8 +25,8 @@ MUTANTS = (
         "unknown_keys",
         "config",
         "a misspelt setting in params.yaml is passed over",
-        'model_config = ConfigDict(frozen=True, extra="forbid")',
-        "model_config = ConfigDict(frozen=True)",
+        'without unknown keys."""\n\n    model_config = ConfigDict(frozen=True, extra="forbid")',
+        'without unknown keys."""\n\n    model_config = ConfigDict(frozen=True)',
     ),
     Mutant(
         "quality_share",
@@ -74,8 +74,8 @@ MUTANTS = (
         "resume",
         "training",
         "a resumed run draws its episodes from the start again",
-        'state.generator.set_state(tensors["generator"].cpu())',
-        'tensors["generator"].cpu()',
+        'state.generator.set_state(tensors["generator"]',
+        '(tensors["generator"]',
     ),
     Mutant(
         "ranks",
@@ -116,8 +116,8 @@ MUTANTS = (
         "untempered_fleet",
         "handoff",
         "the bundles of a fleet are exported without the temperature",
-        "factor = 1 / learner.temperature(max(ways) + 1, len(ways) / (max(ways) + 1))",
-        "factor = 1.0",
+        "factor = 1 / learner.temperature(",
+        "factor = 1 + 0 * learner.temperature(",
     ),
     Mutant(
         "absent_classes",
