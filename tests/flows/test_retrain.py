@@ -27,7 +27,7 @@ def serve(served, client):
     """
     from prefect.exceptions import ObjectNotFound
 
-    running = []
+    running, made = [], []
 
     def start(*arguments: str):
         running.append(served.start("serve", *arguments))
@@ -37,6 +37,7 @@ def serve(served, client):
             try:
                 deployment = client.read_deployment_by_name("retrain/retrain")
                 if deployment.updated >= began - timedelta(seconds=1):
+                    made.append(deployment.id)
                     return deployment.id
             except ObjectNotFound:
                 pass
@@ -51,8 +52,8 @@ def serve(served, client):
                 process.communicate(timeout=30)
             finally:
                 process.kill()
-        for deployment in client.read_deployments():
-            client.delete_deployment(deployment.id)  # or the server goes on planning its runs
+        for deployment in made:
+            client.delete_deployment(deployment)  # or the server goes on planning its runs
 
 
 def final_state(client, flow_run):
