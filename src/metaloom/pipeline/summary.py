@@ -40,7 +40,7 @@ class RunSummary:
     data: str
     stages: tuple[StageRun, ...]
     seconds: float
-    scores: dict[str, dict[str, dict[str, float]]]
+    scores: dict[str, dict[str, dict[str, float | None]]]
     places: dict[str, str]
     figures: str = ""
 
@@ -124,7 +124,7 @@ def stages_line(stages: tuple[StageRun, ...]) -> str:
     return f"{len(ran)} ran ({', '.join(ran)})" + (f", {cached} cached" if cached else "")
 
 
-def _table(scores: dict[str, dict[str, dict[str, float]]]) -> list[list[str]]:
+def _table(scores: dict[str, dict[str, dict[str, float | None]]]) -> list[list[str]]:
     """A row a learner, a column a setting: accuracy with half the width of its 95% interval, in per cent."""
     settings = list(dict.fromkeys(setting for learner in scores.values() for setting in learner))
     rows = [["accuracy, %", *(setting.replace(DOMAIN_SUFFIX, ", domain") for setting in settings)]]
@@ -133,7 +133,7 @@ def _table(scores: dict[str, dict[str, dict[str, float]]]) -> list[list[str]]:
     return rows
 
 
-def _score(score: dict[str, float] | None) -> str:
+def _score(score: dict[str, Any] | None) -> str:
     if not score or not score["episodes"]:
         return "–"
     failed = f" ({score['failed']} failed)" if score.get("failed") else ""
