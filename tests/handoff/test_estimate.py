@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from metaloom.config import Settings
 from metaloom.learner import Learner
 from metaloom.learner.estimate import cross_validated, held_out, wilson
 
@@ -24,14 +25,16 @@ def test_held_out_says_what_it_is():
     }  # fmt: skip
 
 
-def test_cross_validation_asks_only_what_was_not_learned(make_learner: Callable[[str], Learner], pictures: np.ndarray):
+def test_cross_validation_asks_only_what_was_not_learned(
+    make_learner: Callable[..., Learner], pictures: np.ndarray, tiny_settings: Settings
+):
     """Labels without meaning are answered by chance; a model that had seen the answers would be right."""
-    learner = make_learner("protonet")
+    learner = make_learner("protonet", tiny_settings.model_copy(update={"seed": 3}))  # one in twenty is off by chance
     ways = np.arange(4).repeat(40)
     meaningless = np.random.default_rng(0).permutation(ways)
     found = cross_validated(learner, np.random.default_rng(1).permutation(pictures[:160]), meaningless, seed=0)
     assert found is not None and found["folds"] == 5 and found["examples"] == 160
-    assert found["accuracy"] == pytest.approx(0.25, abs=0.14)  # four standard deviations of answers by chance
+    assert found["low95"] < 0.25 < found["high95"]
 
 
 def test_a_method_that_changes_the_network_is_asked_only_what_it_has_not_learned(
