@@ -104,7 +104,7 @@ def measured(row: Row, root: Path, steps: int) -> dict[str, Any]:
         trainer = _trainer(row, settings, packed, training, Path(folder))
         state = of_method(trainer, training, folder).run()
     learner = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.best)
-    found = {"row": row, "seconds": state.seconds, **_accuracies(learner, torch.from_numpy(packed.images))}
+    found = {"row": row, "seconds": state.seconds, **_accuracies(learner, torch.from_numpy(packed.examples))}
     if row.claim == "classes of a task":
         found["similarity"] = mean_similarity(trainer.sampler, similarities(packed, training))
     return found

@@ -216,7 +216,7 @@ def omniglot(bench: Bench, seconds: float) -> Figures:
     found = {"reading s": read, "training s": state.seconds, "steps": state.step}
     for setting in ("5w1s", "5w5s", "20w1s", "20w5s"):
         table = work.episodes("test", setting)
-        right = learner.answer(trainer.images, table).argmax(dim=2).cpu() == torch.as_tensor(table.answers)
+        right = learner.answer(trainer.examples, table).argmax(dim=2).cpu() == torch.as_tensor(table.answers)
         found |= {setting: float(right.double().mean())}
     return found
 

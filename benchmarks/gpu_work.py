@@ -108,7 +108,7 @@ class Work:
         images = self.images if on_host else self.images.to(device)
         made = Trainer(
             learner=replace(learner, params=learner.params.to(device)),
-            images=images,
+            examples=images,
             sampler=EpisodeSampler.for_training(training, self.settings.train, encoding.kind.views, images.device),
             validation=self.validation,
             settings=self.settings.train,

@@ -88,7 +88,7 @@ def main(archives: Path, recipe: str) -> None:
         whole = measure(root, "metaloom", "run", *overrides)
         print(whole.output)
         training = json.loads((root / "metrics/training/protonet.json").read_text())
-        print(f"training: {training['seconds']:.0f} s, {training['images_per_second']} images/s")
+        print(f"training: {training['seconds']:.0f} s, {training['examples_per_second']} images/s")
         print(f"the whole run: {whole.seconds:.0f} s, {whole.peak}")
         print_proof(root)
 

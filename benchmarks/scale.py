@@ -109,8 +109,8 @@ def trainer_of(packed: Dataset, classes: int, steps: int, folder: Path, on_step,
     rows = np.arange(100 * EACH).reshape(20, 5, EACH)  # 20 validation episodes
     examples = settings.train.n_shot + settings.train.n_query
     trainer = Trainer(
-        learner=Learner.create("protonet", settings, PictureEncoding.of(packed.images[:1000])),
-        images=torch.from_numpy(packed.images),
+        learner=Learner.create("protonet", settings, PictureEncoding.of(packed.examples[:1000])),
+        examples=torch.from_numpy(packed.examples),
         sampler=EpisodeSampler.of(table, examples, 1, torch.device("cpu")),
         validation=EpisodeTable(rows[:, :, :1], rows[:, :, 1:6]),
         settings=settings.train.model_copy(update={"patience": 1000}),

@@ -21,7 +21,7 @@ POOL = 8  # times the ways: so many classes are drawn, and those most alike or u
 def similarities(packed: Dataset, training: pd.DataFrame) -> Float[Tensor, "class class"]:
     """Cosines between the classes' mean embeddings, about the mean of all, by a fixed network with random weights."""
     names = [f"{index:05}" for index in range(len(training))]
-    described = describe_domains(torch.from_numpy(packed.images), training.assign(domain=names))
+    described = describe_domains(packed.kind, torch.from_numpy(packed.examples), training.assign(domain=names))
     means = torch.from_numpy(np.stack([described[name] for name in names]))
     directions = F.normalize(means - means.mean(dim=0))
     return directions @ directions.mT

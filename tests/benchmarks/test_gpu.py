@@ -96,7 +96,7 @@ def test_omniglot_is_read_class_by_class_and_split_by_alphabet(gpu, archives):
     assert splits["train"] == {"background/Latin"}
     assert splits["validation"] == {"background/Hebrew", "background/Mkhedruli_(Georgian)"}
     assert splits["test"] == {"evaluation/Tengwar", "evaluation/Kannada"}
-    assert made.images.shape == (5 * CHARACTERS * DRAWINGS, 28, 28, 1)
+    assert made.examples.shape == (5 * CHARACTERS * DRAWINGS, 28, 28, 1)
     assert (made.classes["first"] == np.arange(5 * CHARACTERS) * DRAWINGS).all()
     assert (made.classes["count"] == DRAWINGS).all()
     assert made.validation.support.shape == (5, 3, 1) and made.validation.query.shape == (5, 3, 2)

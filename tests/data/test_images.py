@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from metaloom.config import load_settings
 from metaloom.errors import MetaloomError
+from metaloom.kinds import kind_of
 from metaloom.kinds.pictures import read as images
-from metaloom.kinds.pictures.read import decode, is_image_name
+from metaloom.kinds.pictures.read import decode
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 
@@ -109,5 +111,6 @@ def test_damage_never_raises_anything_else(kind, data):
 
 
 def test_image_names():
-    assert all(is_image_name(name) for name in ("a.png", "A.JPG", "b/c.jpeg", "d.bmp", "e.WebP"))
-    assert not any(is_image_name(name) for name in ("a.txt", "png", "a.png.bak", "Thumbs.db"))
+    pictures = kind_of(load_settings())
+    assert all(pictures.is_example(name) for name in ("a.png", "A.JPG", "b/c.jpeg", "d.bmp", "e.WebP"))
+    assert not any(pictures.is_example(name) for name in ("a.txt", "png", "a.png.bak", "Thumbs.db"))

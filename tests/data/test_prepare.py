@@ -51,11 +51,11 @@ def test_rows_are_the_files(place):
     assert items["row"].tolist() == list(range(40)) and items["row"].dtype == np.int32
     order = list(zip(items["domain"], items["class"], items["source"], strict=True))
     assert order == sorted(order)
-    assert dataset.images.shape == (40, 28, 28, 1) and isinstance(dataset.images, np.memmap)
+    assert dataset.examples.shape == (40, 28, 28, 1) and isinstance(dataset.examples, np.memmap)
     for row, source, sha256, class_name in items[["row", "source", "sha256", "class"]].itertuples(index=False):
         content = (place / "data" / source).read_bytes()
         assert sha256 == hashlib.sha256(content).hexdigest() and source.startswith(class_name)
-        assert np.array_equal(dataset.images[row, :, :, 0], np.asarray(Image.open(io.BytesIO(content))))
+        assert np.array_equal(dataset.examples[row, :, :, 0], np.asarray(Image.open(io.BytesIO(content))))
     assert dataset.quality["examples"] == dataset.quality["used"] == 40
     assert (dataset.quality["classes"], dataset.quality["domains"]) == (4, 2)
 
@@ -99,10 +99,10 @@ def test_everything_wrong_is_listed(place):
     gone = {"a/x/broken.png", "a/x/text.png", "a/y/copy.png", "a/x/0.png", "b/x/other.png", "b/small/1.png"}
     everything = {str(file.relative_to(data)) for file in data.rglob("*.png")}
     assert set(dataset.items["source"]) == everything - gone
-    assert dataset.quality["used"] == len(dataset.images) == 41 and dataset.quality["examples"] == 47
+    assert dataset.quality["used"] == len(dataset.examples) == 41 and dataset.quality["examples"] == 47
     assert dataset.quality["bad_share"] == round(5 / 47, 6)
     row = dataset.items.set_index("source").loc["a/x/one more.png", "row"]
-    assert np.array_equal(dataset.images[row, :, :, 0], np.asarray(Image.open(data / "a/x/one more.png")))
+    assert np.array_equal(dataset.examples[row, :, :, 0], np.asarray(Image.open(data / "a/x/one more.png")))
 
 
 def test_too_much_that_is_bad_stops_and_leaves_the_old_data_set(place):
@@ -138,7 +138,7 @@ def test_colour_and_another_size(place):
     settings = (place / "params.yaml").read_text()
     settings = settings.replace("image_size: 28", "image_size: 20").replace("channels: 1", "channels: 3")
     (place / "params.yaml").write_text(settings)
-    assert run().images.shape == (40, 20, 20, 3)
+    assert run().examples.shape == (40, 20, 20, 3)
 
 
 def test_an_absent_or_damaged_data_set_says_how_to_make_it(place):

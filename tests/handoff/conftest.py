@@ -19,7 +19,7 @@ from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask
 from metaloom.learner.temperature import Temperature
 from metaloom.methods import Params
-from metaloom.methods.base import EmbeddingMethod
+from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.system.files import write_json
 
 VALIDATION = {"setting": "3w1s", "accuracy": 0.5, "ci95": 0.1, "nll": 1.5, "episodes": 12}

@@ -102,7 +102,7 @@ def test_the_champion_for_the_first_test_domain(exported: Path):
 
 
 def test_the_accuracy_is_that_of_the_file_on_what_it_has_not_learned(exported: Path, tiny_settings: Settings):
-    classes, images = pd.read_parquet("splits/classes.parquet"), Dataset.load("dataset").images
+    classes, images = pd.read_parquet("splits/classes.parquet"), Dataset.load("dataset").examples
     task = export.draw_task(classes, tiny_settings)
     everything = [np.arange(f, f + n) for f, n in zip(classes["first"], classes["count"], strict=True)]
     own = np.concatenate([r for r, d in zip(everything, classes["domain"], strict=True) if d == task.domain])

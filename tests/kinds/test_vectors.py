@@ -34,10 +34,10 @@ def test_rows_of_csv_and_parquet_are_packed_alike(here):
     prepare.main("data", "artifacts/dataset")
     packed = Dataset.load("artifacts/dataset")
     assert packed.kind == Vectors() and (here / "artifacts/dataset/rows.npy").is_file()
-    assert packed.images.dtype == np.float32 and packed.images.shape == (3 * 4 * 8, FEATURES)
+    assert packed.examples.dtype == np.float32 and packed.examples.shape == (3 * 4 * 8, FEATURES)
     row = packed.items[packed.items["source"] == "line1.csv#3"].iloc[0]
     table = pd.read_csv(here / "data/line1.csv")
-    np.testing.assert_array_equal(packed.images[row["row"]], table.drop(columns="class").to_numpy(np.float32)[2])
+    np.testing.assert_array_equal(packed.examples[row["row"]], table.drop(columns="class").to_numpy(np.float32)[2])
     assert (row["domain"], row["class"]) == ("line1", f"line1/{table['class'][2]}")
     assert (packed.items["domain"] == "line0").sum() == 32  # the Parquet file
 

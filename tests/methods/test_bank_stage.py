@@ -44,7 +44,7 @@ def test_one_more_domain_trains_what_it_touches(make, monkeypatch, capsys):
     first, metrics = run_stages()
     covered = {domain for member in first["members"] for domain in member["domains"]}
     assert covered == {f"domain{n}" for n in (0, 1, 2, 4, 5, 6, 7)}
-    assert metrics["steps"] == 4 * len(first["members"]) and metrics["images_per_second"] > 0
+    assert metrics["steps"] == 4 * len(first["members"]) and metrics["examples_per_second"] > 0
     curve = (root / "artifacts/models/bank/curves/plots/metrics/validation/accuracy.tsv").read_text().splitlines()
     assert len(curve) == 1 + 2 * len(first["members"]) + 1
     shutil.move(root / "later", root / "data" / "domain3")

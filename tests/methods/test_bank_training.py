@@ -60,7 +60,7 @@ def make_trainer(settings: Settings, folder: Path, domains: list[str], **bank) -
     rows = rows.reshape(len(HELD_OUT), CLASSES, COUNT)
     template = Trainer(
         learner=Learner.create("bank", settings, PictureEncoding.of(images.numpy())),
-        images=images,
+        examples=images,
         sampler=EpisodeSampler.of(training, 3, 1, torch.device("cpu")),
         validation=EpisodeTable(rows[:, :, :1], rows[:, :, 1:3]),
         settings=settings.train.model_copy(update={"validate_every": 3, "patience": 100}),
@@ -183,9 +183,9 @@ def test_other_code_or_pixels_are_another_network(copy, tiny_settings):
     trainer = make_trainer(tiny_settings, copy, OLD)
     prints = [plan.fingerprint for plan in trainer.plans()]
     assert prints == [plan.fingerprint for plan in make_trainer(tiny_settings, copy, OLD).plans()]
-    images = trainer.template.images.clone()
+    images = trainer.template.examples.clone()
     images[0, 0, 0, 0] ^= 1  # of blocks1
-    changed = replace(trainer, template=replace(trainer.template, images=images))
+    changed = replace(trainer, template=replace(trainer.template, examples=images))
     assert [a == b.fingerprint for a, b in zip(prints, changed.plans(), strict=True)] == [False, True, True]
     changed = replace(trainer, template=replace(trainer.template, code="changed"))
     assert not set(prints) & {plan.fingerprint for plan in changed.plans()}

@@ -98,12 +98,12 @@ def test_the_best_beta_on_validation_is_chosen_and_kept(tiny_settings, tmp_path)
     settings = tiny_settings.maml.model_copy(update={"beta": "auto", "inner_steps": 2, "inner_rate": 20.0})
     made = trainer("maml", tiny_settings.model_copy(update={"maml": settings}), tmp_path)
     assert wants_beta(made.learner)
-    chosen, found = choose_beta(made.learner, made.images, made.validation)
+    chosen, found = choose_beta(made.learner, made.examples, made.validation)
     best = min(found["tried"].values(), key=lambda scores: (-scores["accuracy"], scores["nll"]))
     assert list(found["tried"]) == [str(beta) for beta in BETAS]
     assert found["tried"][str(found["chosen"])] == best
     assert found["chosen"] < 1
-    assert accuracy_and_nll(chosen, made.images, made.validation) == best
+    assert accuracy_and_nll(chosen, made.examples, made.validation) == best
     chosen.save(tmp_path)
     loaded = Learner.load(tmp_path)
     assert loaded.config["method"]["beta"] == found["chosen"] == loaded.method.settings.beta

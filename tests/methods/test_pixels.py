@@ -42,8 +42,8 @@ linux = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads 
 
 @linux
 def test_pages_that_were_read_are_given_back(packed, tmp_path):
-    images = placed(torch.from_numpy(packed.images), torch.device("cpu"))
-    assert images.data_ptr() == packed.images.ctypes.data  # no copy
+    images = placed(torch.from_numpy(packed.examples), torch.device("cpu"))
+    assert images.data_ptr() == packed.examples.ctypes.data  # no copy
     assert mapped_mib(f"{tmp_path}/images.npy") < 1
     before = int(images.sum(dtype=torch.long))
     assert mapped_mib(f"{tmp_path}/images.npy") > 60
@@ -108,7 +108,7 @@ def test_distortion_leaves_validation_alone(tiny_settings, tmp_path):
     plain = trainer("protonet", tiny_settings, tmp_path)
     drawn, undistorted = (each.draw(torch.Generator().manual_seed(0)).support_x for each in (made, plain))
     assert drawn.shape == undistorted.shape and (drawn != undistorted).float().mean() > 0.5
-    answers = [each.learner.answer(each.images, each.validation) for each in (made, plain)]
+    answers = [each.learner.answer(each.examples, each.validation) for each in (made, plain)]
     torch.testing.assert_close(*answers, rtol=0, atol=0)
 
 
@@ -119,8 +119,8 @@ def test_episodes_of_images_on_the_host_are_on_the_device(changed, tiny_settings
     learner = replace(made.learner, params=made.learner.params.to("meta"))
     episodes = replace(made, learner=learner).draw(torch.Generator())
     assert all(getattr(episodes, name).is_meta for name in ("support_x", "support_y", "query_x", "query_y"))
-    assert not made.images.is_meta
-    assert learner.answer(made.images, made.validation).is_meta
+    assert not made.examples.is_meta
+    assert learner.answer(made.examples, made.validation).is_meta
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -38,7 +38,7 @@ def trainer(name: str, tiny, folder: Path, **changes) -> Trainer:
     rows = np.arange(CLASSES * COUNT).reshape(4, 3, COUNT)
     made = Trainer(
         learner=Learner.create(name, tiny, PictureEncoding.of(images)),
-        images=torch.from_numpy(images),
+        examples=torch.from_numpy(images),
         sampler=EpisodeSampler.of(classes, 3, 1, torch.device("cpu")),
         validation=EpisodeTable(rows[:, :, :1], rows[:, :, 1:3]),
         settings=tiny.train.model_copy(update={"validate_every": 4, "patience": 100}),
@@ -198,7 +198,7 @@ def test_an_episode_asks_about_other_examples_of_the_classes_that_it_shows(short
     numbered = np.empty((CLASSES * COUNT, 28, 28, 1), np.uint8)
     numbered[:] = np.arange(CLASSES * COUNT)[:, None, None, None]  # every pixel is the number of its row
     encoding = PictureEncoding.of(numbered)
-    made = trainer("protonet", short, tmp_path, images=torch.from_numpy(numbered))
+    made = trainer("protonet", short, tmp_path, examples=torch.from_numpy(numbered))
     made = replace(made, learner=replace(made.learner, encoding=encoding))
     row_of = {float(encoding(torch.from_numpy(each[None]))[0, 0, 14, 14]): row for row, each in enumerate(numbered)}
     episodes = made.draw(torch.Generator().manual_seed(0))
@@ -217,7 +217,7 @@ def test_drawing_episodes_stays_on_the_device(short, tmp_path):
     made = turned(trainer("protonet", short, tmp_path, settings=train), rotations=True, mirror=True)
     sampler = replace(made.sampler, first=made.sampler.first.to("meta"), count=made.sampler.count.to("meta"))
     learner = replace(made.learner, params=made.learner.params.to("meta"))
-    episodes = replace(made, learner=learner, images=made.images.to("meta"), sampler=sampler).draw(None)
+    episodes = replace(made, learner=learner, examples=made.examples.to("meta"), sampler=sampler).draw(None)
     assert all(getattr(episodes, name).is_meta for name in ("support_x", "support_y", "query_x", "query_y"))
 
 
@@ -243,11 +243,11 @@ def test_a_learner_comes_back_from_disk_the_same(name, short, tmp_path):
 @pytest.mark.parametrize("name", METHOD_CLASSES)
 def test_answers_to_fixed_episodes_are_those_of_adapt(name, short, tmp_path):
     made = trainer(name, short, tmp_path)
-    answers = made.learner.answer(made.images, made.validation)
+    answers = made.learner.answer(made.examples, made.validation)
     support, query = made.validation.support[2], made.validation.query[2]
-    adapted = made.learner.adapt(made.images[support.ravel()], np.repeat(np.arange(3), support.shape[1]))
+    adapted = made.learner.adapt(made.examples[support.ravel()], np.repeat(np.arange(3), support.shape[1]))
     np.testing.assert_allclose(
-        answers[2].exp().numpy(), adapted.predict_proba(made.images[query.ravel()]), rtol=1e-3, atol=1e-5
+        answers[2].exp().numpy(), adapted.predict_proba(made.examples[query.ravel()]), rtol=1e-3, atol=1e-5
     )
 
 

@@ -56,7 +56,7 @@ def test_episodes_say_which_classes_they_show(brief, tmp_path):
     plain = np.full((CLASSES * COUNT, 28, 28, 1), 0, np.uint8)
     plain[:] = (np.arange(CLASSES * COUNT) // COUNT)[:, None, None, None]
     plain[:, 0, 0] = 255
-    made = trainer("shared", brief, tmp_path, images=torch.from_numpy(plain))
+    made = trainer("shared", brief, tmp_path, examples=torch.from_numpy(plain))
     made = replace(
         with_domains(made, "all"),
         learner=replace(made.learner, encoding=PictureEncoding(Pictures(28, 1, rotations=True), (0.0,), (1.0,))),

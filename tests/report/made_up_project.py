@@ -150,7 +150,7 @@ def _models(inputs: Inputs) -> None:
         validation = {"setting": "5w1s", "accuracy": accuracy[-2], "ci95": 0.011, "nll": 0.3, "episodes": 200}
         metrics = {"validation": validation, "best_step": 700, "steps": 800}
         put(folder / "metrics.json", metrics)
-        speed = {"seconds": 71.25, "images_per_second": 4100, "threads": 2}
+        speed = {"seconds": 71.25, "examples_per_second": 4100, "threads": 2}
         put(inputs.metrics / "training" / f"{method}.json", metrics | speed)
 
 

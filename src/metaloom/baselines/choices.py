@@ -49,7 +49,7 @@ def choose(
     """The best of every learner's candidates, by accuracy and then by NLL, and its temperature.
 
     Args:
-        views: of the validation images.
+        views: of the validation examples.
         settings: the candidates, and how many episodes they answer (no more than the learner answers elsewhere).
         tables: validation episodes by setting.
         jobs: processes.

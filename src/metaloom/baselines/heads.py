@@ -30,7 +30,7 @@ BALANCED = "balanced"  # classes count alike, however many labels each has
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model of one task, of rows of features or of images."""
+    """A model of one task, of features or of examples as a network takes them."""
 
     scores: Callable[[np.ndarray], Scores]
     size: int

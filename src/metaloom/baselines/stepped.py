@@ -5,7 +5,7 @@ steps at which they know the other half best is taken for the one that learns fr
 nothing to hold out, and every step is taken.
 
 Tasks that are trained together have their weights, draws and numbers of steps to themselves: each network is the one
-that it would be alone, to rounding. What they share is the call of every layer, which for few images is most of the
+that it would be alone, to rounding. What they share is the call of every layer, which for few examples is most of the
 time.
 """
 
@@ -29,11 +29,11 @@ from metaloom.networks import Network, Tensors
 HEAD = ("head.weight", "head.bias")
 LOOKS = 4  # how often on the way the held-out half is asked
 FOLDS = 2
-AT_A_TIME = 64  # images that are answered together: bounds memory
+AT_A_TIME = 64  # examples that are answered together: bounds memory
 PROBE = 10.0  # C of the logistic regression that a pre-trained network's head starts as
 TOGETHER = 10  # tasks that are trained side by side, at most
 WEIGHTS = 16 << 20  # bytes of their weights, at most; gradients and moments are three times as much again
-IMAGES = 256  # of a step of all of them, at most
+EXAMPLES = 256  # of a step of all of them, at most
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def together(start: Start, choice: dict[str, Any], examples: int) -> int:
     """How many tasks of so many labelled examples may be trained side by side: bounds memory."""
     weights = start.weights or start.network.init(torch.Generator())
     size = sum(weight.nbytes for weight in weights.values())
-    return max(1, min(TOGETHER, WEIGHTS // size, IMAGES // min(choice["batch"], examples)))
+    return max(1, min(TOGETHER, WEIGHTS // size, EXAMPLES // min(choice["batch"], examples)))
 
 
 def fitted(
@@ -111,8 +111,8 @@ def stepped(
 
     Args:
         start: where they start.
-        choice: `steps` (at most so many, or the steps of `epochs` where those are more), `batch` (images of a step),
-            `learning_rate`, `distortion` (of the images, at every step), and `norm`, where the network is not
+        choice: `steps` (at most so many, or the steps of `epochs` where those are more), `batch` (examples of a step),
+            `learning_rate`, `distortion` (of the examples, at every step), and `norm`, where the network is not
             pre-trained.
         x: encoded examples.
         y: their ways, the same in every task.

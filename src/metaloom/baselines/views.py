@@ -1,4 +1,4 @@
-"""What the learners see of the images: pixels, and two frozen networks' embeddings, computed once for all episodes."""
+"""What learners see of examples: raw numbers, and two frozen networks' embeddings, computed once for all episodes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from metaloom.tasks import EpisodeTable
 
 @dataclass(frozen=True)
 class Views:
-    """Of the images in some episodes; `at` finds a row of the data set among them, `seen` shows it.
+    """Of the examples in some episodes; `at` finds a row of the data set among them, `seen` shows it.
 
     Args:
         rows: which, ascending.
-        raw: those images.
+        raw: those examples.
         encoding: of them.
         embeddings: by name: "embedding", the champion's; "pretrained", of the network that was pre-trained by
             classification.
@@ -51,7 +51,7 @@ class Views:
     @classmethod
     def of(
         cls,
-        images: Shaped[Tensor, "item ..."],
+        examples: Shaped[Tensor, "item ..."],
         tables: Iterable[EpisodeTable],
         champion: Learner,
         pretrained: Learner,
@@ -59,7 +59,7 @@ class Views:
         """What there is to see.
 
         Args:
-            images: the whole data set, raw, on the CPU.
+            examples: the whole data set, raw, on the CPU.
             tables: all episodes that are going to be answered.
             champion: whose architecture `scratch` has, and whose embeddings are seen.
             pretrained: by ordinary classification.
@@ -70,11 +70,11 @@ class Views:
         finetuned = Start(network, champion.encoding.kind, weights, statistics or None)
         return cls(
             rows=rows,
-            raw=images[torch.as_tensor(rows)].numpy(),
+            raw=examples[torch.as_tensor(rows)].numpy(),
             encoding=champion.encoding,
             embeddings={
-                "embedding": champion.embed(images, rows).cpu().numpy(),
-                "pretrained": pretrained.embed(images, rows).cpu().numpy(),
+                "embedding": champion.embed(examples, rows).cpu().numpy(),
+                "pretrained": pretrained.embed(examples, rows).cpu().numpy(),
             },
             starts={"scratch": Start(champion.method.network.one, champion.encoding.kind), "finetune_all": finetuned},
             sizes={"embedding": _size(champion.params.kept().weights), "pretrained": _size(weights)},

@@ -1,5 +1,7 @@
-"""Settings: the models (`settings`), and how params.yaml is read into them (`loading`)."""
+"""Settings: the models (`settings`, from `base`, `methods`, `baselines`), and how params.yaml is read (`loading`)."""
 
+from metaloom.config.base import DOMAIN_SUFFIX, SPLITS, Domains, Setting
+from metaloom.config.baselines import BaselineSettings, SingleTaskSettings
 from metaloom.config.loading import (
     OVERRIDES,
     PARAMS,
@@ -8,33 +10,29 @@ from metaloom.config.loading import (
     load_settings,
     parse_override,
 )
-from metaloom.config.settings import (
-    DOMAIN_SUFFIX,
-    METHOD_SETTINGS,
-    METHODS,
+from metaloom.config.methods import (
     PRETRAIN,
-    SPLITS,
     AnilSettings,
     BankSettings,
-    BaselineSettings,
-    Domains,
-    EpisodeSettings,
-    ExportSettings,
     GradientSettings,
     MamlSettings,
     MethodSettings,
-    NetworkSettings,
-    PrepareSettings,
     ProtonetSettings,
     ReptileSettings,
     RidgeSettings,
-    Setting,
-    Settings,
     SharedSettings,
-    SingleTaskSettings,
+    TrainSettings,
+)
+from metaloom.config.settings import (
+    METHOD_SETTINGS,
+    METHODS,
+    EpisodeSettings,
+    ExportSettings,
+    NetworkSettings,
+    PrepareSettings,
+    Settings,
     SplitSettings,
     StudySettings,
-    TrainSettings,
 )
 
 __all__ = [

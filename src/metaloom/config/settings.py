@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-SPLITS = ("train", "validation", "test")
-DOMAIN_SUFFIX = "_domain"  # marks a setting whose episodes stay within one domain
-PRETRAIN = "pretrain"  # the training of `shared` for transfer learning, by a section of its own
-MethodName = Literal["protonet", "ridge", "maml", "anil", "reptile", "shared", "bank"]
+from metaloom.config.base import DOMAIN_SUFFIX, Domains, PositiveInt, Section, SettingName
+from metaloom.config.baselines import BaselineSettings
+from metaloom.config.methods import (
+    PRETRAIN,
+    AnilSettings,
+    BankSettings,
+    MamlSettings,
+    MethodName,
+    MethodSettings,
+    PretrainSettings,
+    ProtonetSettings,
+    ReptileSettings,
+    RidgeSettings,
+    SharedSettings,
+    TrainSettings,
+)
+
 KindName = Literal["pictures", "vectors"]
-
-Share = Annotated[float, Field(gt=0, lt=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-Domains = Literal["rest"] | Share | list[str]
-
-
-class Setting(BaseModel):
-    """One few-shot setting, written `5w1s`: five ways, one shot."""
-
-    model_config = ConfigDict(frozen=True)
-    n_way: int
-    n_shot: int
-
-    @classmethod
-    def parse(cls, name: str) -> Setting:
-        """From its name; raises ValueError where that is none."""
-        match = re.fullmatch(r"([1-9]\d*)w([1-9]\d*)s", name)
-        if not match or int(match[1]) < 2:
-            raise ValueError(f"{name!r} is no few-shot setting; write ways (2 or more) and shots like 5w1s")
-        return cls(n_way=int(match[1]), n_shot=int(match[2]))
-
-
-def _checked_setting(name: str) -> str:
-    Setting.parse(name)
-    return name
-
-
-SettingName = Annotated[str, AfterValidator(_checked_setting)]
-
-
-class Section(BaseModel):
-    """One section of params.yaml: frozen, and without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class PicturesSettings(Section):
@@ -104,107 +81,6 @@ class NetworkSettings(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
-class TrainSettings(Section):
-    """What holds for the training of every method."""
-
-    n_shot: PositiveInt
-    n_query: PositiveInt
-    within_domain: Annotated[float, Field(ge=0, le=1)]
-    distortion: Annotated[float, Field(ge=0, le=1)]
-    max_seconds: PositiveFloat | None
-    validate_every: PositiveInt
-    patience: PositiveInt
-    select_on: str
-    processes: PositiveInt
-    precision: Literal["float32", "bf16"]
-    compile: Literal["auto"] | bool
-
-    @property
-    def examples(self) -> int:
-        """Of each class of a training task."""
-        return self.n_shot + self.n_query
-
-
-class MethodSettings(Section):
-    """What every method has; each adds its own hyperparameters."""
-
-    norm: Literal["batch", "group", "none"]
-    n_way: Annotated[int, Field(ge=2)]
-    tasks_per_step: PositiveInt
-    steps: PositiveInt
-    learning_rate: PositiveFloat
-
-
-class EmbeddingSettings(MethodSettings):
-    """Methods whose head has a closed form."""
-
-    take_turns: bool
-
-
-class ProtonetSettings(EmbeddingSettings):
-    """Prototypical networks."""
-
-    temperature: Literal["fixed", "learned"]
-
-
-class RidgeSettings(EmbeddingSettings):
-    """Ridge regression on embeddings."""
-
-    regularisation: PositiveFloat
-
-
-class GradientSettings(MethodSettings):
-    """Methods that adapt by gradient steps; `beta` is chosen on the validation episodes where it is "auto"."""
-
-    inner_steps: PositiveInt
-    inner_rate: PositiveFloat
-    beta: Literal["auto"] | Annotated[float, Field(ge=0, le=2)]
-
-
-class MamlSettings(GradientSettings):
-    """MAML and what MAML++ adds."""
-
-    first_order: bool
-    learned_rates: bool
-    multi_step: bool
-    recompute: bool
-
-
-class AnilSettings(GradientSettings):
-    """ANIL."""
-
-    first_order: bool
-
-
-class ReptileSettings(GradientSettings):
-    """Reptile; `batch` in examples of an inner step."""
-
-    batch: PositiveInt
-
-
-class SharedSettings(GradientSettings):
-    """A network trained jointly over all tasks."""
-
-    section: ClassVar[str] = "shared"  # of params.yaml, which errors name
-    heads: Literal["all", "domain"]
-
-
-class PretrainSettings(SharedSettings):
-    """Ordinary classification of the training classes, for transfer learning; `distortion` of the images as in
-    `train`."""
-
-    section: ClassVar[str] = PRETRAIN
-    distortion: Annotated[float, Field(ge=0, le=1)]
-
-
-class BankSettings(ProtonetSettings):
-    """Several networks, and how a task chooses."""
-
-    window: PositiveInt
-    stride: PositiveInt
-    route: Literal["pick", "mix"]
-
-
 class EstimateSettings(Section):
     """How far estimates from a support set alone lie from the truth."""
 
@@ -234,76 +110,6 @@ class StudySettings(Section):
                 f"largest of labels, with a mean that is one of labels ({self.labels}); or leave it empty"
             )
         return self
-
-
-class SingleTaskSettings(Section):
-    """What every single-task learner has: how many test episodes it answers, the first ones: of each setting that
-    `baselines.settings` names and its `_domain`, and elsewhere, of each other setting and each point of the studies."""
-
-    episodes: PositiveInt
-    elsewhere: PositiveInt
-
-    @model_validator(mode="after")
-    def _no_more_elsewhere(self) -> SingleTaskSettings:
-        if self.elsewhere > self.episodes:
-            raise ValueError(
-                f"elsewhere is {self.elsewhere}, but episodes only {self.episodes}: raise episodes, or lower elsewhere "
-                "(episodes counts where intervals are wanted most)"
-            )
-        return self
-
-
-class SteppedSettings(SingleTaskSettings):
-    """Learners that train a network on the support set; lists are searched."""
-
-    steps: Annotated[int, Field(ge=4)]
-    epochs: Annotated[float, Field(ge=0)]
-    batch: PositiveInt
-    learning_rate: Annotated[list[PositiveFloat], Field(min_length=1)]
-    distortion: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
-
-
-class ScratchSettings(SteppedSettings):
-    """The same network from random weights."""
-
-    norm: Annotated[list[Literal["batch", "group", "none"]], Field(min_length=1)]
-
-
-class LinearSettings(SingleTaskSettings):
-    """A linear head, by its regularisation."""
-
-    C: Annotated[list[PositiveFloat], Field(min_length=1)]
-
-
-class NeighbourSettings(SingleTaskSettings):
-    """The nearest example's class, by its metric."""
-
-    metric: Annotated[list[Literal["euclidean", "cosine"]], Field(min_length=1)]
-
-
-class ForestSettings(SingleTaskSettings):
-    """A random forest."""
-
-    trees: PositiveInt
-    max_features: Annotated[list[Literal["sqrt"] | Share], Field(min_length=1)]
-
-
-class BaselineSettings(Section):
-    """Single-task learners, and how their settings are searched on validation episodes."""
-
-    settings: Annotated[list[SettingName], Field(min_length=1)]
-    episodes: PositiveInt
-    scratch: ScratchSettings
-    finetune_head: LinearSettings
-    finetune_all: SteppedSettings
-    logistic: LinearSettings
-    neighbour: NeighbourSettings
-    svm: LinearSettings
-    forest: ForestSettings
-
-    def asked(self, learner: SingleTaskSettings, name: str) -> int:
-        """How many of the test episodes of this name, of a setting or a point of a study, a learner answers."""
-        return learner.episodes if name.removesuffix(DOMAIN_SUFFIX) in self.settings else learner.elsewhere
 
 
 class EvaluateSettings(Section):

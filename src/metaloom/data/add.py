@@ -13,7 +13,7 @@ from metaloom.data.quality import check_quality, judge
 from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
 from metaloom.errors import MetaloomError
-from metaloom.kinds import Kind
+from metaloom.kinds import Kind, Tables
 from metaloom.system.files import atomic_dir
 
 
@@ -43,8 +43,9 @@ def inspect_addition(
     """
     if not path.exists():
         raise MetaloomError(f"{path} not found: give a folder or an archive ({', '.join(SUFFIXES)})")
-    if not path.is_dir() and archive_stem(path.name) is None and not (kind.holds_many and kind.is_example(path.name)):
-        files = SUFFIXES + (kind.suffixes if kind.holds_many else ())
+    tables = kind.suffixes if isinstance(kind, Tables) else ()
+    if not path.is_dir() and archive_stem(path.name) is None and not path.name.lower().endswith(tables):
+        files = SUFFIXES + tables
         raise MetaloomError(f"{path} is neither a folder nor an archive ({', '.join(files)})")
     source, target = path.resolve(), data.resolve()
     if source == target or target in source.parents or source in target.parents:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds import Kind, Row
+from metaloom.kinds import Kind, Row, Tables
 
 
 class Example(NamedTuple):
@@ -27,14 +27,14 @@ class Example(NamedTuple):
 
 
 def read_examples(path: str | Path, kind: Kind) -> list[Example]:
-    """Decode a file's example, or all its rows where the kind `holds_many`.
+    """Decode a file's example, or all its rows where it holds many.
 
     Raises:
         MetaloomError: the file cannot be read, or holds an example that cannot; the message names it.
     """
     path = Path(path)
     content = _read(path, kind)
-    if not kind.holds_many:
+    if not isinstance(kind, Tables):
         return [Example(str(path), None, _decoded(kind, content, str(path)))]
     try:
         rows = kind.rows(content)

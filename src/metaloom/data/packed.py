@@ -38,15 +38,15 @@ _SCHEMA = pa.schema(
 class Dataset:
     """One prepared data set.
 
-    images: (item, *shape) as the kind packs them, memory-mapped, read only.
-    items: one row per example, in the order of `images`, sorted by domain, class and source: the rows of a
+    examples: (item, *shape) as the kind packs them, memory-mapped, read only.
+    items: one row per example, in the order of `examples`, sorted by domain, class and source: the rows of a
         class are contiguous. Columns row, class (unique over the data set), domain, source, sha256 (of the
         raw file).
     quality: what was seen, used and left out, and why.
     kind: of the examples.
     """
 
-    images: np.ndarray
+    examples: np.ndarray
     items: pd.DataFrame
     quality: dict[str, Any]
     kind: Kind
@@ -62,20 +62,20 @@ class Dataset:
         quality = read_json(folder / QUALITY, made_by="prepare")
         kind = kind_from(read_json(folder / KIND, made_by="prepare"))
         try:
-            images = np.load(folder / array_name(kind), mmap_mode="c", allow_pickle=False)
+            examples = np.load(folder / array_name(kind), mmap_mode="c", allow_pickle=False)
             items = pq.read_table(folder / ITEMS, schema=_SCHEMA).to_pandas()
         except (OSError, ValueError, EOFError, pa.ArrowException) as error:
             raise MetaloomError(f"{folder} is damaged ({error}): `dvc repro -f prepare` makes it again") from None
-        if len(images) != len(items):
+        if len(examples) != len(items):
             raise MetaloomError(
-                f"{folder} is damaged: {array_name(kind)} holds {len(images)} {kind.many} for {len(items)} items: "
+                f"{folder} is damaged: {array_name(kind)} holds {len(examples)} {kind.many} for {len(items)} items: "
                 "`dvc repro -f prepare` makes it again"
             )
-        return cls(images, items, quality, kind)
+        return cls(examples, items, quality, kind)
 
     def let_go(self) -> None:
-        """Give back the memory of the pages of `images` that have been read: they count as ours until then."""
-        mapped = getattr(self.images, "_mmap", None)
+        """Give back the memory of the pages of `examples` that have been read: they count as ours until then."""
+        mapped = getattr(self.examples, "_mmap", None)
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from metaloom.data import archives
 from metaloom.errors import MetaloomError
-from metaloom.kinds import Kind
+from metaloom.kinds import Kind, Tables
 
 _SHOWN = 3
 
@@ -85,7 +85,7 @@ def read_sources(listing: Listing, kind: Kind) -> Iterator[tuple[int, bytes | st
 
 def _examples(content: bytes | str, wanted: dict[int, int], kind: Kind) -> Iterator[tuple[int, bytes | str]]:
     """The file as it is where it is one example, else those of its rows that are wanted."""
-    if isinstance(content, str) or not kind.holds_many:
+    if isinstance(content, str) or not isinstance(kind, Tables):
         yield from ((index, content) for index in wanted.values())
     else:
         yield from (
@@ -161,19 +161,19 @@ class _Walk:
     def _example(self, place: PurePosixPath, source: str, file: Path, member: str | None) -> None:
         """A file that is one example, or all rows of a file of many."""
         folders = place.parent.parts
-        if self.kind.holds_many:
-            self._rows(place, source, file, member)
+        if isinstance(self.kind, Tables):
+            self._rows(self.kind, place, source, file, member)
         elif len(folders) < 2:
             self.homeless.append(source)
         else:
             self.items.append(Item("/".join(folders[:-1]), "/".join(folders), source, file, member))
 
-    def _rows(self, place: PurePosixPath, source: str, file: Path, member: str | None) -> None:
+    def _rows(self, kind: Tables, place: PurePosixPath, source: str, file: Path, member: str | None) -> None:
         content = _read_file(file) if member is None else dict(archives.read_archive(file, {member}))[member]
         if isinstance(content, str):
             raise MetaloomError(f"{source} {content}")
         try:
-            rows = self.kind.rows(content)
+            rows = kind.rows(content)
         except MetaloomError as error:
             raise MetaloomError(f"{source} {error}: fix or remove it") from None
         for number, row in enumerate(rows, start=1):

@@ -12,7 +12,7 @@ from jaxtyping import Int, Shaped
 from metaloom.data.files import Example, fitting, read_examples
 from metaloom.data.scan import digest_of
 from metaloom.errors import MetaloomError
-from metaloom.kinds import Kind
+from metaloom.kinds import Kind, Tables
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def task_paths(tasks: Path, kind: Kind) -> list[Path]:
         MetaloomError: there is none, or two have one name.
     """
     found = sorted(_visible(tasks)) if tasks.is_dir() else []
-    found = [each for each in found if each.is_dir() or (kind.holds_many and kind.is_example(each.name))]
+    found = [each for each in found if each.is_dir() or (isinstance(kind, Tables) and kind.is_example(each.name))]
     if not found:
-        if kind.holds_many:
+        if isinstance(kind, Tables):
             raise MetaloomError(f"{tasks} has no table: give a folder with a table for each task, DIR/task.csv")
         raise MetaloomError(
             f"{tasks} has no folder: give one with a folder for each task, DIR/task/class/1{kind.suffixes[0]}"
@@ -88,7 +88,7 @@ def _distinct(
 ) -> Iterator[tuple[str, Shaped[np.ndarray, ...]]]:
     """Class and packed example, each once; the sources of repetitions are put into `repeated`."""
     first: dict[bytes, tuple[str, str]] = {}  # class and source of each example that has been seen
-    for label, example in _from_tables(path, kind) if kind.holds_many else _from_folders(path, kind):
+    for label, example in _from_tables(path, kind) if isinstance(kind, Tables) else _from_folders(path, kind):
         known_label, known = first.setdefault(digest_of(example.raw), (label, example.source))
         if known_label != label:
             raise MetaloomError(f"{known} and {example.source} are one {kind.one} in two classes: remove the wrong one")
@@ -129,7 +129,7 @@ def _from_tables(path: Path, kind: Kind) -> Iterator[tuple[str, Example]]:
 
 
 def _layout(kind: Kind) -> str:
-    if kind.holds_many:
+    if isinstance(kind, Tables):
         return f"give a table ({kind.formats}) with a column `class`, or a folder of such tables"
     end = kind.suffixes[0]
     return f"give a folder like DIR/cat/1{end}, DIR/dog/1{end}: one folder per class"

@@ -28,9 +28,11 @@ FLOAT = 4  # bytes
 OfTables = dict[str, Answers]
 
 
-def meta_answers(learner: Learner, images: Shaped[Tensor, "item ..."], tables: Mapping[str, EpisodeTable]) -> OfTables:
+def meta_answers(
+    learner: Learner, examples: Shaped[Tensor, "item ..."], tables: Mapping[str, EpisodeTable]
+) -> OfTables:
     """A meta-learner's answers to all episodes, by their name."""
-    found = learner.answers(images, tables)
+    found = learner.answers(examples, tables)
     return {name: Answers(found[name].cpu().numpy(), table) for name, table in tables.items()}
 
 
@@ -51,7 +53,7 @@ def single_task_answers(
     """The answers of every single-task learner, and their times and sizes; by learner and name of the episodes.
 
     Args:
-        views: of all images in the episodes.
+        views: of all examples in the episodes.
         choices: of the settings, made on validation episodes.
         settings: which hold the number of episodes that each learner answers.
         tables: fixed episodes.
@@ -87,12 +89,12 @@ def _network(learner: str, views: Views) -> int:
     return views.sizes.get(BASELINES[learner].view, 0)
 
 
-def meta_speed(learner: Learner, images: Shaped[Tensor, "item ..."], table: EpisodeTable) -> dict[str, float]:
+def meta_speed(learner: Learner, examples: Shaped[Tensor, "item ..."], table: EpisodeTable) -> dict[str, float]:
     """Times on one thread of the processor where that is the device, as for single-task learners, and the size."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        timed = [_timed(learner, images, table, episode) for episode in range(min(TIMED + 1, len(table)))]
+        timed = [_timed(learner, examples, table, episode) for episode in range(min(TIMED + 1, len(table)))]
     finally:
         torch.set_num_threads(threads)
     adapt, predict = np.median([times for times, _ in timed[1:] or timed], axis=0)
@@ -100,9 +102,9 @@ def meta_speed(learner: Learner, images: Shaped[Tensor, "item ..."], table: Epis
 
 
 def _timed(
-    learner: Learner, images: Tensor, table: EpisodeTable, episode: int
+    learner: Learner, examples: Tensor, table: EpisodeTable, episode: int
 ) -> tuple[tuple[float, float], AdaptedTask]:
-    support, query = (images[torch.as_tensor(rows[episode])] for rows in (table.support_rows, table.query_rows))
+    support, query = (examples[torch.as_tensor(rows[episode])] for rows in (table.support_rows, table.query_rows))
     started = time.perf_counter()
     task = learner.adapt(support, table.labels)
     adapted = time.perf_counter()

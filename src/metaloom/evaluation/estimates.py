@@ -20,14 +20,16 @@ from metaloom.tasks.studies import ESTIMATES
 COLUMNS = ["kind", "task", "n_way", "n_shot", "estimate", "low95", "high95", "truth", "examples"]
 
 
-def estimate_rows(learner: Learner, images: Shaped[Tensor, "item ..."], answers: Mapping[str, Answers]) -> pd.DataFrame:
+def estimate_rows(
+    learner: Learner, examples: Shaped[Tensor, "item ..."], answers: Mapping[str, Answers]
+) -> pd.DataFrame:
     """One row a task: what its support set alone tells (estimate, low95, high95), and the accuracy on its queries.
 
-    A method that only adapts its head embeds each image once, however many tasks it is in.
+    A method that only adapts its head embeds each example once, however many tasks it is in.
     """
     of_kinds = {name.split("/")[1]: each for name, each in answers.items() if name.startswith(f"{ESTIMATES}/")}
     rows, total = [], sum(len(each.table) for each in of_kinds.values())
-    estimate = _estimator(learner, images, [each.table.support_rows for each in of_kinds.values()])
+    estimate = _estimator(learner, examples, [each.table.support_rows for each in of_kinds.values()])
     tasks = ((kind, each, task) for kind, each in of_kinds.items() for task in range(len(each.table)))
     for kind, each, task in track(tasks, "estimate", total):
         table = each.table
@@ -40,13 +42,13 @@ def estimate_rows(learner: Learner, images: Shaped[Tensor, "item ..."], answers:
 
 
 def _estimator(
-    learner: Learner, images: Tensor, supports: Sequence[Int[np.ndarray, "task support"]]
+    learner: Learner, examples: Tensor, supports: Sequence[Int[np.ndarray, "task support"]]
 ) -> Callable[[np.ndarray, np.ndarray, int], dict[str, Any] | None]:
     """The estimate of one task, from the rows of its support set, their ways and a seed."""
     if not (learner.method.frozen and supports):
-        return lambda rows, ways, seed: cross_validated(learner, images[torch.as_tensor(rows)].numpy(), ways, seed)
+        return lambda rows, ways, seed: cross_validated(learner, examples[torch.as_tensor(rows)].numpy(), ways, seed)
     used = np.unique(np.concatenate([rows.ravel() for rows in supports]))
-    z = learner.embed(images, used)
+    z = learner.embed(examples, used)
 
     def from_embeddings(rows: np.ndarray, ways: np.ndarray, seed: int) -> dict[str, Any] | None:
         places = torch.as_tensor(np.searchsorted(used, rows), device=z.device)

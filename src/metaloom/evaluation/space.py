@@ -37,13 +37,13 @@ class Space:
 
 
 def embed_classes(
-    learner: Learner, images: Shaped[Tensor, "item ..."], classes: pd.DataFrame, most: int = MOST
+    learner: Learner, examples: Shaped[Tensor, "item ..."], classes: pd.DataFrame, most: int = MOST
 ) -> Space:
     """Every class of the class table, from at most so many of its pictures, evenly spread.
 
     Args:
         learner: whose shared network embeds.
-        images: the whole data set, raw.
+        examples: the whole data set, raw.
         classes: class, domain, split, first, count.
         most: pictures of a class.
     """
@@ -51,7 +51,7 @@ def embed_classes(
         first + np.linspace(0, count - 1, min(most, count)).astype(int)
         for first, count in classes[["first", "count"]].itertuples(index=False)
     ]
-    z = learner.embed(images, np.concatenate(rows)).cpu().numpy()
+    z = learner.embed(examples, np.concatenate(rows)).cpu().numpy()
     parts = np.split(z, np.cumsum([len(own) for own in rows])[:-1])
     prototypes = np.stack([part.mean(axis=0) for part in parts])
     typical = [

@@ -6,14 +6,14 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.base import Kind, Row, Shown
+from metaloom.kinds.base import Kind, Row, Shown, Tables
 from metaloom.kinds.pictures.kind import Pictures
 from metaloom.kinds.vectors.kind import Vectors
 
 if TYPE_CHECKING:
     from metaloom.config import Settings
 
-__all__ = ["KINDS", "Kind", "Row", "Shown", "kind_from", "kind_of"]
+__all__ = ["KINDS", "Kind", "Row", "Shown", "Tables", "kind_from", "kind_of"]
 
 KINDS: dict[str, type[Kind]] = {
     "pictures": Pictures,

@@ -69,21 +69,12 @@ class Kind(ABC):
     suffixes: ClassVar[tuple[str, ...]]  # of the files that hold examples, in lower case
     layout: ClassVar[str]  # what to put into data/, for messages
     formats: ClassVar[str]  # of those files, for messages
-    holds_many: ClassVar[bool] = False  # whether a file holds many examples with their classes, or is one in a folder
 
     # --- files
 
     def is_example(self, name: str) -> bool:
         """Whether a file of this name holds examples."""
         return name.lower().endswith(self.suffixes)
-
-    def rows(self, content: bytes) -> list[Row]:
-        """The examples of a file, where it `holds_many`.
-
-        Raises:
-            MetaloomError: the file cannot be read; the message begins with a verb.
-        """
-        raise NotImplementedError(f"a file of {self.name} is one example")
 
     @abstractmethod
     def decode(self, content: bytes) -> Shaped[np.ndarray, ...]:
@@ -162,6 +153,19 @@ class Kind(ABC):
     def looked(self, network: Network) -> Network:
         """The network as it answers, where an answer may be the mean over several looks at an example."""
         return network
+
+
+@dataclass(frozen=True)
+class Tables(Kind):
+    """A kind whose files hold many examples each, with their classes; of any other kind a file in a folder is one."""
+
+    @abstractmethod
+    def rows(self, content: bytes) -> list[Row]:
+        """The examples of a file.
+
+        Raises:
+            MetaloomError: the file cannot be read; the message begins with a verb.
+        """
 
 
 class Encoding(ABC):

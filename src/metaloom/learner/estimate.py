@@ -24,7 +24,7 @@ def held_out(right: int, examples: int) -> dict[str, Any]:
 
 def cross_validated(
     learner: Learner,
-    images: Shaped[np.ndarray, "support ..."],
+    examples: Shaped[np.ndarray, "support ..."],
     ways: Int[np.ndarray, " support"],
     seed: int,
 ) -> dict[str, Any] | None:
@@ -35,9 +35,9 @@ def cross_validated(
     than the one that is handed off, so the estimate is rather low than high. None where a class has a single example,
     which cannot be both learned from and asked.
     """
-    predict = _of_pictures(learner, images, ways)
+    predict = _of_examples(learner, examples, ways)
     if learner.method.frozen and np.bincount(ways).min() > 1:
-        predict = _of_embeddings(learner, learner.embed(torch.as_tensor(images), np.arange(len(images))), ways)
+        predict = _of_embeddings(learner, learner.embed(torch.as_tensor(examples), np.arange(len(examples))), ways)
     return _folded(predict, ways, seed)
 
 
@@ -61,13 +61,13 @@ def _folded(predict: Callable[[np.ndarray], np.ndarray], ways: np.ndarray, seed:
     return {"kind": "cross_validation", "folds": folds, **_scores(right, len(ways))}
 
 
-def _of_pictures(learner: Learner, images: np.ndarray, ways: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _of_examples(learner: Learner, examples: np.ndarray, ways: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """The ways of some of the examples as a model says that has learned from the others."""
-    return lambda asked: np.array(learner.adapt(images[~asked], ways[~asked]).predict(images[asked]))
+    return lambda asked: np.array(learner.adapt(examples[~asked], ways[~asked]).predict(examples[asked]))
 
 
 def _of_embeddings(learner: Learner, z: Tensor, ways: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The same where every image is embedded once."""
+    """The same where every example is embedded once."""
     y = torch.as_tensor(ways, device=z.device)
 
     def predict(asked: np.ndarray) -> np.ndarray:

@@ -24,7 +24,8 @@ from metaloom.kinds.base import Encoding
 from metaloom.learner.placement import picked
 from metaloom.learner.task import BATCH, AdaptedTask, checked
 from metaloom.learner.temperature import Temperature
-from metaloom.methods.base import TASKS_AT_A_TIME, Head, Method, Params
+from metaloom.methods.base import TASKS_AT_A_TIME, Method
+from metaloom.methods.model import Head, Params
 from metaloom.methods.registry import build_method, method_class
 from metaloom.networks import build_network
 from metaloom.system.device import check_device
@@ -156,28 +157,28 @@ class Learner:
         return next(iter(self.params.weights.values())).device
 
     def embed(
-        self, images: Shaped[Tensor, "item ..."], rows: Int[np.ndarray | Tensor, " row"]
+        self, examples: Shaped[Tensor, "item ..."], rows: Int[np.ndarray | Tensor, " row"]
     ) -> Float[Tensor, "row embed"]:
-        """The shared network's embeddings of some of the images, which may be on the host."""
-        rows = torch.as_tensor(rows, device=images.device)
+        """The shared network's embeddings of some of the examples, which may be on the host."""
+        rows = torch.as_tensor(rows, device=examples.device)
         with torch.no_grad(), self.method.network.threads(self.device):
-            parts = [self.method.embed(self.params, self._input(images, part)) for part in rows.split(BATCH)]
+            parts = [self.method.embed(self.params, self._input(examples, part)) for part in rows.split(BATCH)]
         return torch.cat(parts)
 
     def answer(
-        self, images: Shaped[Tensor, "item ..."], episodes: EpisodeTable
+        self, examples: Shaped[Tensor, "item ..."], episodes: EpisodeTable
     ) -> Float[Tensor, "episode query n_way"]:
         """Log-probabilities for every query of fixed episodes; queries go way by way. Images may be on the host.
 
-        A method that only adapts its head embeds each image once, however many episodes it is in.
+        A method that only adapts its head embeds each example once, however many episodes it is in.
         """
-        return self.answers(images, {"": episodes})[""]
+        return self.answers(examples, {"": episodes})[""]
 
     def answers(
-        self, images: Shaped[Tensor, "item ..."], tables: Mapping[str, EpisodeTable]
+        self, examples: Shaped[Tensor, "item ..."], tables: Mapping[str, EpisodeTable]
     ) -> dict[str, Float[Tensor, "episode query n_way"]]:
-        """The same for several sets of episodes, whose images are embedded once for all of them."""
-        logits_of = self._embedded(images, list(tables.values())) if self.method.frozen else self._adapted(images)
+        """The same for several sets of episodes, whose examples are embedded once for all of them."""
+        logits_of = self._embedded(examples, list(tables.values())) if self.method.frozen else self._adapted(examples)
         return {name: self._answer(table, logits_of) for name, table in tables.items()}
 
     def _answer(self, table: EpisodeTable, logits_of: LogitsOf) -> Tensor:
@@ -188,19 +189,19 @@ class Learner:
             logits = torch.cat([logits_of(*rows, labels, table.n_way) for rows in chunks])
         return (logits / self.temperature(table.n_way, len(labels) / table.n_way)).log_softmax(dim=2)
 
-    def _adapted(self, images: Tensor) -> LogitsOf:
+    def _adapted(self, examples: Tensor) -> LogitsOf:
         """Logits from rows of support and query, the whole network adapted."""
 
         def logits_of(support: Tensor, query: Tensor, labels: Tensor, n_way: int) -> Tensor:
-            model = self.method.adapt(self.params, self._input(images, support), labels, n_way)
-            return model.logits(self._input(images, query))
+            model = self.method.adapt(self.params, self._input(examples, support), labels, n_way)
+            return model.logits(self._input(examples, query))
 
         return logits_of
 
-    def _embedded(self, images: Tensor, tables: Sequence[EpisodeTable]) -> LogitsOf:
+    def _embedded(self, examples: Tensor, tables: Sequence[EpisodeTable]) -> LogitsOf:
         """The same from embeddings of all rows in the tables."""
         used = torch.as_tensor(np.unique(np.concatenate([table.rows for table in tables])))
-        z = self.embed(images, used)
+        z = self.embed(examples, used)
 
         def embedded(some: Tensor) -> Tensor:
             return z[torch.searchsorted(used, some.contiguous()).to(z.device)]
@@ -210,8 +211,8 @@ class Learner:
 
         return logits_of
 
-    def _input(self, images: Tensor, rows: Tensor) -> Tensor:
-        return self.encoding(picked(images, rows, self.device))
+    def _input(self, examples: Tensor, rows: Tensor) -> Tensor:
+        return self.encoding(picked(examples, rows, self.device))
 
 
 def _method(name: str, network: NetworkSettings, own: MethodSettings, encoding: Encoding, **shape: int) -> Method:

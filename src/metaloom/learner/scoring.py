@@ -21,9 +21,9 @@ def mean_and_half_width(values: Float[np.ndarray, " episode"]) -> tuple[float, f
     return float(values.mean()), float(Z * spread)
 
 
-def accuracy_and_nll(learner: Learner, images: Tensor, episodes: EpisodeTable) -> dict[str, Any]:
+def accuracy_and_nll(learner: Learner, examples: Tensor, episodes: EpisodeTable) -> dict[str, Any]:
     """Mean accuracy over fixed episodes with the half width of its 95% interval, and mean NLL in nats."""
-    right, nll = scores(learner.answer(images, episodes), episodes)
+    right, nll = scores(learner.answer(examples, episodes), episodes)
     accuracy, half = mean_and_half_width(right.cpu().numpy())
     return {"accuracy": accuracy, "ci95": half, "nll": float(nll.mean())}
 

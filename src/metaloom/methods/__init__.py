@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from metaloom.methods.base import EmbeddingMethod, Episodes, Head, Method, Params, TaskModel
+from metaloom.methods.base import Method
+from metaloom.methods.embedding import EmbeddingMethod
+from metaloom.methods.model import Episodes, Head, Params, TaskModel
 from metaloom.methods.registry import METHOD_CLASSES, build_method
 
 __all__ = [

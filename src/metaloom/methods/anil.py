@@ -17,9 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import AnilSettings
-from metaloom.methods.base import EmbeddingMethod, Head, Params, blank_head
+from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.gradient import HEAD, head_of, interpolated
 from metaloom.methods.head_fit import fit_head
+from metaloom.methods.model import Head, Params, blank_head
 from metaloom.networks import Network
 
 

@@ -8,7 +8,7 @@ exponents add up to one. `route: pick` takes the best member alone, so that a qu
 
 The router's score of a member is -d² - ℓ, and w = softmax(sharpness · score):
 d², how far the support set is from the member's window: the squared distance of its mean embedding from that
-of the window's images, in units of their own spread. It needs no labels, and works with one shot.
+of the window's examples, in units of their own spread. It needs no labels, and works with one shot.
 ℓ, how well the member solves the task: the NLL in nats of the support examples, each classified by the
 prototypes of the others, over those whose class has another.
 """
@@ -22,7 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import BankSettings
-from metaloom.methods.base import ROUTER, EmbeddingMethod, Episodes, Head, Params, TaskModel, one_hot
+from metaloom.methods.embedding import EmbeddingMethod
+from metaloom.methods.model import ROUTER, Episodes, Head, Params, TaskModel, one_hot
 from metaloom.methods.protonet import ProtoNet, prototypes_of
 from metaloom.networks import Network, Tensors
 from metaloom.networks.bank import BIAS, GAIN, BankNetwork, of_member, prefix, seen_by
@@ -88,11 +89,11 @@ class Bank(EmbeddingMethod):
         """The mean of the members' losses: none learns from another."""
         losses, moved = [], []
         for index in range(self.network.members):
-            images = (
+            examples = (
                 seen_by(params.statistics, index, x, len(self.network.shape))
                 for x in (episodes.support_x, episodes.query_x)
             )
-            own = replace(episodes, **dict(zip(("support_x", "query_x"), images, strict=True)))
+            own = replace(episodes, **dict(zip(("support_x", "query_x"), examples, strict=True)))
             loss, after = self.member.loss(self._of(params, index), own, generator, progress)
             losses.append(loss)
             moved.append(after.statistics)

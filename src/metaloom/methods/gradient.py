@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metaloom.config import GradientSettings
-from metaloom.methods.base import Head, TaskModel, one_hot
+from metaloom.methods.model import Head, TaskModel, one_hot
 from metaloom.networks import Network, Tensors
 
 HEAD = ("head.weight", "head.bias")  # beside the network's weights while a task is learned
@@ -44,7 +44,7 @@ def nll_and_gradients(
     Args:
         network: the shared one.
         weights: each with an axis for the tasks where x has one.
-        x: normalised images.
+        x: normalised examples.
         labels: the same in every task.
         twice: the gradients are going to be differentiated; if not they come without a graph.
         generator: turns dropout on.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from metaloom.methods.base import Head, one_hot
+from metaloom.methods.model import Head, one_hot
 
 
 def fit_head(

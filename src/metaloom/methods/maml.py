@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import MamlSettings
-from metaloom.methods.base import Episodes, Head, Method, Params, TaskModel, bias_of_unseen, classes_seen, query_loss
+from metaloom.methods.base import Method
 from metaloom.methods.gradient import (
     HEAD,
     first_gradients,
@@ -34,6 +34,7 @@ from metaloom.methods.gradient import (
     stacked,
     task_model,
 )
+from metaloom.methods.model import Episodes, Head, Params, TaskModel, bias_of_unseen, classes_seen, query_loss
 from metaloom.methods.recompute import recomputed
 from metaloom.networks import Network, Tensors
 

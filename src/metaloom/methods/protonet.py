@@ -23,7 +23,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import ProtonetSettings
-from metaloom.methods.base import EmbeddingMethod, Head, Params, bias_of_unseen, classes_seen
+from metaloom.methods.embedding import EmbeddingMethod
+from metaloom.methods.model import Head, Params, bias_of_unseen, classes_seen
 from metaloom.networks import Network
 
 TEMPERATURE = "temperature"

@@ -21,8 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import ReptileSettings
-from metaloom.methods.base import Episodes, Method, Params, TaskModel, bias_of_unseen, classes_seen, one_hot
+from metaloom.methods.base import Method
 from metaloom.methods.gradient import HEAD, first_gradients, interpolated, nll_and_gradients, stacked, task_model
+from metaloom.methods.model import Episodes, Params, TaskModel, bias_of_unseen, classes_seen, one_hot
 from metaloom.networks import Network, Tensors
 
 

@@ -20,7 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import RidgeSettings
-from metaloom.methods.base import EmbeddingMethod, Head, Params, blank_head, one_hot
+from metaloom.methods.embedding import EmbeddingMethod
+from metaloom.methods.model import Head, Params, blank_head, one_hot
 from metaloom.networks import Network
 
 REGULARISATION, SCALE = "ridge.regularisation", "ridge.scale"  # networks have a "scale" of their own

@@ -2,8 +2,8 @@
 
 Chen, Liu, Kira, Wang, Huang: A Closer Look at Few-shot Classification, 2019 (https://arxiv.org/abs/1904.04232),
 section 3.2, call it Baseline. While training, a linear head over all training classes (`heads: all`), or one for
-each domain (`heads: domain`), stands on the network f, and both minimise the NLL of single images: no episodes
-but to draw the images. To adapt, the head is thrown away and a new one fitted to the support embeddings:
+each domain (`heads: domain`), stands on the network f, and both minimise the NLL of single examples: no episodes
+but to draw the examples. To adapt, the head is thrown away and a new one fitted to the support embeddings:
 `inner_steps` of gradient descent with `inner_rate` from zero, then W ← W₀ + β·(W_fitted - W₀), where W₀ = 0
 is the start.
 
@@ -22,8 +22,9 @@ from torch import Tensor
 
 from metaloom.config import SharedSettings
 from metaloom.errors import MetaloomError
-from metaloom.methods.base import TRAINING, EmbeddingMethod, Episodes, Head, Params, blank_head
+from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.head_fit import fit_head
+from metaloom.methods.model import TRAINING, Episodes, Head, Params, blank_head
 from metaloom.networks import Network, Tensors
 
 WEIGHT, BIAS = f"{TRAINING}head.weight", f"{TRAINING}head.bias"
@@ -59,9 +60,9 @@ class Shared(EmbeddingMethod):
     def loss(
         self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0
     ) -> tuple[Float[Tensor, ""], Params]:
-        """Mean NLL of every image, support and query alike, among all training classes or those of its domain."""
-        images = torch.cat([episodes.support_x, episodes.query_x], dim=1)
-        z, statistics = self.network(params.weights, images, generator=generator)
+        """Mean NLL of every example, support and query alike, among all training classes or those of its domain."""
+        examples = torch.cat([episodes.support_x, episodes.query_x], dim=1)
+        z, statistics = self.network(params.weights, examples, generator=generator)
         classes, own = self._of_training(params, episodes)
         logits = classes.logits(z.flatten(0, 1))
         if self.settings.heads == "domain":
@@ -70,8 +71,8 @@ class Shared(EmbeddingMethod):
         return F.cross_entropy(logits, own), self.moved(params, statistics)
 
     @staticmethod
-    def _of_training(params: Params, episodes: Episodes) -> tuple[Head, Int[Tensor, " image"]]:
-        """The head over the training classes, and the training class of each image of all tasks."""
+    def _of_training(params: Params, episodes: Episodes) -> tuple[Head, Int[Tensor, " example"]]:
+        """The head over the training classes, and the training class of each example of all tasks."""
         if WEIGHT not in params.weights or episodes.classes is None:
             raise ValueError("shared trains with Method.training_weights, on episodes that know their classes")
         ways = torch.cat([episodes.support_y, episodes.query_y])

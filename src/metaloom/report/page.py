@@ -48,8 +48,8 @@ def build(inputs: Inputs) -> str:
     """
     results = load_results(inputs)
     dataset = Dataset.load(inputs.dataset)
-    pictures = dataset.kind.shown(dataset.images)
-    card = data_card(inputs, pictures, dataset.kind.packed_in_words(dataset.images), dataset.quality)
+    pictures = dataset.kind.shown(dataset.examples)
+    card = data_card(inputs, pictures, dataset.kind.packed_in_words(dataset.examples), dataset.quality)
     answer = headline(results)
     page = render(
         results=results,

@@ -58,14 +58,14 @@ def main(
     learners = {name: Learner.load(Path(models) / name, device) for name in settings.methods}
     chosen = {name: Choices.read(saved) for name, saved in read_json(choices, made_by="tune").items()}
     data = Dataset.load(dataset)
-    raw = torch.from_numpy(data.images)
-    images = placed(raw, device)
+    raw = torch.from_numpy(data.examples)
+    examples = placed(raw, device)
 
     asked = fixed | {name: table for name, table in studies.items() if not name.startswith(ESTIMATES)}
     answers: dict[str, OfTables] = {}
     for name, learner in track(learners.items(), "evaluate meta-learners", len(learners)):
-        answers[name] = meta_answers(learner, images, fixed | studies if name == best else asked)
-    speeds = {name: _speeds(learner, images, fixed) for name, learner in learners.items()}
+        answers[name] = meta_answers(learner, examples, fixed | studies if name == best else asked)
+    speeds = {name: _speeds(learner, examples, fixed) for name, learner in learners.items()}
     views = Views.of(raw, asked.values(), learners[best], Learner.load(pretrained, device, "pretrain"))
     return_freed_memory()  # the processes of the single-task learners take their own
     alone, speeds_alone = single_task_answers(views, chosen, settings.baselines, asked)
@@ -80,7 +80,7 @@ def main(
     with atomic_dir(evaluation) as folder:
         _write_settings(folder, everyone, list(fixed), summary, learners, data.items, chosen)
         _write_studies(folder, everyone, settings)
-        _write_space(folder, learners[best], images, splits, settings.seed)
+        _write_space(folder, learners[best], examples, splits, settings.seed)
         estimates = estimate_rows(learners[best], raw, answers[best])
         estimates.to_parquet(folder / "estimates.parquet", index=False)
         write_json(folder / "estimates.json", nulled(estimate_figures(estimates, settings.evaluate.bootstrap)))
@@ -97,8 +97,8 @@ def _said(figures: dict[str, Any]) -> str:
     return f"{figures['accuracy']:.1%}{interval}"
 
 
-def _speeds(learner: Learner, images: Tensor, tables: dict[str, EpisodeTable]) -> dict[str, dict[str, float]]:
-    return {setting: meta_speed(learner, images, table) for setting, table in tables.items()}
+def _speeds(learner: Learner, examples: Tensor, tables: dict[str, EpisodeTable]) -> dict[str, dict[str, float]]:
+    return {setting: meta_speed(learner, examples, table) for setting, table in tables.items()}
 
 
 def _write_settings(
@@ -149,9 +149,9 @@ def _write_studies(folder: Path, everyone: Everyone, settings: Settings) -> None
     write_json(folder / "labels_saved.json", nulled(labels_saved(everyone, settings.studies)))
 
 
-def _write_space(folder: Path, learner: Learner, images: Tensor, splits: str, seed: int) -> None:
+def _write_space(folder: Path, learner: Learner, examples: Tensor, splits: str, seed: int) -> None:
     """Where the classes lie in the champion's embedding."""
-    space = embed_classes(learner, images, pd.read_parquet(Path(splits) / "classes.parquet"))
+    space = embed_classes(learner, examples, pd.read_parquet(Path(splits) / "classes.parquet"))
     class_map(space, seed).to_parquet(folder / "map.parquet", index=False)
     nearness(space).to_parquet(folder / "nearness.parquet", index=False)
 

@@ -46,7 +46,7 @@ def main(dataset: str, splits: str, models: str, evaluation: str, domains: str, 
     name = champion(models, settings.methods)
     metrics = _metrics(evaluation, name) | {"domains": _by_domain(domains, name)}
     maker = Maker.open(Path(models) / name, settings, metrics, settings.model_dump(mode="json"))
-    packed = Dataset.load(dataset).images
+    packed = Dataset.load(dataset).examples
     task = draw_task(_classes(splits), settings)
     support = Support(packed[task.support], task.support_ways, task.labels, [])
     (solved,) = solve(maker, {task.domain: support})

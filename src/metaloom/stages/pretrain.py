@@ -19,7 +19,7 @@ def main(dataset: str, splits: str, model: str, metrics: str) -> None:
 
 
 def own_settings(settings: Settings) -> Settings:
-    """With images distorted as `pretrain` says, and classes drawn from all domains, as an ordinary classifier's are."""
+    """Examples are distorted as `pretrain` says, and classes come from all domains, as an ordinary classifier's do."""
     changes = {"distortion": settings.pretrain.distortion, "within_domain": 0.0}
     return settings.model_copy(update={"train": settings.train.model_copy(update=changes)})
 

@@ -101,11 +101,11 @@ def trainer_of(
 ) -> Trainer:
     """A trainer for one method, or for `pretrain`, ready to run."""
     learner = _fresh_learner(name, settings, packed, training, device)
-    images = placed(torch.from_numpy(packed.images), device)
+    examples = placed(torch.from_numpy(packed.examples), device)
     return Trainer(
         learner=learner,
-        images=images,
-        sampler=EpisodeSampler.for_training(training, settings.train, learner.encoding.kind.views, images.device),
+        examples=examples,
+        sampler=EpisodeSampler.for_training(training, settings.train, learner.encoding.kind.views, examples.device),
         validation=load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on],
         settings=settings.train,
         seed=settings.seed,
@@ -144,12 +144,12 @@ def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, splits:
         summary = _summary(state, settings)
         trained = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.best)
         if wants_beta(trained):
-            trained, beta = choose_beta(trained, trainer.images, trainer.validation)
+            trained, beta = choose_beta(trained, trainer.examples, trainer.validation)
             best = beta["tried"][str(beta["chosen"])]
             summary["validation"] |= {"accuracy": best["accuracy"], "nll": best["nll"]}
             summary["validation"]["looks"] += len(beta["tried"])
             summary["beta"] = beta
-        trained = choose_temperature(trained, trainer.images, load_episodes(splits, "validation", []))
+        trained = choose_temperature(trained, trainer.examples, load_episodes(splits, "validation", []))
         trained.save(folder)
         write_json(folder / "metrics.json", summary)
         (folder / "curves" / "metrics.json").unlink(missing_ok=True)
@@ -172,7 +172,7 @@ def _curves(folder: Path) -> Live:
 def _fresh_learner(
     method: str, settings: Settings, packed: Dataset, training: pd.DataFrame, device: torch.device
 ) -> Learner:
-    encoding = kind_of(settings).fit(packed.images[spread_rows(training, SAMPLE)])
+    encoding = kind_of(settings).fit(packed.examples[spread_rows(training, SAMPLE)])
     learner = Learner.create(method, settings, encoding)
     return replace(learner, params=learner.params.to(device))
 
@@ -213,10 +213,10 @@ def _summary(state: State | BankState, settings: Settings) -> dict[str, Any]:
 
 def _speed(state: State | BankState, settings: Settings, method: str, processes: int) -> dict[str, Any]:
     own, train = settings.method(method), settings.train
-    images = state.steps_run * own.tasks_per_step * own.n_way * train.examples
+    examples = state.steps_run * own.tasks_per_step * own.n_way * train.examples
     return {
         "seconds": round(state.seconds, 2),
-        "images_per_second": round(images / max(state.seconds, 1e-9)),
+        "examples_per_second": round(examples / max(state.seconds, 1e-9)),
         "threads": torch.get_num_threads() * processes,
     }
 

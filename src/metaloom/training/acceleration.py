@@ -10,7 +10,8 @@ from torch import Tensor
 
 from metaloom.config import TrainSettings
 from metaloom.errors import MetaloomError
-from metaloom.methods.base import Method, Params
+from metaloom.methods.base import Method
+from metaloom.methods.model import Params
 from metaloom.networks.layers import in_bfloat16
 
 WORTH_COMPILING = 600  # seconds of training, from which `auto` compiles on CUDA: ten times what compiling takes

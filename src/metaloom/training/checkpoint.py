@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from metaloom.methods.base import Params
+from metaloom.methods.model import Params
 from metaloom.system.files import atomic_file
 
 

@@ -22,7 +22,8 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from metaloom.errors import MetaloomError
-from metaloom.methods.base import Episodes, Method, Params
+from metaloom.methods.base import Method
+from metaloom.methods.model import Episodes, Params
 
 PROGRESS = (0.0, 1.0)  # a loss that is not the same at both changes with it, and cannot be one graph
 

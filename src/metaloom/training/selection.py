@@ -24,29 +24,29 @@ def wants_beta(learner: Learner) -> bool:
     return isinstance(settings, GradientSettings) and settings.beta == "auto"
 
 
-def choose_beta(learner: Learner, images: Tensor, validation: EpisodeTable) -> tuple[Learner, dict[str, Any]]:
+def choose_beta(learner: Learner, examples: Tensor, validation: EpisodeTable) -> tuple[Learner, dict[str, Any]]:
     """The learner with its best β as a number, and what was found.
 
     Args:
         learner: trained.
-        images: the whole data set, raw, on the learner's device.
+        examples: the whole data set, raw, on the learner's device.
         validation: the episodes to choose on; never those of the test.
 
     Returns:
         The learner, and `chosen` with the scores of every β that was tried. The greatest accuracy wins, and the
         least NLL where that ties (anil's β leaves every accuracy as it is).
     """
-    tried = {beta: accuracy_and_nll(learner.changed(beta=beta), images, validation) for beta in BETAS}
+    tried = {beta: accuracy_and_nll(learner.changed(beta=beta), examples, validation) for beta in BETAS}
     best = max(BETAS, key=lambda beta: (tried[beta]["accuracy"], -tried[beta]["nll"]))
     return learner.changed(beta=best), {"chosen": best, "tried": {str(beta): tried[beta] for beta in BETAS}}
 
 
-def choose_temperature(learner: Learner, images: Tensor, validation: Mapping[str, EpisodeTable]) -> Learner:
+def choose_temperature(learner: Learner, examples: Tensor, validation: Mapping[str, EpisodeTable]) -> Learner:
     """The learner with the temperature that gives the least NLL on the validation episodes of all settings."""
     plain = learner.tempered(Temperature())
     frozen = learner.method.frozen
     tables = {name: table if frozen else table.first(FEW) for name, table in validation.items()}
-    answers = plain.answers(images, tables)
+    answers = plain.answers(examples, tables)
     return learner.tempered(Temperature.fitted([_labelled(answers[name], table) for name, table in tables.items()]))
 
 

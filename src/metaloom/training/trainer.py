@@ -19,7 +19,7 @@ from metaloom.errors import MetaloomError
 from metaloom.learner.learner import Learner
 from metaloom.learner.placement import picked
 from metaloom.learner.scoring import accuracy_and_nll
-from metaloom.methods.base import Episodes, Params
+from metaloom.methods.model import Episodes, Params
 from metaloom.system.seeds import Stream, generator
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler
@@ -37,8 +37,8 @@ class Trainer:
 
     Args:
         learner: fresh; its parameters are where training starts.
-        images: the whole data set, raw, on the learner's device or on the host.
-        sampler: of training classes, where the images are.
+        examples: the whole data set, raw, on the learner's device or on the host.
+        sampler: of training classes, where the examples are.
         validation: the fixed episodes that early stop and selection look at.
         settings: budget and shapes of the episodes.
         seed: of the episodes and of the weights that exist only while training, a stream each.
@@ -51,7 +51,7 @@ class Trainer:
     """
 
     learner: Learner
-    images: Shaped[Tensor, "item ..."]
+    examples: Shaped[Tensor, "item ..."]
     sampler: EpisodeSampler
     validation: EpisodeTable
     settings: TrainSettings
@@ -99,7 +99,7 @@ class Trainer:
         A step of a run that is thrown away, and a validation of one episode: the run itself is as it was.
         """
         self._gradients(self._fresh())
-        self.ranks.agreed(lambda: accuracy_and_nll(self.learner, self.images, self.validation.first(1)))
+        self.ranks.agreed(lambda: accuracy_and_nll(self.learner, self.examples, self.validation.first(1)))
 
     def _since(self, started: float) -> float:
         """Seconds; the first process's in all of them where it is they that end the run."""
@@ -122,11 +122,11 @@ class Trainer:
             )
 
     def _fresh(self) -> State:
-        own = generator(self.seed, Stream.TRAINING_WEIGHTS, self.images.device)
+        own = generator(self.seed, Stream.TRAINING_WEIGHTS, self.examples.device)
         further = self.learner.method.training_weights(own, self.sampler.classes)
         weights = self.learner.params.weights | {k: v.to(self.learner.device) for k, v in further.items()}
         params = replace(self.learner.params, weights=weights).detached()
-        episodes = generator(self.seed, Stream.EPISODES, self.images.device)
+        episodes = generator(self.seed, Stream.EPISODES, self.examples.device)
         return State(params, self._optimiser(params), episodes)
 
     def _resumed(self) -> State | None:
@@ -206,11 +206,11 @@ class Trainer:
         if self.settings.distortion:
             drawn += (torch.rand(*drawn[0].shape, kind.chances, generator=generator, device=drawn[0].device),)
         rows, *shared = self.ranks.share(*drawn)
-        images = picked(self.images, rows, self.learner.device)
+        examples = picked(self.examples, rows, self.learner.device)
         views, classes, *chances = (each.to(self.learner.device) for each in shared)
         if kind.views > 1:
-            images = kind.seen(images, views)
-        x = self.learner.encoding(images)
+            examples = kind.seen(examples, views)
+        x = self.learner.encoding(examples)
         if chances:
             x = kind.distorted(x, chances[0], self.settings.distortion)
         way, domains = torch.arange(method.n_way, device=x.device), self.sampler.domains
@@ -226,7 +226,7 @@ class Trainer:
 
     def _validate(self, state: State, loss: float) -> None:
         learner = replace(self.learner, params=state.params)
-        scores = self.ranks.agreed(lambda: accuracy_and_nll(learner, self.images, self.validation))
+        scores = self.ranks.agreed(lambda: accuracy_and_nll(learner, self.examples, self.validation))
         record = {"step": state.step, "loss": loss, **scores}
         if not math.isfinite(record["nll"]):
             raise MetaloomError(

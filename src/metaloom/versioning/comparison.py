@@ -158,10 +158,10 @@ def _newness(learner: Learner, sides: Sides, examples: dict[str, np.ndarray], ne
     return {"classes": fresh.classes["class"].tolist(), "nearest": nearest} | told
 
 
-def _embedded(learner: Learner, images: np.ndarray, items: pd.DataFrame, domain: str) -> np.ndarray:
+def _embedded(learner: Learner, examples: np.ndarray, items: pd.DataFrame, domain: str) -> np.ndarray:
     rows = np.flatnonzero(items["domain"] == domain)
     spread = rows[np.linspace(0, len(rows) - 1, min(MOST, len(rows))).astype(int)]
-    return learner.embed(torch.from_numpy(images), spread).cpu().numpy()
+    return learner.embed(torch.from_numpy(examples), spread).cpu().numpy()
 
 
 def figures(difference: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

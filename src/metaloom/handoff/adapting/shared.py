@@ -30,7 +30,7 @@ from metaloom.handoff.graphs.novelty import FAR
 from metaloom.handoff.graphs.task import fleet_to_onnx, head_tensors
 from metaloom.handoff.metadata import FleetTask, Metadata
 from metaloom.handoff.shipped import verify
-from metaloom.methods.base import UNSEEN
+from metaloom.methods.model import UNSEEN
 from metaloom.system.files import atomic_dir, atomic_file
 
 PARTS = Path(".metaloom/fleet")

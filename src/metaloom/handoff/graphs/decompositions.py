@@ -23,7 +23,7 @@ from torch._decomp import core_aten_decompositions
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from metaloom.methods.base import one_hot
+from metaloom.methods.model import one_hot
 
 aten = torch.ops.aten
 FEW_CHANNELS = 8  # below which onnxruntime convolves faster than it multiplies

@@ -29,7 +29,7 @@ from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask
 from metaloom.learner.temperature import Temperature
 from metaloom.methods import Head, TaskModel
-from metaloom.methods.base import UNSEEN, classes_seen
+from metaloom.methods.model import UNSEEN, classes_seen
 
 LABELS = {0: AUTO}  # the axis that may have another size
 TRACED_WAYS = 4  # classes of the example that a graph is traced with; nothing of it stays in the graph

@@ -22,7 +22,7 @@ from metaloom.handoff.shipped.verify import HEAD, INPUT, OUTPUTS, TASK
 from metaloom.kinds.base import Encoding
 from metaloom.learner.learner import AdaptedTask
 from metaloom.methods import Head
-from metaloom.methods.base import UNSEEN
+from metaloom.methods.model import UNSEEN
 from metaloom.networks import Network, Tensors
 
 WAYS, TASKS = "n_way", "task"

@@ -6,7 +6,6 @@ import io
 import struct
 import warnings
 import zlib
-from pathlib import PurePosixPath
 
 import numpy as np
 from jaxtyping import UInt8
@@ -32,11 +31,6 @@ _DAMAGED = (
     struct.error,
     zlib.error,
 )
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file of this name is taken for an image."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
 def decode(content: bytes, channels: int) -> UInt8[np.ndarray, "height width channel"]:

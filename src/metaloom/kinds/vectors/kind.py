@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.base import Kind, Row
+from metaloom.kinds.base import Row, Tables
 from metaloom.kinds.vectors.show import Profiles
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ PARQUET = b"PAR1"  # what the file begins with
 
 
 @dataclass(frozen=True)
-class Vectors(Kind):
+class Vectors(Tables):
     """Rows of numbers; the column `class` labels them, `domain` may say which family the class is of.
 
     Args:
@@ -40,7 +40,6 @@ class Vectors(Kind):
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".parquet")
     formats: ClassVar[str] = "CSV or Parquet"
     layout: ClassVar[str] = "domain.csv with a column `class` and a column for each number"
-    holds_many: ClassVar[bool] = True
     chances: ClassVar[int] = 2
 
     def rows(self, content: bytes) -> list[Row]:

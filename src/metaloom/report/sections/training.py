@@ -61,8 +61,8 @@ def _facts(metrics: dict[str, Any], speed: dict[str, Any]) -> list[str]:
     ]
     if "seconds" in speed:
         facts.append(duration(speed["seconds"]))
-    if "images_per_second" in speed:
-        facts.append(f"{speed['images_per_second']:,.0f} images/s on {count(speed['threads'], 'thread')}")
+    if "examples_per_second" in speed:
+        facts.append(f"{speed['examples_per_second']:,.0f} examples/s on {count(speed['threads'], 'thread')}")
     return facts
 
 

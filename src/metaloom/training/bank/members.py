@@ -15,7 +15,8 @@ from metaloom.learner.learner import BATCH, Learner
 from metaloom.learner.placement import picked
 from metaloom.learner.scoring import scores
 from metaloom.methods.bank import MEAN, SHARPNESS, SPREAD, Bank
-from metaloom.methods.base import EmbeddingMethod, Params
+from metaloom.methods.embedding import EmbeddingMethod
+from metaloom.methods.model import Params
 from metaloom.networks import Tensors
 from metaloom.networks.bank import BIAS, GAIN, of_member, prefix
 from metaloom.tasks import EpisodeTable
@@ -24,7 +25,7 @@ SHARPNESSES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # 0: all members
 
 
 def with_moments(method: EmbeddingMethod, one: Params, x: Float[Tensor, "item ..."]) -> Params:
-    """A bank of one that knows where its window lies: mean and total variance of its images' embeddings."""
+    """A bank of one that knows where its window lies: mean and total variance of its examples' embeddings."""
     with torch.no_grad():
         z = torch.cat([method.embed(one, part) for part in x.split(BATCH)])
     spread = z.var(dim=0, correction=0).sum().clamp(min=1e-12)
@@ -68,14 +69,14 @@ def one_of(bank: Params, index: int) -> Params:
     return Params(weights, statistics | plain)
 
 
-def calibrated(learner: Learner, images: Shaped[Tensor, "item ..."], episodes: EpisodeTable) -> Learner:
+def calibrated(learner: Learner, examples: Shaped[Tensor, "item ..."], episodes: EpisodeTable) -> Learner:
     """The bank with the sharpness of its mixture that gives the least NLL on fixed (validation) episodes."""
     method, params = cast(Bank, learner.method), learner.params
     ways, shots = episodes.support.shape[1:]
     labels = torch.arange(ways, device=learner.device).repeat_interleave(shots)
     with torch.no_grad():
         support, query = (
-            torch.stack([method.embed(params, learner.encoding(picked(images, row, learner.device))) for row in rows])
+            torch.stack([method.embed(params, learner.encoding(picked(examples, row, learner.device))) for row in rows])
             for rows in (torch.as_tensor(r).flatten(1) for r in (episodes.support, episodes.query))
         )
         nll = {

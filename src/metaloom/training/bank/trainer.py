@@ -24,7 +24,7 @@ from metaloom.learner.learner import Learner
 from metaloom.learner.placement import picked
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.methods.bank import Bank
-from metaloom.methods.base import Params
+from metaloom.methods.model import Params
 from metaloom.system.terminal import say
 from metaloom.tasks import spread_rows
 from metaloom.tasks.sampler import EpisodeSampler
@@ -32,7 +32,7 @@ from metaloom.training.bank.members import SHARPNESSES, calibrated, joined, one_
 from metaloom.training.bank.windows import describe_domains, windows
 from metaloom.training.trainer import Trainer
 
-SAMPLE = 2_000  # images of a window that its normalisation and its place are measured on, at most
+SAMPLE = 2_000  # examples of a window that its normalisation and its place are measured on, at most
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class BankTrainer:
         record = {
             "step": sum(map(_steps, members)),
             "loss": sum(member.about["history"][-1]["loss"] for member in members) / len(members),
-            **accuracy_and_nll(learner, self.template.images, self.template.validation),
+            **accuracy_and_nll(learner, self.template.examples, self.template.validation),
         }
         self.template.on_validation(record)
         looks = sum(len(member.about["history"]) for member in members) + len(SHARPNESSES)
@@ -129,9 +129,11 @@ class BankTrainer:
 
     def plans(self) -> list[Plan]:
         """One network a window."""
-        images, training = self.template.images, self.training
+        examples, training = self.template.examples, self.training
         large = training[training["count"] >= self.template.settings.examples]
-        found = windows(describe_domains(self.template.learner.encoding.kind, images, training), self._method.settings)
+        found = windows(
+            describe_domains(self.template.learner.encoding.kind, examples, training), self._method.settings
+        )
         shared = self._shared_fingerprint()
         plans = []
         for domains in found:
@@ -139,9 +141,9 @@ class BankTrainer:
             usable = int(large["domain"].isin(domains).sum()) * self.template.learner.encoding.kind.views
             self._check(domains, usable)
             kind = self.template.learner.encoding.kind
-            encoding = kind.fit(images[spread_rows(classes, SAMPLE)].cpu().numpy())
+            encoding = kind.fit(examples[spread_rows(classes, SAMPLE)].cpu().numpy())
             learner = replace(self.template.learner, encoding=encoding)
-            parts = [shared, json.dumps(encoding.numbers()), content_of(images, classes)]
+            parts = [shared, json.dumps(encoding.numbers()), content_of(examples, classes)]
             plans.append(Plan(domains, classes, learner, _hash("\n".join(parts).encode())))
         return plans
 
@@ -162,7 +164,7 @@ class BankTrainer:
         rows = torch.cat([torch.as_tensor(each).flatten() for each in (validation.support, validation.query)])
         parts = [self.template.code, torch.__version__, self.template.learner.device.type, json.dumps(own)]
         parts += [self.template.settings.model_dump_json(), str(validation.support.shape), str(validation.query.shape)]
-        return "\n".join([*parts, _hash(self.template.images[rows].cpu().numpy().tobytes())])
+        return "\n".join([*parts, _hash(self.template.examples[rows].cpu().numpy().tobytes())])
 
     def _known(self) -> dict[str, Member]:
         """The previous model's networks by fingerprint; none where it cannot be read."""
@@ -180,7 +182,7 @@ class BankTrainer:
             template,
             learner=plan.learner,
             sampler=EpisodeSampler.for_training(
-                plan.classes, template.settings, plan.learner.encoding.kind.views, template.images.device
+                plan.classes, template.settings, plan.learner.encoding.kind.views, template.examples.device
             ),
             checkpoint=self._checkpoints / f"{plan.fingerprint}.safetensors",
             fingerprint=plan.fingerprint,
@@ -189,8 +191,8 @@ class BankTrainer:
         )
         state = trainer.run()
         rows = torch.from_numpy(spread_rows(plan.classes, SAMPLE))
-        images = plan.learner.encoding(picked(template.images, rows, template.learner.device))
-        params = with_moments(self._method, state.best or state.params, images)
+        examples = plan.learner.encoding(picked(template.examples, rows, template.learner.device))
+        params = with_moments(self._method, state.best or state.params, examples)
         about = {
             "fingerprint": plan.fingerprint,
             "domains": list(plan.domains),
@@ -214,19 +216,19 @@ class BankTrainer:
         method = Bank(self._method.network.member, self._method.settings, len(members))
         config = fresh.config | {"members": [member.about for member in members]}
         learner = replace(fresh, method=method, params=params, config=config)
-        return calibrated(learner, self.template.images, self.template.validation)
+        return calibrated(learner, self.template.examples, self.template.validation)
 
 
 def _steps(member: Member) -> int:
     return int(member.about["history"][-1]["step"])
 
 
-def content_of(images: Tensor, classes: pd.DataFrame) -> str:
+def content_of(examples: Tensor, classes: pd.DataFrame) -> str:
     """A hash of all examples of these classes, in order, and of where a class ends."""
     digest = hashlib.sha256()
     for first, count in classes[["first", "count"]].itertuples(index=False):
         digest.update(f"{count};".encode())
-        digest.update(images[first : first + count].cpu().numpy().tobytes())
+        digest.update(examples[first : first + count].cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

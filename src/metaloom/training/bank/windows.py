@@ -21,23 +21,23 @@ from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind
 from metaloom.tasks import spread_rows
 
-SAMPLE = 256  # images that a domain is described by, at most
+SAMPLE = 256  # examples that a domain is described by, at most
 
 Descriptors = dict[str, Float[np.ndarray, " embed"]]
 
 
-def describe_domains(kind: Kind, images: Shaped[Tensor, "item ..."], classes: pd.DataFrame) -> Descriptors:
+def describe_domains(kind: Kind, examples: Shaped[Tensor, "item ..."], classes: pd.DataFrame) -> Descriptors:
     """Each domain's mean of the kind's untrained features, which one more domain does not change.
 
     Args:
         kind: of the examples.
-        images: the whole data set, on any device; domains are described on the CPU.
+        examples: the whole data set, on any device; domains are described on the CPU.
         classes: the class table (domain, first, count) of the domains to describe.
     """
     described = {}
     for domain, own in classes.groupby("domain", sort=True):
         rows = spread_rows(own, SAMPLE)
-        described[str(domain)] = kind.untrained(images[rows].cpu()).mean(dim=0).numpy()
+        described[str(domain)] = kind.untrained(examples[rows].cpu()).mean(dim=0).numpy()
     return described
 
 

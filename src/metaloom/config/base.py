@@ -1,0 +1,46 @@
+"""What every section of settings is built from: its base class, few-shot settings by name, and types of values."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+SPLITS = ("train", "validation", "test")
+DOMAIN_SUFFIX = "_domain"  # marks a setting whose episodes stay within one domain
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Domains = Literal["rest"] | Share | list[str]
+
+
+class Setting(BaseModel):
+    """One few-shot setting, written `5w1s`: five ways, one shot."""
+
+    model_config = ConfigDict(frozen=True)
+    n_way: int
+    n_shot: int
+
+    @classmethod
+    def parse(cls, name: str) -> Setting:
+        """From its name; raises ValueError where that is none."""
+        match = re.fullmatch(r"([1-9]\d*)w([1-9]\d*)s", name)
+        if not match or int(match[1]) < 2:
+            raise ValueError(f"{name!r} is no few-shot setting; write ways (2 or more) and shots like 5w1s")
+        return cls(n_way=int(match[1]), n_shot=int(match[2]))
+
+
+def _checked_setting(name: str) -> str:
+    Setting.parse(name)
+    return name
+
+
+SettingName = Annotated[str, AfterValidator(_checked_setting)]
+
+
+class Section(BaseModel):
+    """One section of params.yaml: frozen, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

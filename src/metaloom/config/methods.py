@@ -1,0 +1,113 @@
+"""The settings of training: what holds for every method, and each method's own hyperparameters."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from metaloom.config.base import PositiveFloat, PositiveInt, Section
+
+PRETRAIN = "pretrain"  # the training of `shared` for transfer learning, by a section of its own
+MethodName = Literal["protonet", "ridge", "maml", "anil", "reptile", "shared", "bank"]
+
+
+class TrainSettings(Section):
+    """What holds for the training of every method."""
+
+    n_shot: PositiveInt
+    n_query: PositiveInt
+    within_domain: Annotated[float, Field(ge=0, le=1)]
+    distortion: Annotated[float, Field(ge=0, le=1)]
+    max_seconds: PositiveFloat | None
+    validate_every: PositiveInt
+    patience: PositiveInt
+    select_on: str
+    processes: PositiveInt
+    precision: Literal["float32", "bf16"]
+    compile: Literal["auto"] | bool
+
+    @property
+    def examples(self) -> int:
+        """Of each class of a training task."""
+        return self.n_shot + self.n_query
+
+
+class MethodSettings(Section):
+    """What every method has; each adds its own hyperparameters."""
+
+    norm: Literal["batch", "group", "none"]
+    n_way: Annotated[int, Field(ge=2)]
+    tasks_per_step: PositiveInt
+    steps: PositiveInt
+    learning_rate: PositiveFloat
+
+
+class EmbeddingSettings(MethodSettings):
+    """Methods whose head has a closed form."""
+
+    take_turns: bool
+
+
+class ProtonetSettings(EmbeddingSettings):
+    """Prototypical networks."""
+
+    temperature: Literal["fixed", "learned"]
+
+
+class RidgeSettings(EmbeddingSettings):
+    """Ridge regression on embeddings."""
+
+    regularisation: PositiveFloat
+
+
+class GradientSettings(MethodSettings):
+    """Methods that adapt by gradient steps; `beta` is chosen on the validation episodes where it is "auto"."""
+
+    inner_steps: PositiveInt
+    inner_rate: PositiveFloat
+    beta: Literal["auto"] | Annotated[float, Field(ge=0, le=2)]
+
+
+class MamlSettings(GradientSettings):
+    """MAML and what MAML++ adds."""
+
+    first_order: bool
+    learned_rates: bool
+    multi_step: bool
+    recompute: bool
+
+
+class AnilSettings(GradientSettings):
+    """ANIL."""
+
+    first_order: bool
+
+
+class ReptileSettings(GradientSettings):
+    """Reptile; `batch` in examples of an inner step."""
+
+    batch: PositiveInt
+
+
+class SharedSettings(GradientSettings):
+    """A network trained jointly over all tasks."""
+
+    section: ClassVar[str] = "shared"  # of params.yaml, which errors name
+    heads: Literal["all", "domain"]
+
+
+class PretrainSettings(SharedSettings):
+    """Ordinary classification of the training classes, for transfer learning; `distortion` of the images as in
+    `train`."""
+
+    section: ClassVar[str] = PRETRAIN
+    distortion: Annotated[float, Field(ge=0, le=1)]
+
+
+class BankSettings(ProtonetSettings):
+    """Several networks, and how a task chooses."""
+
+    window: PositiveInt
+    stride: PositiveInt
+    route: Literal["pick", "mix"]

@@ -1,0 +1,57 @@
+"""Methods that leave the network as it is, and fit a head to its embeddings."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metaloom.methods.base import Method
+from metaloom.methods.model import Episodes, Params, TaskModel, query_loss
+
+
+class EmbeddingMethod(Method):
+    """A method that adapts its head alone, in closed form: examples are embedded once, for any number of tasks."""
+
+    takes_turns = False  # whether in training every example takes its turn in the support set
+
+    @property
+    def frozen(self) -> bool:
+        return True
+
+    def adapt(
+        self,
+        params: Params,
+        support_x: Float[Tensor, ...],
+        support_y: Int[Tensor, " support"],
+        n_way: int,
+    ) -> TaskModel:
+        head = self.head(params, self.embed(params, support_x), support_y, n_way)
+        return TaskModel(self.network, params.weights, params.statistics, head)
+
+    def loss(
+        self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0
+    ) -> tuple[Float[Tensor, ""], Params]:
+        """As for any method, but all examples of a task pass the network together, under their own statistics.
+
+        Where they take turns, support and query stand class by class.
+        """
+        examples = torch.cat([episodes.support_x, episodes.query_x], dim=1)
+        z, statistics = self.network(params.weights, examples, generator=generator)
+        n_support = episodes.support_x.shape[1]
+        support_z, query_z = z[:, :n_support], z[:, n_support:]
+        if self.takes_turns:
+            support_z, query_z = every_turn(support_z, query_z, episodes.n_way)
+        head = self.head(params, support_z, episodes.support_y, episodes.n_way)
+        loss = query_loss(head.logits(query_z), episodes.query_y)
+        return loss, self.moved(params, statistics)
+
+
+def every_turn(
+    support_z: Float[Tensor, "task support embed"], query_z: Float[Tensor, "task query embed"], n_way: int
+) -> tuple[Float[Tensor, "turn support embed"], Float[Tensor, "turn query embed"]]:
+    """As many tasks of each as it has examples a class: all of them are support as often as the others."""
+    of_way = torch.cat([z.unflatten(1, (n_way, -1)) for z in (support_z, query_z)], dim=2)
+    turns = torch.cat([of_way.roll(turn, dims=2) for turn in range(of_way.shape[2])])
+    shots = support_z.shape[1] // n_way
+    return turns[:, :, :shots].flatten(1, 2), turns[:, :, shots:].flatten(1, 2)
