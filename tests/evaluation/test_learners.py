@@ -16,7 +16,7 @@ from metaloom.baselines import BASELINES, Views, answer_all, choices, choose
 from metaloom.baselines.catalogue import Baseline
 from metaloom.baselines.heads import Fitted, neighbour, span, svm
 from metaloom.baselines.run import Request
-from metaloom.baselines.stepped import IMAGES, TOGETHER, Start, fitted, halves, stepped, together
+from metaloom.baselines.stepped import EXAMPLES, TOGETHER, Start, fitted, stepped, together
 from metaloom.config import load_settings
 from metaloom.evaluation.answers import meta_answers, meta_speed, single_task_answers, untempered
 from metaloom.evaluation.estimates import estimate_rows
@@ -127,20 +127,16 @@ def test_without_a_step_fine_tuning_is_a_logistic_regression_on_the_frozen_netwo
     np.testing.assert_allclose(log_softmax(model(x.numpy()), axis=1), head.predict_log_proba(z), atol=5e-3)
 
 
-def test_halves_hold_out_every_example_but_an_only_one():
-    assert halves(torch.tensor([0, 0, 1, 1, 1, 2])).tolist() == [0, 1, 0, 1, 0, -1]  # type: ignore[union-attr]
-    assert halves(torch.tensor([0, 1, 2])) is None
-
-
-def test_fewer_steps_where_the_held_out_half_says_so(views):
-    """Labels without meaning: the other half is known best before any step, so that none is taken."""
-    x = torch.as_tensor(views.seen("encoded", np.arange(20)))
-    y = torch.as_tensor(np.random.default_rng(0).permutation(np.arange(2).repeat(10)))
-    choice = {"steps": 20, "epochs": 0, "batch": 25, "learning_rate": 0.05, "distortion": 0.0}
-    start = Start(views.starts["scratch"].network, views.encoding.kind)
-    trained = stepped(start, choice, x[None], y, seeds=[0])
-    fresh = start.network.init(torch.Generator().manual_seed(0))
-    assert all(torch.equal(trained.weights[name][0], fresh[name]) for name in fresh)
+def test_more_steps_where_the_epochs_take_more(views, monkeypatch):
+    """Twelve examples in batches of five: ten epochs are 24 steps."""
+    taken = []
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: taken.append(1))
+    x, y = torch.as_tensor(views.seen("encoded", np.arange(12))), torch.arange(3).repeat_interleave(4)
+    for steps, epochs, expected in ((7, 0, 7), (7, 10, 24), (30, 10, 30)):
+        choice = {"steps": steps, "epochs": epochs, "batch": 5, "learning_rate": 0.01, "distortion": 0.0}
+        stepped(Start(views.starts["scratch"].network, views.encoding.kind), choice, x[None], y, seeds=[0])
+        assert len(taken) == expected
+        taken.clear()
 
 
 CHOICE = {"steps": 4, "epochs": 0, "batch": 5, "learning_rate": 0.01, "distortion": 0.5}
@@ -162,9 +158,8 @@ def fresh_start(network: str, width: int, norm: str) -> Start:
     ],
 )
 def test_networks_trained_together_are_those_trained_alone(network, norm):
-    """In double precision, so that rounding cannot hide a difference; the tasks want different numbers of steps."""
+    """In double precision, so that rounding cannot hide a difference."""
     x, y = torch.randn(3, 6, 1, 28, 28, generator=torch.Generator().manual_seed(0)).double(), torch.arange(6) % 3
-    x[1] += 2 * torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(1)).double()[y]
     start = doubled(fresh_start(network, 8, norm))
     model = stepped(start, CHOICE, x, y, [3, 4, 5])
     logits = model.logits(x)
@@ -191,10 +186,10 @@ def test_tasks_from_random_weights_have_draws_of_their_own():
     assert not torch.allclose(trained.weights["0.conv"][0], trained.weights["0.conv"][1], atol=0.1)
 
 
-def test_how_many_are_trained_together_is_bounded_by_weights_and_images():
+def test_how_many_are_trained_together_is_bounded_by_weights_and_examples():
     small, large = (fresh_start("mlp", width, "none") for width in (8, 2000))
     assert together(small, CHOICE, 5) == TOGETHER
-    assert together(small, CHOICE | {"batch": 100}, 100) == IMAGES // 100
+    assert together(small, CHOICE | {"batch": 100}, 100) == EXAMPLES // 100
     assert together(large, CHOICE, 5) == 1
 
 

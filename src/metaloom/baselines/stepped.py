@@ -1,12 +1,7 @@
 """Networks trained on support sets: from random weights, or from pre-trained ones, those of several tasks side by side.
 
-How many steps are enough is found inside each support set: two networks learn from a half of it each, and the number of
-steps at which they know the other half best is taken for the one that learns from all. With one label a class there is
-nothing to hold out, and every step is taken.
-
-Tasks that are trained together have their weights, draws and numbers of steps to themselves: each network is the one
-that it would be alone, to rounding. What they share is the call of every layer, which for few examples is most of the
-time.
+Tasks that are trained together have their weights and draws to themselves: each network is the one that it would be
+alone, to rounding. What they share is the call of every layer, which for few examples is most of the time.
 """
 
 from __future__ import annotations
@@ -16,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -27,8 +21,6 @@ from metaloom.kinds import Kind
 from metaloom.networks import Network, Tensors
 
 HEAD = ("head.weight", "head.bias")
-LOOKS = 4  # how often on the way the held-out half is asked
-FOLDS = 2
 AT_A_TIME = 64  # examples that are answered together: bounds memory
 PROBE = 10.0  # C of the logistic regression that a pre-trained network's head starts as
 TOGETHER = 10  # tasks that are trained side by side, at most
@@ -111,7 +103,7 @@ def stepped(
 
     Args:
         start: where they start.
-        choice: `steps` (at most so many, or the steps of `epochs` where those are more), `batch` (examples of a step),
+        choice: `steps` (so many, or the steps of `epochs` where those are more), `batch` (examples of a step),
             `learning_rate`, `distortion` (of the examples, at every step), and `norm`, where the network is not
             pre-trained.
         x: encoded examples.
@@ -120,70 +112,14 @@ def stepped(
     """
     if "norm" in choice:
         start = replace(start, network=replace(start.network, norm=choice["norm"]))
-    most = max(choice["steps"], math.ceil(choice["epochs"] * len(y) / choice["batch"]))
-    if (folds := halves(y)) is None:
-        return _last(start, choice, x, y, seeds, most)
-    enough = _enough_steps(start, choice, x, y, seeds, most, folds)
-    places = [np.flatnonzero(enough == steps) for steps in np.unique(enough)]
-    parts = [
-        _last(start, choice, x[torch.from_numpy(own)], y, [seeds[task] for task in own.tolist()], int(enough[own[0]]))
-        for own in places
-    ]
-    return _in_order(parts, np.concatenate(places))
-
-
-def halves(y: Int[Tensor, " support"]) -> Int[Tensor, " support"] | None:
-    """Which half each example is in; -1, never held out, for the only one of its class. None where all are."""
-    rank = torch.stack([(y[:place] == way).sum() for place, way in enumerate(y)])
-    only = y.bincount()[y] < FOLDS
-    return None if only.all() else torch.where(only, -1, rank % FOLDS)
-
-
-def _enough_steps(
-    start: Start, choice: dict[str, Any], x: Tensor, y: Tensor, seeds: Sequence[int], most: int, folds: Tensor
-) -> Int[np.ndarray, " task"]:
-    """Of each task, the number of steps at which networks that learn from one half know the other best."""
-    nll = np.zeros((len(x), LOOKS + 1))
-    for fold in range(FOLDS):
-        kept, asked = folds != fold, folds == fold
-        for look, model in enumerate(_looks(start, choice, x[:, kept], y[kept], seeds, most, LOOKS)):
-            logits = model.logits(x[:, asked])
-            own = F.cross_entropy(logits.mT, y[asked].expand(len(x), -1), reduction="none")
-            nll[:, look] += own.sum(dim=1).numpy()
-    return np.array([round(most * int(best) / LOOKS) for best in nll.argmin(axis=1)])
-
-
-def _in_order(parts: Sequence[Trained], tasks: Int[np.ndarray, " task"]) -> Trained:
-    """Parts of the tasks as one; `tasks` says where each of theirs belongs."""
-    order = torch.from_numpy(tasks.argsort())
-
-    def joined(tensors: Sequence[Tensors]) -> Tensors:
-        return {name: torch.cat([each[name] for each in tensors])[order] for name in tensors[0]}
-
-    statistics = [part.statistics for part in parts if part.statistics]
-    shared = not statistics or next(iter(statistics[0].values())).dim() == 1
-    weights = joined([part.weights for part in parts])
-    return Trained(parts[0].network, weights, parts[0].statistics if shared else joined(statistics))
-
-
-def _last(start: Start, choice: dict[str, Any], x: Tensor, y: Tensor, seeds: Sequence[int], steps: int) -> Trained:
-    *_, last = _looks(start, choice, x, y, seeds, steps, looks=1)
-    return last
-
-
-def _looks(
-    start: Start, choice: dict[str, Any], x: Tensor, y: Tensor, seeds: Sequence[int], steps: int, looks: int
-) -> Iterator[Trained]:
-    """The models before training and after each of so many equal parts of it."""
+    steps = max(choice["steps"], math.ceil(choice["epochs"] * len(y) / choice["batch"]))
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     weights = _first_weights(start, x, y, generators)
     optimiser = torch.optim.Adam(list(weights.values()), lr=choice["learning_rate"], fused=True)
     batches = [_batches(len(y), choice["batch"], generator) for generator in generators]
-    marks = {round(steps * look / looks) for look in range(1, looks + 1)}
     alike = len(y) / (len(y.unique()) * y.bincount().clamp(min=1).to(x.dtype))  # classes count alike
     task = torch.arange(len(x))[:, None]
-    yield _model(start, weights, x)
-    for step in range(1, steps + 1):
+    for _ in range(steps):
         batch = torch.stack([next(own) for own in batches])
         seen = x[task, batch]
         if choice["distortion"]:
@@ -195,8 +131,7 @@ def _looks(
         optimiser.zero_grad()
         (nll.sum(dim=1) / alike[y[batch]].sum(dim=1)).sum().backward()
         optimiser.step()
-        if step in marks:
-            yield _model(start, weights, x)
+    return _model(start, weights, x)
 
 
 def _of_head(weights: Tensors, z: Float[Tensor, "task example embed"]) -> Float[Tensor, "task example n_way"]:
