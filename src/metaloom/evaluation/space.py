@@ -11,11 +11,12 @@ from jaxtyping import Float, Shaped
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import pairwise_distances
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from metaloom.learner import Learner
 
-MOST = 20  # pictures of a class that are embedded
+MOST = 20  # examples of a class that are embedded
 AXES = 30  # principal ones that the map is made of
 FEW = 5  # classes: fewer are shown along their two principal axes
 
@@ -23,7 +24,7 @@ FEW = 5  # classes: fewer are shown along their two principal axes
 @dataclass(frozen=True)
 class Space:
     """Args:
-    classes: class, domain, split, row (of its most typical picture: the nearest to the class's mean).
+    classes: class, domain, split, row (of its most typical example: the nearest to the class's mean).
     prototypes: mean embedding of each class.
     """
 
@@ -39,13 +40,13 @@ class Space:
 def embed_classes(
     learner: Learner, examples: Shaped[Tensor, "item ..."], classes: pd.DataFrame, most: int = MOST
 ) -> Space:
-    """Every class of the class table, from at most so many of its pictures, evenly spread.
+    """Every class of the class table, from at most so many of its examples, evenly spread.
 
     Args:
         learner: whose shared network embeds.
         examples: the whole data set, raw.
         classes: class, domain, split, first, count.
-        most: pictures of a class.
+        most: examples of a class.
     """
     rows = [
         first + np.linspace(0, count - 1, min(most, count)).astype(int)
@@ -91,7 +92,8 @@ def class_map(space: Space, seed: int, most: int = 600) -> pd.DataFrame:
     z = PCA(min(AXES, *z.shape), random_state=seed).fit_transform(z)
     if len(z) >= FEW:
         perplexity = min(30.0, (len(z) - 1) / 3)
-        z = TSNE(init="pca", perplexity=perplexity, random_state=seed, n_jobs=1).fit_transform(z)
+        with threadpool_limits(1):  # its threads wait for each other a thousand times: far longer beside other work
+            z = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(z)
     places = np.zeros((len(z), 2))
     places[:, : z.shape[1]] = z[:, :2]
     low, high = places.min(axis=0), places.max(axis=0)
