@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import scipy.ndimage
 import torch
-from test_training import trainer, turned
+from trainers import trainer, turned
 
 from metaloom.data.packed import Dataset
 from metaloom.kinds.pictures.augment import distorted, seen

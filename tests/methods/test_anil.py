@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_maml import a_double_task
-from test_methods import a_task, method_of
+from tiny_methods import a_task, method_of
 from torch import nn
 from torch.func import functional_call, grad
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from projects import run_here
-from test_methods import a_task, method_of
-from test_training import trainer
+from tiny_methods import a_task, method_of
+from trainers import trainer
 
 from metaloom.learner import Learner
 from metaloom.learner.scoring import accuracy_and_nll

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from test_methods import method_of
+from tiny_methods import method_of
 from torch import nn
 from torch.func import functional_call, grad
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_maml import modules_of
-from test_methods import method_of
+from tiny_methods import method_of
 
 from metaloom.methods import Episodes
 from metaloom.methods.reptile import minibatches

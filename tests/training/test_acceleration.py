@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 import torch._inductor.cpp_builder
-from test_training import trainer
 from torch.nn import functional as F
+from trainers import trainer
 
 from metaloom.errors import MetaloomError
 from metaloom.methods import METHOD_CLASSES, Episodes, Params, build_method

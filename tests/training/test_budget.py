@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_training import Killed, trainer
+from trainers import Killed, trainer
 
 from metaloom.training import trainer as training
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from projects import REPO, TINY
 from safetensors.torch import load_file, save_file
-from test_training import Killed, tensors_of, trainer
+from trainers import Killed, tensors_of, trainer
 
 from metaloom.config import METHODS, Settings, load_settings
 from metaloom.errors import MetaloomError

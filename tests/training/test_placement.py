@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from test_bank_training import make_trainer
-from test_training import CLASSES, COUNT, trainer
+from trainers import CLASSES, COUNT, trainer
 
 from metaloom.methods import METHOD_CLASSES
 from metaloom.tasks.sampler import EpisodeSampler

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_training import trainer
+from trainers import trainer
 
 from metaloom.errors import MetaloomError
 from metaloom.learner import Learner

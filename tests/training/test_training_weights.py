@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_training import CLASSES, COUNT, trainer
+from trainers import CLASSES, COUNT, trainer
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds.pictures.encode import PictureEncoding
