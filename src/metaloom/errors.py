@@ -2,7 +2,7 @@
 
 
 class MetaloomError(Exception):
-    """Something the user can mend: the message says what was wrong, where, and what to do.
+    """Something the user can fix: the message says what was wrong, where, and what to do.
 
     The command line prints it as one line without a traceback and exits with code 2.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,17 @@ def test_curves_without_finite_values(small):
     write_curve(small.models / "maml", "train", "loss", [100], ["much"])
     with pytest.raises(MetaloomError, match=r"loss.tsv is no table of steps and values"):
         build(small)
+
+
+def test_a_point_of_the_curve_is_what_is_kept_only_where_the_metrics_say_so(small):
+    """A bank's curve is of its networks, of which none is the whole."""
+    metrics = small.models / "maml/metrics.json"
+    before = json.loads(metrics.read_text())
+    kept = f"kept: {100 * before['validation']['accuracy']:.1f}%"
+    assert kept in build(small)
+    before["validation"]["accuracy"] += 0.1
+    metrics.write_text(json.dumps(before))
+    assert kept not in build(small) and kept.removeprefix("kept: ") in build(small)
 
 
 def test_ticks_say_where_they_are():

@@ -120,7 +120,7 @@ def test_fixed_episodes_depend_on_seed_and_name_alone():
             "largest that works is (6|12) ways: lower the ways",
         ),
         ({"settings": ["8w1s"], "within_domain": True}, "largest that works is 6 ways"),
-        ({"settings": ["3w9s"]}, "needs 12 examples a class .* has 10"),
+        ({"settings": ["3w9s"]}, "needs 12 examples per class .* has 10"),
     ],
 )
 def test_a_setting_that_the_split_cannot_serve(changes, message):

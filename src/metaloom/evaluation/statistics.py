@@ -73,7 +73,7 @@ def labels_needed(
     shots: Sequence[int],
     curve: Float[np.ndarray, "sample shot"],
 ) -> Float[np.ndarray, " sample"]:
-    """How many labels a class a learner needs for an accuracy, between the measured numbers on a logarithmic scale.
+    """How many labels per class a learner needs for an accuracy, between the measured numbers on a logarithmic scale.
 
     Args:
         wanted: the accuracy, for each sample.

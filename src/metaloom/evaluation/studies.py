@@ -15,7 +15,7 @@ from metaloom.evaluation.statistics import labels_needed
 from metaloom.evaluation.tables import Everyone
 from metaloom.tasks.studies import ALL, LABELS, WAYS
 
-SAVED = (1, 5)  # labels a class of the meta-learner that the single-task learner's are counted for
+SAVED = (1, 5)  # labels per class of the meta-learner that the single-task learner's are counted for
 POINT = ["accuracy", "low95", "high95", "episodes"]
 
 
@@ -59,7 +59,7 @@ def balance_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
 
 
 def labels_saved(everyone: Everyone, settings: StudySettings) -> list[dict[str, Any]]:
-    """For each kind of episode and of single-task learner: how many labels a class the best of them needs for what the
+    """For each kind of episode and of single-task learner: how many labels per class the best of them needs for what the
     champion has with one, and with five.
 
     The best is the one that needs the fewest. Champion and rival answer the same episodes, so that they are drawn

@@ -13,7 +13,7 @@ from metaloom.methods.model import Episodes, Params, TaskModel, query_loss
 class EmbeddingMethod(Method):
     """A method that adapts its head alone, in closed form: examples are embedded once, for any number of tasks."""
 
-    takes_turns = False  # whether in training every example takes its turn in the support set
+    takes_turns = False  # whether in training every example serves as support once
 
     @property
     def frozen(self) -> bool:
@@ -50,7 +50,7 @@ class EmbeddingMethod(Method):
 def every_turn(
     support_z: Float[Tensor, "task support embed"], query_z: Float[Tensor, "task query embed"], n_way: int
 ) -> tuple[Float[Tensor, "turn support embed"], Float[Tensor, "turn query embed"]]:
-    """As many tasks of each as it has examples a class: all of them are support as often as the others."""
+    """As many tasks of each as it has examples per class: all of them are support as often as the others."""
     of_way = torch.cat([z.unflatten(1, (n_way, -1)) for z in (support_z, query_z)], dim=2)
     turns = torch.cat([of_way.roll(turn, dims=2) for turn in range(of_way.shape[2])])
     shots = support_z.shape[1] // n_way

@@ -19,7 +19,7 @@ from metaloom.errors import ERROR_FILE, MetaloomError
 def run_stage(main: Callable[..., Any]) -> None:
     """Call `main` with the command line's arguments, one a parameter, in order.
 
-    Exits with 2 and one line on standard error when the user can mend what went wrong.
+    Exits with 2 and one line on standard error when the user can fix what went wrong.
     """
     parser = argparse.ArgumentParser(description=(inspect.getdoc(main) or "").split("\n")[0])
     for name in inspect.signature(main).parameters:

@@ -151,7 +151,7 @@ def eligible_groups(
     large = pool[pool["count"] >= needed]
     if large.empty:
         raise MetaloomError(
-            f"params.yaml: {section}: {name} needs {needed} examples a class ({setting.n_shot} support + {n_query} "
+            f"params.yaml: {section}: {name} needs {needed} examples per class ({setting.n_shot} support + {n_query} "
             f"query), but the largest {split} class has {pool['count'].max()}: the largest that works is "
             f"{max(0, pool['count'].max() - n_query)} shots; lower the shots or episodes.n_query, or add data"
         )

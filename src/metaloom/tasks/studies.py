@@ -1,6 +1,6 @@
 """Further test episodes: how figures move with labels, with ways, and with labels spread unevenly.
 
-Each study has one set of episodes, of which its points take more or less: a task with two labels a class is that with
+Each study has one set of episodes, of which its points take more or less: a task with two labels per class is that with
 one label and a further one, and its questions stay the same, so that points differ by nothing but what is studied.
 """
 
@@ -30,7 +30,7 @@ def draw_studies(classes: pd.DataFrame, settings: StudySettings, n_query: int, s
     Args:
         classes: the class table with its `split` column.
         settings: what is studied.
-        n_query: questions a class.
+        n_query: questions per class.
         seed: each study draws from a generator of its own.
 
     Raises:

@@ -53,7 +53,7 @@ def version_dataset(
 ) -> DataVersion:
     """See to it that data/ is there and that data.dvc names it.
 
-    data/ absent: it comes from DVC's cache or remote, else it is the embedded default, built anew.
+    data/ absent: it comes from DVC's cache or remote, else it is the embedded default, built again.
     data.dvc moved (a git pull or checkout): data/ follows it.
     data/ changed by hand: it becomes the new version.
 

@@ -19,7 +19,7 @@ def pointer(repo: Any) -> Any | None:
         return None
     output = repo.stage.load_one(path).outs[0]
     if not output.hash_info:
-        raise MetaloomError(f"{POINTER} names no version: mend it (git checkout {POINTER}) or remove it")
+        raise MetaloomError(f"{POINTER} names no version: fix it (git checkout {POINTER}) or remove it")
     return output
 
 

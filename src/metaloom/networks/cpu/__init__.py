@@ -52,7 +52,7 @@ def convolve_and_pool(
         x: the examples of all tasks, task by task; as many for each.
         gain: None leaves out the affine map and the ReLU.
         bias: None with it.
-        kernels: one a task.
+        kernels: one per task.
         sums: whether they are wanted; zeros if not.
         twice: the gradient is going to be differentiated again.
     """

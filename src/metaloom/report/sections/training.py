@@ -85,7 +85,10 @@ def _accuracy(path: Path, method: str, stage: str, metrics: dict[str, Any]) -> M
         f"Validation accuracy of {learner_title(method)}: {percent(values[0])} at step {steps[0]:,.0f}, "
         f"best {percent(values[best])} at step {steps[best]:,.0f}"
     )
-    marked = (steps[best], values[best], f"kept: {percent(values[best])}")
+    said = percent(values[best])
+    # a bank's curve is of its networks, one after another: none of its points is the bank as a whole, which is kept
+    whole = math.isclose(values[best], metrics["validation"]["accuracy"], abs_tol=5e-4)
+    marked = (steps[best], values[best], f"kept: {said}" if whole else said)
     return curve_plot([_thinned(steps, values)], summary, percent=True, marked=marked)
 
 

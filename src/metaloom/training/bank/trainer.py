@@ -2,7 +2,7 @@
 
 A network is a pure function of its fingerprint: the pixels of its window's classes and of the validation
 episodes, the settings, the seed, the code. So one with the same fingerprint in the previous model is taken over
-as it is, and the bank that comes out has the same bits as if all had been trained anew.
+as it is, and the bank that comes out has the same bits as if all had been trained again.
 """
 
 from __future__ import annotations
