@@ -26,7 +26,7 @@ def run(
     ] = None,
     locked: Annotated[bool, typer.Option("--locked", help="Refuse to make a new version of a changed data/.")] = False,
     wait: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for another run in this project.")
+        float, typer.Option(min=0, metavar="SECONDS", help="Wait up to SECONDS for another run to finish.")
     ] = 0,
     be_quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors only.")] = False,
 ) -> None:

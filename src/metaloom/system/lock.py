@@ -68,4 +68,4 @@ def _holder(folder: Path) -> str:
         holder = json.loads((folder / "holder.json").read_text())
         return f"process {holder['pid']} on {holder['host']}, `{holder['command']}`, since {holder['started']}"
     except (OSError, ValueError, KeyError):  # read at the moment when the holder was writing its first
-        return "a process that has not said its name yet"
+        return "a process that is still starting"
