@@ -70,7 +70,10 @@ def _written(results: list[Any], out: Path, model: str, shared: bool) -> list[Ou
 
     outcomes = [outcome for each in results if isinstance(each, list) for outcome in each]
     if shared:
-        return write_shared([each for each in results if not isinstance(each, list)], out, model) + outcomes
+        parts = [each for each in results if not isinstance(each, list)]
+        if not parts:
+            raise MetaloomError(f"every process of the fleet died, so {out} is as it was: {outcomes[0].why}")
+        return write_shared(parts, out, model) + outcomes
     write_summary(out, outcomes)
     return outcomes
 

@@ -97,7 +97,7 @@ def _unknown(key: str, known: list[str], dotted: str) -> str:
     if dotted in MOVED:
         return f"this setting is called {MOVED[dotted]} now"
     close = difflib.get_close_matches(key, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = f"; did you mean {close[0]}?" if close else "."
     return f"there is no setting {key!r}{hint} Known here: {', '.join(known) or 'none'}"
 
 

@@ -150,10 +150,11 @@ def eligible_groups(
     needed = setting.n_shot + n_query
     large = pool[pool["count"] >= needed]
     if large.empty:
+        shots = pool["count"].max() - n_query
+        fits = f"the largest that works is {shots} shots; lower the shots or" if shots > 0 else "lower"
         raise MetaloomError(
             f"params.yaml: {section}: {name} needs {needed} examples per class ({setting.n_shot} support + {n_query} "
-            f"query), but the largest {split} class has {pool['count'].max()}: the largest that works is "
-            f"{max(0, pool['count'].max() - n_query)} shots; lower the shots or episodes.n_query, or add data"
+            f"query), but the largest {split} class has {pool['count'].max()}: {fits} episodes.n_query, or add data"
         )
     parts = [part for _, part in large.groupby("domain")] if within else [large]
     groups = [part for part in parts if len(part) >= setting.n_way]

@@ -96,9 +96,8 @@ def _of_task(opened: Bundle, task: str | None) -> tuple[list[str], int | None]:
         return labels, None
     if task not in labels:
         some = ", ".join(list(labels)[:3])
-        raise MetaloomError(
-            f"this bundle has {len(labels)} tasks ({some}, …), none called {task}: name one with --task"
-        )
+        none = "" if task is None else f", none called {task}"
+        raise MetaloomError(f"this bundle has {len(labels)} tasks ({some}, …){none}: name one with --task")
     return labels[task], list(labels).index(task)
 
 
