@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from metaloom.errors import MetaloomError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -90,6 +92,16 @@ class Kind(ABC):
     @abstractmethod
     def pack(self, example: Shaped[np.ndarray, ...]) -> Shaped[np.ndarray, ...]:
         """An example in the one shape and dtype in which all are stored."""
+
+    def embedded(self, folder: Path) -> None:
+        """Fill an empty folder with the data set that comes with metaloom.
+
+        Raises:
+            MetaloomError: there is none of this kind.
+        """
+        raise MetaloomError(
+            f"data/ is absent, and no {self.many} come with metaloom: add yours, `metaloom data add PATH`"
+        )
 
     def described(self) -> dict[str, Any]:
         """Plain values from which `kinds.kind_from` makes the kind again; a model is saved with them."""
