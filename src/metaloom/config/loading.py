@@ -37,7 +37,7 @@ def load_settings(path: str | Path = PARAMS, overrides: dict[str, Any] | None = 
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MetaloomError(f"{path} not found: run metaloom in the root of its repository") from None
     except yaml.YAMLError as error:

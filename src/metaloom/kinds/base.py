@@ -134,7 +134,7 @@ class Kind(ABC):
 
     @property
     def views(self) -> int:
-        """Training classes that each class is, seen in so many ways (turned, mirrored, …)."""
+        """How many training classes each class becomes, one per view (turned, mirrored, …)."""
         return 1
 
     def seen(self, packed: Tensor, views: Tensor) -> Tensor:

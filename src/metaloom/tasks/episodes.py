@@ -23,7 +23,8 @@ class EpisodeTable:
     Args:
         support: examples to learn from.
         query: examples to answer.
-        shots: how many labels each way has, where they differ: the rows of `support` beyond them have no part.
+        shots: how many labelled examples each way has, where they differ: the rows of `support` beyond them have no
+            part.
     """
 
     support: Int[np.ndarray, "episode way n_shot"]
@@ -69,7 +70,7 @@ class EpisodeTable:
         return replace(self, support=self.support[:episodes], query=self.query[:episodes])
 
     def with_labels(self, *shots: int) -> EpisodeTable:
-        """The same episodes with the first so many labels of each class, or of each class its own number."""
+        """The same episodes with the first so many labelled examples of each class, or of each class its own number."""
         uneven = shots if len(set(shots)) > 1 else None
         return EpisodeTable(self.support[:, :, : max(shots)], self.query, uneven)
 

@@ -195,12 +195,12 @@ def _files(folder: Path) -> list[Path]:
 
 def _seen(root: Path) -> str | None:
     path = root / SEEN
-    return path.read_text().strip() if path.is_file() else None
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 def _saw(root: Path, md5: str) -> None:
     with atomic_file(root / SEEN) as temporary:
-        temporary.write_text(md5 + "\n")
+        temporary.write_text(md5 + "\n", encoding="utf-8")
 
 
 def _embedded(root: Path, folder: Path) -> None:

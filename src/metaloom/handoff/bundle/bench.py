@@ -26,7 +26,7 @@ Answer = Callable[..., object]
 
 @dataclass(frozen=True)
 class Timed:
-    """Latencies of one way to ask; milliseconds a call."""
+    """Latencies of one way to ask; milliseconds per call."""
 
     what: str
     runtime: str

@@ -49,7 +49,7 @@ def predict(bundle: str | Path, files: Sequence[str | Path], task: str | None = 
     Args:
         bundle: its folder.
         files: of examples: one each of any size, or tables of many.
-        task: whose classes they are, for a bundle of many tasks.
+        task: to choose classes from, in a bundle of many tasks.
 
     Raises:
         MetaloomError: the bundle is damaged, has no such task, or a file holds what is no example.
