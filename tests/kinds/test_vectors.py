@@ -33,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: Path) -> Path:
 def test_rows_of_csv_and_parquet_are_packed_alike(here):
     prepare.main("data", "artifacts/dataset")
     packed = Dataset.load("artifacts/dataset")
-    assert packed.kind == Vectors() and (here / "artifacts/dataset/rows.npy").is_file()
+    assert packed.kind == Vectors() and (here / "artifacts/dataset/examples.npy").is_file()
     assert packed.examples.dtype == np.float32 and packed.examples.shape == (3 * 4 * 8, FEATURES)
     row = packed.items[packed.items["source"] == "line1.csv#3"].iloc[0]
     table = pd.read_csv(here / "data/line1.csv")
