@@ -11,6 +11,7 @@ import pytest
 import torch
 from tables import FEATURES, draw_tables
 
+from metaloom.data.files import read_examples
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.kinds import KINDS, kind_from, kind_of
@@ -54,6 +55,8 @@ def test_a_domain_column_wins_over_the_file_s_name(here):
     [
         ("a,b\n1,2\n", "line9.csv, row 1, has no class: name it in a column `class`"),
         ("class,a\nx,red\n", "line9.csv has columns that are no numbers: a; leave them out"),
+        ("class,a\nx,1\n,2\n", "line9.csv, row 2, has no class: name it in a column `class`"),
+        ("class,a\n ,1\n", "line9.csv, row 1, has no class: name it in a column `class`"),
         ("class\nx\n", "line9.csv has no column of numbers"),
         ("", "line9.csv is no CSV or Parquet table"),
         ("PAR1 but no more", "line9.csv is no CSV or Parquet table"),
@@ -64,6 +67,27 @@ def test_tables_that_cannot_be_read_are_named(here, content, message):
     with pytest.raises(MetaloomError, match=message):
         prepare.main("data", "artifacts/dataset")
     assert not (here / "artifacts/dataset").exists()
+
+
+def test_an_empty_domain_is_the_file_s_own_and_names_are_texts(here):
+    table = pd.read_csv(here / "data/line1.csv").replace({"class": {"c0": "NA", "c1": "None", "c2": "007"}})
+    domains = ["press" if number % 2 else "" for number in range(len(table))]
+    table.assign(domain=domains).to_csv(here / "data/line1.csv", index=False)
+    prepare.main("data", "artifacts/dataset")
+    items = Dataset.load("artifacts/dataset").items
+    own = items[items["source"].str.startswith("line1.csv#")]
+    assert set(own["class"]) == {
+        f"{domain}/{name}" for domain in ("line1", "press") for name in ("NA", "None", "007", "c3")
+    }
+
+
+def test_missing_names_in_parquet_are_missing(here):
+    table = pd.DataFrame({"class": ["NA", None], "domain": [None, "press"], "a": [1.0, 2.0]})
+    table.to_parquet(here / "line.parquet")
+    rows = Vectors().rows((here / "line.parquet").read_bytes())
+    assert [(row.domain, row.label) for row in rows] == [(None, "NA"), ("press", None)]
+    (here / "line.csv").write_text("class,domain,a\nx,,1\nx,press,2\n")
+    assert [example.label for example in read_examples(here / "line.csv", Vectors())] == ["line/x", "press/x"]
 
 
 def test_rows_that_do_not_fit_are_left_out_with_the_reason(here):

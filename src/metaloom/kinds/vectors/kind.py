@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CLASS, DOMAIN = "class", "domain"
 PARQUET = b"PAR1"  # what the file begins with
+MARK = "="
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,10 @@ class Vectors(Tables):
 
     def rows(self, content: bytes) -> list[Row]:
         table = _read(content)
-        named = {name: table.pop(name).astype(str) for name in (CLASS, DOMAIN) if name in table}
-        try:
-            numbers = table.to_numpy(np.float32)
-        except (TypeError, ValueError):
-            raise MetaloomError(f"has columns that are no numbers: {_texts(table)}; leave them out") from None
-        if not numbers.shape[1]:
-            raise MetaloomError("has no column of numbers")
-        columns = [named[name].tolist() if name in named else [None] * len(table) for name in (DOMAIN, CLASS)]
-        return [Row(domain, label, values.tobytes()) for domain, label, values in zip(*columns, numbers, strict=True)]
+        domains, labels = _words(table, DOMAIN), _words(table, CLASS)
+        numbers = _numbers(table)
+        each = zip(domains, labels, numbers, strict=True)
+        return [Row(domain, label, values.tobytes()) for domain, label, values in each]
 
     def decode(self, content: bytes) -> Float32[np.ndarray, " feature"]:
         values = np.frombuffer(content, np.float32)
@@ -96,10 +92,36 @@ def _read(content: bytes) -> pd.DataFrame:
         if content.startswith(PARQUET):
             table = pd.read_parquet(io.BytesIO(content))
         else:
-            table = pd.read_csv(io.BytesIO(content), dtype={CLASS: str, DOMAIN: str}, encoding="utf-8")
+            table = pd.read_csv(io.BytesIO(content), converters={CLASS: _marked, DOMAIN: _marked}, encoding="utf-8")
+            for name in table.columns.intersection([CLASS, DOMAIN]):
+                table[name] = table[name].str.removeprefix(MARK)
     except (ValueError, pa.ArrowException, OSError) as error:  # pandas' own errors are ValueErrors
         raise MetaloomError(f"is no CSV or Parquet table: {str(error).splitlines()[0]}") from None
     return table.rename(columns=str)
+
+
+def _marked(cell: str) -> str:
+    """No word such as NA or None any more, which pandas takes for a missing value: a class may be called so."""
+    return MARK + cell
+
+
+def _words(table: pd.DataFrame, name: str) -> list[str | None]:
+    """The column, which is taken out of the table; None for an empty cell, and for each where there is no column."""
+    if name not in table:
+        return [None] * len(table)
+    column = table.pop(name)
+    cells = zip(column, column.notna(), strict=True)
+    return [(str(cell).strip() or None) if there else None for cell, there in cells]
+
+
+def _numbers(table: pd.DataFrame) -> Float32[np.ndarray, "item feature"]:
+    try:
+        numbers = table.to_numpy(np.float32)
+    except (TypeError, ValueError):
+        raise MetaloomError(f"has columns that are no numbers: {_texts(table)}; leave them out") from None
+    if not numbers.shape[1]:
+        raise MetaloomError("has no column of numbers")
+    return numbers
 
 
 def _texts(table: pd.DataFrame) -> str:
