@@ -54,7 +54,7 @@ def inspect_addition(
     if (data / name).exists() and not overwrite:
         raise MetaloomError(f"{data / name} exists: add --replace to replace it, or choose another --name")
     listing = list_sources(path, kind, prefix=name)
-    quality = judge(scan(listing, kind), settings.min_examples)
+    quality = judge(scan(listing), settings.min_examples)
     check_quality(quality.report, settings, kind, str(path))
     domains = sorted({listing.items[index].domain for index in quality.used})
     return Addition(path, name, domains, quality.report)

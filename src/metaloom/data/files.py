@@ -37,7 +37,7 @@ def read_examples(path: str | Path, kind: Kind) -> list[Example]:
     if not isinstance(kind, Tables):
         return [Example(str(path), None, _decoded(kind, content, str(path)))]
     try:
-        rows = kind.rows(content)
+        rows = kind.table(content).rows
     except MetaloomError as error:
         raise MetaloomError(f"{path} {error}") from None
     if not rows:

@@ -81,13 +81,10 @@ class Dataset:
             mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def write_dataset(
-    folder: Path, scan: Scan, kind: Kind, scratch: Path, used: list[int], quality: dict[str, Any]
-) -> None:
+def write_dataset(folder: Path, scan: Scan, scratch: Path, used: list[int], quality: dict[str, Any]) -> None:
     """Write the files of a data set into an existing folder.
 
     Args:
-        kind: of the examples.
         scratch: the .npy array of all scanned examples; it is taken over or removed.
         used: the rows of `scratch` to keep, ascending.
     """
@@ -102,7 +99,7 @@ def write_dataset(
     pq.write_table(pa.table(columns, schema=_SCHEMA), folder / ITEMS)
     _keep_rows(scratch, folder / EXAMPLES, used)
     write_json(folder / QUALITY, quality)
-    write_json(folder / KIND, kind.described())
+    write_json(folder / KIND, scan.listing.kind.described())
 
 
 def _keep_rows(scratch: Path, target: Path, used: list[int]) -> None:

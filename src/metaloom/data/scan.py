@@ -42,20 +42,19 @@ class Scan:
     reasons: list[str]  # empty for a readable example
 
 
-def scan(listing: Listing, kind: Kind, packed: Path | None = None) -> Scan:
+def scan(listing: Listing, packed: Path | None = None) -> Scan:
     """Read, decode and hash all items of a listing.
 
     Args:
-        kind: of the examples.
         packed: where to write them as one .npy array (item, *shape); None: nowhere.
     """
-    n = len(listing.items)
+    n, kind = len(listing.items), listing.kind
     array = _Array(packed, n) if packed is not None else None
     sha256, digests, reasons = [""] * n, [b""] * n, [""] * n
     work = partial(_decode_batch, kind=kind, pack=packed is not None)
     with bar(f"reading {kind.many}", n) as running:
         done = 0
-        for batch in parallel_map(work, _batches(read_sources(listing, kind))):
+        for batch in parallel_map(work, _batches(read_sources(listing))):
             for each in batch:
                 sha256[each.index], digests[each.index] = each.sha256, each.digest
                 reasons[each.index] = each.reason

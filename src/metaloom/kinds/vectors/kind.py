@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.base import Row, Tables
+from metaloom.kinds.base import Kind, Row, Table, Tables
 from metaloom.kinds.vectors.show import Profiles
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CLASS, DOMAIN = "class", "domain"
 PARQUET = b"PAR1"  # what the file begins with
 MARK = "="
+SHOWN = 4  # columns that a message names
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,11 @@ class Vectors(Tables):
 
     Args:
         scaling: "standard": each feature to mean 0 and deviation 1 over the training classes; "none": as it is.
+        columns: names of the features in their order; (): not known, so a table's own order holds.
     """
 
     scaling: Literal["standard", "none"] = "standard"
+    columns: tuple[str, ...] = ()
 
     name: ClassVar[str] = "vectors"
     noun: ClassVar[str] = "row"
@@ -43,12 +46,16 @@ class Vectors(Tables):
     layout: ClassVar[str] = "domain.csv with a column `class` and a column for each number"
     chances: ClassVar[int] = 2
 
-    def rows(self, content: bytes) -> list[Row]:
+    def with_data_of(self, prepared: Kind) -> Kind:
+        return replace(self, columns=prepared.columns) if isinstance(prepared, Vectors) else self
+
+    def table(self, content: bytes) -> Table:
         table = _read(content)
         domains, labels = _words(table, DOMAIN), _words(table, CLASS)
-        numbers = _numbers(table)
-        each = zip(domains, labels, numbers, strict=True)
-        return [Row(domain, label, values.tobytes()) for domain, label, values in each]
+        numbers, found = _numbers(table), tuple(table.columns)
+        kind = self if self.columns else replace(self, columns=found)
+        each = zip(domains, labels, numbers[:, _places(found, kind.columns)], strict=True)
+        return Table(kind, [Row(domain, label, values.tobytes()) for domain, label, values in each])
 
     def decode(self, content: bytes) -> Float32[np.ndarray, " feature"]:
         values = np.frombuffer(content, np.float32)
@@ -96,7 +103,7 @@ def _read(content: bytes) -> pd.DataFrame:
             for name in table.columns.intersection([CLASS, DOMAIN]):
                 table[name] = table[name].str.removeprefix(MARK)
     except (ValueError, pa.ArrowException, OSError) as error:  # pandas' own errors are ValueErrors
-        raise MetaloomError(f"is no CSV or Parquet table: {str(error).splitlines()[0]}") from None
+        raise MetaloomError(f"is no CSV or Parquet table ({str(error).splitlines()[0]}): fix or remove it") from None
     return table.rename(columns=str)
 
 
@@ -120,8 +127,27 @@ def _numbers(table: pd.DataFrame) -> Float32[np.ndarray, "item feature"]:
     except (TypeError, ValueError):
         raise MetaloomError(f"has columns that are no numbers: {_texts(table)}; leave them out") from None
     if not numbers.shape[1]:
-        raise MetaloomError("has no column of numbers")
+        raise MetaloomError("has no column of numbers: add one, or remove it")
     return numbers
+
+
+def _places(found: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
+    """Where in a table the columns stand that a data set or a model has.
+
+    Raises:
+        MetaloomError: they are named otherwise.
+    """
+    places = {name: place for place, name in enumerate(found)}
+    missing = [name for name in wanted if name not in places]
+    new = places.keys() - set(wanted)
+    if missing or new:
+        differ = [f"{name} is missing" for name in missing] + [f"{name} is new" for name in found if name in new]
+        more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
+        raise MetaloomError(
+            f"has other columns than the training data or the tables before it: {', '.join(differ[:SHOWN])}{more}; "
+            "give it the same names"
+        )
+    return [places[name] for name in wanted]
 
 
 def _texts(table: pd.DataFrame) -> str:
