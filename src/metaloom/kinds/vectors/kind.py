@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CLASS, DOMAIN = "class", "domain"
 PARQUET = b"PAR1"  # what the file begins with
 MARK = "="
+NAMELESS = re.compile(r"\s*|Unnamed: \d+")  # the second is what pandas makes of the first
 SHOWN = 4  # columns that a message names
 
 
@@ -51,6 +53,7 @@ class Vectors(Tables):
 
     def table(self, content: bytes) -> Table:
         table = _read(content)
+        _refuse_nameless(table)
         domains, labels = _words(table, DOMAIN), _words(table, CLASS)
         numbers, found = _numbers(table), tuple(table.columns)
         kind = self if self.columns else replace(self, columns=found)
@@ -100,11 +103,21 @@ def _read(content: bytes) -> pd.DataFrame:
             table = pd.read_parquet(io.BytesIO(content))
         else:
             table = pd.read_csv(io.BytesIO(content), converters={CLASS: _marked, DOMAIN: _marked}, encoding="utf-8")
+            if not isinstance(table.index, pd.RangeIndex):  # a name too few: pandas has taken the first column for it
+                table.insert(0, "", 0)
             for name in table.columns.intersection([CLASS, DOMAIN]):
                 table[name] = table[name].str.removeprefix(MARK)
     except (ValueError, pa.ArrowException, OSError) as error:  # pandas' own errors are ValueErrors
         raise MetaloomError(f"is no CSV or Parquet table ({str(error).splitlines()[0]}): fix or remove it") from None
     return table.rename(columns=str)
+
+
+def _refuse_nameless(table: pd.DataFrame) -> None:
+    """A line's number is such a column, and where the classes stand one after another it gives each away."""
+    if any(NAMELESS.fullmatch(name) for name in table.columns):
+        raise MetaloomError(
+            "has a column without a name (pandas writes its index so: to_csv(index=False)): leave it out"
+        )
 
 
 def _marked(cell: str) -> str:
