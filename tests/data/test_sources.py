@@ -88,7 +88,7 @@ def test_empty_classes_are_listed(tmp_path):
 @pytest.mark.parametrize("name", ["1.png", "class/1.png"])
 def test_an_image_outside_domain_and_class_is_refused(tmp_path, name):
     touch(tmp_path, name, "a/x/1.png")
-    with pytest.raises(MetaloomError, match=f"{name}: an image belongs in a class folder.*domain/class/image"):
+    with pytest.raises(MetaloomError, match=f"{name}: each of these belongs in a class folder.*domain/class/image"):
         list_sources(tmp_path, PICTURES)
 
 

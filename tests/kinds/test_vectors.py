@@ -13,10 +13,13 @@ import torch
 from tables import FEATURES, draw_tables
 
 from metaloom.data import archives
+from metaloom.data.add import inspect_addition
 from metaloom.data.files import read_examples
 from metaloom.data.packed import Dataset
+from metaloom.data.scan import scan
+from metaloom.data.sources import list_sources
 from metaloom.errors import MetaloomError
-from metaloom.kinds import KINDS, kind_from, kind_of
+from metaloom.kinds import KINDS, Table, kind_from, kind_of
 from metaloom.kinds.vectors.encode import VectorEncoding, jittered
 from metaloom.kinds.vectors.kind import Vectors
 from metaloom.networks import build_network
@@ -108,6 +111,35 @@ def test_rows_that_do_not_fit_are_left_out_with_the_reason(here):
     reasons = {each["source"]: each["reason"] for each in problems["unreadable"]}
     assert reasons["line1.csv#1"] == "has a number that is missing or infinite"
     assert problems["duplicate"] == [{"source": "line1.csv#33", "of": "line1.csv#6"}]
+
+
+def test_only_tables_and_archives_may_be_added(here, settings):
+    (here / "notes.txt").touch()
+    with pytest.raises(MetaloomError, match=r"none of these files: \.zip, .*, \.csv, \.parquet$"):
+        inspect_addition(here / "notes.txt", here / "data", None, Vectors(), settings.prepare, overwrite=False)
+
+
+def test_a_table_that_is_too_large_is_to_be_split(here, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 2**10)
+    with pytest.raises(MetaloomError, match="MiB: split it into several files, each with a column `domain`"):
+        prepare.main("data", "artifacts/dataset")
+
+
+class Ragged(Vectors):
+    """Every second row is longer by one."""
+
+    def table(self, content):
+        rows = super().table(content).rows
+        return Table(
+            self, [row._replace(content=row.content + b"\0" * (number % 2 * 4)) for number, row in enumerate(rows)]
+        )
+
+
+def test_rows_of_another_length_are_found_without_packing_too(here, tmp_path):
+    listing = list_sources(here / "data/line1.csv", Ragged())
+    reasons = scan(listing).reasons
+    assert reasons[:2] == ["", f"has {FEATURES + 1} numbers where the first example has {FEATURES}"]
+    assert reasons == scan(listing, tmp_path / "packed.npy").reasons
 
 
 def test_an_archive_of_tables_is_unpacked_once_to_list_it_and_once_to_read_it(here, monkeypatch):

@@ -190,7 +190,9 @@ class _Walk:
     ) -> list[Item]:
         """The items of a table; the first one tells the kind what the others have to be like."""
         if isinstance(content, str):
-            raise MetaloomError(f"{source} {content}")
+            large = content == archives.too_large()
+            remedy = "split it into several files, each with a column `domain`" if large else "fix or remove it"
+            raise MetaloomError(f"{source} {content}: {remedy}")
         try:
             self.kind, rows = kind.table(content)
         except MetaloomError as error:
@@ -207,7 +209,7 @@ class _Walk:
 def _refuse_homeless(homeless: list[str], kind: Kind) -> None:
     if homeless:
         raise MetaloomError(
-            f"{_some(homeless)}: an {kind.one} belongs in a class folder, and that in a domain folder or archive "
+            f"{_some(homeless)}: each of these belongs in a class folder, and that in a domain folder or archive "
             f"({kind.layout}): move it there"
         )
 
