@@ -12,6 +12,8 @@ import pytest
 import torch
 from tables import FEATURES, draw_tables
 
+from metaloom.config import load_settings
+from metaloom.config.settings import VectorsSettings
 from metaloom.data import archives
 from metaloom.data.add import inspect_addition
 from metaloom.data.files import read_examples
@@ -23,7 +25,8 @@ from metaloom.kinds import KINDS, Table, kind_from, kind_of
 from metaloom.kinds.vectors.encode import VectorEncoding, jittered
 from metaloom.kinds.vectors.kind import Vectors
 from metaloom.networks import build_network
-from metaloom.stages import prepare
+from metaloom.stages import prepare, train
+from metaloom.tasks import class_table
 
 
 @pytest.fixture
@@ -170,6 +173,15 @@ def test_columns_go_by_their_names(here):
     np.testing.assert_array_equal(again.examples, first.examples)
     assert again.kind == Vectors(columns=tuple("abcdef"))
     assert Vectors("none").with_data_of(again.kind) == Vectors("none", tuple("abcdef"))
+
+
+def test_a_learner_knows_the_names_of_its_data_s_columns(here):
+    prepare.main("data", "artifacts/dataset")
+    packed, settings = Dataset.load("artifacts/dataset"), load_settings()
+    network = settings.network.model_copy(update={"name": "mlp", "width": 8})
+    settings = settings.model_copy(update={"network": network, "vectors": VectorsSettings(scaling="none")})
+    learner = train._fresh_learner("protonet", settings, packed, class_table(packed.items), torch.device("cpu"))
+    assert learner.config["input"]["columns"] == list("abcdef") and learner.config["input"]["scaling"] == "none"
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,8 @@ class Kind(ABC):
 
     def described(self) -> dict[str, Any]:
         """Plain values from which `kinds.kind_from` makes the kind again; a model is saved with them."""
-        return {"kind": self.name, **asdict(self)}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {"kind": self.name, **values}  # with lists, as they come back from JSON
 
     def with_data_of(self, prepared: Kind) -> Kind:
         """These settings, with what the data have said of themselves where `prepare` has read them."""
