@@ -56,7 +56,7 @@ def main() -> None:
         if not options.root:
             measure(root, "metaloom", "run")
         os.chdir(root)
-        images = np.load("artifacts/dataset/images.npy", mmap_mode="r")
+        images = np.load("artifacts/dataset/examples.npy", mmap_mode="r")
         beside_torch(np.ascontiguousarray(images[:400]))
         commands(root, Path(folder), images, options.tasks)
 

@@ -63,7 +63,7 @@ def main(steps: str = "200") -> None:
 
 def write_images(folder: Path, count: int) -> None:
     """Noise: its content costs nothing and changes nothing here."""
-    images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=(count, 28, 28, 1))
+    images = np.lib.format.open_memmap(folder / "examples.npy", mode="w+", dtype=np.uint8, shape=(count, 28, 28, 1))
     block = np.random.default_rng(0).integers(0, 256, (1000, 28, 28, 1), dtype=np.uint8)
     for start in range(0, count, len(block)):
         images[start : start + len(block)] = block
@@ -74,7 +74,7 @@ def worker(folder: str, classes: str, steps: str) -> None:
     """One run on one thread. Memory is that after warming up and the most of later; times are medians of CPU time."""
     keep_freed_memory()
     torch.set_num_threads(1)
-    packed = Dataset(np.load(Path(folder, "images.npy"), mmap_mode="c"), pd.DataFrame(), {})
+    packed = Dataset(np.load(Path(folder, "examples.npy"), mmap_mode="c"), pd.DataFrame(), {})
     memory: list[Memory] = []
 
     def on_step(step: int, loss: float) -> None:

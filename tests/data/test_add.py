@@ -95,8 +95,8 @@ def test_bad_input_changes_nothing(here, more, tmp_path_factory):
         file.write_text("hello")
     (away / "text.txt").touch()
     cases = {
-        "gone": "not found",
-        "text.txt": "neither a folder nor an archive",
+        "gone": r"not found: give a folder or one of these files: \.zip, .*\.tgz$",
+        "text.txt": r"is no folder and none of these files: \.zip, \.tar, \.tar\.gz, \.tgz$",
         "flat": "belongs in a class folder",
         "empty": "holds no images",
         "evil.zip": "unsafe path",

@@ -72,7 +72,7 @@ def test_the_same_bytes_again_and_from_an_archive_in_another_order(place):
         shutil.rmtree(place / "data" / name)
     run()
     again = digest(place / "artifacts/dataset")
-    assert again["images.npy"] == first["images.npy"]
+    assert again["examples.npy"] == first["examples.npy"]
 
 
 def test_everything_wrong_is_listed(place):
@@ -145,7 +145,7 @@ def test_an_absent_or_damaged_data_set_says_how_to_make_it(place):
     with pytest.raises(MetaloomError, match="dvc repro prepare"):
         Dataset.load("artifacts/dataset")
     run()
-    images = place / "artifacts/dataset/images.npy"
+    images = place / "artifacts/dataset/examples.npy"
     images.write_bytes(images.read_bytes()[:500])
     with pytest.raises(MetaloomError, match="is damaged.*dvc repro -f prepare"):
         Dataset.load("artifacts/dataset")

@@ -53,7 +53,7 @@ def test_items_are_sorted_and_read_with_their_sources(tmp_path):
     listing = list_sources(tmp_path, PICTURES)
     sources = [item.source for item in listing.items]
     assert sources == ["a/y/1.bmp", "b.zip!x/3.png", "b/x/1.png", "b/x/2.png"]
-    contents = dict(read_sources(listing, PICTURES))
+    contents = dict(read_sources(listing))
     assert {sources[i]: content for i, content in contents.items()} == {
         source: source.split("!")[-1].encode() for source in sources
     }
@@ -88,7 +88,7 @@ def test_empty_classes_are_listed(tmp_path):
 @pytest.mark.parametrize("name", ["1.png", "class/1.png"])
 def test_an_image_outside_domain_and_class_is_refused(tmp_path, name):
     touch(tmp_path, name, "a/x/1.png")
-    with pytest.raises(MetaloomError, match=f"{name}: an image belongs in a class folder.*domain/class/image"):
+    with pytest.raises(MetaloomError, match=f"{name}: each of these belongs in a class folder.*domain/class/image"):
         list_sources(tmp_path, PICTURES)
 
 
@@ -106,7 +106,7 @@ def test_a_linked_file_is_read_and_a_linked_folder_refused(tmp_path):
     touch(tmp_path, "elsewhere/1.png", "data/a/x/1.png")
     (tmp_path / "data/a/x/2.png").symlink_to(tmp_path / "elsewhere/1.png")
     (tmp_path / "data/a/x/3.png").symlink_to(tmp_path / "gone.png")
-    contents = dict(read_sources(list_sources(tmp_path / "data", PICTURES), PICTURES))
+    contents = dict(read_sources(list_sources(tmp_path / "data", PICTURES)))
     assert contents[1] == b"elsewhere/1.png"
     assert contents[2] == "cannot be read: No such file or directory"
     (tmp_path / "data/a/loop").symlink_to(tmp_path / "data")

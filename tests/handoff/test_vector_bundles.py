@@ -52,15 +52,23 @@ def drawn(features: int, classes: int = CLASSES, seed: int = 0) -> np.ndarray:
 def learner_of(name: str, rows: np.ndarray, settings: Settings) -> Learner:
     """Random weights over a small network, but the encoding of these rows."""
     network = settings.network.model_copy(update={"name": "mlp", "width": 8})
-    learner = Learner.create(name, settings.model_copy(update={"network": network}), VectorEncoding.of(rows, Vectors()))
+    encoding = VectorEncoding.of(rows, Vectors(columns=names_of(rows.shape[1])))
+    learner = Learner.create(name, settings.model_copy(update={"network": network}), encoding)
     if not learner.method.frozen:
         return learner
     _, statistics = learner.method.network(learner.params.weights, learner.encoding(torch.as_tensor(rows)))
     return replace(learner, params=replace(learner.params, statistics=learner.params.statistics | statistics))
 
 
-def write_table(path: Path, rows: np.ndarray, labels: list[str] | None = None) -> Path:
-    names = [f"x{place}" for place in range(rows.shape[1])]
+def names_of(features: int) -> tuple[str, ...]:
+    return tuple(f"x{place}" for place in range(features))
+
+
+def write_table(path: Path, rows: np.ndarray, labels: list[str] | None = None, turned: bool = False) -> Path:
+    """A CSV table; `turned`: its columns stand in the opposite order."""
+    names = names_of(rows.shape[1])
+    if turned:
+        names, rows = names[::-1], rows[:, ::-1]
     with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow([*names, *(["class"] if labels else [])])
@@ -149,14 +157,28 @@ def test_predictions_of_every_row(bundle: Path, tiny_settings: Settings, tmp_pat
 
 def test_a_table_of_another_width_is_refused(bundle: Path, tmp_path: Path):
     wide = write_table(tmp_path / "wide.csv", drawn(6)[:2])
-    with pytest.raises(MetaloomError, match=r"wide.csv#1: its size is 6, this model takes rows of 5"):
+    with pytest.raises(MetaloomError, match=r"wide.csv has other columns than .*: x5 is new; give it the"):
         predict(bundle, [wide])
     write_table(tmp_path / "none.csv", drawn(5)[:0])
     with pytest.raises(MetaloomError, match=r"none.csv has no rows"):
         predict(bundle, [tmp_path / "none.csv"])
-    (tmp_path / "holes.csv").write_text("a,b,c,d,e\n1,2,3,4,5\n1,2,,4,5\n")
+    (tmp_path / "holes.csv").write_text("x0,x1,x2,x3,x4\n1,2,3,4,5\n1,2,,4,5\n")
     with pytest.raises(MetaloomError, match=r"holes.csv#2: has a number that is missing or infinite"):
         predict(bundle, [tmp_path / "holes.csv"])
+
+
+def test_tables_in_another_order_are_the_same_tables(
+    bundle: Path, model: Path, tiny_settings: Settings, tmp_path: Path
+):
+    rows = drawn(5)
+    usual, turned = (write_table(tmp_path / f"{turn}.csv", rows[:9], turned=turn) for turn in (False, True))
+    expected = [each.probabilities for each in predict(bundle, [usual])]
+    assert [each.probabilities for each in predict(bundle, [turned])] == expected
+    support = write_table(tmp_path / "mine.csv", rows, labels_of(), turned=True)
+    adapt_to(support, tmp_path / "bundle", model, tiny_settings, lambda done, text: None)
+    assert [each.probabilities for each in predict(tmp_path / "bundle", [usual])] == expected
+    said = [line[1:] for line in said_by_example(bundle, str(usual))]
+    assert [line[1:] for line in said_by_example(bundle, str(turned))] == said
 
 
 def test_predict_starts_without_torch(bundle: Path, tmp_path: Path):

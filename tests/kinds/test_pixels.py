@@ -22,11 +22,11 @@ from metaloom.learner.placement import picked, placed
 @pytest.fixture
 def packed(tmp_path) -> Dataset:
     """64 MiB of images in a file."""
-    images = np.lib.format.open_memmap(tmp_path / "images.npy", mode="w+", dtype=np.uint8, shape=(65536, 32, 32, 1))
+    images = np.lib.format.open_memmap(tmp_path / "examples.npy", mode="w+", dtype=np.uint8, shape=(65536, 32, 32, 1))
     images[:] = np.arange(65536, dtype=np.uint32).astype(np.uint8)[:, None, None, None]
     images.flush()
     del images
-    return Dataset(np.load(tmp_path / "images.npy", mmap_mode="c"), pd.DataFrame(), {}, Pictures(32, 1))
+    return Dataset(np.load(tmp_path / "examples.npy", mmap_mode="c"), pd.DataFrame(), {}, Pictures(32, 1))
 
 
 def mapped_mib(file: str) -> float:
@@ -44,11 +44,11 @@ linux = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads 
 def test_pages_that_were_read_are_given_back(packed, tmp_path):
     images = placed(torch.from_numpy(packed.examples), torch.device("cpu"))
     assert images.data_ptr() == packed.examples.ctypes.data  # no copy
-    assert mapped_mib(f"{tmp_path}/images.npy") < 1
+    assert mapped_mib(f"{tmp_path}/examples.npy") < 1
     before = int(images.sum(dtype=torch.long))
-    assert mapped_mib(f"{tmp_path}/images.npy") > 60
+    assert mapped_mib(f"{tmp_path}/examples.npy") > 60
     packed.let_go()
-    assert mapped_mib(f"{tmp_path}/images.npy") < 1
+    assert mapped_mib(f"{tmp_path}/examples.npy") < 1
     assert int(images.sum(dtype=torch.long)) == before
 
 

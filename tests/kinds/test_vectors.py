@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -11,13 +12,21 @@ import pytest
 import torch
 from tables import FEATURES, draw_tables
 
+from metaloom.config import load_settings
+from metaloom.config.settings import VectorsSettings
+from metaloom.data import archives
+from metaloom.data.add import inspect_addition
+from metaloom.data.files import read_examples
 from metaloom.data.packed import Dataset
+from metaloom.data.scan import scan
+from metaloom.data.sources import list_sources
 from metaloom.errors import MetaloomError
-from metaloom.kinds import KINDS, kind_from, kind_of
+from metaloom.kinds import KINDS, Table, kind_from, kind_of
 from metaloom.kinds.vectors.encode import VectorEncoding, jittered
 from metaloom.kinds.vectors.kind import Vectors
 from metaloom.networks import build_network
-from metaloom.stages import prepare
+from metaloom.stages import prepare, train
+from metaloom.tasks import class_table
 
 
 @pytest.fixture
@@ -33,7 +42,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: Path) -> Path:
 def test_rows_of_csv_and_parquet_are_packed_alike(here):
     prepare.main("data", "artifacts/dataset")
     packed = Dataset.load("artifacts/dataset")
-    assert packed.kind == Vectors() and (here / "artifacts/dataset/rows.npy").is_file()
+    assert packed.kind == Vectors(columns=tuple("abcdef")) and (here / "artifacts/dataset/examples.npy").is_file()
     assert packed.examples.dtype == np.float32 and packed.examples.shape == (3 * 4 * 8, FEATURES)
     row = packed.items[packed.items["source"] == "line1.csv#3"].iloc[0]
     table = pd.read_csv(here / "data/line1.csv")
@@ -52,10 +61,18 @@ def test_a_domain_column_wins_over_the_file_s_name(here):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a,b\n1,2\n", "line9.csv, row 1, has no class: name it in a column `class`"),
+        ("a,b,c,d,e,f\n1,2,3,4,5,6\n", "line9.csv, row 1, has no class: name it in a column `class`"),
         ("class,a\nx,red\n", "line9.csv has columns that are no numbers: a; leave them out"),
-        ("class\nx\n", "line9.csv has no column of numbers"),
-        ("", "line9.csv is no CSV or Parquet table"),
+        (
+            "class,a,b,c,d,e,f\nx,1,2,3,4,5,6\n,2,2,3,4,5,6\n",
+            "line9.csv, row 2, has no class: name it in a column `class`",
+        ),
+        ("class,a,b,c,d,e,f\n ,1,2,3,4,5,6\n", "line9.csv, row 1, has no class: name it in a column `class`"),
+        ("class\nx\n", "line9.csv has no column of numbers: add one, or remove it"),
+        (",class,a\n0,x,1\n", r"line9.csv has a column without a name \(.*to_csv\(index=False\)\): leave it out"),
+        ("class,a, \nx,1,2\n", "line9.csv has a column without a name"),
+        ("class,a\n0,x,1\n", "line9.csv has a column without a name"),
+        ("", r"line9.csv is no CSV or Parquet table \(No columns .*\): fix or remove it"),
         ("PAR1 but no more", "line9.csv is no CSV or Parquet table"),
     ],
 )
@@ -66,20 +83,129 @@ def test_tables_that_cannot_be_read_are_named(here, content, message):
     assert not (here / "artifacts/dataset").exists()
 
 
+def test_an_empty_domain_is_the_file_s_own_and_names_are_texts(here):
+    table = pd.read_csv(here / "data/line1.csv").replace({"class": {"c0": "NA", "c1": "None", "c2": "007"}})
+    domains = ["press" if number % 2 else "" for number in range(len(table))]
+    table.assign(domain=domains).to_csv(here / "data/line1.csv", index=False)
+    prepare.main("data", "artifacts/dataset")
+    items = Dataset.load("artifacts/dataset").items
+    own = items[items["source"].str.startswith("line1.csv#")]
+    assert set(own["class"]) == {
+        f"{domain}/{name}" for domain in ("line1", "press") for name in ("NA", "None", "007", "c3")
+    }
+
+
+def test_missing_names_in_parquet_are_missing(here):
+    table = pd.DataFrame({"class": ["NA", None], "domain": [None, "press"], "a": [1.0, 2.0]})
+    table.to_parquet(here / "line.parquet")
+    rows = Vectors().table((here / "line.parquet").read_bytes()).rows
+    assert [(row.domain, row.label) for row in rows] == [(None, "NA"), ("press", None)]
+    (here / "line.csv").write_text("class,domain,a\nx,,1\nx,press,2\n")
+    assert [example.label for example in read_examples(here / "line.csv", Vectors())] == ["line/x", "press/x"]
+
+
 def test_rows_that_do_not_fit_are_left_out_with_the_reason(here):
     table = pd.read_csv(here / "data/line1.csv")
     table.iloc[0, 1] = np.nan
     table = pd.concat([table, table.iloc[[5]]])  # a row that is there already
     table.to_csv(here / "data/line1.csv", index=False)
-    wide = pd.read_csv(here / "data/line1.csv").head(1).assign(more=1.0)
-    wide.iloc[0, 1] = 0.5
-    wide.to_csv(here / "data/wide.csv", index=False)
     prepare.main("data", "artifacts/dataset")
     problems = Dataset.load("artifacts/dataset").quality["problems"]
     reasons = {each["source"]: each["reason"] for each in problems["unreadable"]}
     assert reasons["line1.csv#1"] == "has a number that is missing or infinite"
-    assert reasons["wide.csv#1"] == f"has {FEATURES + 1} numbers where the first example has {FEATURES}"
     assert problems["duplicate"] == [{"source": "line1.csv#33", "of": "line1.csv#6"}]
+
+
+def test_only_tables_and_archives_may_be_added(here, settings):
+    (here / "notes.txt").touch()
+    with pytest.raises(MetaloomError, match=r"none of these files: \.zip, .*, \.csv, \.parquet$"):
+        inspect_addition(here / "notes.txt", here / "data", None, Vectors(), settings.prepare, overwrite=False)
+
+
+def test_a_table_that_is_too_large_is_to_be_split(here, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 2**10)
+    with pytest.raises(MetaloomError, match="MiB: split it into several files, each with a column `domain`"):
+        prepare.main("data", "artifacts/dataset")
+
+
+class Ragged(Vectors):
+    """Every second row is longer by one."""
+
+    def table(self, content):
+        rows = super().table(content).rows
+        return Table(
+            self, [row._replace(content=row.content + b"\0" * (number % 2 * 4)) for number, row in enumerate(rows)]
+        )
+
+
+def test_rows_of_another_length_are_found_without_packing_too(here, tmp_path):
+    listing = list_sources(here / "data/line1.csv", Ragged())
+    reasons = scan(listing).reasons
+    assert reasons[:2] == ["", f"has {FEATURES + 1} numbers where the first example has {FEATURES}"]
+    assert reasons == scan(listing, tmp_path / "packed.npy").reasons
+
+
+def test_an_archive_of_tables_is_unpacked_once_to_list_it_and_once_to_read_it(here, monkeypatch):
+    prepare.main("data", "artifacts/dataset")
+    loose = Dataset.load("artifacts/dataset")
+    (here / "packed").mkdir()
+    with tarfile.open(here / "packed/all.tar.gz", "w:gz") as archive:
+        for table in sorted((here / "data").iterdir()):
+            archive.add(table, table.name)
+    passes = []
+    read = archives.read_archive
+    monkeypatch.setattr(archives, "read_archive", lambda path, wanted: passes.append(wanted) or read(path, wanted))
+    prepare.main("packed", "artifacts/dataset")
+    packed = Dataset.load("artifacts/dataset")
+    assert passes == [{"line0.parquet", "line1.csv", "line2.parquet"}] * 2
+    np.testing.assert_array_equal(packed.examples, loose.examples)
+    assert set(packed.items["domain"]) == {"all/line0", "all/line1", "all/line2"}
+    assert packed.items["source"][0] == "all.tar.gz!line0.parquet#1"
+
+
+def test_columns_go_by_their_names(here):
+    prepare.main("data", "artifacts/dataset")
+    first = Dataset.load("artifacts/dataset")
+    table = pd.read_csv(here / "data/line1.csv")
+    table[["f", "class", "b", "a", "e", "d", "c"]].to_csv(here / "data/line1.csv", index=False)
+    prepare.main("data", "artifacts/dataset")
+    again = Dataset.load("artifacts/dataset")
+    np.testing.assert_array_equal(again.examples, first.examples)
+    assert again.kind == Vectors(columns=tuple("abcdef"))
+    assert Vectors("none").with_data_of(again.kind) == Vectors("none", tuple("abcdef"))
+
+
+def test_a_learner_knows_the_names_of_its_data_s_columns(here):
+    prepare.main("data", "artifacts/dataset")
+    packed, settings = Dataset.load("artifacts/dataset"), load_settings()
+    network = settings.network.model_copy(update={"name": "mlp", "width": 8})
+    settings = settings.model_copy(update={"network": network, "vectors": VectorsSettings(scaling="none")})
+    learner = train._fresh_learner("protonet", settings, packed, class_table(packed.items), torch.device("cpu"))
+    assert learner.config["input"]["columns"] == list("abcdef") and learner.config["input"]["scaling"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"b": "length"}, "b is missing, length is new; give it the same names"),
+        ({name: name * 2 for name in "abcdef"}, "a is missing, .* d is missing and 8 more; give it the same names"),
+    ],
+)
+def test_columns_of_other_names_are_refused(here, change, message):
+    pd.read_csv(here / "data/line1.csv").rename(columns=change).to_csv(here / "data/line1.csv", index=False)
+    with pytest.raises(MetaloomError, match=f"line1.csv has other columns than .*: {message}"):
+        prepare.main("data", "artifacts/dataset")
+
+
+def test_a_kind_of_a_model_without_names_takes_columns_by_their_places():
+    kind = kind_from({"kind": "vectors", "scaling": "standard"})
+    assert isinstance(kind, Vectors) and kind.columns == ()
+    ((_, _, content),) = kind.table(b"z,a\n1,2\n").rows
+    assert kind.decode(content).tolist() == [1, 2]
+    named = kind_from({"kind": "vectors", "scaling": "standard", "columns": ["a", "z"]})  # as JSON has them
+    assert isinstance(named, Vectors)
+    ((_, _, content),) = named.table(b"z,a\n1,2\n").rows
+    assert named.decode(content).tolist() == [2, 1]
 
 
 def test_scaling_is_scikit_learn_s_standard_scaler():

@@ -112,7 +112,7 @@ def _dataset(inputs, rng, domains, n_classes, size, channels, class_name) -> pd.
     items["source"] = [f"{name}/{row:05d}.png" for row, name in zip(items["row"], items["class"], strict=True)]
     items["sha256"] = [hashlib.sha256(source.encode()).hexdigest() for source in items["source"]]
     items.to_parquet(inputs.dataset / "items.parquet", index=False)
-    np.save(inputs.dataset / "images.npy", np.stack(pictures))
+    np.save(inputs.dataset / "examples.npy", np.stack(pictures))
     write_json(inputs.dataset / "kind.json", {"kind": "pictures", "image_size": size, "channels": channels})
     write_quality(inputs, len(items), {})
     return classes

@@ -73,8 +73,8 @@ def test_one_method_one_setting_no_single_task_learner(tmp_path):
 def test_many_domains_of_large_colour_pictures_stay_small(tmp_path):
     project = make_project(tmp_path, 40, 6, settings=("5w1s", "20w5s", "20w5s_domain"), size=72, channels=3)
     rng = np.random.default_rng(0)
-    shape = np.load(project.dataset / "images.npy", mmap_mode="r").shape
-    np.save(project.dataset / "images.npy", rng.integers(0, 256, shape, dtype=np.uint8))  # noise: the worst case
+    shape = np.load(project.dataset / "examples.npy", mmap_mode="r").shape
+    np.save(project.dataset / "examples.npy", rng.integers(0, 256, shape, dtype=np.uint8))  # noise: the worst case
     text = build(project)
     assert len(text.encode()) <= LARGEST
     page = Page(text)

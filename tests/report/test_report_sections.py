@@ -212,7 +212,7 @@ def test_wrong_answers_say_what_was_said_and_how_surely(project, page):
 
 
 def test_pictures_are_the_items(project, page):
-    images = np.load(project.dataset / "images.npy")
+    images = np.load(project.dataset / "examples.npy")
     table = pd.read_parquet(project.evaluation / "gallery.parquet")
     support = [attrs for attrs, _ in page.all("img") if (attrs["alt"] or "").endswith(": support")]
     rows = table[table["role"] == "support"]["row"]

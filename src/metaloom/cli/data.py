@@ -80,7 +80,7 @@ def check() -> None:
 
     everything = load_settings()
     settings, kind = everything.prepare, kind_of(everything)
-    scanned = scan(list_sources(DATA, kind), kind)
+    scanned = scan(list_sources(DATA, kind))
     report = judge(scanned, settings.min_examples).report
     over = report["bad_share"] > settings.max_bad_share
     console = Console(highlight=False)

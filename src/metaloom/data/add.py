@@ -41,12 +41,12 @@ def inspect_addition(
         MetaloomError: it is absent, no such thing, unsafe, lies in data/, its name is taken, or too
             much of it is bad.
     """
-    if not path.exists():
-        raise MetaloomError(f"{path} not found: give a folder or an archive ({', '.join(SUFFIXES)})")
     tables = kind.suffixes if isinstance(kind, Tables) else ()
+    files = ", ".join(SUFFIXES + tables)
+    if not path.exists():
+        raise MetaloomError(f"{path} not found: give a folder or one of these files: {files}")
     if not path.is_dir() and archive_stem(path.name) is None and not path.name.lower().endswith(tables):
-        files = SUFFIXES + tables
-        raise MetaloomError(f"{path} is neither a folder nor an archive ({', '.join(files)})")
+        raise MetaloomError(f"{path} is no folder and none of these files: {files}")
     source, target = path.resolve(), data.resolve()
     if source == target or target in source.parents or source in target.parents:
         raise MetaloomError(f"{path} and {data} lie in one another: copy it elsewhere first")
@@ -54,7 +54,7 @@ def inspect_addition(
     if (data / name).exists() and not overwrite:
         raise MetaloomError(f"{data / name} exists: add --replace to replace it, or choose another --name")
     listing = list_sources(path, kind, prefix=name)
-    quality = judge(scan(listing, kind), settings.min_examples)
+    quality = judge(scan(listing), settings.min_examples)
     check_quality(quality.report, settings, kind, str(path))
     domains = sorted({listing.items[index].domain for index in quality.used})
     return Addition(path, name, domains, quality.report)

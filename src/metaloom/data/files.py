@@ -37,11 +37,12 @@ def read_examples(path: str | Path, kind: Kind) -> list[Example]:
     if not isinstance(kind, Tables):
         return [Example(str(path), None, _decoded(kind, content, str(path)))]
     try:
-        rows = kind.rows(content)
+        rows = kind.table(content).rows
     except MetaloomError as error:
         raise MetaloomError(f"{path} {error}") from None
     if not rows:
         raise MetaloomError(f"{path} has no {kind.many}")
+    rows = [row._replace(domain=row.domain or path.stem) for row in rows]
     several = len({row.domain for row in rows}) > 1  # classes of two domains may have one name
     return [_example(kind, f"{path}#{number}", row, several) for number, row in enumerate(rows, start=1)]
 

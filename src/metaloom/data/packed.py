@@ -20,7 +20,8 @@ from metaloom.system.files import read_json, write_json
 if TYPE_CHECKING:  # who reads a data set does not depend on how it was scanned
     from metaloom.data.scan import Scan
 
-ITEMS, QUALITY, KIND = "items.parquet", "quality.json", "kind.json"
+ITEMS, EXAMPLES = "items.parquet", "examples.npy"
+QUALITY, KIND = "quality.json", "kind.json"
 _CHUNK = 1024
 
 _SCHEMA = pa.schema(
@@ -40,8 +41,8 @@ class Dataset:
 
     examples: (item, *shape) as the kind packs them, memory-mapped, read only.
     items: one row per example, in the order of `examples`, sorted by domain, class and source: the rows of a
-        class are contiguous. Columns row, class (unique over the data set), domain, source, sha256 (of the
-        raw file).
+        class are contiguous. Columns row, class (unique over the data set), domain, source, sha256 (of
+        the raw file; of a file of many examples, of what `Row.content` is).
     quality: what was seen, used and left out, and why.
     kind: of the examples.
     """
@@ -62,13 +63,13 @@ class Dataset:
         quality = read_json(folder / QUALITY, made_by="prepare")
         kind = kind_from(read_json(folder / KIND, made_by="prepare"))
         try:
-            examples = np.load(folder / array_name(kind), mmap_mode="c", allow_pickle=False)
+            examples = np.load(folder / EXAMPLES, mmap_mode="c", allow_pickle=False)
             items = pq.read_table(folder / ITEMS, schema=_SCHEMA).to_pandas()
         except (OSError, ValueError, EOFError, pa.ArrowException) as error:
             raise MetaloomError(f"{folder} is damaged ({error}): `dvc repro -f prepare` makes it again") from None
         if len(examples) != len(items):
             raise MetaloomError(
-                f"{folder} is damaged: {array_name(kind)} holds {len(examples)} {kind.many} for {len(items)} items: "
+                f"{folder} is damaged: {EXAMPLES} holds {len(examples)} {kind.many} for {len(items)} items: "
                 "`dvc repro -f prepare` makes it again"
             )
         return cls(examples, items, quality, kind)
@@ -80,18 +81,10 @@ class Dataset:
             mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def array_name(kind: Kind) -> str:
-    """The file of the packed examples: images.npy, rows.npy, …"""
-    return f"{kind.many}.npy"
-
-
-def write_dataset(
-    folder: Path, scan: Scan, kind: Kind, scratch: Path, used: list[int], quality: dict[str, Any]
-) -> None:
+def write_dataset(folder: Path, scan: Scan, scratch: Path, used: list[int], quality: dict[str, Any]) -> None:
     """Write the files of a data set into an existing folder.
 
     Args:
-        kind: of the examples.
         scratch: the .npy array of all scanned examples; it is taken over or removed.
         used: the rows of `scratch` to keep, ascending.
     """
@@ -104,9 +97,9 @@ def write_dataset(
         "sha256": [scan.sha256[index] for index in used],
     }
     pq.write_table(pa.table(columns, schema=_SCHEMA), folder / ITEMS)
-    _keep_rows(scratch, folder / array_name(kind), used)
+    _keep_rows(scratch, folder / EXAMPLES, used)
     write_json(folder / QUALITY, quality)
-    write_json(folder / KIND, kind.described())
+    write_json(folder / KIND, scan.listing.kind.described())
 
 
 def _keep_rows(scratch: Path, target: Path, used: list[int]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from metaloom.data.sources import Listing, read_sources
 from metaloom.errors import MetaloomError
-from metaloom.kinds import Kind
+from metaloom.kinds import Kind, Tables
 from metaloom.system.parallel import parallel_map
 from metaloom.system.terminal import bar
 
@@ -30,6 +30,7 @@ class Decoded:
     digest: bytes  # of the decoded example as it is
     reason: str
     packed: np.ndarray | None
+    shape: tuple[int, ...] = ()  # as it would be packed; () where the kind makes all alike
 
 
 @dataclass(frozen=True)
@@ -42,30 +43,40 @@ class Scan:
     reasons: list[str]  # empty for a readable example
 
 
-def scan(listing: Listing, kind: Kind, packed: Path | None = None) -> Scan:
+def scan(listing: Listing, packed: Path | None = None) -> Scan:
     """Read, decode and hash all items of a listing.
 
     Args:
-        kind: of the examples.
         packed: where to write them as one .npy array (item, *shape); None: nowhere.
     """
-    n = len(listing.items)
+    n, kind = len(listing.items), listing.kind
     array = _Array(packed, n) if packed is not None else None
     sha256, digests, reasons = [""] * n, [b""] * n, [""] * n
     work = partial(_decode_batch, kind=kind, pack=packed is not None)
+    first: tuple[int, ...] | None = None
     with bar(f"reading {kind.many}", n) as running:
         done = 0
-        for batch in parallel_map(work, _batches(read_sources(listing, kind))):
+        for batch in parallel_map(work, _batches(read_sources(listing))):
             for each in batch:
                 sha256[each.index], digests[each.index] = each.sha256, each.digest
                 reasons[each.index] = each.reason
-                if array is not None and each.packed is not None:
-                    reasons[each.index] = array.put(each.index, each.packed)
+                if each.reason:
+                    continue
+                first = each.shape if first is None else first
+                reasons[each.index] = _misfit(each.shape, first)
+                if array is not None and each.packed is not None and each.shape == first:
+                    array.put(each.index, each.packed)
             done += len(batch)
             running.update(done)
     if array is not None:
         array.close()
     return Scan(listing, sha256, digests, reasons)
+
+
+def _misfit(shape: tuple[int, ...], first: tuple[int, ...]) -> str:
+    """Why an example of this shape does not fit the first one; nothing where it does."""
+    has, others = ("×".join(map(str, each)) for each in (shape, first))
+    return "" if shape == first else f"has {has} numbers where the first example has {others}"
 
 
 class _Array:
@@ -75,16 +86,11 @@ class _Array:
         self._path, self._items = path, items
         self._array: np.memmap | None = None
 
-    def put(self, index: int, example: np.ndarray) -> str:
-        """Store an example, or say why it does not fit."""
+    def put(self, index: int, example: np.ndarray) -> None:
         if self._array is None:
             shape = (self._items, *example.shape)
             self._array = np.lib.format.open_memmap(self._path, mode="w+", dtype=example.dtype, shape=shape)
-        if self._array.shape[1:] != example.shape:
-            has, others = ("×".join(map(str, shape)) for shape in (example.shape, self._array.shape[1:]))
-            return f"has {has} numbers where the first example has {others}"
         self._array[index] = example
-        return ""
 
     def close(self) -> None:
         if self._array is not None:
@@ -116,7 +122,10 @@ def _decode_one(index: int, content: bytes | str, kind: Kind, pack: bool) -> Dec
         example = kind.decode(content)
     except MetaloomError as error:
         return Decoded(index, sha256, b"", str(error), None)
-    return Decoded(index, sha256, digest_of(example), "", kind.pack(example) if pack else None)
+    # rows are compared where nothing is packed too, so that `data check` finds what `prepare` finds
+    packed = kind.pack(example) if pack or isinstance(kind, Tables) else None
+    shape = () if packed is None else packed.shape
+    return Decoded(index, sha256, digest_of(example), "", packed if pack else None, shape)
 
 
 def digest_of(example: np.ndarray) -> bytes:

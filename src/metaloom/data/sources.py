@@ -34,9 +34,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Listing:
-    """All that lies below `root`."""
+    """All that lies below `root`; `kind` knows what the first table says of all (see `kinds.Table`)."""
 
     root: Path
+    kind: Kind
     items: list[Item]
     ignored: list[str]  # files that hold no examples
     empty: list[str]  # folders with neither folders nor examples
@@ -67,20 +68,24 @@ def list_sources(root: Path, kind: Kind, prefix: str = "") -> Listing:
         raise MetaloomError(
             f"{root} holds no {kind.many}{found}: put {kind.layout} there ({kind.formats}; zip or tar archives too)"
         )
-    return Listing(root, sorted(walk.items, key=lambda item: item.order), sorted(walk.ignored), sorted(walk.empty))
+    items = sorted(walk.items, key=lambda item: item.order)
+    return Listing(root, walk.kind, items, sorted(walk.ignored), sorted(walk.empty))
 
 
-def read_sources(listing: Listing, kind: Kind) -> Iterator[tuple[int, bytes | str]]:
-    """(index into listing.items, the example's bytes or why it cannot be read); each file is read once."""
+def read_sources(listing: Listing) -> Iterator[tuple[int, bytes | str]]:
+    """(index into listing.items, the example's bytes or why it cannot be read), with each file and archive read once.
+
+    For a table that is the second time: `list_sources` has read its classes.
+    """
     loose: dict[Path, dict[int, int]] = defaultdict(dict)
     members: dict[Path, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for index, item in enumerate(listing.items):
         (loose[item.file] if item.member is None else members[item.file][item.member])[item.row] = index
     for file, wanted in loose.items():
-        yield from _examples(_read_file(file), wanted, kind)
+        yield from _examples(_read_file(file), wanted, listing.kind)
     for archive, files in members.items():
         for name, content in archives.read_archive(archive, set(files)):
-            yield from _examples(content, files[name], kind)
+            yield from _examples(content, files[name], listing.kind)
 
 
 def _examples(content: bytes | str, wanted: dict[int, int], kind: Kind) -> Iterator[tuple[int, bytes | str]]:
@@ -88,9 +93,8 @@ def _examples(content: bytes | str, wanted: dict[int, int], kind: Kind) -> Itera
     if isinstance(content, str) or not isinstance(kind, Tables):
         yield from ((index, content) for index in wanted.values())
     else:
-        yield from (
-            (wanted[place], row.content) for place, row in enumerate(kind.rows(content), start=1) if place in wanted
-        )
+        rows = enumerate(kind.table(content).rows, start=1)
+        yield from ((wanted[place], row.content) for place, row in rows if place in wanted)
 
 
 def _read_file(path: Path) -> bytes | str:
@@ -131,6 +135,8 @@ class _Walk:
         stem = archives.archive_stem(place.name)
         if stem is not None:
             self._archive(path, place, stem)
+        elif self.kind.is_example(place.name) and isinstance(self.kind, Tables):
+            self.items += self._rows(self.kind, _read_file(path), place, str(place), path, None)
         elif self.kind.is_example(place.name):
             self._example(place, str(place), path, None)
         else:
@@ -142,6 +148,7 @@ class _Walk:
         contents = archives.list_archive(path)
         outer = place.parent.parts
         parents: set[str] = set()
+        places: dict[str, PurePosixPath] = {}  # of each file of examples, as if it lay in a folder
         for name in contents.files:
             member, source = PurePosixPath(name), f"{place}!{name}"
             if any(part.startswith(".") or part == "__MACOSX" for part in member.parts):
@@ -154,39 +161,55 @@ class _Walk:
             inner = member.parent.parts
             # an archive is a folder of its own name, unless its folders already name a domain and a class
             folders = (*outer, *inner) if len(inner) >= 2 else (*outer, stem, *inner)
-            self._example(PurePosixPath(*folders, member.name), source, path, name)
+            places[name] = PurePosixPath(*folders, member.name)
+        self._members(path, place, places)
         leaves = set(contents.folders) - {str(PurePosixPath(folder).parent) for folder in contents.folders}
         self.empty += [f"{place}!{folder}" for folder in leaves - parents if not folder.startswith("__MACOSX")]
 
+    def _members(self, archive: Path, at: PurePosixPath, places: dict[str, PurePosixPath]) -> None:
+        """Examples in an archive; its tables in one pass, as each pass unpacks all of a .tar.gz."""
+        if not isinstance(self.kind, Tables):
+            for name, place in places.items():
+                self._example(place, f"{at}!{name}", archive, name)
+            return
+        found: dict[str, list[Item]] = {}  # of two members with one name the later counts
+        for name, content in archives.read_archive(archive, set(places)) if places else ():
+            found[name] = self._rows(self.kind, content, places[name], f"{at}!{name}", archive, name)
+        for items in found.values():
+            self.items += items
+
     def _example(self, place: PurePosixPath, source: str, file: Path, member: str | None) -> None:
-        """A file that is one example, or all rows of a file of many."""
         folders = place.parent.parts
-        if isinstance(self.kind, Tables):
-            self._rows(self.kind, place, source, file, member)
-        elif len(folders) < 2:
+        if len(folders) < 2:
             self.homeless.append(source)
         else:
             self.items.append(Item("/".join(folders[:-1]), "/".join(folders), source, file, member))
 
-    def _rows(self, kind: Tables, place: PurePosixPath, source: str, file: Path, member: str | None) -> None:
-        content = _read_file(file) if member is None else dict(archives.read_archive(file, {member}))[member]
+    def _rows(
+        self, kind: Tables, content: bytes | str, place: PurePosixPath, source: str, file: Path, member: str | None
+    ) -> list[Item]:
+        """The items of a table; the first one tells the kind what the others have to be like."""
         if isinstance(content, str):
-            raise MetaloomError(f"{source} {content}")
+            large = content == archives.too_large()
+            remedy = "split it into several files, each with a column `domain`" if large else "fix or remove it"
+            raise MetaloomError(f"{source} {content}: {remedy}")
         try:
-            rows = kind.rows(content)
+            self.kind, rows = kind.table(content)
         except MetaloomError as error:
-            raise MetaloomError(f"{source} {error}: fix or remove it") from None
+            raise MetaloomError(f"{source} {error}") from None
+        items = []
         for number, row in enumerate(rows, start=1):
             if not row.label:
                 raise MetaloomError(f"{source}, row {number}, has no class: name it in a column `class`")
             domain = row.domain or str(place.with_suffix(""))
-            self.items.append(Item(domain, f"{domain}/{row.label}", f"{source}#{number}", file, member, number))
+            items.append(Item(domain, f"{domain}/{row.label}", f"{source}#{number}", file, member, number))
+        return items
 
 
 def _refuse_homeless(homeless: list[str], kind: Kind) -> None:
     if homeless:
         raise MetaloomError(
-            f"{_some(homeless)}: an {kind.one} belongs in a class folder, and that in a domain folder or archive "
+            f"{_some(homeless)}: each of these belongs in a class folder, and that in a domain folder or archive "
             f"({kind.layout}): move it there"
         )
 

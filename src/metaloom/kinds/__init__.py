@@ -6,14 +6,14 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.base import Kind, Row, Shown, Tables
+from metaloom.kinds.base import Kind, Row, Shown, Table, Tables
 from metaloom.kinds.pictures.kind import Pictures
 from metaloom.kinds.vectors.kind import Vectors
 
 if TYPE_CHECKING:
     from metaloom.config import Settings
 
-__all__ = ["KINDS", "Kind", "Row", "Shown", "Tables", "kind_from", "kind_of"]
+__all__ = ["KINDS", "Kind", "Row", "Shown", "Table", "Tables", "kind_from", "kind_of"]
 
 KINDS: dict[str, type[Kind]] = {
     "pictures": Pictures,
@@ -35,5 +35,7 @@ def kind_from(described: dict[str, Any]) -> Kind:
     name = described.get("kind", "pictures")
     if name not in KINDS:
         raise MetaloomError(f"there is no kind of examples {name!r}: this metaloom knows {', '.join(KINDS)}")
-    settings = {each.name for each in fields(KINDS[name])}
-    return KINDS[name](**{key: value for key, value in described.items() if key in settings})
+    known = {each.name for each in fields(KINDS[name])}
+    values = {key: value for key, value in described.items() if key in known}
+    # JSON makes lists of tuples
+    return KINDS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

@@ -39,6 +39,18 @@ class Row(NamedTuple):
     content: bytes
 
 
+class Table(NamedTuple):
+    """A file that holds many examples, as it was read.
+
+    Args:
+        kind: what has read it; it now holds further files to what the first one says of all, such as its columns.
+        rows: the examples, as they stand there.
+    """
+
+    kind: Tables
+    rows: list[Row]
+
+
 class Shown(ABC):
     """Packed examples as small pictures in a page."""
 
@@ -62,7 +74,10 @@ class Shown(ABC):
 
 @dataclass(frozen=True)
 class Kind(ABC):
-    """One kind of example, with its settings. Its fields are those settings; the torch-free paths use it too."""
+    """One kind of example; the torch-free paths use it too.
+
+    Its fields are its settings, and what the data have said of themselves (see `with_data_of`).
+    """
 
     name: ClassVar[str]
     noun: ClassVar[str]  # what the report calls an example
@@ -105,7 +120,12 @@ class Kind(ABC):
 
     def described(self) -> dict[str, Any]:
         """Plain values from which `kinds.kind_from` makes the kind again; a model is saved with them."""
-        return {"kind": self.name, **asdict(self)}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {"kind": self.name, **values}  # with lists, as they come back from JSON
+
+    def with_data_of(self, prepared: Kind) -> Kind:
+        """These settings, with what the data have said of themselves where `prepare` has read them."""
+        return self
 
     @property
     def shipped(self) -> Path:
@@ -172,11 +192,12 @@ class Tables(Kind):
     """A kind whose files hold many examples each, with their classes; of any other kind a file in a folder is one."""
 
     @abstractmethod
-    def rows(self, content: bytes) -> list[Row]:
-        """The examples of a file.
+    def table(self, content: bytes) -> Table:
+        """The examples of a file, in the form of those that the kind has been told of.
 
         Raises:
-            MetaloomError: the file cannot be read; the message begins with a verb.
+            MetaloomError: the file cannot be read or does not fit; the message begins with a verb and names the
+                remedy.
         """
 
 

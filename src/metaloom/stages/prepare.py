@@ -27,10 +27,10 @@ def main(data: str, dataset: str) -> None:
     listing = list_sources(Path(data), kind)
     with atomic_dir(dataset) as folder:
         scratch = folder / "scratch.npy"
-        scanned = scan(listing, kind, scratch)
+        scanned = scan(listing, scratch)
         quality = judge(scanned, settings.min_examples)
         check_quality(quality.report, settings, kind, data)
-        write_dataset(folder, scanned, kind, scratch, quality.used, quality.report)
+        write_dataset(folder, scanned, scratch, quality.used, quality.report)
     report = quality.report
     say(
         f"{report['used']} of {report['examples']} {kind.many}, {report['classes']} classes in "

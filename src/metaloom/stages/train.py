@@ -172,7 +172,8 @@ def _curves(folder: Path) -> Live:
 def _fresh_learner(
     method: str, settings: Settings, packed: Dataset, training: pd.DataFrame, device: torch.device
 ) -> Learner:
-    encoding = kind_of(settings).fit(packed.examples[spread_rows(training, SAMPLE)])
+    kind = kind_of(settings).with_data_of(packed.kind)
+    encoding = kind.fit(packed.examples[spread_rows(training, SAMPLE)])
     learner = Learner.create(method, settings, encoding)
     return replace(learner, params=learner.params.to(device))
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metaloom.data.packed import array_name
+from metaloom.data.packed import EXAMPLES
 from metaloom.errors import MetaloomError
 from metaloom.evaluation.drift import MOST, DataChange, Moved, changes, moved, newness
 from metaloom.evaluation.space import embed_classes
@@ -104,8 +104,8 @@ class Sides:
         Raises:
             MetaloomError: they are not such as the learner takes.
         """
-        name, shape = array_name(learner.encoding.kind), learner.encoding.packed
-        found = {side: np.load(self._dataset(side, name), mmap_mode="c") for side in self.revisions}
+        shape = learner.encoding.packed
+        found = {side: np.load(self._dataset(side, EXAMPLES), mmap_mode="c") for side in self.revisions}
         if any(each.shape[1:] != shape for each in found.values()):
             raise MetaloomError("drift: the two versions' examples differ in shape, so no one network sees both")
         return found

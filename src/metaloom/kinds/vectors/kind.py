@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.base import Row, Tables
+from metaloom.kinds.base import Kind, Row, Table, Tables
 from metaloom.kinds.vectors.show import Profiles
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 CLASS, DOMAIN = "class", "domain"
 PARQUET = b"PAR1"  # what the file begins with
+MARK = "="
+NAMELESS = re.compile(r"\s*|Unnamed: \d+")  # the second is what pandas makes of the first
+SHOWN = 4  # columns that a message names
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,11 @@ class Vectors(Tables):
 
     Args:
         scaling: "standard": each feature to mean 0 and deviation 1 over the training classes; "none": as it is.
+        columns: names of the features in their order; (): not known, so a table's own order holds.
     """
 
     scaling: Literal["standard", "none"] = "standard"
+    columns: tuple[str, ...] = ()
 
     name: ClassVar[str] = "vectors"
     noun: ClassVar[str] = "row"
@@ -42,17 +48,17 @@ class Vectors(Tables):
     layout: ClassVar[str] = "domain.csv with a column `class` and a column for each number"
     chances: ClassVar[int] = 2
 
-    def rows(self, content: bytes) -> list[Row]:
+    def with_data_of(self, prepared: Kind) -> Kind:
+        return replace(self, columns=prepared.columns) if isinstance(prepared, Vectors) else self
+
+    def table(self, content: bytes) -> Table:
         table = _read(content)
-        named = {name: table.pop(name).astype(str) for name in (CLASS, DOMAIN) if name in table}
-        try:
-            numbers = table.to_numpy(np.float32)
-        except (TypeError, ValueError):
-            raise MetaloomError(f"has columns that are no numbers: {_texts(table)}; leave them out") from None
-        if not numbers.shape[1]:
-            raise MetaloomError("has no column of numbers")
-        columns = [named[name].tolist() if name in named else [None] * len(table) for name in (DOMAIN, CLASS)]
-        return [Row(domain, label, values.tobytes()) for domain, label, values in zip(*columns, numbers, strict=True)]
+        _refuse_nameless(table)
+        domains, labels = _words(table, DOMAIN), _words(table, CLASS)
+        numbers, found = _numbers(table), tuple(table.columns)
+        kind = self if self.columns else replace(self, columns=found)
+        each = zip(domains, labels, numbers[:, _places(found, kind.columns)], strict=True)
+        return Table(kind, [Row(domain, label, values.tobytes()) for domain, label, values in each])
 
     def decode(self, content: bytes) -> Float32[np.ndarray, " feature"]:
         values = np.frombuffer(content, np.float32)
@@ -96,10 +102,65 @@ def _read(content: bytes) -> pd.DataFrame:
         if content.startswith(PARQUET):
             table = pd.read_parquet(io.BytesIO(content))
         else:
-            table = pd.read_csv(io.BytesIO(content), dtype={CLASS: str, DOMAIN: str}, encoding="utf-8")
+            table = pd.read_csv(io.BytesIO(content), converters={CLASS: _marked, DOMAIN: _marked}, encoding="utf-8")
+            if not isinstance(table.index, pd.RangeIndex):  # a name too few: pandas has taken the first column for it
+                table.insert(0, "", 0)
+            for name in table.columns.intersection([CLASS, DOMAIN]):
+                table[name] = table[name].str.removeprefix(MARK)
     except (ValueError, pa.ArrowException, OSError) as error:  # pandas' own errors are ValueErrors
-        raise MetaloomError(f"is no CSV or Parquet table: {str(error).splitlines()[0]}") from None
+        raise MetaloomError(f"is no CSV or Parquet table ({str(error).splitlines()[0]}): fix or remove it") from None
     return table.rename(columns=str)
+
+
+def _refuse_nameless(table: pd.DataFrame) -> None:
+    """A line's number is such a column, and where the classes stand one after another it gives each away."""
+    if any(NAMELESS.fullmatch(name) for name in table.columns):
+        raise MetaloomError(
+            "has a column without a name (pandas writes its index so: to_csv(index=False)): leave it out"
+        )
+
+
+def _marked(cell: str) -> str:
+    """No word such as NA or None any more, which pandas takes for a missing value: a class may be called so."""
+    return MARK + cell
+
+
+def _words(table: pd.DataFrame, name: str) -> list[str | None]:
+    """The column, which is taken out of the table; None for an empty cell, and for each where there is no column."""
+    if name not in table:
+        return [None] * len(table)
+    column = table.pop(name)
+    cells = zip(column, column.notna(), strict=True)
+    return [(str(cell).strip() or None) if there else None for cell, there in cells]
+
+
+def _numbers(table: pd.DataFrame) -> Float32[np.ndarray, "item feature"]:
+    try:
+        numbers = table.to_numpy(np.float32)
+    except (TypeError, ValueError):
+        raise MetaloomError(f"has columns that are no numbers: {_texts(table)}; leave them out") from None
+    if not numbers.shape[1]:
+        raise MetaloomError("has no column of numbers: add one, or remove it")
+    return numbers
+
+
+def _places(found: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
+    """Where in a table the columns stand that a data set or a model has.
+
+    Raises:
+        MetaloomError: they are named otherwise.
+    """
+    places = {name: place for place, name in enumerate(found)}
+    missing = [name for name in wanted if name not in places]
+    new = places.keys() - set(wanted)
+    if missing or new:
+        differ = [f"{name} is missing" for name in missing] + [f"{name} is new" for name in found if name in new]
+        more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
+        raise MetaloomError(
+            f"has other columns than the training data or the tables before it: {', '.join(differ[:SHOWN])}{more}; "
+            "give it the same names"
+        )
+    return [places[name] for name in wanted]
 
 
 def _texts(table: pd.DataFrame) -> str:

@@ -2,7 +2,7 @@
 
 Or let it learn classes of your own first:  python example.py --learn LABELLED.csv TABLE.csv…
 Each table has a line of column names; the column `class` of LABELLED.csv names each row's class, and the others are
-numbers in the same order as in training. Needs numpy and onnxruntime.
+numbers, named as in training. Needs numpy and onnxruntime.
 """
 
 import csv
@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 
 HERE = Path(__file__).parent
+NAMES = json.loads((HERE / "metadata.json").read_text(encoding="utf-8"))["input"].get("columns")
 WORDS = ("class", "domain")  # columns that are no numbers
 
 
@@ -21,7 +22,8 @@ def rows(path):
     """The numbers of a table, and its classes where it has them."""
     with Path(path).open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
-    numbers = [[float(value) for name, value in row.items() if name not in WORDS] for row in table]
+    names = NAMES or [name for name in table[0] if name not in WORDS]
+    numbers = [[float(row[name]) for name in names] for row in table]
     return np.array(numbers, np.float32), [row.get("class", "") for row in table]
 
 
