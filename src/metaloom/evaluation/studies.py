@@ -59,8 +59,8 @@ def balance_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
 
 
 def labels_saved(everyone: Everyone, settings: StudySettings) -> list[dict[str, Any]]:
-    """For each kind of episode and of single-task learner: how many labels per class the best of them needs to be as good
-    as the champion with one, and with five.
+    """For each kind of episode and of single-task learner: how many labels per class the best of them needs to be as
+    good as the champion with one, and with five.
 
     The best is the one that needs the fewest. Champion and rival answer the same episodes, so that they are drawn
     together for the interval; null where the rival has not got there with the most labels that there are. The ends
