@@ -20,6 +20,7 @@ def test_settings_are_frozen(settings):
     [
         ({"train.n_shott": 5}, "did you mean n_shot"),
         ({"tran.n_shot": 5}, "did you mean train"),
+        ({"train.qqq": 5}, r"there is no setting 'qqq'\. Known here: "),
         ({"seed.deep": 5}, "no setting 'deep'"),
         ({"train.n_shot": 0}, "train.n_shot: input should be greater than or equal to 1"),
         ({"train.n_shot": "many"}, "it is 'many'"),

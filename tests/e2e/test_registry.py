@@ -19,7 +19,7 @@ def commit(root: Path) -> None:
 
 
 def make_version(root: Path, labels: int) -> None:
-    """A commit whose bundle has learned from so many labels a class."""
+    """A commit whose bundle has learned from so many labelled examples per class."""
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["export"]["n_shot"] = labels
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

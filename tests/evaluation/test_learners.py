@@ -77,7 +77,7 @@ def test_several_processes_say_what_one_says(views, chosen, settings, tables, an
 
 def support_and_queries(views, tables, episode=1):
     table = tables["3w2s"]
-    x, queries = (views.seen("pixels", views.at(rows[episode])) for rows in (table.support_rows, table.query_rows))
+    x, queries = (views.seen("flat", views.at(rows[episode])) for rows in (table.support_rows, table.query_rows))
     length = np.sqrt((x**2).sum(axis=1).mean())
     return x / length, table.labels, queries / length
 
@@ -221,8 +221,8 @@ def failing(choice, x, y, seed):
 
 
 def test_a_learner_that_fails_on_some_episodes_says_on_which(views, tables, monkeypatch):
-    monkeypatch.setitem(BASELINES, "logistic", Baseline("task", "logistic", "pixels", BASELINES["logistic"].fit))
-    monkeypatch.setitem(BASELINES, "svm", Baseline("task", "svm", "pixels", failing))
+    monkeypatch.setitem(BASELINES, "logistic", Baseline("task", "logistic", "flat", BASELINES["logistic"].fit))
+    monkeypatch.setitem(BASELINES, "svm", Baseline("task", "svm", "flat", failing))
     found = answer_all(views, [Request("", "svm", {"C": 1.0}, tables["3w2s"])], "", jobs=1)[""]
     assert 0 < found.failed.sum() < 5
     assert np.isnan(found.scores[found.failed]).all() and np.isfinite(found.scores[~found.failed]).all()

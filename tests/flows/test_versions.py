@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from projects import REPO
 
+from metaloom.config import OVERRIDES
 from metaloom.errors import MetaloomError
 from metaloom.versioning.data import DataVersion, held_version, version_data, version_dataset
 
@@ -170,6 +172,15 @@ def test_the_embedded_default_without_any_version(standin):
     version = version_dataset(standin.root, build=lambda folder: (folder / "z").write_text("1\n"))
     assert version.md5 == named(standin.root)
     assert (standin.root / "data/z").exists()
+
+
+def test_a_kind_without_an_embedded_default_asks_for_data(standin, monkeypatch):
+    shutil.rmtree(standin.root / "data")
+    shutil.copy(REPO / "params.yaml", standin.root)
+    monkeypatch.setenv(OVERRIDES, '{"kind": "vectors"}')
+    with pytest.raises(MetaloomError, match="data/ is absent, and no rows come with metaloom: add yours"):
+        version_dataset(standin.root)
+    assert not (standin.root / "data").exists() and not (standin.root / "data.dvc").exists()
 
 
 def test_a_build_that_fails_leaves_nothing(standin):

@@ -11,11 +11,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from metaloom.cli.fleet import _written
 from metaloom.data.support import task_paths
 from metaloom.errors import MetaloomError
 from metaloom.handoff.adapting import fleet
 from metaloom.handoff.adapting import shared as shared_fleet
 from metaloom.handoff.bundle import contents
+from metaloom.handoff.bundle.bench import measure
 from metaloom.handoff.bundle.predict import predict
 from metaloom.handoff.shipped import verify
 from metaloom.kinds.pictures.kind import Pictures
@@ -167,7 +169,16 @@ def test_refusals(model: Path, tasks: Path, make_learner: Callable, save_model: 
     shared_fleet.write_shared([part], tmp_path / "all", str(model))
     with pytest.raises(MetaloomError, match=r"has 5 tasks .* none called task9: name one with --task"):
         predict(tmp_path / "all", [], task="task9")
+    with pytest.raises(MetaloomError, match=r"has 5 tasks \([^)]*\): name one with --task"):
+        predict(tmp_path / "all", [])
+    with pytest.raises(MetaloomError, match="is a bundle of many tasks: bench measures bundles of one"):
+        measure(tmp_path / "all", None, seconds=0.01)
     with pytest.raises(MetaloomError, match="no task could be learned: because"):
         failed = shared_fleet.SharedHeads([fleet.Outcome("a", "failed", "because")], {}, {}, [])
         shared_fleet.write_shared([failed], tmp_path / "none", str(model))
     assert not (tmp_path / "none").exists()
+    died = [[fleet.Outcome("a", "failed", "killed by signal 9")]]  # what is left of a part whose process died
+    with pytest.raises(
+        MetaloomError, match=r"every process of the fleet died, .*/none is as it was: killed by signal 9"
+    ):
+        _written(died, tmp_path / "none", str(model), shared=True)

@@ -128,6 +128,15 @@ def test_one_that_loses_too_much_is_refused(
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_variant_is_refused_where_no_episode_fits_the_graphs_that_learn(
+    make_learner: Callable, tiny_settings: Settings, asked, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(costs, "variant", lambda precision, model, *_: model)
+    settings = with_export(tiny_settings, variants=["int8"], max_ways=2)
+    with pytest.raises(MetaloomError, match=r"at most export.max_ways \(2\) ways to measure int8 on: add one to"):
+        costs.variants(b"", make_learner("protonet", settings), asked, settings.export, {})
+
+
 @pytest.mark.parametrize(("name", "episodes"), [("protonet", 8), ("maml", 2)])
 def test_the_difference_is_paired_by_episode(
     name: str, episodes: int, make_learner: Callable, tiny_settings: Settings, asked, monkeypatch: pytest.MonkeyPatch

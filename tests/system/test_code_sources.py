@@ -109,6 +109,11 @@ def test_everything_that_python_imports_for_training_counts():
     assert Path("tasks/distinct.py") in matter - lacking
 
 
+def test_what_decides_values_in_system_counts():
+    assert {Path("system/seeds.py")} <= sources("metaloom.stages.train")
+    assert {Path("system/seeds.py"), Path("system/rounding.py")} <= sources("metaloom.stages.evaluate")
+
+
 def test_what_is_left_out_is_there():
     assert all((PACKAGE / each).exists() for each in NO_EFFECT)
     assert all((PACKAGE / room).is_dir() for rooms in NOT_FOLLOWED for room in rooms)

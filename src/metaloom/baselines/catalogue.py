@@ -82,7 +82,7 @@ def _on(view: str, group: Group, suffix: str) -> dict[str, Baseline]:
 
 BASELINES: dict[str, Baseline] = {
     "scratch": Baseline("task", "scratch", "encoded"),
-    **_on("pixels", "task", ""),
+    **_on("flat", "task", ""),
     "finetune_head": Baseline("transfer", "finetune_head", "pretrained", heads.logistic),
     "finetune_all": Baseline("transfer", "finetune_all", "encoded"),
     **_on("embedding", "embedding", "_embedded"),

@@ -28,7 +28,7 @@ class Choices:
     temperature: Temperature
 
     def for_task(self, n_way: int, n_shot: float) -> dict[str, Any]:
-        """What was chosen for the number of labels nearest to this task's, and then for the nearest number of ways."""
+        """What was chosen for the number of shots nearest to this task's, and then for the nearest number of ways."""
 
         def distance(searched: dict[str, Any]) -> tuple[float, float]:
             return abs(math.log(n_shot / searched["n_shot"])), abs(math.log(n_way / searched["n_way"]))

@@ -1,4 +1,4 @@
-"""scikit-learn on rows of features: pixels, or embeddings of a frozen network.
+"""scikit-learn on rows of features: flattened inputs, or embeddings of a frozen network.
 
 Each is `fit(choice, x, y, seed) → predict`, and `predict(queries) → scores`, whose softmax are probabilities once they
 are divided by a temperature. What is learned takes `predict.size` bytes.
@@ -25,7 +25,7 @@ Choice = dict[str, Any]
 
 TINY = 1e-6  # of the largest eigenvalue: directions with less are rounding
 FLOAT = 4  # bytes
-BALANCED = "balanced"  # classes count alike, however many labels each has
+BALANCED = "balanced"  # classes count alike, however many examples each has
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def forest(choice: Choice, x: Rows, y: Labels, seed: int) -> Fitted:
 
 def span(x: Rows) -> Float[np.ndarray, "feature basis"]:
     """An orthonormal basis of what the rows span. A linear model with an L2 penalty has its weights in it, and turning
-    the axes changes nothing, so it can be fitted to x @ span(x): few numbers a row instead of hundreds."""
+    the axes changes nothing, so it can be fitted to x @ span(x): few numbers per row instead of hundreds."""
     if len(x) >= x.shape[1]:
         return np.eye(x.shape[1], dtype=x.dtype)
     value, vector = np.linalg.eigh((x @ x.T).astype(np.float64))

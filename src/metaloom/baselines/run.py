@@ -22,7 +22,7 @@ from metaloom.system.device import keep_freed_memory
 from metaloom.system.terminal import track
 from metaloom.tasks import EpisodeTable
 
-CHUNK = 10  # episodes a job of a fast learner
+CHUNK = 10  # episodes per job of a fast learner
 FAILURES = (ValueError, RuntimeError, ArithmeticError, np.linalg.LinAlgError)  # of a learner on a task, not of our code
 
 
@@ -129,7 +129,7 @@ def _together(answers: list[_Answer]) -> Answered:
 def _answers(views: Views, request: Request, episodes: range) -> list[_Answer]:
     torch.set_num_threads(1)
     keep_freed_memory()
-    with warnings.catch_warnings():  # so few labels per class are what this is about
+    with warnings.catch_warnings():  # so few examples per class are what this is about
         warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
         size = BASELINES[request.learner].together(request.learner, views, request.choice, len(request.table.labels))
         starts = range(0, len(episodes), size)

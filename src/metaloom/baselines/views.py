@@ -42,7 +42,7 @@ class Views:
         return np.searchsorted(self.rows, rows)
 
     def seen(self, view: str, places: Int[np.ndarray, " place"]) -> Float[np.ndarray, "place ..."]:
-        """Some of the examples, "encoded" as a network takes them, in one axis ("pixels"), or their embeddings."""
+        """Some of the examples, "encoded" as a network takes them, in one axis ("flat"), or their embeddings."""
         if view in self.embeddings:
             return self.embeddings[view][places]
         x = self.encoding(torch.from_numpy(self.raw[places])).numpy()

@@ -11,7 +11,7 @@ import typer
 
 from metaloom import __version__
 from metaloom.cli import adapt, bundle, compare, data, fleet, registry, report, run, serve
-from metaloom.errors import MetaloomError
+from metaloom.errors import BAD_INPUT, MetaloomError
 from metaloom.system.terminal import QUIET
 
 # groups of commands, each with an example
@@ -64,4 +64,4 @@ def main(command: Callable[..., Any] = app) -> None:
         command()
     except MetaloomError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(BAD_INPUT)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaloom.cli.project import FAILED
-from metaloom.errors import MetaloomError
+from metaloom.errors import FAILED, MetaloomError
 from metaloom.system.files import strict_json
 
 if TYPE_CHECKING:
@@ -23,7 +22,9 @@ BundleFolder = Annotated[Path, typer.Argument(help="Bundle folder, for example a
 def predict(
     bundle: BundleFolder,
     files: Annotated[list[Path], typer.Argument(help="Files of examples: images of any size, or tables of rows.")],
-    task: Annotated[str | None, typer.Option(help="Whose classes they are, for a bundle of many tasks.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The task to choose classes from, in a bundle of many tasks.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="All classes' probabilities as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="The same as a table: a column per class.")] = False,
 ) -> None:
@@ -75,7 +76,7 @@ def verify(
         Path | None, typer.Option(help="Public key: the bundle must be signed with its private one.")
     ] = None,
 ) -> None:
-    """Check a bundle: files, versions, labels, the graphs' answers on its golden samples; with --key whose it is."""
+    """Check a bundle: files, versions, labels, its graphs' answers to samples; with --key, also who signed it."""
     from metaloom.handoff.shipped.verify import main
 
     if key:
@@ -85,7 +86,7 @@ def verify(
         for problem in problems:
             print(f"not verified: {problem}", file=sys.stderr)
         if problems:
-            raise typer.Exit(1)
+            raise typer.Exit(FAILED)
     raise typer.Exit(main([str(bundle)]))
 
 

@@ -79,7 +79,8 @@ def _data(found: Comparison) -> Iterator[str]:
         return
     if found.change.none:
         same = found.a is not None and found.b is not None and found.a.data == found.b.data
-        yield f"data      the same{'' if same else ' pictures are used: is `dvc repro prepare` to come?'}"
+        behind = " examples are used; `dvc repro prepare` may not have run since the data changed"
+        yield f"data      the same{'' if same else behind}"
         return
     for what, names in (("domain(s)", found.change.domains), ("class(es)", found.change.classes)):
         for verb, which in names.items():
@@ -112,7 +113,7 @@ def _figures(found: Comparison) -> Iterator[str]:
     if not found.figures:
         return
     yield ""
-    yield "accuracy, %: before → now; * the intervals do not meet"
+    yield "accuracy, %: before → now; * marks intervals that do not overlap"
     same = found.change is not None and found.change.none
     if not same:
         yield "(the data differ, so these are not the same episodes)"
@@ -124,7 +125,7 @@ def _figures(found: Comparison) -> Iterator[str]:
         sides = " → ".join(_share(each[side], each[f"ci_{side}"]) for side in ("before", "now"))
         yield f"{each['learner']:<{width}}  {setting:<17} {sides}{' *' if each['apart'] else ''}"
     if len(shown) < len(found.figures):
-        yield f"{len(found.figures) - len(shown)} more figures of single-task learners, their intervals meet: --json"
+        yield f"{len(found.figures) - len(shown)} more figures of single-task learners, their intervals overlap: --json"
 
 
 def _share(share: float | None, ci95: float | None) -> str:

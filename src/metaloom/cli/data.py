@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaloom.errors import MetaloomError
+from metaloom.errors import FAILED, MetaloomError
 from metaloom.system.provenance import POINTER
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def check() -> None:
         f"({settings.max_bad_share:.1%})"
     )
     if over or not report["used"]:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def _refuse_absent_version(only: bool) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaloom.cli.project import FAILED, TrainedMethod, ended_by_signals, enter_project, trained_or_champion
-from metaloom.errors import MetaloomError
+from metaloom.cli.project import TrainedMethod, ended_by_signals, enter_project, trained_or_champion
+from metaloom.errors import FAILED, MetaloomError
 from metaloom.system.terminal import say
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def fleet(
 ) -> None:
     """Adapt to every task in a folder and write a bundle for each; one that fails does not stop the others.
 
-    Ends with 0 when all went well, 1 when a task failed (fleet.json says which and why), 2 on bad input.
+    Ends with 0 when all went well, 1 when a task failed (fleet.json, or standard error with --shared, says
+    which and why), 2 on bad input.
     """
     tasks, out = tasks.resolve(), out.resolve()
     root = enter_project()
@@ -70,7 +71,10 @@ def _written(results: list[Any], out: Path, model: str, shared: bool) -> list[Ou
 
     outcomes = [outcome for each in results if isinstance(each, list) for outcome in each]
     if shared:
-        return write_shared([each for each in results if not isinstance(each, list)], out, model) + outcomes
+        parts = [each for each in results if not isinstance(each, list)]
+        if not parts:
+            raise MetaloomError(f"every process of the fleet died, so {out} is as it was: {outcomes[0].why}")
+        return write_shared(parts, out, model) + outcomes
     write_summary(out, outcomes)
     return outcomes
 
@@ -88,7 +92,7 @@ def _conclude(outcomes: Sequence[Outcome], out: Path, shared: bool, seconds: flo
     count = {status: sum(each.status == status for each in outcomes) for status in ("made", "kept", "failed")}
     text = ", ".join(f"{number:,} {status}" for status, number in count.items() if number)
     if count["made"]:
-        text += f", {60 * count['made'] / seconds:,.0f} a minute"
+        text += f", {60 * count['made'] / seconds:,.0f} per minute"
     say(f"{len(outcomes):,} tasks: {text}; {_sizes(outcomes, out, shared)}")
     failed = [each for each in outcomes if each.status == "failed"]
     for each in failed[:SHOWN]:

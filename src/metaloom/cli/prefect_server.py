@@ -37,12 +37,11 @@ ENVIRONMENT = {  # what we want of Prefect, unless the environment says otherwis
 
 @dataclass(frozen=True)
 class Server:
-    """Where the API is, and a function that waits for it; do something useful before calling that.
+    """Whether it ends with us, and a function that waits for it; do something useful before calling that.
 
     The function raises MetaloomError when the server does not answer.
     """
 
-    url: str
     temporary: bool
     wait: Callable[[], None]
 
@@ -54,7 +53,7 @@ def prefect_server(root: Path) -> Server:
     from prefect.settings import PREFECT_API_URL
 
     url = PREFECT_API_URL.value()
-    return Server(url, False, lambda: _check(url)) if url else _temporary(root)
+    return Server(False, lambda: _check(url)) if url else _temporary(root)
 
 
 def _temporary(root: Path) -> Server:
@@ -77,7 +76,7 @@ def _temporary(root: Path) -> Server:
                 raise MetaloomError(f"Prefect's temporary server did not start: {log} says why")
             time.sleep(0.05)
 
-    return Server(url, True, wait)
+    return Server(True, wait)
 
 
 def _command(address: str) -> list[str]:

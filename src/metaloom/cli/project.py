@@ -1,4 +1,4 @@
-"""What several commands need of the project: its root, its trained models, exit codes and signals."""
+"""What several commands need of the project: its root, its trained models, and signals."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from metaloom.errors import MetaloomError
+from metaloom.errors import INTERRUPTED, TERMINATED, MetaloomError
 from metaloom.versioning.paths import Outputs
 from metaloom.versioning.project import find_root
 
-FAILED, INTERRUPTED, TERMINATED = 1, 130, 143  # exit codes; 2 is bad input
-TrainedMethod = Annotated[
-    str | None, typer.Option(help="Meta-learner of artifacts/models to adapt; without it their champion.")
-]
+TrainedMethod = Annotated[str | None, typer.Option(help="Meta-learner to adapt; default: the champion.")]
 
 
 def enter_project() -> Path:

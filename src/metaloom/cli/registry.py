@@ -37,7 +37,8 @@ def models(json_: Annotated[bool, typer.Option("--json", help="The same as JSON.
 
 def promote(
     version: Annotated[
-        str | None, typer.Argument(help="Such as v0.2.0; a new one, or none: the present commit becomes it.")
+        str | None,
+        typer.Argument(help="A version such as v0.2.0. A new name, or none, makes the present commit a version."),
     ] = None,
     stage: Stage = "prod",
 ) -> None:
@@ -49,7 +50,7 @@ def promote(
 
 
 def rollback(stage: Stage = "prod") -> None:
-    """Put the version into a stage that was there before."""
+    """Put the previous version back into a stage."""
     from metaloom.versioning.project import find_root
     from metaloom.versioning.registry import rollback as rolled_back
 

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from metaloom.cli.prefect_server import prefect_server
-from metaloom.cli.project import FAILED, ended_by_signals, enter_project
+from metaloom.cli.project import ended_by_signals, enter_project
 from metaloom.config import PARAMS, environment_overrides, load_settings, parse_override
+from metaloom.errors import FAILED
 from metaloom.pipeline.stages import stage_names
 from metaloom.system.lock import project_lock
 from metaloom.system.terminal import QUIET, console, quiet, say

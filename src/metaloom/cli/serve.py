@@ -15,7 +15,9 @@ from metaloom.system.terminal import say
 
 def serve(
     cron: Annotated[str | None, typer.Option(help="When to retrain, as a cron line (UTC).")] = None,
-    interval: Annotated[float | None, typer.Option(min=1, metavar="SECONDS", help="Or every so many seconds.")] = None,
+    interval: Annotated[
+        float | None, typer.Option(min=1, metavar="SECONDS", help="Retrain every SECONDS seconds instead.")
+    ] = None,
 ) -> None:
     """Serve the deployment `retrain`: on a schedule, run what `metaloom run` does if data/ has changed.
 
@@ -55,7 +57,7 @@ def _deployed(root: Path) -> tuple[str, str]:
     import yaml
 
     try:
-        deployments = yaml.safe_load((root / "prefect.yaml").read_text())["deployments"]
+        deployments = yaml.safe_load((root / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
         (first,) = (each["schedules"][0] for each in deployments if each["name"] == "retrain")
         return first["cron"], first.get("timezone", "UTC")
     except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):

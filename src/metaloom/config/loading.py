@@ -37,7 +37,7 @@ def load_settings(path: str | Path = PARAMS, overrides: dict[str, Any] | None = 
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MetaloomError(f"{path} not found: run metaloom in the root of its repository") from None
     except yaml.YAMLError as error:
@@ -97,7 +97,7 @@ def _unknown(key: str, known: list[str], dotted: str) -> str:
     if dotted in MOVED:
         return f"this setting is called {MOVED[dotted]} now"
     close = difflib.get_close_matches(key, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = f"; did you mean {close[0]}?" if close else "."
     return f"there is no setting {key!r}{hint} Known here: {', '.join(known) or 'none'}"
 
 

@@ -98,7 +98,7 @@ class SharedSettings(GradientSettings):
 
 
 class PretrainSettings(SharedSettings):
-    """Ordinary classification of the training classes, for transfer learning; `distortion` of the images as in
+    """Ordinary classification of the training classes, for transfer learning; `distortion` of the examples as in
     `train`."""
 
     section: ClassVar[str] = PRETRAIN

@@ -89,7 +89,7 @@ class EstimateSettings(Section):
 
 
 class StudySettings(Section):
-    """How figures move with labels, ways and balance; on test episodes of their own."""
+    """How figures move with labelled examples, ways and balance; on test episodes of their own."""
 
     kinds: Annotated[list[Literal["any", "domain"]], Field(min_length=1)]
     episodes: PositiveInt

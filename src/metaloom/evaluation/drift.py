@@ -11,7 +11,7 @@ from jaxtyping import Float
 from sklearn.metrics import pairwise_distances
 
 PERMUTATIONS = 999
-MOST = 300  # pictures of a domain and version
+MOST = 300  # examples of a domain and version
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class DataChange:
 
     Args:
         domains, classes: names that only one version has, by "added" and "removed".
-        examples: number of pictures by domain: added, removed, relabelled.
-        relabelled: class before, class now, and how many pictures, most first.
+        examples: number of examples by domain: added, removed, relabelled.
+        relabelled: class before, class now, and how many examples, most first.
     """
 
     domains: dict[str, list[str]]
@@ -36,8 +36,8 @@ class DataChange:
 
 
 def changes(before: pd.DataFrame, now: pd.DataFrame) -> DataChange:
-    """What differs between two versions' items: a picture is the same where its file's SHA-256 is, and it is relabelled
-    where a class that had it has it no more and another has it instead."""
+    """What differs between two versions' items: an example is the same where its SHA-256 is, and it is relabelled where
+    a class that had it has it no more and another has it instead."""
     old, new = (table[["sha256", "class", "domain"]].drop_duplicates() for table in (before, now))
     pairs = old.merge(new, on=["sha256", "class"], how="outer", suffixes=("_old", "_new"), indicator=True)
     gone, come = (pairs[pairs["_merge"] == side] for side in ("left_only", "right_only"))
@@ -63,7 +63,7 @@ def _only(before: pd.Series, now: pd.Series) -> dict[str, list[str]]:
 @dataclass(frozen=True)
 class Moved:
     """How far a domain's mean embedding has moved, in units of its spread before (root mean square distance from the
-    mean); `p`: how often as far by chance, where pictures are shared out to the versions at random."""
+    mean); `p`: how often as far by chance, where examples are shared out to the versions at random."""
 
     domain: str
     distance: float
@@ -72,11 +72,11 @@ class Moved:
 
 def moved(
     domain: str,
-    before: Float[np.ndarray, "picture embed"],
-    now: Float[np.ndarray, "other_picture embed"],
+    before: Float[np.ndarray, "example embed"],
+    now: Float[np.ndarray, "other_example embed"],
     seed: int = 0,
 ) -> Moved:
-    """A domain's pictures in two versions: a permutation test of how far apart the means of their embeddings are."""
+    """A domain's examples in two versions: a permutation test of how far apart the means of their embeddings are."""
     spread = float(np.sqrt(((before - before.mean(axis=0)) ** 2).sum(axis=1).mean())) or 1.0
     both = np.concatenate([before, now])
     observed = float(np.linalg.norm(before.mean(axis=0) - now.mean(axis=0)))

@@ -23,7 +23,7 @@ COLUMNS = ["kind", "task", "n_way", "n_shot", "estimate", "low95", "high95", "tr
 def estimate_rows(
     learner: Learner, examples: Shaped[Tensor, "item ..."], answers: Mapping[str, Answers]
 ) -> pd.DataFrame:
-    """One row a task: what its support set alone tells (estimate, low95, high95), and the accuracy on its queries.
+    """One row per task: what its support set alone tells (estimate, low95, high95), and the accuracy on its queries.
 
     A method that only adapts its head embeds each example once, however many tasks it is in.
     """

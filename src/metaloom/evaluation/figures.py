@@ -175,7 +175,7 @@ class Reliability:
         return gap.sum(axis=1) / (weights @ self.count.sum(axis=1))
 
     def table(self) -> pd.DataFrame:
-        """One row a bin: bin, confidence, accuracy, share of the queries."""
+        """One row per bin: bin, confidence, accuracy, share of the queries."""
         count = self.count.sum(axis=0)
         means = {
             "confidence": self.confidence.sum(axis=0) / np.maximum(count, 1),

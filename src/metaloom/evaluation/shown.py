@@ -1,4 +1,4 @@
-"""What the report shows in pictures: the champion's first episodes in full, and the pairs of classes that it
+"""What the report shows of single examples: the champion's first episodes in full, and the pairs of classes that it
 confuses."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pandas as pd
 
 from metaloom.evaluation.figures import Answers
 
-GALLERY = 4  # episodes a setting
+GALLERY = 4  # episodes per setting
 PAIRS = 24
 
 
@@ -47,12 +47,12 @@ def confusions(
     """
     codes, names = pd.factorize(np.asarray(class_of))
     wrong, asked = (np.zeros((len(names), len(names)), dtype=int) for _ in range(2))
-    picture = np.zeros(len(names), dtype=int)
+    shown = np.zeros(len(names), dtype=int)
     for setting in settings:
         each = answers[setting].kept
         table = each.table
         ways = codes[table.query[:, :, 0]]  # (episode, way)
-        picture[ways] = table.support[:, :, 0]
+        shown[ways] = table.support[:, :, 0]
         np.add.at(asked, (ways[:, :, None], ways[:, None, :]), table.query.shape[2])
         said = np.take_along_axis(ways, each.log_p.argmax(axis=2), axis=1)
         np.add.at(wrong, (ways[:, table.answers], said), 1)
@@ -62,6 +62,6 @@ def confusions(
     return [
         {"true": str(names[true]), "said": str(names[said])}
         | {"wrong": int(wrong[true, said]), "asked": int(asked[true, said])}
-        | {"row_true": int(picture[true]), "row_said": int(picture[said])}
+        | {"row_true": int(shown[true]), "row_said": int(shown[said])}
         for true, said in worst
     ]

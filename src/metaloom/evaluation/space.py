@@ -23,9 +23,11 @@ FEW = 5  # classes: fewer are shown along their two principal axes
 
 @dataclass(frozen=True)
 class Space:
-    """Args:
-    classes: class, domain, split, row (of its most typical example: the nearest to the class's mean).
-    prototypes: mean embedding of each class.
+    """Where classes lie.
+
+    Args:
+        classes: class, domain, split, row (of its most typical example: the nearest to the class's mean).
+        prototypes: mean embedding of each class.
     """
 
     classes: pd.DataFrame

@@ -73,12 +73,13 @@ def labels_needed(
     shots: Sequence[int],
     curve: Float[np.ndarray, "sample shot"],
 ) -> Float[np.ndarray, " sample"]:
-    """How many labels per class a learner needs for an accuracy, between the measured numbers on a logarithmic scale.
+    """How many labelled examples per class a learner needs for an accuracy, between the measured numbers on a
+    logarithmic scale.
 
     Args:
         wanted: the accuracy, for each sample.
         shots: ascending.
-        curve: its accuracy with so many labels; what more labels lose counts as if they had not.
+        curve: its accuracy with so many; what more of them lose counts as if they had not.
 
     Returns:
         1 or so where the fewest are enough, infinity where the most are not.

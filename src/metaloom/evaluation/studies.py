@@ -1,4 +1,4 @@
-"""How figures move with labels, with ways and with balance, and the labels that a meta-learner saves."""
+"""How figures move with labelled examples, ways and balance, and how many such examples a meta-learner saves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metaloom.evaluation.statistics import labels_needed
 from metaloom.evaluation.tables import Everyone
 from metaloom.tasks.studies import ALL, LABELS, WAYS
 
-SAVED = (1, 5)  # labels per class of the meta-learner that the single-task learner's are counted for
+SAVED = (1, 5)  # labelled examples per class of the meta-learner that the single-task learner's are counted for
 POINT = ["accuracy", "low95", "high95", "episodes"]
 
 
@@ -31,7 +31,7 @@ def label_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
 
 
 def way_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
-    """learner, n_way, mean_ways, accuracy, low95, high95, episodes: classes of one domain with one label each."""
+    """learner, n_way, mean_ways, accuracy, low95, high95, episodes: one domain, one labelled example per class."""
     rows = []
     for learner, answers in everyone.answers.items():
         for ways in (*sorted(settings.ways), ALL) if settings.ways else ():
@@ -42,9 +42,9 @@ def way_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
 
 
 def balance_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
-    """learner, balance, shots, accuracy, low95, high95, episodes, fewest, most: labels spread evenly and not.
+    """learner, balance, shots, accuracy, low95, high95, episodes, fewest, most: examples spread evenly and not.
 
-    `fewest` and `most`: accuracy on the questions about the class with the fewest labels, and with the most.
+    `fewest` and `most`: accuracy on the questions about the class with the fewest labelled examples, and with the most.
     """
     rows = []
     for learner, answers in everyone.answers.items() if settings.uneven else ():
@@ -59,11 +59,11 @@ def balance_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
 
 
 def labels_saved(everyone: Everyone, settings: StudySettings) -> list[dict[str, Any]]:
-    """For each kind of episode and of single-task learner: how many labels per class the best of them needs to be as
-    good as the champion with one, and with five.
+    """For each kind of episode and of single-task learner: how many labelled examples per class the best of them needs
+    to be as good as the champion with one, and with five.
 
     The best is the one that needs the fewest. Champion and rival answer the same episodes, so that they are drawn
-    together for the interval; null where the rival has not got there with the most labels that there are. The ends
+    together for the interval; null where the rival has not got there with the most that there are. The ends
     of the interval are null too where the episodes are too few for one.
     """
     shots, records = sorted(settings.labels), []

@@ -52,7 +52,7 @@ def summarise(everyone: Everyone, settings: Sequence[str]) -> dict[str, dict[str
 
 
 def episode_rows(everyone: Everyone, settings: Sequence[str]) -> pd.DataFrame:
-    """One row an episode: learner, setting, episode, accuracy, nll, failed."""
+    """One row per episode: learner, setting, episode, accuracy, nll, failed."""
     parts = []
     for learner, answers in everyone.answers.items():
         for setting in settings:
@@ -140,7 +140,7 @@ def calibration_rows(everyone: Everyone, settings: Sequence[str], before: Mappin
 
 
 def accuracy_rows(summary: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> pd.DataFrame:
-    """For `dvc plots`: one row a setting and learner."""
+    """For `dvc plots`: one row per setting and learner."""
     return pd.DataFrame(
         {"setting": setting, "learner": learner, **found}
         for learner, by_setting in summary.items()

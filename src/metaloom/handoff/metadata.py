@@ -239,8 +239,8 @@ class Metadata(Section):
 def outputs(n_way: int) -> dict[str, Output]:
     """Those of every graph that answers, for so many classes."""
     novelty = (
-        "distance to the nearest class, in units of how far its own examples are from it; 1 is as usual, several "
-        "times that is like nothing it has learned"
+        "distance to the nearest class, in units of how far its own examples are from it (1 is usual; several times "
+        "that means unlike anything it has learned)"
     )
     return {
         OUTPUTS[0]: Output(type="float32", shape=["batch", n_way]),

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from metaloom.errors import MetaloomError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -91,6 +93,16 @@ class Kind(ABC):
     def pack(self, example: Shaped[np.ndarray, ...]) -> Shaped[np.ndarray, ...]:
         """An example in the one shape and dtype in which all are stored."""
 
+    def embedded(self, folder: Path) -> None:
+        """Fill an empty folder with the data set that comes with metaloom.
+
+        Raises:
+            MetaloomError: there is none of this kind.
+        """
+        raise MetaloomError(
+            f"data/ is absent, and no {self.many} come with metaloom: add yours, `metaloom data add PATH`"
+        )
+
     def described(self) -> dict[str, Any]:
         """Plain values from which `kinds.kind_from` makes the kind again; a model is saved with them."""
         return {"kind": self.name, **asdict(self)}
@@ -122,7 +134,7 @@ class Kind(ABC):
 
     @property
     def views(self) -> int:
-        """Training classes that each class is, seen in so many ways (turned, mirrored, …)."""
+        """How many training classes each class becomes, one per view (turned, mirrored, …)."""
         return 1
 
     def seen(self, packed: Tensor, views: Tensor) -> Tensor:

@@ -168,7 +168,7 @@ class Learner:
     def answer(
         self, examples: Shaped[Tensor, "item ..."], episodes: EpisodeTable
     ) -> Float[Tensor, "episode query n_way"]:
-        """Log-probabilities for every query of fixed episodes; queries go way by way. Images may be on the host.
+        """Log-probabilities for every query of fixed episodes; queries go way by way. Examples may be on the host.
 
         A method that only adapts its head embeds each example once, however many episodes it is in.
         """

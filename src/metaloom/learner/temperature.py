@@ -2,7 +2,7 @@
 
 Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, 2017 (https://arxiv.org/abs/1706.04599),
 section 4.2: logits divided by T keep every answer and can be as sure as they ought to be. A few-shot model's logits
-grow with its labels, and a task of one's own has other ways and shots than any episode, so T is a function of both:
+grow with its shots, and a task of one's own has other ways and shots than any episode, so T is a function of both:
 log T = level + shot · log n_shot + way · log n_way, fitted to the NLL of the validation episodes of all settings.
 """
 

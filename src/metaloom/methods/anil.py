@@ -21,16 +21,12 @@ from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.gradient import HEAD, head_of, interpolated
 from metaloom.methods.head_fit import fit_head
 from metaloom.methods.model import Head, Params, blank_head
-from metaloom.networks import Network
 
 
 class Anil(EmbeddingMethod):
     """Gradient steps on the head alone."""
 
     settings: AnilSettings
-
-    def __init__(self, network: Network, settings: AnilSettings) -> None:
-        super().__init__(network, settings)
 
     def head(
         self,

@@ -11,7 +11,7 @@ from metaloom.methods.model import Episodes, Params, TaskModel, query_loss
 
 
 class EmbeddingMethod(Method):
-    """A method that adapts its head alone, in closed form: examples are embedded once, for any number of tasks."""
+    """A method that adapts its head alone: examples are embedded once, for any number of tasks."""
 
     takes_turns = False  # whether in training every example serves as support once
 

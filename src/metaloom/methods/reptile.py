@@ -25,16 +25,13 @@ from metaloom.config import ReptileSettings
 from metaloom.methods.base import Method
 from metaloom.methods.gradient import HEAD, first_gradients, interpolated, nll_and_gradients, stacked, task_model
 from metaloom.methods.model import Episodes, Params, TaskModel, bias_of_unseen, classes_seen, one_hot
-from metaloom.networks import Network, Tensors
+from metaloom.networks import Tensors
 
 
 class Reptile(Method):
     """Gradient steps on all weights; training moves the shared weights towards them."""
 
     settings: ReptileSettings
-
-    def __init__(self, network: Network, settings: ReptileSettings) -> None:
-        super().__init__(network, settings)
 
     def optimiser(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
         """Plain SGD on φ - φ̃ is the interpolation."""

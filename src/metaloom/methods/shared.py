@@ -25,7 +25,7 @@ from metaloom.errors import MetaloomError
 from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.head_fit import fit_head
 from metaloom.methods.model import TRAINING, Episodes, Head, Params, blank_head, class_weights
-from metaloom.networks import Network, Tensors
+from metaloom.networks import Tensors
 
 WEIGHT, BIAS = f"{TRAINING}head.weight", f"{TRAINING}head.bias"
 
@@ -34,9 +34,6 @@ class Shared(EmbeddingMethod):
     """One network for all training classes; a task gets a new head."""
 
     settings: SharedSettings
-
-    def __init__(self, network: Network, settings: SharedSettings) -> None:
-        super().__init__(network, settings)
 
     def training_weights(self, generator: torch.Generator, classes: int) -> Tensors:
         """The head over the training classes; that of a domain is its rows."""

@@ -16,7 +16,7 @@ SUCCESS = f"{STATE}/last-success"
 def record_success(root: str | Path) -> None:
     """Every stage is up to date for the version that data.dvc names."""
     with atomic_file(Path(root) / SUCCESS) as temporary:
-        temporary.write_text(f"{data_version(root)}\n")
+        temporary.write_text(f"{data_version(root)}\n", encoding="utf-8")
 
 
 def unchanged_since_success(root: str | Path) -> str | None:
@@ -28,6 +28,6 @@ def unchanged_since_success(root: str | Path) -> str | None:
     if named is None or held_version(root) != named:
         return None
     record = Path(root) / SUCCESS
-    if record.is_file() and record.read_text().strip() == named:
+    if record.is_file() and record.read_text(encoding="utf-8").strip() == named:
         return named
     return named if all(is_current(root, name) for name in stage_names(root)) else None

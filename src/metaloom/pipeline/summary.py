@@ -58,7 +58,7 @@ def summarise(root: str | Path, data: str, stages: list[StageRun], seconds: floa
     outputs = Outputs(root)
     metrics = outputs.known("figures")
     places = {"report": outputs.known("page"), "bundle": outputs.known("bundle")}
-    scores = json.loads((root / metrics).read_text()) if metrics and (root / metrics).is_file() else {}
+    scores = json.loads((root / metrics).read_text(encoding="utf-8")) if metrics and (root / metrics).is_file() else {}
     return RunSummary(
         data=data,
         stages=tuple(stages),
@@ -125,7 +125,7 @@ def stages_line(stages: tuple[StageRun, ...]) -> str:
 
 
 def _table(scores: dict[str, dict[str, dict[str, float | None]]]) -> list[list[str]]:
-    """A row a learner, a column a setting: accuracy with half the width of its 95% interval, in per cent."""
+    """A row per learner, a column per setting: accuracy with half the width of its 95% interval, in per cent."""
     settings = list(dict.fromkeys(setting for learner in scores.values() for setting in learner))
     rows = [["accuracy, %", *(setting.replace(DOMAIN_SUFFIX, ", domain") for setting in settings)]]
     for name, learner in scores.items():

@@ -48,8 +48,8 @@ def build(inputs: Inputs) -> str:
     """
     results = load_results(inputs)
     dataset = Dataset.load(inputs.dataset)
-    pictures = dataset.kind.shown(dataset.examples)
-    card = data_card(inputs, pictures, dataset.kind.packed_in_words(dataset.examples), dataset.quality)
+    thumbnails = dataset.kind.shown(dataset.examples)
+    card = data_card(inputs, thumbnails, dataset.kind.packed_in_words(dataset.examples), dataset.quality)
     answer = headline(results)
     page = render(
         results=results,
@@ -62,12 +62,12 @@ def build(inputs: Inputs) -> str:
         trust=trust(inputs, results, answer.setting),
         tradeoffs=tradeoffs(inputs, results, answer.setting),
         training=training(inputs),
-        rooms=gallery(inputs, pictures, list(dataset.items["class"])),
-        classes=classes(inputs, pictures),
+        rooms=gallery(inputs, thumbnails, list(dataset.items["class"])),
+        classes=classes(inputs, thumbnails),
         card=card,
         handoff=handoff(inputs, dict(zip(dataset.items["class"][::-1], dataset.items["row"][::-1], strict=True))),
         provenance=provenance(inputs.root, inputs.methods),
-        pictures=pictures,
+        thumbnails=thumbnails,
         kind=dataset.kind,
     )
     if len(page.encode()) > LARGEST:

@@ -1,4 +1,4 @@
-"""One module a DVC stage: read files, call the library, write files.
+"""One module per DVC stage: read files, call the library, write files.
 
 dvc.yaml calls them as `python -m metaloom.stages.NAME ARGUMENTS`; the paths stand there and only there.
 """
@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from metaloom.errors import ERROR_FILE, MetaloomError
+from metaloom.errors import BAD_INPUT, ERROR_FILE, INTERRUPTED, MetaloomError
 
 
 def run_stage(main: Callable[..., Any]) -> None:
-    """Call `main` with the command line's arguments, one a parameter, in order.
+    """Call `main` with the command line's arguments, one per parameter, in order.
 
     Exits with 2 and one line on standard error when the user can fix what went wrong.
     """
@@ -29,7 +29,7 @@ def run_stage(main: Callable[..., Any]) -> None:
     except MetaloomError as error:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _fail(message: str) -> int:
@@ -37,4 +37,4 @@ def _fail(message: str) -> int:
         Path(path).write_text(message, encoding="utf-8")
     else:
         print(f"error: {message}", file=sys.stderr, flush=True)
-    return 2
+    return BAD_INPUT

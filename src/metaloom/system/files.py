@@ -65,7 +65,7 @@ def write_json(path: str | Path, value: Any) -> None:
     for place, number in _not_finite(value):
         raise MetaloomError(f"{path} is not written: {place or 'its value'} is {number}, which JSON cannot hold")
     with atomic_file(path) as temporary:
-        temporary.write_text(strict_json(value) + "\n")
+        temporary.write_text(strict_json(value) + "\n", encoding="utf-8")
 
 
 def strict_json(value: Any) -> str:
@@ -112,6 +112,6 @@ def read_json(path: str | Path, made_by: str = "") -> Any:
     """Read JSON; when the file is absent, say which stage makes it."""
     path = required(path, made_by)
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise MetaloomError(f"{path} is no valid JSON: {error}") from None

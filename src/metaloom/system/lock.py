@@ -65,7 +65,7 @@ def _myself() -> dict[str, str | int]:
 
 def _holder(folder: Path) -> str:
     try:
-        holder = json.loads((folder / "holder.json").read_text())
+        holder = json.loads((folder / "holder.json").read_text(encoding="utf-8"))
         return f"process {holder['pid']} on {holder['host']}, `{holder['command']}`, since {holder['started']}"
     except (OSError, ValueError, KeyError):  # read at the moment when the holder was writing its first
         return "a process that is still starting"

@@ -66,7 +66,7 @@ def parallel_map(function: Callable[[T], R], pieces: Iterable[T], workers: int |
 
 
 def _prepare_worker() -> None:
-    """One BLAS thread a process: more would only fight over the cores.
+    """One BLAS thread per process: more would only fight over the cores.
 
     And glibc gives freed memory back to the system (and faults it in again, for a fifth of the time of
     drawing the glyphs) until a large block has been freed once: so one is.

@@ -28,7 +28,7 @@ def data_version(root: str | Path = ".") -> str | None:
         MetaloomError: data.dvc names none.
     """
     path = Path(root) / POINTER
-    return version_in(path.read_text(), str(path)) if path.is_file() else None
+    return version_in(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
 
 
 def version_in(pointer: str, where: str) -> str:

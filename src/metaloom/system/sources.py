@@ -22,7 +22,9 @@ NO_EFFECT = {
     "errors.py": "the one exception and its messages",
     "kinds/pictures/glyphs": "draws the embedded data/, whose contents are what counts",
     "stages/__init__.py": "a stage's command line and exit code",
-    "system": "files, processes, devices, git, progress: how a value gets somewhere, not which it is",
+} | {  # of system, seeds and rounding say which values come out; these only how they get somewhere
+    f"system/{name}.py": "files, processes, devices, git, progress"
+    for name in ("device", "files", "git", "lifeline", "lock", "parallel", "provenance", "sources", "terminal")
 }
 
 # Imports from one room into another that are not followed, and why.
@@ -80,7 +82,8 @@ def _digest(modules: tuple[str, ...], package: Path) -> str:
 
 def by_folder(files: Iterable[Path], package: Path = PACKAGE) -> list[Path]:
     """The files in short, sorted: a folder stands for its files where most of them are used, and most of each package
-    in it; the whole package never does."""
+    in it; the whole package never does. So dvc.yaml stays short, at the price of a run too many where another file of
+    the folder has changed."""
     used = set(files)
     return sorted(each for child in package.iterdir() for each in _short(child, used, package))
 
@@ -95,11 +98,14 @@ def _short(path: Path, used: set[Path], package: Path) -> list[Path]:
 
 
 def _mostly_used(folder: Path, used: set[Path], package: Path) -> bool:
-    files = [file for file in folder.rglob("*.py") if not _has_no_effect(file, package)]
+    everything = list(folder.rglob("*.py"))
+    files = [file for file in everything if not _has_no_effect(file, package)]
     python = [file.relative_to(package) for file in files if _has_statements(file)]
     parts = [child.parent for child in folder.glob("*/__init__.py") if child in files]
     share = sum(file in used for file in python) / max(len(python), 1)
-    return share >= MOST and all(_mostly_used(part, used, package) for part in parts)
+    return (
+        2 * len(files) > len(everything) and share >= MOST and all(_mostly_used(part, used, package) for part in parts)
+    )
 
 
 def _started(module: str, package: Path) -> list[Path]:

@@ -19,7 +19,7 @@ def distinct(
     probability below 1e-40.
 
     Args:
-        draws: how many a row; no more than its size.
+        draws: how many per row; no more than its size.
         sizes: of the pools; they live where the result shall.
         largest: no smaller than any of them.
         small: pools up to this size, or 16 times `draws`, are put in order; this bounds the time.

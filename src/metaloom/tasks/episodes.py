@@ -23,7 +23,8 @@ class EpisodeTable:
     Args:
         support: examples to learn from.
         query: examples to answer.
-        shots: how many labels each way has, where they differ: the rows of `support` beyond them have no part.
+        shots: how many labelled examples each way has, where they differ: the rows of `support` beyond them have no
+            part.
     """
 
     support: Int[np.ndarray, "episode way n_shot"]
@@ -69,7 +70,7 @@ class EpisodeTable:
         return replace(self, support=self.support[:episodes], query=self.query[:episodes])
 
     def with_labels(self, *shots: int) -> EpisodeTable:
-        """The same episodes with the first so many labels of each class, or of each class its own number."""
+        """The same episodes with the first so many labelled examples of each class, or of each class its own number."""
         uneven = shots if len(set(shots)) > 1 else None
         return EpisodeTable(self.support[:, :, : max(shots)], self.query, uneven)
 
@@ -150,10 +151,11 @@ def eligible_groups(
     needed = setting.n_shot + n_query
     large = pool[pool["count"] >= needed]
     if large.empty:
+        shots = pool["count"].max() - n_query
+        fits = f"the largest that works is {shots} shots; lower the shots or" if shots > 0 else "lower"
         raise MetaloomError(
             f"params.yaml: {section}: {name} needs {needed} examples per class ({setting.n_shot} support + {n_query} "
-            f"query), but the largest {split} class has {pool['count'].max()}: the largest that works is "
-            f"{max(0, pool['count'].max() - n_query)} shots; lower the shots or episodes.n_query, or add data"
+            f"query), but the largest {split} class has {pool['count'].max()}: {fits} episodes.n_query, or add data"
         )
     parts = [part for _, part in large.groupby("domain")] if within else [large]
     groups = [part for part in parts if len(part) >= setting.n_way]

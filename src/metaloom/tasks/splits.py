@@ -14,7 +14,7 @@ from metaloom.errors import MetaloomError
 
 
 def class_table(items: pd.DataFrame) -> pd.DataFrame:
-    """One row a class: class, domain, first (row of its first item), count. Rows of a class are contiguous."""
+    """One row per class: class, domain, first (row of its first item), count. Rows of a class are contiguous."""
     grouped = items.groupby("class", sort=False)
     table = grouped.agg(domain=("domain", "first"), first=("row", "min"), count=("row", "size"))
     return table.reset_index().sort_values("first", ignore_index=True)

@@ -1,7 +1,8 @@
-"""Further test episodes: how figures move with labels, with ways, and with labels spread unevenly.
+"""Further test episodes: how figures move with the number of labelled examples, its balance over the classes, and ways.
 
-Each study has one set of episodes, of which its points take more or less: a task with two labels per class is that with
-one label and a further one, and its questions stay the same, so that points differ by nothing but what is studied.
+Each study has one set of episodes, of which its points take more or less: a task with two labelled examples per class
+is that with one and a further one, and its questions stay the same, so that points differ by nothing but what is
+studied.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from metaloom.tasks.episodes import EpisodeTable, as_long, as_table, draw
 
 STUDIES = "studies.parquet"
 LABELS, WAYS, ESTIMATES = "labels", "ways", "estimates"
-QUERIES = 15  # a class of a task whose estimate is compared with the truth, where there are so many
+QUERIES = 15  # per class of a task whose estimate is compared with the truth, where there are so many
 KINDS = {"any": "", "domain": DOMAIN_SUFFIX}  # of episode: any classes of the split, those of one domain
 ALL = "all"
 

@@ -15,7 +15,7 @@ from metaloom.learner.temperature import LabelledLogits, Temperature
 from metaloom.tasks import EpisodeTable
 
 BETAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-FEW = 30  # episodes a setting that are enough for a temperature where each of them moves the whole network
+FEW = 30  # episodes per setting that are enough for a temperature where each of them moves the whole network
 
 
 def wants_beta(learner: Learner) -> bool:

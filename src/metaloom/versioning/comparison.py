@@ -40,8 +40,10 @@ class Comparison:
     """What could be compared; `missing` says why a part is absent.
 
     Args:
+        moved: how far each domain has.
+        new_classes: their `newness`, with their names.
         figures: learner, setting, before, now (accuracies), ci_before, ci_now, apart (whether the intervals do not
-        meet). drift: domains that moved, and `newness` of the new classes with their names.
+            overlap).
     """
 
     a: Version | None = None

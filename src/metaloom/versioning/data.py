@@ -6,10 +6,13 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError
+from metaloom.kinds import kind_of
 from metaloom.system.files import atomic_dir, atomic_file
 from metaloom.system.lock import STATE, project_lock
 from metaloom.system.provenance import POINTER
@@ -72,7 +75,7 @@ def version_dataset(
     with project_lock(root, wait), open_project(root, lock=True) as repo:
         output = objects.pointer(repo)
         if not _files(root / DATA):
-            return _absent(repo, root, output, build or _glyphs)
+            return _absent(repo, root, output, build or partial(_embedded, root))
         if output is None:
             _refuse_if(locked, f"data/ has no version yet ({POINTER} is absent)", "without --locked")
             return _add(repo, root)
@@ -192,15 +195,14 @@ def _files(folder: Path) -> list[Path]:
 
 def _seen(root: Path) -> str | None:
     path = root / SEEN
-    return path.read_text().strip() if path.is_file() else None
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 def _saw(root: Path, md5: str) -> None:
     with atomic_file(root / SEEN) as temporary:
-        temporary.write_text(md5 + "\n")
+        temporary.write_text(md5 + "\n", encoding="utf-8")
 
 
-def _glyphs(folder: Path) -> None:
-    from metaloom.kinds.pictures.glyphs.build import build_glyphs
-
-    build_glyphs(folder)
+def _embedded(root: Path, folder: Path) -> None:
+    """The data set that comes with the kind of example in the project's params."""
+    kind_of(load_settings(root / PARAMS)).embedded(folder)

@@ -23,8 +23,6 @@ from metaloom.system.provenance import POINTER
 from metaloom.versioning.paths import BUNDLE, Outputs
 from metaloom.versioning.revisions import at_revision
 
-PROD = "prod"
-
 
 @dataclass(frozen=True)
 class ModelVersion:

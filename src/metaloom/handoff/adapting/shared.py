@@ -1,4 +1,4 @@
-"""Many tasks in one bundle: one network and all their heads, one of which each example asks for by `task_id`.
+"""Many tasks in one bundle: one network and all heads; `task_id` selects an example's head.
 
 Heads are learned in parts, and each part is kept in a file until the bundle is written: an interrupted fleet goes on.
 """

@@ -11,9 +11,10 @@ import numpy as np
 import onnxruntime
 from jaxtyping import Float, Shaped
 
+from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.predict import usable
 from metaloom.handoff.graphs.session import session_of
-from metaloom.handoff.shipped.verify import ADAPT, INPUT, INTERFACES, MODEL, SAMPLES, VARIANTS, Bundle
+from metaloom.handoff.shipped.verify import ADAPT, FLEET, INPUT, INTERFACES, MODEL, SAMPLES, VARIANTS, Bundle
 from metaloom.system.parallel import cores
 from metaloom.system.provenance import sha256
 
@@ -25,7 +26,7 @@ Answer = Callable[..., object]
 
 @dataclass(frozen=True)
 class Timed:
-    """Latencies of one way to ask; milliseconds a call."""
+    """Latencies of one way to ask; milliseconds per call."""
 
     what: str
     runtime: str
@@ -50,8 +51,10 @@ def measure(bundle: Path, model: Path | None, seconds: float) -> list[Timed]:
         seconds: for each row of the table.
 
     Raises:
-        MetaloomError: the bundle is damaged.
+        MetaloomError: the bundle is damaged, or of many tasks.
     """
+    if (bundle / FLEET).is_file():
+        raise MetaloomError(f"{bundle} is a bundle of many tasks: bench measures bundles of one")
     opened = usable(bundle, list(INTERFACES))
     support, labels, query = _sample(bundle)
     torch_answers = _torch_answers(opened, model, support, labels)

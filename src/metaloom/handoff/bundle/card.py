@@ -189,7 +189,8 @@ def _variants(metadata: Metadata) -> str:
 def _limits(metadata: Metadata) -> str:
     return f"""## Limits
 
-- It knows these {metadata.task.n_way} classes only: anything else gets one of their names too. Its `novelty` is high.
+- It knows these {metadata.task.n_way} classes only, and gives anything else one of their names; such an example has a
+  high `novelty`.
 - Its probabilities have a temperature that was fitted on other classes' validation tasks, not on these classes.
 - {_kind(metadata).many.capitalize()} from another source, made by other means, are another matter: measure its accuracy
   on them again."""

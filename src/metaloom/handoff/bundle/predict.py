@@ -54,7 +54,7 @@ def predict(
     Args:
         bundle: its folder.
         files: of examples: one each of any size, or tables of many.
-        task: whose classes they are, for a bundle of many tasks.
+        task: to choose classes from, in a bundle of many tasks.
         on_bad: gets the error of a file that cannot be read, and the others are classified all the same; None: it is
             raised.
 
@@ -113,9 +113,8 @@ def _of_task(opened: Bundle, task: str | None) -> tuple[list[str], int | None]:
         return labels, None
     if task not in labels:
         some = ", ".join(list(labels)[:3])
-        raise MetaloomError(
-            f"this bundle has {len(labels)} tasks ({some}, …), none called {task}: name one with --task"
-        )
+        none = "" if task is None else f", none called {task}"
+        raise MetaloomError(f"this bundle has {len(labels)} tasks ({some}, …){none}: name one with --task")
     return labels[task], list(labels).index(task)
 
 

@@ -103,7 +103,7 @@ def _variants(
 
 
 def _write_page(folder: Path, page: Path, graphs: Mapping[str, GraphFile], contents: Contents, insist: bool) -> None:
-    """The page, or a line of why there is none; a kind of example without a page is asked for one in vain."""
+    """The page, or a line that says why there is none; only `export.page: true` makes that an error."""
     kind = contents.task.encoding.kind.name
     try:
         if page.is_file():

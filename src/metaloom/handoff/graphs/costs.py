@@ -68,7 +68,13 @@ def variants(
 
 
 def _cost(precision: str, data: bytes, model: bytes, learner: Learner, asked: Asked, export: ExportSettings) -> Cost:
-    differences = np.concatenate(list(_differences(precision, learner, asked, export)))
+    of_settings = list(_differences(precision, learner, asked, export))
+    if not of_settings:
+        raise MetaloomError(
+            f"{PARAMS}: export.variants: no setting of episodes has at most export.max_ways ({export.max_ways}) ways "
+            f"to measure {precision} on: add one to episodes.settings, raise export.max_ways, or leave {precision} out"
+        )
+    differences = np.concatenate(of_settings)
     difference, half = mean_and_half_width(differences)
     if -difference > export.max_loss:
         loss = f"{-100 * difference:.1f} ± {100 * half:.1f} points of accuracy on the test episodes"

@@ -8,9 +8,10 @@ sums overflow (https://onnxruntime.ai/docs/performance/model-optimizations/quant
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,22 @@ def _half(model: onnx.ModelProto) -> onnx.ModelProto:
     return sorted_model.model
 
 
+@contextlib.contextmanager
+def _errors_only() -> Iterator[None]:
+    """Without what onnxruntime's quantiser says to the root logger."""
+    logger = logging.getLogger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _eight_bits(model: onnx.ModelProto, calibration: Examples) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    logging.getLogger().setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
+    with _errors_only(), tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
         quantize_static(

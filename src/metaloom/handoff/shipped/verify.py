@@ -461,7 +461,7 @@ def _is_batch(values: np.ndarray, spec: Any) -> bool:
 
 
 def _difference(bundle: Bundle, graph: str, inputs: list[Any], expected: list[Any]) -> float:
-    """The largest, of probabilities and of the score (as a share of it), for the queries together and one by one."""
+    """The largest of probabilities, and of novelty, relative to it, for the queries together and one by one."""
     *support, query = inputs
     head = bundle.run(LEARN, *support) if graph == CLASSIFY and LEARN in bundle.sessions else []
 
@@ -475,8 +475,8 @@ def _difference(bundle: Bundle, graph: str, inputs: list[Any], expected: list[An
     alone = [answer(slice(place, place + 1)) for place in range(len(query))]
     probabilities, novelty = expected
     return max(
-        float(max(np.abs(p - probabilities).max(), (np.abs(u - novelty) / np.maximum(novelty, 1)).max()))
-        for p, u in (answer(slice(None)), (np.concatenate(parts) for parts in zip(*alone)))  # noqa: B905
+        float(max(np.abs(p - probabilities).max(), (np.abs(distance - novelty) / np.maximum(novelty, 1)).max()))
+        for p, distance in (answer(slice(None)), (np.concatenate(parts) for parts in zip(*alone)))  # noqa: B905
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -52,6 +53,11 @@ class Pictures(Kind):
 
     def pack(self, example: UInt8[np.ndarray, "height width channel"]) -> UInt8[np.ndarray, "size size channel"]:
         return resize(example[None], self.image_size)[0]
+
+    def embedded(self, folder: Path) -> None:
+        from metaloom.kinds.pictures.glyphs.build import build_glyphs
+
+        build_glyphs(folder)
 
     def packed_in_words(self, packed: UInt8[np.ndarray, "item height width channel"]) -> str:
         _, height, width, channels = packed.shape

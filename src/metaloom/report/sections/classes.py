@@ -17,8 +17,8 @@ from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.words import percent, short
 from metaloom.system.files import read_json
 
-PICTURES = 150  # of the map
-BUDGET = 400_000  # characters of the map's pictures
+THUMBNAILS = 150  # of the map
+BUDGET = 400_000  # characters of the map's thumbnails
 PAIRS = 12
 SHOWN = 4  # nearest and farthest classes
 BINS = 24
@@ -58,7 +58,7 @@ class Classes:
     median: str
 
 
-def classes(inputs: Inputs, pictures: Shown) -> Classes:
+def classes(inputs: Inputs, thumbnails: Shown) -> Classes:
     """Read the map, the confusions and the distances.
 
     Raises:
@@ -69,11 +69,11 @@ def classes(inputs: Inputs, pictures: Shown) -> Classes:
     near = read_table(folder / "nearness.parquet", "evaluate", ["class", "row", "nearest", "nearest_row", "relative"])
     confused = read_json(folder / "confusions.json", made_by="evaluate")
     rows = [*table["row"], *near["row"], *near["nearest_row"], *(each["row_true"] for each in confused)]
-    if rows and max(rows) >= len(pictures):
+    if rows and max(rows) >= len(thumbnails):
         raise MetaloomError(
-            f"{folder} shows row {max(rows)}, but the data set has {len(pictures):,}: `dvc repro` makes them fit"
+            f"{folder} shows row {max(rows)}, but the data set has {len(thumbnails):,}: `dvc repro` makes them fit"
         )
-    places, left_off = _places(table, pictures)
+    places, left_off = _places(table, thumbnails)
     ranked = near[near["relative"].notna()].sort_values("relative")
     return Classes(
         places=places,
@@ -86,11 +86,11 @@ def classes(inputs: Inputs, pictures: Shown) -> Classes:
     )
 
 
-def _places(table: pd.DataFrame, pictures: Shown) -> tuple[list[Place], int]:
-    """Training classes as dots; as many test classes as pictures as there is room for, evenly spread."""
+def _places(table: pd.DataFrame, thumbnails: Shown) -> tuple[list[Place], int]:
+    """Training classes as dots; as many test classes as there is room for as thumbnails, evenly spread."""
     of_test = table[table["split"] == "test"]
-    kept = of_test.iloc[np.unique(np.linspace(0, len(of_test) - 1, min(PICTURES, len(of_test))).astype(int))]
-    while len(kept) > 1 and sum(len(pictures.uri(row)) for row in kept["row"].tolist()) > BUDGET:
+    kept = of_test.iloc[np.unique(np.linspace(0, len(of_test) - 1, min(THUMBNAILS, len(of_test))).astype(int))]
+    while len(kept) > 1 and sum(len(thumbnails.uri(row)) for row in kept["row"].tolist()) > BUDGET:
         kept = kept.iloc[::2]
     dots = table[table["split"] == "train"]
     places = [

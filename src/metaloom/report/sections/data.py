@@ -23,17 +23,17 @@ MOST_LISTED = 25  # problems of one kind
 
 PROBLEMS = {
     "unreadable": "could not be read",
-    "duplicate": "exact copy of another file of its class; one is kept",
+    "duplicate": "exact copy of another example of its class; one is kept",
     "conflict": "the same example in two classes; left out of both",
     "small_class": "class with too few usable examples; left out",
-    "empty_class": "class folder without a usable example",
+    "empty_class": "class without a usable example",
     "ignored": "not a file of examples; passed over",
 }
 
 
 @dataclass(frozen=True)
 class Domain:
-    """One row of the table by domain; `examples` counts pictures, `rows` are those shown."""
+    """One row of the table by domain; `examples` counts examples, `rows` are those shown."""
 
     name: str
     split: str
@@ -95,12 +95,12 @@ class DataCard:
         return next(part for part in self.parts if part.split == split)
 
 
-def data_card(inputs: Inputs, pictures: Shown, packed: str, quality: dict[str, Any]) -> DataCard:
+def data_card(inputs: Inputs, thumbnails: Shown, packed: str, quality: dict[str, Any]) -> DataCard:
     """Read the class table, and put the quality report into words.
 
     Args:
         inputs: which hold the folders.
-        pictures: of the data set's rows.
+        thumbnails: of the data set's rows.
         packed: the form of the packed examples, in words.
         quality: what quality.json holds.
 
@@ -113,7 +113,7 @@ def data_card(inputs: Inputs, pictures: Shown, packed: str, quality: dict[str, A
         raise MetaloomError(f"{path} lacks {lacks}: {again('prepare')}")
     classes = read_table(inputs.splits / "classes.parquet", "split", ["class", "domain", "split", "first", "count"])
     domains = _domains(classes)
-    shown = _thin(domains[:MOST_DOMAINS], pictures)
+    shown = _thin(domains[:MOST_DOMAINS], thumbnails)
     parts = [_part(split, domains) for split in SPLITS]
     whole = max(1, sum(part.classes for part in parts))
     summary = "Classes: " + ", ".join(f"{part.classes:,} {part.words}" for part in parts)
@@ -144,11 +144,11 @@ def _domains(classes: pd.DataFrame) -> list[Domain]:
     return sorted(found, key=lambda domain: SPLITS[::-1].index(domain.split))
 
 
-def _thin(domains: list[Domain], pictures: Shown) -> list[Domain]:
-    """The same domains with fewer pictures each, so that all of them fit into the budget."""
+def _thin(domains: list[Domain], thumbnails: Shown) -> list[Domain]:
+    """The same domains with fewer thumbnails each, so that all of them fit into the budget."""
     for wanted in range(THUMBNAILS, 0, -1):
         thinned = [replace(domain, rows=domain.rows[:wanted]) for domain in domains]
-        if sum(len(pictures.uri(row)) for domain in thinned for row in domain.rows) <= BUDGET:
+        if sum(len(thumbnails.uri(row)) for domain in thinned for row in domain.rows) <= BUDGET:
             return thinned
     return [replace(domain, rows=[]) for domain in domains]
 

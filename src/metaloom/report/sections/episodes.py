@@ -1,4 +1,4 @@
-"""Test episodes of the champion with their pictures: what it was shown, what it was asked, what it said."""
+"""Test episodes of the champion with their examples: what it was shown, what it was asked, what it said."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from metaloom.report.words import SettingWords, percent, setting_words, short
 
 COLUMNS = ["setting", "episode", "role", "way", "row", "predicted", "probabilities"]
 BUDGET = 3_300_000  # characters that the episodes may take of the page
-MARKUP = 130  # characters that one picture's element takes, about
-LARGE, SMALL = 56, 32  # pixels per picture
+MARKUP = 130  # characters that one thumbnail's element takes, about
+LARGE, SMALL = 56, 32  # pixels per thumbnail
 MOST_WRONG = 12  # wrong answers of a setting shown large
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One query: its picture, its class, the class that was answered, and the probabilities of all ways."""
+    """One query: its row, its class, the class that was answered, and the probabilities of all ways."""
 
     row: int
     way: int
@@ -46,7 +46,7 @@ class Answer:
 
     @property
     def words(self) -> str:
-        """For those who do not see the picture, and the tooltip of those who do."""
+        """For those who do not see the example, and the tooltip of those who do."""
         if self.right:
             return f"{self.true_class}: right, {percent(self.p_true, 0)}"
         return (
@@ -95,7 +95,7 @@ class Room:
 
     @property
     def side(self) -> int:
-        """Pixels that a picture may take: larger where an episode has few."""
+        """Pixels that a thumbnail may take: larger where an episode has few."""
         return LARGE if self.across <= 8 and self.setting.n_way <= 10 else SMALL
 
     @property
@@ -112,12 +112,12 @@ class Room:
         return self.wrong[:MOST_WRONG]
 
 
-def gallery(inputs: Inputs, pictures: Shown, class_of: list[str], budget: int = BUDGET) -> list[Room]:
+def gallery(inputs: Inputs, thumbnails: Shown, class_of: list[str], budget: int = BUDGET) -> list[Room]:
     """The episodes of every setting that fit into the budget: first one of each setting, then the second …
 
     Args:
         inputs: which hold the folder of the evaluation.
-        pictures: of the data set's rows.
+        thumbnails: of the data set's rows.
         class_of: the class of each row.
         budget: characters of the page; one episode is shown in any case.
 
@@ -127,22 +127,22 @@ def gallery(inputs: Inputs, pictures: Shown, class_of: list[str], budget: int = 
     path = inputs.evaluation / "gallery.parquet"
     table = read_table(path, "evaluate", COLUMNS)
     highest = max(table["row"].tolist(), default=0)
-    if highest >= len(pictures):
+    if highest >= len(thumbnails):
         raise MetaloomError(
-            f"{path} shows row {highest}, but the data set has {len(pictures):,}: `dvc repro` makes them fit"
+            f"{path} shows row {highest}, but the data set has {len(thumbnails):,}: `dvc repro` makes them fit"
         )
     episodes = {
         setting: [_episode(rows, class_of) for _, rows in part.groupby("episode", sort=True)]
         for setting, part in table.groupby("setting", sort=False)
     }
-    shown = _within_budget(episodes, pictures, budget)
+    shown = _within_budget(episodes, thumbnails, budget)
     return [Room(setting_words(str(name)), shown[name], len(episodes[name])) for name in episodes if shown[name]]
 
 
-def _within_budget(episodes: dict, pictures: Shown, budget: int) -> dict:
+def _within_budget(episodes: dict, thumbnails: Shown, budget: int) -> dict:
     shown, spent = {name: [] for name in episodes}, 0
     for name, episode in _in_rounds(episodes):
-        cost = sum(len(pictures.uri(row)) + MARKUP + 2 * len(words) for row, words in _all_pictures(episode))
+        cost = sum(len(thumbnails.uri(row)) + MARKUP + 2 * len(words) for row, words in _all_thumbnails(episode))
         if spent + cost <= budget or not spent:
             shown[name].append(episode)
             spent += cost
@@ -156,12 +156,12 @@ def _in_rounds(episodes: dict[str, list[Episode]]) -> Iterator[tuple[str, Episod
                 yield name, of_setting[place]
 
 
-def _all_pictures(episode: Episode) -> Iterator[tuple[int, str]]:
+def _all_thumbnails(episode: Episode) -> Iterator[tuple[int, str]]:
     for way in episode.ways:
         yield from ((row, way.name) for row in way.support)
         for answer in way.answers:
             yield answer.row, answer.words
-            if not answer.right:  # shown a second time, between two pictures of the support
+            if not answer.right:  # shown a second time, between two examples of the support
                 yield from ((row, "") for row in (answer.row, answer.true_support, answer.said_support))
 
 

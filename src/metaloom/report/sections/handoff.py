@@ -42,11 +42,11 @@ class Handoff:
     Args:
         where: its folder.
         task: the deployment task's name.
-        labels: class names, each with the row of a picture of it where the data set has one.
+        labels: class names, each with the row of an example of it where the data set has one.
         labels_total: how many there are.
         accuracy: of this very model, in words; empty where it was not measured.
         accuracy_from: on how many examples, with the interval.
-        learnt_from: how many labelled examples it has learned from, and whether meta-training had seen them.
+        learned_from: how many labelled examples it has learned from, and whether meta-training had seen them.
         files: without the golden samples.
         files_total: with them.
         total: size of all files.
@@ -59,7 +59,7 @@ class Handoff:
     labels_total: int
     accuracy: str
     accuracy_from: str
-    learnt_from: str
+    learned_from: str
     files: list[BundleFile]
     files_total: int
     total: str
@@ -88,7 +88,7 @@ def handoff(inputs: Inputs, first_row: dict[str, Any]) -> Handoff:
         labels_total=len(labels),
         accuracy=percent(measured["accuracy"]) if "accuracy" in measured else "",
         accuracy_from=_accuracy_from(measured) if "accuracy" in measured else "",
-        learnt_from=_learnt_from(task),
+        learned_from=_learned_from(task),
         files=[file for file in files if not file.path.startswith("samples/")],
         files_total=len(files),
         total=size(sum((inputs.bundle / file.path).stat().st_size for file in files)),
@@ -102,7 +102,7 @@ def _where(inputs: Inputs) -> str:
 
 
 def _row(label: str, task: Any, first_row: dict[str, Any]) -> int | None:
-    """The first picture of a class that the bundle calls by its full name, or by its own within the task."""
+    """The first example of a class that the bundle calls by its full name, or by its own within the task."""
     row = first_row.get(label, first_row.get(f"{task}/{label}"))
     return None if row is None else int(row)
 
@@ -117,7 +117,7 @@ def _accuracy_from(measured: dict[str, Any]) -> str:
     return f"{how}; 95% interval {percent(measured['low95'])} to {percent(measured['high95'])}"
 
 
-def _learnt_from(task: dict[str, Any]) -> str:
+def _learned_from(task: dict[str, Any]) -> str:
     if "support_examples" not in task:
         return ""
     seen = "none of these classes was part of meta-training"
@@ -131,7 +131,7 @@ def _learnt_from(task: dict[str, Any]) -> str:
 def _files(inputs: Inputs) -> list[BundleFile]:
     path = required(inputs.bundle / SUMS, STAGE)
     files = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         sha256, _, name = line.partition("  ")
         file = inputs.bundle / name
         if not file.is_file():

@@ -72,7 +72,9 @@ def provenance(root: Path, methods: tuple[str, ...]) -> Provenance:
     used = _used_settings(stages)
     commit, changed = head(root) or ("", False)
     plain = root / PARAMS
-    settings = yaml.safe_dump(used, sort_keys=False) if used else plain.read_text() if plain.is_file() else ""
+    settings = (
+        yaml.safe_dump(used, sort_keys=False) if used else plain.read_text(encoding="utf-8") if plain.is_file() else ""
+    )
     return Provenance(
         commit=commit,
         changed=changed,

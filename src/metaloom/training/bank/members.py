@@ -1,4 +1,4 @@
-"""Banks of one are put together to a bank, and taken out of it again."""
+"""Join one-member banks, and split them again."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Trains a bank: one network for each window of domains, each by the ordinary trainer, then the router.
 
-A network is a pure function of its fingerprint: the pixels of its window's classes and of the validation
+A network is a pure function of its fingerprint: the examples of its window's classes and of the validation
 episodes, the settings, the seed, the code. So one with the same fingerprint in the previous model is taken over
 as it is, and the bank that comes out has the same bits as if all had been trained again.
 """
@@ -128,7 +128,7 @@ class BankTrainer:
         return cast(Bank, self.template.learner.method)
 
     def plans(self) -> list[Plan]:
-        """One network a window."""
+        """One network per window."""
         examples, training = self.template.examples, self.training
         large = training[training["count"] >= self.template.settings.examples]
         found = windows(

@@ -1,6 +1,6 @@
 """The embedded default data set: letters of the world's scripts, drawn from matplotlib's font faces.
 
-One zip a script, `greek.zip` with `U+03B1_small_alpha/00.png` and so on; the same bytes on every build.
+One zip per script, `greek.zip` with `U+03B1_small_alpha/00.png` and so on; the same bytes on every build.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from metaloom.system.files import atomic_dir
 from metaloom.system.parallel import parallel_map
 from metaloom.system.terminal import say, track
 
-DRAWINGS = 20  # a letter
+DRAWINGS = 20  # per letter
 SEED = "metaloom glyphs 1"
 _BATCH = 8
 _TIME = (1980, 1, 1, 0, 0, 0)

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 SIDE = 28  # pixels of a drawing
-_FINE = 3  # samples a pixel and direction
+_FINE = 3  # samples per pixel and direction
 _ONE = 4096  # 2^12, the fixed point of the affine map
-_UNIT = 64  # a pixel, in lengths
-_GRID = 4  # cells of the elastic grid a direction
+_UNIT = 64  # lengths per pixel
+_GRID = 4  # cells of the elastic grid per direction
 
 _SIZE = (15 * _UNIT, 22 * _UNIT)  # of the letter's longer side
 _SQUEEZE = (_ONE * 84 // 100, _ONE * 119 // 100)  # width against height
@@ -28,7 +28,7 @@ _ELASTIC = 150  # 1/64 pixel
 _STROKES = (-2, -1, 0, 0, 1, 2, 3)  # pixels of the raster (about a fifth of a drawing's) at each edge
 _INK = (190, 255)
 _NOISE = 18  # grey levels of 255
-_NUMBERS = 128 + SIDE * SIDE  # random numbers a drawing; more than it takes
+_NUMBERS = 128 + SIDE * SIDE  # random numbers per drawing; more than it takes
 
 
 class Chance:
