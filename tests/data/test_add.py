@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from metaloom.cli.data import app
+from metaloom.config import OVERRIDES
 from metaloom.errors import MetaloomError
 
 
@@ -56,6 +57,14 @@ def test_a_folder_is_copied_and_versioned(here, more):
     assert names(here / "data/fresh") == names(more)
     assert (here / "data.dvc").is_file() and "--only" in output
     assert not (here / ".metaloom/adding").exists()
+
+
+def test_a_link_that_leads_nowhere_is_one_unreadable_file(here, more, monkeypatch):
+    monkeypatch.setenv(OVERRIDES, '{"prepare.max_bad_share": 0.5}')
+    (more / "class0/broken.png").symlink_to("/nowhere/at/all.png")
+    output = metaloom_data("add", more, "--name", "fresh")
+    assert "14 images of 2 classes" in output and "left out: 1 unreadable" in output
+    assert names(here / "data/fresh/class0") == names(more / "class0") - {"broken.png"}
 
 
 def test_an_archive_stays_an_archive(here, more, tmp_path_factory):

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from metaloom.config import load_settings
 from metaloom.errors import MetaloomError
@@ -15,7 +16,7 @@ from metaloom.kinds import kind_of
 from metaloom.kinds.pictures import read as images
 from metaloom.kinds.pictures.read import decode
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "AVIF")
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -28,12 +29,12 @@ def gradient(height: int = 9, width: int = 14) -> np.ndarray:
     return (np.arange(height * width * 3) % 251).astype(np.uint8).reshape(height, width, 3)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
 def test_lossless_pixels_come_back_unchanged(kind):
     assert np.array_equal(decode(encoded(Image.fromarray(gradient()), kind), 3), gradient())
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF", "GIF"])
 def test_lossy_formats_are_read(kind):
     picture = np.full((16, 16, 3), (200, 100, 50), np.uint8)
     decoded = decode(encoded(Image.fromarray(picture), kind, quality=95), 3).astype(int)
@@ -76,9 +77,43 @@ def test_a_photo_held_upright_is_upright():
     assert decode(content, 1).shape == (20, 10, 1)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_pillow_s(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(Image.fromarray(gradient()), "TIFF", exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    assert np.array_equal(decode(content, 3), np.asarray(upright))
+
+
+def test_an_orientation_beside_a_tag_of_a_type_that_no_camera_writes():
+    """Pillow cannot write such data again, and fails where it tries."""
+    maker, orientation = struct.pack("<HHLL", 271, 12, 1, 38), struct.pack("<HHLL", 274, 3, 1, 6)  # a double; turned
+    exif = b"Exif\0\0II*\0" + struct.pack("<LH", 8, 2) + maker + orientation + bytes(4) + struct.pack("<d", 1.0)
+    content = encoded(Image.new("L", (20, 10)), "JPEG", exif=exif)
+    with pytest.raises(AttributeError):
+        ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    assert decode(content, 1).shape == (20, 10, 1)
+
+
+def test_an_animation_is_its_first_frame():
+    first, second = (Image.new("L", (6, 4), grey) for grey in (0, 200))
+    for kind in ("GIF", "WEBP"):
+        content = encoded(
+            first, kind, save_all=True, append_images=[second], **({"lossless": True} if kind == "WEBP" else {})
+        )
+        assert decode(content, 1).max() == 0
+
+
+def test_pixels_that_are_no_whole_numbers_are_refused():
+    content = encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF")
+    with pytest.raises(MetaloomError, match="floating-point numbers as pixels: save it with 8 or 16 bits"):
+        decode(content, 1)
+
+
 def test_what_is_no_image_is_refused():
     for content in (b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(50)):
-        with pytest.raises(MetaloomError, match="is no PNG, JPEG, BMP or WebP image|is damaged"):
+        with pytest.raises(MetaloomError, match="is no PNG, JPEG, .* or AVIF image|is damaged"):
             decode(content, 1)
 
 
@@ -112,5 +147,8 @@ def test_damage_never_raises_anything_else(kind, data):
 
 def test_image_names():
     pictures = kind_of(load_settings())
-    assert all(pictures.is_example(name) for name in ("a.png", "A.JPG", "b/c.jpeg", "d.bmp", "e.WebP"))
+    assert all(
+        pictures.is_example(name)
+        for name in ("a.png", "A.JPG", "b/c.jpeg", "d.bmp", "e.WebP", "f.jfif", "g.GIF", "h.tif", "i.avif")
+    )
     assert not any(pictures.is_example(name) for name in ("a.txt", "png", "a.png.bak", "Thumbs.db"))

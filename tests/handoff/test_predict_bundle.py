@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from metaloom.cli.app import app
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.predict import predict
 from metaloom.kinds.pictures.read import decode
@@ -26,6 +28,18 @@ sys.exit(f"imported {heavy}" if heavy else 0)
 def save(path: Path, pixels: np.ndarray, **options: object) -> Path:
     Image.fromarray(pixels).save(path, **options)
     return path
+
+
+def test_a_file_that_cannot_be_read_leaves_the_others_their_answers(bundle: Path, shapes: Path, tmp_path: Path):
+    files = sorted((shapes / "domain0").rglob("*.png"))[:4]
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(files[0].read_bytes()[:60])
+    done = CliRunner().invoke(app, ["predict", str(bundle), str(files[0]), str(cut), *map(str, files[1:])])
+    assert done.exit_code == 1, done.exception
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [str(file) for file in files]
+    assert done.stderr.startswith(f"error: {cut} is damaged") and len(done.stderr.splitlines()) == 1
+    with pytest.raises(MetaloomError, match=r"cut.png is damaged"):
+        predict(bundle, [files[0], cut])
 
 
 def test_predictions_are_the_graphs_own(bundle: Path, shapes: Path):

@@ -64,6 +64,17 @@ def test_a_class_without_an_example_changes_nothing_and_gets_nothing(name, tiny_
     assert (among[:, [1, 4, 5]] == 0).all()
 
 
+@pytest.mark.parametrize("name", ["protonet", "maml", "anil", "reptile", "shared"])
+def test_a_class_counts_as_much_as_any_other_however_many_examples_it_has(name, tiny_settings):
+    """So the same examples four times over change nothing, whichever class has them."""
+    method, params = method_of(name, tiny_settings, "group", **({} if name == "protonet" else {"inner_steps": 3}))
+    x, y, query_x, _ = a_task()
+    more = torch.cat([torch.arange(len(y)), *[torch.nonzero(y == 1).flatten()] * 3])
+    with torch.no_grad():
+        even, uneven = (method.adapt(params, x[rows], y[rows], 3).logits(query_x) for rows in (slice(None), more))
+    torch.testing.assert_close(uneven, even, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("norm", ["batch", "group"])
 @pytest.mark.parametrize("name", [name for name in METHOD_CLASSES if name != "reptile"])  # see test_reptile.py
 def test_the_loss_gradient_by_finite_differences(name, norm, tiny_settings):

@@ -28,19 +28,27 @@ def predict(
     json_: Annotated[bool, typer.Option("--json", help="All classes' probabilities as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="The same as a table: a column per class.")] = False,
 ) -> None:
-    """Classify examples with a bundle."""
+    """Classify examples with a bundle.
+
+    A file that cannot be read is an error at the end, with exit code 1; the others are classified all the same.
+    """
     from metaloom.handoff.bundle.predict import predict as classify
 
     if json_ and csv:
         raise MetaloomError("give --json or --csv, not both")
-    predictions = classify(bundle, files, task)
+    bad: list[MetaloomError] = []
+    predictions = classify(bundle, files, task, bad.append)
     if json_:
         print(strict_json([_row(each) for each in predictions]))
-    elif csv:
+    elif csv and predictions:
         _print_table(predictions)
     else:
         for each in predictions:
             print(f"{each.example}\t{each.label}\t{each.probability:.3f}\tnovelty {each.novelty:.1f}")
+    for error in bad:
+        print(f"error: {error}", file=sys.stderr)
+    if bad:
+        raise typer.Exit(FAILED)
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def install_addition(addition: Addition, data: Path, staging: Path, only: bool) 
 def _copy(source: Path, target: Path) -> None:
     try:
         if source.is_dir():
-            shutil.copytree(source, target)
+            shutil.copytree(source, target, ignore_dangling_symlinks=True)  # what they lack is listed as unreadable
         else:
             shutil.copyfile(source, target)
     except (OSError, shutil.Error) as error:

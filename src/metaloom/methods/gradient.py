@@ -1,5 +1,8 @@
 """What the methods that adapt by gradient descent share: the first step, every other one, the task model, β.
 
+Every class counts as much as any other, however many labelled examples it has: with plain means over the examples, a
+task with 1, 2, 3, 7 and 12 of them ends in a model that always answers the largest class.
+
 The head starts at zero, as in Kao, Chiu, Chen: MAML is a Noisy Contrastive Learner, 2022
 (https://arxiv.org/abs/2106.15367). To serve any number of ways a start must be the same for every class (Ye, Chao:
 How to Train Your MAML to Excel in Few-Shot Classification, 2022, https://arxiv.org/abs/2106.16245), and all that
@@ -15,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metaloom.config import GradientSettings
-from metaloom.methods.model import Head, TaskModel, one_hot
+from metaloom.methods.model import Head, TaskModel, class_weights, one_hot
 from metaloom.networks import Network, Tensors
 
 HEAD = ("head.weight", "head.bias")  # beside the network's weights while a task is learned
@@ -26,7 +29,8 @@ def first_gradients(
 ) -> dict[str, Tensor]:
     """Gradients of each task's mean NLL at a head of zeros, where every class of the task has the same probability."""
     member = one_hot(labels, len(seen)).to(z.dtype)
-    excess = (seen.to(z.dtype) / seen.sum() - member) / labels.shape[0]
+    weight = class_weights(labels, len(seen), z.dtype)[labels, None]
+    excess = (seen.to(z.dtype) / seen.sum() - member) * weight / labels.shape[0]
     return {"head.weight": excess.mT @ z, "head.bias": excess.sum(dim=0).expand(*z.shape[:-2], -1)}
 
 
@@ -39,7 +43,8 @@ def nll_and_gradients(
     twice: bool,
     generator: torch.Generator | None = None,
 ) -> tuple[Float[Tensor, ""], Tensors]:
-    """Mean NLL over the items, summed over tasks, and its gradients for the network and the head of each task.
+    """Mean NLL over the items, in which classes count alike, and its gradients for the network and the head; both are
+    summed over tasks.
 
     Args:
         network: the shared one.
@@ -56,7 +61,9 @@ def nll_and_gradients(
         }
         embedding, _ = network(leaves, x, twice=twice, generator=generator)
         logits = head_of(leaves).logits(embedding).flatten(0, -2)
-        nll = F.cross_entropy(logits, labels.repeat(logits.shape[0] // labels.shape[0]), reduction="sum")
+        weight = class_weights(labels, logits.shape[-1], logits.dtype)
+        of_tasks = labels.repeat(logits.shape[0] // labels.shape[0])
+        nll = F.cross_entropy(logits, of_tasks, weight, reduction="sum")
         nll = nll / labels.shape[0]
         gradients = torch.autograd.grad(nll, list(leaves.values()), create_graph=twice)
     return nll, dict(zip(leaves, gradients, strict=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from metaloom.methods.model import Head, one_hot
+from metaloom.methods.model import Head, class_weights, one_hot
 
 
 def fit_head(
@@ -19,9 +19,10 @@ def fit_head(
     steps: int,
     rate: float | Float[Tensor, ""],
 ) -> Head:
-    """Full-batch gradient descent on the mean NLL of the support set: W ← W - rate·(P - Y)ᵀZ/n for `steps` steps.
+    """Full-batch gradient descent on the mean NLL of the support set: W ← W - rate·(P - Y)ᵀBZ/n for `steps` steps.
 
-    P are the softmax probabilities, Y the one-hot labels, n the support examples. Embeddings are taken as they
+    P are the softmax probabilities, Y the one-hot labels, n the support examples, and B has weights under which every
+    class counts alike (1 where all have as many examples). Embeddings are taken as they
     are, so these are the steps of SGD with this rate. Each lowers the loss while rate · (mean ‖z‖² + 1) < 4, as
     the Hessian's largest eigenvalue is at most (mean ‖z‖² + 1) / 2: a caller whose embeddings have no fixed scale
     divides them by their norm first.
@@ -36,8 +37,9 @@ def fit_head(
     n_way = start.bias.shape[-1]
     targets = one_hot(y, n_way).to(z.dtype)
     count = y.shape[0]  # which stays a variable where a graph is traced, as len() does not
+    weight = class_weights(y, n_way, z.dtype)[y, None]
     head = start
     for _ in range(steps):
-        slope = (head.logits(z).softmax(dim=-1) - targets) / count  # of the loss in the logits
+        slope = (head.logits(z).softmax(dim=-1) - targets) * weight / count  # of the loss in the logits
         head = Head(head.weight - rate * (slope.mT @ z), head.bias - rate * slope.sum(dim=-2))
     return head

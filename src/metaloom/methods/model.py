@@ -129,6 +129,13 @@ def classes_seen(support_y: Int[Tensor, " support"], n_way: int) -> Bool[Tensor,
     return one_hot(support_y, n_way).any(dim=0)
 
 
+def class_weights(labels: Int[Tensor, " support"], n_way: int, dtype: torch.dtype) -> Float[Tensor, " {n_way}"]:
+    """Weights of the classes under which each counts as much as any other, however many examples it has: those of
+    scikit-learn's class_weight "balanced". All are exactly 1 where all classes have as many."""
+    count = one_hot(labels, n_way).sum(dim=0).to(dtype)
+    return labels.shape[0] / ((count > 0).sum() * count.clamp(min=1))
+
+
 def bias_of_unseen(seen: Bool[Tensor, " n_way"]) -> Float[Tensor, " n_way"]:
     """What a head's bias has besides, so that a class without an example has probability zero."""
     return torch.where(seen, 0.0, UNSEEN)

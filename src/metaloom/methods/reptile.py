@@ -6,9 +6,10 @@ the mean over a step's tasks. φ: `params.weights`, k: `inner_steps`, SGD's rate
 `batch`, ε: `learning_rate`, which the trainer anneals to zero (the paper linearly).
 
 A task's minibatches are drawn from its support and query examples together, in an order that takes all classes
-in turn and begins again at the end: nothing random, so that a resumed run does the same. We deviate in two
+in turn and begins again at the end: nothing random, so that a resumed run does the same. We deviate in three
 places. The head starts at zero (`metaloom.methods.gradient`); its rows' mean, all that could be carried to another
-task, stays there. And when adapting, every step takes the whole support set, so that its order does not matter.
+task, stays there. In every minibatch the classes count alike. And when adapting, every step takes the whole support
+set, so that its order does not matter.
 """
 
 from __future__ import annotations

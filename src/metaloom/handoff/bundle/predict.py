@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -43,13 +43,20 @@ class Prediction:
         return self.probabilities[self.label]
 
 
-def predict(bundle: str | Path, files: Sequence[str | Path], task: str | None = None) -> list[Prediction]:
+def predict(
+    bundle: str | Path,
+    files: Sequence[str | Path],
+    task: str | None = None,
+    on_bad: Callable[[MetaloomError], None] | None = None,
+) -> list[Prediction]:
     """Classify the examples in files.
 
     Args:
         bundle: its folder.
         files: of examples: one each of any size, or tables of many.
         task: to choose classes from, in a bundle of many tasks.
+        on_bad: gets the error of a file that cannot be read, and the others are classified all the same; None: it is
+            raised.
 
     Raises:
         MetaloomError: the bundle is damaged, has no such task, or a file holds what is no example.
@@ -59,7 +66,7 @@ def predict(bundle: str | Path, files: Sequence[str | Path], task: str | None = 
     kind = _kind(opened)
     (graph,) = opened.sessions
     predictions = []
-    for names, raw in _batches(files, kind, tuple(opened.metadata["input"]["shape"][1:])):
+    for names, raw in _batches(files, kind, tuple(opened.metadata["input"]["shape"][1:]), on_bad):
         further = [] if place is None else [np.full(len(raw), place)]
         probabilities, novelty = opened.run(graph, raw, *further)
         for name, row, score in zip(names, probabilities[:, : len(labels)], novelty, strict=True):
@@ -69,15 +76,25 @@ def predict(bundle: str | Path, files: Sequence[str | Path], task: str | None = 
 
 
 def _batches(
-    files: Sequence[str | Path], kind: Kind, shape: tuple[int | str, ...]
+    files: Sequence[str | Path],
+    kind: Kind,
+    shape: tuple[int | str, ...],
+    on_bad: Callable[[MetaloomError], None] | None,
 ) -> Iterator[tuple[list[str], Shaped[np.ndarray, "item ..."]]]:
     """Names and raw examples; one file at a time, as a large one should be alone in memory."""
     for path in files:
-        for _, alike in groupby(read_examples(path, kind), key=lambda each: each.raw.shape):
-            examples: list[Example] = list(alike)
-            for start in range(0, len(examples), BATCH):
-                batch = examples[start : start + BATCH]
-                yield [each.source for each in batch], np.stack([fitting(each, shape, kind) for each in batch])
+        try:
+            examples = [each._replace(raw=fitting(each, shape, kind)) for each in read_examples(path, kind)]
+        except MetaloomError as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+            continue
+        for _, alike in groupby(examples, key=lambda each: each.raw.shape):
+            same: list[Example] = list(alike)
+            for start in range(0, len(same), BATCH):
+                batch = same[start : start + BATCH]
+                yield [each.source for each in batch], np.stack([each.raw for each in batch])
 
 
 def _kind(opened: Bundle) -> Kind:

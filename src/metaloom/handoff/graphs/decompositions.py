@@ -142,7 +142,8 @@ def _nll_forward(
     ignored: int,
 ) -> tuple[Tensor, Tensor]:
     _check_sum(reduction)
-    return -torch.where(one_hot(target, x.shape[1]), x, 0.0).sum(), x.new_zeros(())
+    scaled = x if weight is None else x * weight
+    return -torch.where(one_hot(target, x.shape[1]), scaled, 0.0).sum(), x.new_zeros(())
 
 
 def _nll_backward(
@@ -155,7 +156,8 @@ def _nll_backward(
     total: Tensor,
 ) -> Tensor:
     _check_sum(reduction)
-    return torch.where(one_hot(target, x.shape[1]), -slope, 0.0)
+    scaled = -slope if weight is None else -slope * weight
+    return torch.where(one_hot(target, x.shape[1]), scaled, 0.0)
 
 
 def _check_sum(reduction: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from metaloom.kinds.base import Kind
-from metaloom.kinds.pictures.read import SUFFIXES, decode
+from metaloom.kinds.pictures.read import IN_WORDS, SUFFIXES, decode
 from metaloom.kinds.pictures.resize import resize
 from metaloom.kinds.pictures.show import Thumbnails
 
@@ -44,7 +44,7 @@ class Pictures(Kind):
     one: ClassVar[str] = "image"
     many: ClassVar[str] = "images"
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
-    formats: ClassVar[str] = "PNG, JPEG, BMP or WebP"
+    formats: ClassVar[str] = IN_WORDS
     layout: ClassVar[str] = "domain/class/image.png"
     chances: ClassVar[int] = 6
 

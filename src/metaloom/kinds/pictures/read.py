@@ -9,12 +9,13 @@ import zlib
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from metaloom.errors import MetaloomError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "AVIF")
+IN_WORDS = "PNG, JPEG, BMP, WebP, GIF, TIFF or AVIF"
 MAX_PIXELS = 64 * 2**20
 LONGEST_SIDE = 65_535  # pixels: the graph resizes exactly up to there, and a thin picture's weights fit in memory
 
@@ -28,16 +29,29 @@ _DAMAGED = (
     KeyError,
     TypeError,
     OverflowError,
+    RuntimeError,  # of the AVIF decoder
     struct.error,
     zlib.error,
 )
 
 
-def decode(content: bytes, channels: int) -> UInt8[np.ndarray, "height width channel"]:
-    """Pixels of a PNG, JPEG, BMP or WebP file, upright and on white paper.
+UPRIGHT = 1
+_TURNS = {  # by the EXIF orientation: how it becomes upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
-    Transparency is composited on white, 16 bits a channel are scaled to 8, an EXIF orientation is applied, of
-    an animation the first frame is taken.
+
+def decode(content: bytes, channels: int) -> UInt8[np.ndarray, "height width channel"]:
+    """Pixels of an image file in one of the `FORMATS`, whatever its name ends in, upright and on white paper.
+
+    Transparency is composited on white, 16 bits per channel are scaled to 8, an EXIF orientation is applied, of
+    an animation the first frame is taken, of a document the first page.
 
     Args:
         content: the file's bytes.
@@ -48,6 +62,7 @@ def decode(content: bytes, channels: int) -> UInt8[np.ndarray, "height width cha
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of damaged data about the picture
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 _check_size(*image.size)
@@ -55,7 +70,7 @@ def decode(content: bytes, channels: int) -> UInt8[np.ndarray, "height width cha
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise MetaloomError(f"has more than {MAX_PIXELS // 2**20} megapixels: scale it down") from None
     except Image.UnidentifiedImageError:
-        raise MetaloomError("is no PNG, JPEG, BMP or WebP image") from None
+        raise MetaloomError(f"is no {IN_WORDS} image") from None
     except _DAMAGED as error:
         raise MetaloomError(f"is damaged: {_reason(error)}") from None
     return pixels.reshape(*pixels.shape[:2], channels)
@@ -70,7 +85,11 @@ def _check_size(width: int, height: int) -> None:
 
 def _flattened(image: Image.Image) -> Image.Image:
     """Upright, 8 bits a channel, without transparency."""
-    image = ImageOps.exif_transpose(image)
+    image.load()  # which turns a TIFF, and forgets its orientation
+    turn = _TURNS.get(_orientation(image))
+    image = image if turn is None else image.transpose(turn)
+    if image.mode == "F":
+        raise MetaloomError("has floating-point numbers as pixels: save it with 8 or 16 bits per channel")
     if image.mode.startswith("I"):
         wide = np.asarray(image).clip(0, 65535).astype(np.uint32)
         return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
@@ -78,6 +97,14 @@ def _flattened(image: Image.Image) -> Image.Image:
         return image
     paper = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """Of the EXIF data this tag alone; upright where they are damaged, as the pixels may be whole all the same."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+    except (*_DAMAGED, AttributeError):
+        return UPRIGHT
 
 
 def _reason(error: BaseException) -> str:
