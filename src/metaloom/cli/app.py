@@ -43,10 +43,11 @@ app.command(rich_help_panel=VERSIONS)(registry.promote)
 app.command(rich_help_panel=VERSIONS)(registry.rollback)
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         print(f"metaloom {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
