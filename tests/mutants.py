@@ -88,8 +88,8 @@ MUTANTS = (
         "estimate",
         "learner",
         "cross-validation asks for examples that the model has learned from",
-        "learner.adapt(images[~asked], ways[~asked]).predict(images[asked])",
-        "learner.adapt(images, ways).predict(images[asked])",
+        "learner.adapt(examples[~asked], ways[~asked]).predict(examples[asked])",
+        "learner.adapt(examples, ways).predict(examples[asked])",
     ),
     Mutant(
         "worse_baseline",
