@@ -42,13 +42,13 @@ class Work:
 
     Args:
         settings: all of them.
-        images: packed, on the host.
+        examples: packed, on the host.
         classes: the class table, with its `split` column.
         validation: episodes that a trainer looks at.
     """
 
     settings: Settings
-    images: torch.Tensor
+    examples: torch.Tensor
     classes: pd.DataFrame
     validation: EpisodeTable
 
@@ -103,9 +103,9 @@ class Work:
     def trainer(self, name: str, device: torch.device, folder: Path, on_host: bool = False, **changes: Any) -> Trainer:
         """A trainer of one method, whose images lie on the device or on the host."""
         training = self.classes[self.classes["split"] == "train"]
-        encoding = kind_of(self.settings).fit(self.images[spread_rows(training, SAMPLE)].numpy())
+        encoding = kind_of(self.settings).fit(self.examples[spread_rows(training, SAMPLE)].numpy())
         learner = Learner.create(name, self.settings, encoding)
-        images = self.images if on_host else self.images.to(device)
+        images = self.examples if on_host else self.examples.to(device)
         made = Trainer(
             learner=replace(learner, params=learner.params.to(device)),
             examples=images,

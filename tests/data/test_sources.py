@@ -97,8 +97,8 @@ def test_nothing_to_find(tmp_path):
         list_sources(tmp_path / "data", PICTURES)
     with pytest.raises(MetaloomError, match="holds no images: put domain/class/"):
         list_sources(tmp_path, PICTURES)
-    touch(tmp_path, "a/b/c.tiff")
-    with pytest.raises(MetaloomError, match=r"only a/b/c\.tiff"):
+    touch(tmp_path, "a/b/c.svg")
+    with pytest.raises(MetaloomError, match=r"only a/b/c\.svg"):
         list_sources(tmp_path, PICTURES)
 
 
