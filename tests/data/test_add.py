@@ -102,10 +102,12 @@ def test_bad_input_changes_nothing(here, more, tmp_path_factory):
     shutil.copytree(more, away / "broken")
     for file in sorted((away / "broken/class0").iterdir())[:3]:
         file.write_text("hello")
-    (away / "text.txt").touch()
+    for name in ("text.txt", "table.CSV"):
+        (away / name).touch()
     cases = {
         "gone": r"not found: give a folder or one of these files: \.zip, .*\.tgz$",
         "text.txt": r"is no folder and none of these files: \.zip, \.tar, \.tar\.gz, \.tgz$",
+        "table.CSV": r"none of these files: .*\.tgz; for a table set `kind: vectors` in params\.yaml$",
         "flat": "belongs in a class folder",
         "empty": "holds no images",
         "evil.zip": "unsafe path",

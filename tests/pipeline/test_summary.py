@@ -80,6 +80,17 @@ def test_the_last_line_says_how_the_figures_compare_with_the_commit(tmp_path):
     assert "- figures: 1 of 12 differ" in as_markdown(summarise(tmp_path, "data", [], 1.0))
 
 
+def test_figures_of_other_data_are_not_compared(tmp_path):
+    run_here(tmp_path, "git", "init", "-q")
+    made_up_run(tmp_path, SCORES)
+    (tmp_path / "data.dvc").write_text("md5: one")
+    run_here(tmp_path, "git", "add", "metrics", "data.dvc")
+    run_here(tmp_path, "git", "commit", "-qm", "figures")
+    assert made_up_run(tmp_path, SCORES).splitlines()[-1] == "figures the committed ones"
+    (tmp_path / "data.dvc").write_text("md5: another")
+    assert made_up_run(tmp_path, SCORES).splitlines()[-1] == "figures of other data than the committed ones"
+
+
 def test_committed_figures_of_another_form_are_not_compared(tmp_path):
     run_here(tmp_path, "git", "init", "-q")
     made_up_run(tmp_path, SCORES)

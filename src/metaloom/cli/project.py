@@ -54,11 +54,16 @@ def _trained(models: Path, method: str) -> Path:
 
 
 def trained_or_champion(method: str | None) -> Path:
-    """The folder of a method's meta-learner; without a method, of the one that validates best."""
+    """The folder of a method's meta-learner; without a method, of the one that validates best.
+
+    Of those in params that are there: a run with `--set methods=[…]` trains some of them alone.
+    """
     models = Path(Outputs().models)
     if method:
         return _trained(models, method)
     from metaloom.config import load_settings
     from metaloom.learner import champion
 
-    return models / champion(models, load_settings().methods)
+    methods = load_settings().methods
+    trained = [name for name in methods if (models / name / "metrics.json").is_file()]
+    return models / champion(models, trained or methods)

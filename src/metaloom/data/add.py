@@ -13,7 +13,7 @@ from metaloom.data.quality import check_quality, judge
 from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
 from metaloom.errors import MetaloomError
-from metaloom.kinds import Kind, Tables
+from metaloom.kinds import KINDS, Kind, Tables
 from metaloom.system.files import atomic_dir
 
 
@@ -46,7 +46,7 @@ def inspect_addition(
     if not path.exists():
         raise MetaloomError(f"{path} not found: give a folder or one of these files: {files}")
     if not path.is_dir() and archive_stem(path.name) is None and not path.name.lower().endswith(tables):
-        raise MetaloomError(f"{path} is no folder and none of these files: {files}")
+        raise MetaloomError(f"{path} is no folder and none of these files: {files}{_of_another_kind(path)}")
     source, target = path.resolve(), data.resolve()
     if source == target or target in source.parents or source in target.parents:
         raise MetaloomError(f"{path} and {data} lie in one another: copy it elsewhere first")
@@ -58,6 +58,12 @@ def inspect_addition(
     check_quality(quality.report, settings, kind, str(path))
     domains = sorted({listing.items[index].domain for index in quality.used})
     return Addition(path, name, domains, quality.report)
+
+
+def _of_another_kind(path: Path) -> str:
+    """What to set where another kind of example takes such a file."""
+    kinds = [name for name, kind in KINDS.items() if issubclass(kind, Tables) and _ends(path, kind.suffixes)]
+    return f"; for a table set `kind: {kinds[0]}` in params.yaml" if kinds else ""
 
 
 def _checked_name(path: Path, name: str | None, suffixes: tuple[str, ...]) -> str:
@@ -72,7 +78,7 @@ def _checked_name(path: Path, name: str | None, suffixes: tuple[str, ...]) -> st
     return name if name.lower().endswith(suffix) else name + suffix
 
 
-def _ends(path: Path, suffix: str) -> bool:
+def _ends(path: Path, suffix: str | tuple[str, ...]) -> bool:
     return path.name.lower().endswith(suffix)
 
 

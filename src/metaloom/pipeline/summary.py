@@ -11,7 +11,8 @@ from typing import Any
 from metaloom.config import DOMAIN_SUFFIX
 from metaloom.pipeline.committed import against_committed
 from metaloom.system.files import nulled
-from metaloom.system.git import committed
+from metaloom.system.git import changed, committed
+from metaloom.system.provenance import POINTER
 from metaloom.versioning.paths import Outputs
 
 
@@ -73,6 +74,8 @@ def _against_committed(root: Path, metrics: str, scores: dict[str, Any]) -> str:
     text = committed(root, metrics)
     if text is None:
         return ""
+    if committed(root, POINTER) and changed(root, POINTER):
+        return "of other data than the committed ones"
     try:
         return against_committed(nulled(json.loads(text)), nulled(scores))
     except (AttributeError, TypeError, ValueError):  # of another version of metaloom, or no JSON
