@@ -139,7 +139,10 @@ class Standin:
         """Whether the process goes away (or only its parent has yet to hear of it)."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            try:
+                if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                    return True
+            except psutil.NoSuchProcess:
                 return True
             time.sleep(0.05)
         return False
