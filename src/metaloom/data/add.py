@@ -45,7 +45,7 @@ def inspect_addition(
     files = ", ".join(SUFFIXES + tables)
     if not path.exists():
         raise MetaloomError(f"{path} not found: give a folder or one of these files: {files}")
-    if not path.is_dir() and archive_stem(path.name) is None and not path.name.lower().endswith(tables):
+    if not path.is_dir() and archive_stem(path.name) is None and not _ends(path, tables):
         raise MetaloomError(f"{path} is no folder and none of these files: {files}{_of_another_kind(path)}")
     source, target = path.resolve(), data.resolve()
     if source == target or target in source.parents or source in target.parents:

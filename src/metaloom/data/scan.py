@@ -75,8 +75,10 @@ def scan(listing: Listing, packed: Path | None = None) -> Scan:
 
 def _misfit(shape: tuple[int, ...], first: tuple[int, ...]) -> str:
     """Why an example of this shape does not fit the first one; nothing where it does."""
+    if shape == first:
+        return ""
     has, others = ("×".join(map(str, each)) for each in (shape, first))
-    return "" if shape == first else f"has {has} numbers where the first example has {others}"
+    return f"has {has} numbers where the first example has {others}"
 
 
 class _Array:
