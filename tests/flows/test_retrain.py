@@ -125,6 +125,12 @@ def test_a_failed_run_is_no_success(served, retrain):
     assert retrain.retrain(return_state=True).is_failed()  # not skipped, though data.dvc did not change
 
 
+def test_a_run_with_settings_of_its_own_is_no_success(served, retrain):
+    assert retrain.pipeline(overrides={"train.n_shot": 5}, return_state=True).is_completed()
+    state = retrain.retrain(return_state=True)
+    assert (state.name, state.message) == ("Completed", "all stages are up to date")
+
+
 def test_a_run_that_starts_long_after_its_time_is_skipped(served, retrain, monkeypatch):
     monkeypatch.setattr(retrain, "_minutes_late", lambda: 61.0)
     state = retrain.retrain(return_state=True)
