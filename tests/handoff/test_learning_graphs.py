@@ -19,7 +19,7 @@ from metaloom.learner import Learner
 from metaloom.methods import METHOD_CLASSES
 
 ABOUT = {"metaloom.method": "a method"}
-STEPS = {"maml": {"inner_steps": 2}}  # so that the network moves too
+STEPS = {"maml": {"inner_steps": 2}, "reptile": {"inner_steps": 2}}  # the network moves in the second one
 MANY_STEPS = 2e-4
 SMALL_RATE = 0.05  # at 0.4, rounding that decides which of two pixels is the maximum moves an answer by 1e-3
 MakeLearner = Callable[..., Learner]
@@ -74,10 +74,15 @@ def test_episodes_of_any_shape_as_torch_answers_them(
             assert novelty.shape == (len(query),) and np.isfinite(novelty).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "network, norm",
-    [("conv4", "batch"), ("conv4", "none"), ("resnet12", "batch"), ("mlp", "group"), ("gru", "group")],
+    [
+        pytest.param("conv4", "batch", marks=pytest.mark.slow),
+        pytest.param("conv4", "none", marks=pytest.mark.slow),
+        pytest.param("mlp", "group", marks=pytest.mark.slow),
+        pytest.param("resnet12", "batch", marks=pytest.mark.sweep),  # two minutes of tracing each
+        pytest.param("gru", "group", marks=pytest.mark.sweep),
+    ],
 )
 def test_every_network_learns_in_a_graph(
     network: str, norm: str, make_learner: MakeLearner, pictures: np.ndarray, tiny_settings: Settings
