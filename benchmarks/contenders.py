@@ -58,8 +58,8 @@ class Work:
             own |= {"inner_steps": self.inner_steps, "inner_rate": self.rate, "first_order": self.first_order}
             own |= {"recompute": self.recompute, "learned_rates": False, "multi_step": False, "beta": 1.0}
         else:
-            own |= {"temperature": "fixed", "take_turns": self.turns, "shift": 0}
-        fixed = {"network.name": "conv4", "network.width": self.width, "network.dropout": 0.0}
+            own |= {"temperature": "fixed", "take_turns": self.turns}
+        fixed = {"network.name": "conv4", "network.width": self.width, "network.dropout": 0.0, "pictures.test_shift": 0}
         return load_settings(ROOT / "params.yaml", fixed | {f"{self.method}.{name}": own[name] for name in own})
 
     def episodes(self, dtype: torch.dtype) -> Episodes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,6 +47,13 @@ def test_multiply_adds_are_those_that_torch_counts(modules, first_order, steps):
     # torch's second derivative takes one product more in the first block, for the image's own gradient
     wasted = 0 if first_order else SUPPORT * steps * cost[1]
     assert convolutions == 2 * (arithmetic.maml_macs(SUPPORT, QUERY, steps, first_order, cost) + wasted)
+
+
+def test_every_row_is_a_step_of_ours(modules):
+    speed = importlib.import_module("speed")
+    for work in {row.title: row.work for row in speed.rows(quick=True)}.values():
+        here, _ = speed.present(replace(work, width=8))
+        assert math.isfinite(float(here[0].step()))
 
 
 @pytest.mark.slow
