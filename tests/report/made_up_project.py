@@ -259,7 +259,8 @@ def _studies(inputs, levels, groups) -> None:
 
 def _calibration(inputs, settings) -> None:
     rows = [
-        (inputs.methods[0], setting, temperature, place, sure, max(0.0, sure - off), 1 / 15)
+        (learner, setting, temperature, place, sure, max(0.0, sure - worse * off), 1 / 15)
+        for worse, learner in enumerate(inputs.methods, start=1)
         for setting in settings
         for temperature, off in (("after", 0.01), ("before", 0.06))
         for place, sure in enumerate(np.linspace(0.4, 1, 15))
