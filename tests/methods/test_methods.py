@@ -128,6 +128,14 @@ def test_protonet_is_softmax_over_negative_squared_distances(tiny_settings):
     torch.testing.assert_close(answer, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_protonet_s_distances_do_not_grow_with_the_length_of_the_embedding(tiny_settings):
+    """The same numbers sixteen times over say no more than once, and are answered alike."""
+    method, params = method_of("protonet", tiny_settings)
+    z, labels = torch.randn(6, 64), torch.arange(3).repeat(2)
+    short, long = (method.head(params, support, labels, 3).logits(support) for support in (z, z.repeat(1, 16)))
+    torch.testing.assert_close(long, short)
+
+
 @pytest.mark.parametrize("name", ["maml", "reptile"])
 def test_gradient_methods_track_the_shared_network_s_statistics(name, tiny_settings):
     """Those of the images that the first inner step sees: the support set, or reptile's first minibatch."""

@@ -9,6 +9,10 @@ With a learned temperature the logits are -τ·‖f(x) - c_k‖²: Oreshkin, Rod
 adaptive metric for improved few-shot learning, 2018 (https://arxiv.org/abs/1805.10123), section 2.1, where τ is
 called α. The weight `temperature` is log τ, so that τ starts at 1 and stays positive.
 
+The distances of embeddings longer than 64 numbers (conv4-64 at 28×28 pixels, as in the paper) are multiplied by 64 over
+that length. Squared distances grow with it: of 1,024 numbers they start so far apart that softmax saturates, and the
+network learns nothing.
+
 In the paper an episode's support set is the same for all of its queries. With `take_turns` every example is support in
 one turn and a query in the others, for the same embeddings: Laenen, Bertinetto: On Episodes, Prototypical Networks, and
 Few-Shot Learning, 2021 (https://arxiv.org/abs/2012.09831), find that episodes waste the other pairs of a batch.
@@ -28,6 +32,7 @@ from metaloom.methods.model import Head, Params, bias_of_unseen, classes_seen
 from metaloom.networks import Network
 
 TEMPERATURE = "temperature"
+LENGTH = 64  # numbers of an embedding whose distances are taken as they are
 
 
 class ProtoNet(EmbeddingMethod):
@@ -58,7 +63,8 @@ class ProtoNet(EmbeddingMethod):
 
     def head_from(self, params: Params, prototypes: Float[Tensor, "*task way embed"]) -> Head:
         """The distances to prototypes as a linear head."""
-        head = Head(2 * prototypes, -prototypes.square().sum(dim=-1))
+        scale = LENGTH / max(LENGTH, prototypes.shape[-1])
+        head = Head(2 * scale * prototypes, -scale * prototypes.square().sum(dim=-1))
         if self.settings.temperature == "fixed":
             return head
         tau = params.weights[TEMPERATURE].exp()
