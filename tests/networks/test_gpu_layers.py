@@ -33,7 +33,7 @@ def derivatives(layer: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> li
 
 def assert_same(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
     for number, (got, expected) in enumerate(zip(one, other, strict=True)):
-        scale = float(expected.abs().max())
+        scale = float(expected.detach().abs().max())
         torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-10 * scale, msg=lambda m, n=number: f"{n}: {m}")
 
 

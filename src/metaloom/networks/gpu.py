@@ -1,9 +1,9 @@
 """Layers in the form that a GPU likes: few large kernels, for first and second derivatives alike.
 
 Tasks lie side by side as groups of channels, (example, task · channel, height, width), so that one kernel serves all of
-them. torch's own second derivatives are many times more work: that of a convolution with groups is a convolution for each
-group, with a kernel as large as the map, and that of a group norm some forty passes over it. Here they are written out:
-what a convolution's gradients are is bilinear, so theirs are three convolutions of the ordinary shape and two sums.
+them. torch's own second derivatives are many times more work: that of a convolution with groups is a convolution for
+each group, with a kernel as large as the map, and that of a group norm some forty passes over it. Here they are written
+out: a convolution's gradients are bilinear, so that theirs are convolutions of the ordinary shape, too.
 
 Nothing here depends on the device, so the CPU can prove it.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-FEW = 4  # input channels, up to which products of matrices are several times faster than cuDNN's groups (H100)
+FEW = 4  # input channels, as a picture has
 
 _backward = torch.ops.aten.convolution_backward
 
@@ -30,7 +30,9 @@ def joined(x: Float[Tensor, "task example channel *pixels"]) -> Float[Tensor, "e
     return x.transpose(0, 1).flatten(1, 2)
 
 
-def parted(x: Float[Tensor, "example task_channel *pixels"], tasks: int) -> Float[Tensor, "task example channel *pixels"]:
+def parted(
+    x: Float[Tensor, "example task_channel *pixels"], tasks: int
+) -> Float[Tensor, "task example channel *pixels"]:
     """A view of joined tasks as they were."""
     return x.unflatten(1, (tasks, -1)).transpose(0, 1)
 
@@ -53,7 +55,7 @@ class _ConvolutionGradients(Function):
     def forward(ctx: Any, d_y: Tensor, x: Tensor, kernels: Tensor, needs_x: bool) -> Any:
         ctx.save_for_backward(d_y, x, kernels)
         ctx.set_materialize_grads(False)
-        return _through(d_y, kernels) if needs_x else None, _kernel_gradients(d_y, x, kernels)
+        return _gradients(d_y, x, kernels, needs_x, True)
 
     @staticmethod
     @once_differentiable
@@ -62,43 +64,52 @@ class _ConvolutionGradients(Function):
         to_d_y = d_x = d_kernels = None
         if to_kernels is not None:
             to_d_y = _convolved(x, to_kernels)
-            d_x = _through(d_y, to_kernels) if ctx.needs_input_grad[1] else None
+            d_x, _ = _gradients(d_y, x, to_kernels, ctx.needs_input_grad[1], False)
         if to_x is not None:
             through_x = _convolved(to_x, kernels)
-            to_d_y = through_x if to_d_y is None else to_d_y + through_x
-            d_kernels = _kernel_gradients(d_y, to_x, kernels)
+            to_d_y = through_x if to_d_y is None else to_d_y.add_(through_x)
+            _, d_kernels = _gradients(d_y, to_x, kernels, False, True)
         return to_d_y, d_x, d_kernels, None
 
 
 def _convolved(x: Tensor, kernels: Tensor) -> Tensor:
-    tasks, out, channels, side = kernels.shape[:4]
-    # in IEEE's float32 cuDNN's groups are ten times slower than products, in TF32 and bfloat16 twice as fast
-    ieee = x.dtype != torch.bfloat16 and not torch.backends.cudnn.allow_tf32
-    if tasks == 1 or (channels > FEW and not ieee):
+    tasks, out, _, side = kernels.shape[:4]
+    if tasks == 1 or not _as_products(x, kernels):
         return F.conv2d(x, kernels.flatten(0, 1), padding=side // 2, groups=tasks)
-    return (kernels.flatten(2) @ _columns(x, tasks, side)).view(len(x), tasks * out, *x.shape[2:])
+    columns = _windows(x, tasks, side).flatten(5).flatten(2, 4)  # (example, task, tap, pixel)
+    return (kernels.flatten(2) @ columns).view(len(x), tasks * out, *x.shape[2:])
 
 
-def _through(d_y: Tensor, kernels: Tensor) -> Tensor:
-    """From the gradient of the result to that of x: a convolution with the kernels turned by half."""
-    return _convolved(d_y, kernels.flip(3, 4).transpose(1, 2))
-
-
-def _kernel_gradients(d_y: Tensor, x: Tensor, kernels: Tensor) -> Tensor:
+def _gradients(d_y: Tensor, x: Tensor, kernels: Tensor, of_x: bool, of_kernels: bool) -> tuple[Any, Any]:
+    """Of x and of the kernels, those that are wanted."""
     tasks, out, channels, side = kernels.shape[:4]
-    if tasks > 1 and channels <= FEW:
-        of_examples = d_y.unflatten(1, (tasks, out)).flatten(3) @ _columns(x, tasks, side).mT
-        return of_examples.sum(dim=0).view(kernels.shape)
-    geometry = [1, 1], [side // 2] * 2, [1, 1], False, [0, 0], tasks
-    gradients = _backward(d_y, x, kernels.flatten(0, 1), None, *geometry, [False, True, False])
-    return gradients[1].reshape(kernels.shape)
+    if not _as_products(x, kernels) or (tasks == 1 and channels > FEW):
+        geometry = [1, 1], [side // 2] * 2, [1, 1], False, [0, 0], tasks
+        d_x, d_kernels, _ = _backward(d_y, x, kernels.flatten(0, 1), None, *geometry, [of_x, of_kernels, False])
+        return d_x, None if d_kernels is None else d_kernels.reshape(kernels.shape)
+    # back to x is a convolution with the kernels turned by half
+    d_x = _convolved(d_y, kernels.flip(3, 4).transpose(1, 2)) if of_x else None
+    if not of_kernels:
+        return d_x, None
+    rows, windows = d_y.unflatten(1, (tasks, out)), _windows(x, tasks, side)
+    if channels <= FEW:  # small products, so one for each example
+        products = rows.flatten(3) @ windows.flatten(5).flatten(2, 4).mT
+        return d_x, products.sum(dim=0).view(kernels.shape)
+    columns = windows.permute(1, 2, 3, 4, 0, 5, 6).flatten(4).flatten(1, 3)  # (task, tap, example · pixel)
+    return d_x, (rows.permute(1, 2, 0, 3, 4).flatten(2) @ columns.mT).view(kernels.shape)
 
 
-def _columns(x: Tensor, tasks: int, side: int) -> Float[Tensor, "example task taps pixel"]:
-    """What a kernel sees at each pixel, so that a convolution is a product of matrices."""
+def _as_products(x: Tensor, kernels: Tensor) -> bool:
+    """In IEEE's float32, cuDNN takes many times longer for a convolution with groups than for a product of matrices; in
+    TF32 and bfloat16 only with few channels. Measured on an H100."""
+    ieee = x.dtype != torch.bfloat16 and not torch.backends.cudnn.allow_tf32
+    return kernels.shape[2] <= FEW or ieee
+
+
+def _windows(x: Tensor, tasks: int, side: int) -> Float[Tensor, "example task channel k k height width"]:
+    """What a kernel sees at each pixel, as a view."""
     padded = F.pad(x, [side // 2] * 4).unflatten(1, (tasks, -1))
-    windows = padded.unfold(3, side, 1).unfold(4, side, 1)
-    return windows.permute(0, 1, 2, 5, 6, 3, 4).flatten(5).flatten(2, 4)
+    return padded.unfold(3, side, 1).unfold(4, side, 1).permute(0, 1, 2, 5, 6, 3, 4)
 
 
 class MaxPool(Function):
@@ -110,8 +121,12 @@ class MaxPool(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         maps, place = F.max_pool2d(x, 2, return_indices=True)
-        ctx.save_for_backward(place)
-        ctx.size = tuple(x.shape[2:])
+        if not ctx.needs_input_grad[0]:
+            return maps
+        ctx.size, (rows, columns) = tuple(x.shape[2:]), maps.shape[2:]
+        numbers = torch.arange(math.prod(ctx.size), device=x.device).view(ctx.size)
+        of_windows = numbers[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2)
+        ctx.save_for_backward(place, place[..., :, None, :, None] == of_windows)
         return maps
 
     @staticmethod
@@ -121,21 +136,17 @@ class MaxPool(Function):
 
 class _Unpool(Function):
     @staticmethod
-    def forward(ctx: Any, d_maps: Tensor, place: Tensor, size: tuple[int, int]) -> Tensor:
+    def forward(ctx: Any, d_maps: Tensor, place: Tensor, chosen: Tensor, size: tuple[int, int]) -> Tensor:
         ctx.save_for_backward(place)
-        (height, width), (rows, columns) = size, place.shape[2:]
-        numbers = torch.arange(height * width, device=place.device).view(size)
-        windows = numbers[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2)
-        chosen = place[..., :, None, :, None] == windows
         d_x = torch.where(chosen, d_maps[..., :, None, :, None], 0).flatten(4).flatten(2, 3)
-        beyond = width - 2 * columns, height - 2 * rows
-        return F.pad(d_x, (0, beyond[0], 0, beyond[1])) if any(beyond) else d_x
+        below, beside = (whole - part for whole, part in zip(size, d_x.shape[2:], strict=True))
+        return F.pad(d_x, (0, beside, 0, below)) if below or beside else d_x
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, to_x: Tensor) -> Any:
         (place,) = ctx.saved_tensors
-        return to_x.flatten(2).gather(2, place.flatten(2)).view(place.shape), None, None
+        return to_x.flatten(2).gather(2, place.flatten(2)).view(place.shape), None, None, None
 
 
 class GroupNorm(Function):
@@ -143,8 +154,9 @@ class GroupNorm(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, groups: int, epsilon: float) -> Tensor:
-        size = (*x.shape[:2], math.prod(x.shape[2:]))
-        y, mean, inverse = torch.native_group_norm(x, scale, shift, *size, groups, epsilon)
+        examples, channels, pixels = *x.shape[:2], math.prod(x.shape[2:])
+        of_all = x, scale, shift, examples, channels, pixels
+        y, mean, inverse = torch.native_group_norm(*of_all, groups, epsilon)
         ctx.save_for_backward(x, scale, mean, inverse)
         return y
 

@@ -1,7 +1,7 @@
 """Layers as pure functions, with or without a leading task axis on the input and on the weights.
 
-This is the form for every network and for export. `metaloom.networks.cpu` has conv4's block in the form that a CPU likes,
-and second derivatives that it likes for all; `metaloom.networks.gpu` has the layers that other devices take.
+This is the form for every network and for export. `metaloom.networks.cpu` has conv4's block in the form that a CPU
+likes, and second derivatives that it likes for all; `metaloom.networks.gpu` has the layers that other devices take.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def convolution(
 ) -> Float[Tensor, "*task example out height width"]:
     """A convolution that keeps the size (k is odd), with one kernel for all or one for each task.
 
-    On a CPU tasks go one after the other, on other devices together. There, and in a graph that is traced, the result of
-    several kernels lies in memory as (example, task, …), which the layers after it pass on.
+    On a CPU tasks go one after the other, on other devices together. There, and in a graph that is traced, the result
+    of several kernels lies in memory as (example, task, …), which the layers after it pass on.
     """
     x, kernel = _lowered(x), _lowered(kernel)
     stacked = kernel if kernel.dim() == 5 else kernel[None]
     if beyond_cpu(x) and kernel.dim() == 5:
         return gpu.parted(gpu.Convolution.apply(gpu.joined(x), stacked), len(stacked))
     lead, flat = x.shape[:-3], x.flatten(0, -4)
-    if beyond_cpu(x) and twice:
+    if beyond_cpu(x) and (twice or x.shape[-3] <= gpu.FEW):
         return gpu.Convolution.apply(flat, stacked).unflatten(0, lead)
     if on_cpu(x) and (twice or len(stacked) > 1):
         return Convolution.apply(flat, stacked).unflatten(0, lead)
