@@ -1,6 +1,7 @@
 """The engine on a GPU, proved and measured in one command without a network: about four minutes.
 
-python benchmarks/gpu.py [--device cpu] [--omniglot FOLDER_WITH_THE_TWO_ARCHIVES] [--out FILE] [--only WORD]
+python benchmarks/gpu.py [--device cpu] [--omniglot FOLDER_WITH_THE_TWO_ARCHIVES] [--out FILE]
+                         [--only WORD …] [--count]
 
 It runs on the torch that it finds. Every step is fenced: what fails costs only itself (but for an error that ends the
 CUDA context). A step prints one line of JSON as it ends, and adds it to FILE; a table comes last. Without a GPU the
@@ -20,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_steps import PRECISIONS, Bench, Figures, at_once, ceilings, host, omniglot, parity, repeated, replayed, steps
+from gpu_steps import PRECISIONS, Bench, Figures, alone, ceilings, count, host, omniglot, parity, repeated, steps
 
 from metaloom.config import METHODS
+from metaloom.system.device import choose_device
 
 SECOND_ORDER = {"maml.inner_rate": 0.1, "maml.first_order": False}
-MAML = [(f"maml, k={inner}, {tasks} tasks", inner, tasks) for inner in (1, 5) for tasks in (4, 32)]  # inner steps
 
 
 def plan(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
@@ -43,7 +44,7 @@ def plan(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
             title = f"bits{', deterministic' * deterministic}: {name}"
             yield title, partial(repeated, bench, name, deterministic)
     for name in METHODS:
-        run = partial(steps, bench, name, {}, counted=True)
+        run = partial(steps, bench, name, {"train.precision": "tf32"}, counted=True)
         yield f"step: {name}", run if bench.device.type == "cuda" else "it counts kernels"
     yield from _rates(bench)
     yield from _alone(bench)
@@ -52,24 +53,40 @@ def plan(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
         yield f"Omniglot, {seconds} s", run if bench.omniglot else "needs --omniglot"
 
 
-def _rates(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures]]]:
+def _work() -> dict[str, tuple[str, Figures]]:
+    """Method and settings of what is timed and counted."""
+    work: dict[str, tuple[str, Figures]] = {"protonet": ("protonet", {})}
+    for inner, tasks in ((1, 4), (1, 32), (2, 4), (5, 4), (5, 32)):
+        own = SECOND_ORDER | {"maml.inner_steps": inner, "maml.tasks_per_step": tasks}
+        work[f"maml, k={inner}, {tasks} tasks"] = ("maml", own)
+    return work
+
+
+def _rates(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
+    """Of whole steps, without the graph and with it."""
     for mode in PRECISIONS:
-        yield f"rate: protonet, {mode}", partial(steps, bench, "protonet", {}, mode)
-        for title, inner, tasks in MAML:
-            own = SECOND_ORDER | {"maml.inner_steps": inner, "maml.tasks_per_step": tasks}
-            counted = bench.device.type == "cuda" and mode == "tf32"
-            yield f"rate: {title}, {mode}", partial(steps, bench, "maml", own, mode, counted)
+        for title, (name, own) in _work().items():
+            for graph in (False, "auto"):
+                settings = own | {"train.precision": mode, "train.graph": graph}
+                counted = bench.device.type == "cuda" and mode == "tf32"
+                run: Any = partial(steps, bench, name, settings, counted)
+                title_of = f"rate: {title}, {mode}{', graph' * bool(graph)}"
+                yield title_of, run if bench.device.type == "cuda" or not graph else "it needs CUDA"
+    for deterministic in (False, True):
+        run = partial(steps, bench, "protonet", {"train.precision": "tf32", "train.deterministic": deterministic})
+        yield f"rate: protonet, tf32, graph, deterministic {deterministic}", run
 
 
 def _alone(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
-    ways = {
-        name: SECOND_ORDER | {"maml.inner_steps": k, "maml.tasks_per_step": n} for name, k, n in MAML if n > 4 or k > 1
-    }
-    for title, own in {"protonet": {}, **ways}.items():
-        name = title.split(",")[0]
-        yield f"loss and backward alone, at once: {title}", partial(at_once, bench, name, own)
-        run: Any = partial(replayed, bench, name, own)
-        yield f"the same as a CUDA graph: {title}", run if bench.device.type == "cuda" else "it needs CUDA"
+    """Of loss and backward."""
+    for title, (name, own) in _work().items():
+        yield f"count: {title}", partial(count, bench, name, own)
+        for mode in ("float32", "tf32"):
+            yield f"alone: {title}, {mode}", partial(alone, bench, name, own, mode)
+            for plain in (False, True):
+                run: Any = partial(alone, bench, name, own, mode, graph=True, plain=plain)
+                what = f"alone: {title}, {mode}, graph{', plain layers' * plain}"
+                yield what, run if bench.device.type == "cuda" else "it needs CUDA"
 
 
 def fenced(name: str, step: Callable[[], Figures] | str) -> Figures:
@@ -102,14 +119,15 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--omniglot", type=Path, metavar="FOLDER")
     parser.add_argument("--out", type=Path, metavar="FILE")
-    parser.add_argument("--only", default="", metavar="WORD", help="the steps whose name has it")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="the steps whose name has one of them")
+    parser.add_argument("--count", action="store_true", help="the operators of loss and backward alone: no GPU needed")
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device = choose_device(options.device)
     card = torch.cuda.get_device_name() if device.type == "cuda" else "small, on a CPU"
     print(f"{card}, torch {torch.__version__}", flush=True)
     rows = []
     for name, step in plan(Bench(device, device.type == "cpu", options.omniglot)):
-        if options.only not in name:
+        if not any(word in name for word in (["count: "] if options.count else options.only)):
             continue
         done = fenced(name, step)
         rows.append(done)

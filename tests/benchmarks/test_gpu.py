@@ -20,7 +20,8 @@ CHEAP = (
     "bits: shared",
     "rate: protonet, bf16",
     "rate: maml, k=1, 4 tasks, tf32",
-    "loss and backward alone, at once: protonet",
+    "alone: protonet, tf32",
+    "count: maml, k=2, 4 tasks",
 )
 ALPHABETS = {"background": ("Latin", "Hebrew", "Mkhedruli_(Georgian)"), "evaluation": ("Tengwar", "Kannada")}
 CHARACTERS, DRAWINGS = 3, 4
@@ -48,11 +49,18 @@ def test_a_step_runs_small(name, gpu, plan):
 def test_what_needs_a_gpu_is_left_out_and_says_why(gpu, plan):
     left_out = {name: step for name, step in plan.items() if isinstance(step, str)}
     assert left_out["images on the host: protonet"] == "there is one memory"
+    assert left_out["rate: protonet, tf32, graph"] == "it needs CUDA"
     assert (
         gpu.line(gpu.fenced("step: maml", left_out["step: maml"]))
         == "| step: maml | left out | left out it counts kernels |  |"
     )
-    assert not any(name.startswith(("parity", "bits", "rate")) for name in left_out)
+    assert not any(name.startswith(("parity", "bits", "count")) for name in left_out)
+
+
+def test_what_is_written_out_takes_fewer_operators_than_torch_s_second_derivatives(gpu, plan, monkeypatch):
+    ours = plan["count: maml, k=2, 4 tasks"]()
+    monkeypatch.setattr("metaloom.networks.layers.beyond_cpu", lambda x: False)
+    assert ours["kernels"] < 0.7 * plan["count: maml, k=2, 4 tasks"]()["kernels"]
 
 
 def test_a_step_that_fails_costs_only_itself(gpu):

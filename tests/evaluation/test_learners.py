@@ -18,6 +18,7 @@ from metaloom.baselines.heads import Fitted, neighbour, span, svm
 from metaloom.baselines.run import Request
 from metaloom.baselines.stepped import EXAMPLES, TOGETHER, Start, fitted, stepped, together
 from metaloom.config import load_settings
+from metaloom.evaluation import answers
 from metaloom.evaluation.answers import meta_answers, meta_speed, single_task_answers, untempered
 from metaloom.evaluation.estimates import estimate_rows
 from metaloom.evaluation.figures import ENOUGH, FEWEST
@@ -286,6 +287,15 @@ def test_times_and_size_of_a_meta_learner(learner, images, tables, tmp_path):
     learner.adapt(images[:24:4], np.arange(3).repeat(2)).save(tmp_path)
     header = 2048  # of the file, at most
     assert 0 <= (tmp_path / "task.safetensors").stat().st_size - found["bytes"] < header
+
+
+def test_times_are_taken_when_the_device_has_done_its_work(learner, images, tables, monkeypatch):
+    seen: list[str] = []
+    clock = iter(range(100))
+    monkeypatch.setattr(answers, "finish", lambda device: seen.append(f"finish {device.type}"))
+    monkeypatch.setattr(answers.time, "perf_counter", lambda: seen.append("clock") or next(clock))
+    answers.meta_speed(learner, images, tables["3w1s"].first(1))
+    assert seen == ["finish cpu", "clock", "finish cpu", "clock", "clock"]  # predictions come to the host by themselves
 
 
 def test_a_search_setting_without_episodes_is_refused():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from metaloom.errors import MetaloomError
-from metaloom.system.device import choose_device, keep_freed_memory
+from metaloom.system.device import choose_device, keep_freed_memory, tf32
 
 FAULTS = """
 import resource, sys, torch
@@ -47,6 +48,28 @@ def test_auto_takes_what_is_there():
 def test_a_device_that_is_not_there():
     with pytest.raises(MetaloomError, match="device: cuda is not available here .*cpu.*; set device: auto"):
         choose_device("cuda")
+
+
+def allowed() -> tuple[bool, bool]:
+    return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+
+def test_float32_on_a_gpu_is_ieee_s(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with tf32(True):
+        assert choose_device("auto").type == "cuda"
+        assert allowed() == (False, False)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_tf32_ends_with_its_block(wanted):
+    before = allowed()
+    with pytest.raises(KeyError), tf32(wanted):
+        assert allowed() == (wanted, wanted)
+        raise KeyError
+    assert allowed() == before
 
 
 @pytest.mark.skipif(not keep_freed_memory(), reason="this C library has no mallopt")

@@ -13,7 +13,8 @@ from metaloom.methods import METHOD_CLASSES, Episodes, Params, build_method
 from metaloom.methods.protonet import ProtoNet
 from metaloom.networks import NETWORKS
 from metaloom.networks.layers import convolution, in_bfloat16, linear
-from metaloom.training.acceleration import WORTH_COMPILING, loss_of, precision_of
+from metaloom.system.device import tf32
+from metaloom.training.acceleration import WORTH_COMPILING, loss_of, precision_of, repeatable
 from metaloom.training.compiled import CompiledLoss
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -140,6 +141,24 @@ def test_the_precision_ends_with_the_step(tiny_settings):
     with pytest.raises(KeyError), precision_of(tiny_settings.train.model_copy(update={"precision": "bf16"})):
         raise KeyError
     assert linear(torch.ones(2, 2), torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("float32", False), ("tf32", True), ("bf16", False)])
+def test_a_precision_is_what_its_name_says(precision, allowed, tiny_settings):
+    """And it ends with a training step: what validates goes on in what `choose_device` has set."""
+    with tf32(False):
+        with precision_of(tiny_settings.train.model_copy(update={"precision": precision})):
+            assert torch.backends.cudnn.allow_tf32 == torch.backends.cuda.matmul.allow_tf32 == allowed
+        assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize(("wanted", "device", "on"), [(True, CUDA, True), (False, CUDA, False), (True, CPU, False)])
+def test_a_gpu_repeats_its_bits_where_that_is_wanted(wanted, device, on, tiny_settings):
+    settings = tiny_settings.train.model_copy(update={"deterministic": wanted})
+    with pytest.raises(KeyError), repeatable(settings, device):
+        assert torch.are_deterministic_algorithms_enabled() == on
+        raise KeyError
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_params_are_the_only_leaves(tiny_settings):

@@ -24,7 +24,9 @@ class TrainSettings(Section):
     patience: PositiveInt
     select_on: str
     processes: PositiveInt
-    precision: Literal["float32", "bf16"]
+    precision: Literal["float32", "tf32", "bf16"]
+    deterministic: bool
+    graph: Literal["auto", False]
     compile: Literal["auto"] | bool
 
     @property

@@ -19,6 +19,7 @@ from metaloom.config import BaselineSettings
 from metaloom.evaluation.figures import Answers
 from metaloom.learner import Learner
 from metaloom.learner.task import AdaptedTask
+from metaloom.system.device import finish
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.studies import WAYS
 
@@ -105,8 +106,10 @@ def _timed(
     learner: Learner, examples: Tensor, table: EpisodeTable, episode: int
 ) -> tuple[tuple[float, float], AdaptedTask]:
     support, query = (examples[torch.as_tensor(rows[episode])] for rows in (table.support_rows, table.query_rows))
+    finish(learner.device)
     started = time.perf_counter()
     task = learner.adapt(support, table.labels)
+    finish(learner.device)
     adapted = time.perf_counter()
     task.predict_proba(query)
     return (adapted - started, (time.perf_counter() - adapted) / len(query)), task

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,8 +23,7 @@ class Scaled(Encoding):
     scale: tuple[float, ...]
 
     def __call__(self, packed: Tensor) -> Tensor:
-        shift, scale = (torch.tensor(each, device=packed.device) for each in (self.shift, self.scale))
-        return self._normalised(packed, shift, scale)
+        return self._normalised(packed, *(_on(packed.device, each) for each in (self.shift, self.scale)))
 
     def numbers(self) -> dict[str, Any]:
         return {"shift": list(self.shift), "scale": list(self.scale)}
@@ -41,3 +41,9 @@ class Scaled(Encoding):
 
     def _normalised(self, packed: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         return ((packed - shift) / scale).movedim(-1, -len(self.shape))
+
+
+@lru_cache(maxsize=64)
+def _on(device: torch.device, numbers: tuple[float, ...]) -> Tensor:
+    """Kept there: to bring them would make the host wait for a GPU at every step."""
+    return torch.tensor(numbers, device=device)

@@ -24,12 +24,14 @@ def mean_and_half_width(values: Float[np.ndarray, " episode"]) -> tuple[float, f
 def accuracy_and_nll(learner: Learner, examples: Tensor, episodes: EpisodeTable) -> dict[str, Any]:
     """Mean accuracy over fixed episodes with the half width of its 95% interval, and mean NLL in nats."""
     right, nll = scores(learner.answer(examples, episodes), episodes)
-    accuracy, half = mean_and_half_width(right.cpu().numpy())
+    accuracy, half = mean_and_half_width(right.numpy())
     return {"accuracy": accuracy, "ci95": half, "nll": float(nll.mean())}
 
 
 def scores(log_probabilities: Tensor, episodes: EpisodeTable) -> tuple[Tensor, Tensor]:
-    """Accuracy and NLL (nats) of each episode, from the log-probabilities of its queries, in float64."""
+    """Accuracy and NLL (nats) of each episode, from the log-probabilities of its queries; in float64, so on the host:
+    Apple's GPUs have none."""
+    log_probabilities = log_probabilities.cpu()
     ways, queries = episodes.query.shape[1:]
     labels = torch.arange(ways, device=log_probabilities.device).repeat_interleave(queries)
     right = (log_probabilities.argmax(dim=2) == labels).double().mean(dim=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ from metaloom.config import MethodSettings
 from metaloom.methods.model import Episodes, Head, Params, TaskModel, query_loss
 from metaloom.networks import Network, Tensors
 
-TASKS_AT_A_TIME = 8  # that are adapted together: enough to share the overhead of a step, few enough for memory
+TASKS_AT_A_TIME = 8  # that are adapted together on a CPU: enough to share the overhead of a step, few enough for memory
 
 
 class Method(ABC):
@@ -83,11 +83,16 @@ class Method(ABC):
 
     def optimiser(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
         """What changes the weights after each step."""
-        return torch.optim.Adam(leaves, lr=self.settings.learning_rate)
+        return torch.optim.Adam(leaves, capturable=leaves[0].is_cuda, **rate_for(leaves, self.settings.learning_rate))
 
-    def chunks(self, episodes: Episodes) -> Iterator[Episodes]:
+    def chunks(self, episodes: Episodes, tasks: int = TASKS_AT_A_TIME) -> Iterator[Episodes]:
         """The parts of a meta-batch that go backward one at a time, so that memory does not grow with it."""
-        return episodes.split(TASKS_AT_A_TIME)
+        return episodes.split(tasks)
+
+    @property
+    def anneals(self) -> bool:
+        """Whether the loss changes with `progress`."""
+        return False
 
     def loss(
         self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0
@@ -108,3 +113,8 @@ class Method(ABC):
         running = params.statistics.items()
         towards = {k: v.lerp(of_tasks[k].detach().mean(dim=0), self.momentum) for k, v in running}
         return replace(params, statistics=towards)
+
+
+def rate_for(leaves: list[Tensor], rate: float) -> dict[str, Any]:
+    """An optimiser's learning rate; on CUDA a tensor, with one kernel for all weights, so that a graph can hold it."""
+    return {"lr": torch.tensor(rate, device=leaves[0].device), "fused": True} if leaves[0].is_cuda else {"lr": rate}

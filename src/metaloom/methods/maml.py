@@ -60,6 +60,10 @@ class Maml(Method):
     def frozen(self) -> bool:
         return self.settings.inner_steps == 1 and self.network.norm != "batch"
 
+    @property
+    def anneals(self) -> bool:
+        return self.settings.multi_step and self.settings.inner_steps > 1
+
     def embed(self, params: Params, x: Float[Tensor, ...]) -> Float[Tensor, "*task item embed"]:
         return self.network(_shared(params), x, params.statistics)[0]
 

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import ReptileSettings
-from metaloom.methods.base import Method
+from metaloom.methods.base import Method, rate_for
 from metaloom.methods.gradient import HEAD, first_gradients, interpolated, nll_and_gradients, stacked, task_model
 from metaloom.methods.model import Episodes, Params, TaskModel, bias_of_unseen, classes_seen, one_hot
 from metaloom.networks import Tensors
@@ -35,7 +35,7 @@ class Reptile(Method):
 
     def optimiser(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
         """Plain SGD on φ - φ̃ is the interpolation."""
-        return torch.optim.SGD(leaves, lr=self.settings.learning_rate)
+        return torch.optim.SGD(leaves, **rate_for(leaves, self.settings.learning_rate))
 
     def adapt(
         self,
@@ -92,7 +92,7 @@ class Reptile(Method):
             )
             weights = {name: weight - rate * gradients[name] for name, weight in weights.items()}
             losses.append(nll.detach() / math.prod(x.shape[:item]))
-        return weights, (sum(losses, z.new_tensor(math.log(n_way)))) / (1 + len(losses)), statistics
+        return weights, (sum(losses, z.new_full((), math.log(n_way)))) / (1 + len(losses)), statistics
 
 
 def minibatches(labels: Int[Tensor, " item"], n_way: int, steps: int, size: int) -> Int[Tensor, "{steps} batch"]:

@@ -1,7 +1,7 @@
 """Layers as pure functions, with or without a leading task axis on the input and on the weights.
 
-This is the form for GPUs, for export and for every network; `metaloom.networks.cpu` has conv4's block in the
-form that a CPU likes, and second derivatives that it likes for all.
+This is the form for every network and for export. `metaloom.networks.cpu` has conv4's block in the form that a CPU
+likes, and second derivatives that it likes for all; `metaloom.networks.gpu` has the layers that other devices take.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from metaloom.networks import gpu
 from metaloom.networks.base import Tensors
 from metaloom.networks.cpu import Convolution
 
@@ -28,11 +29,16 @@ def convolution(
 ) -> Float[Tensor, "*task example out height width"]:
     """A convolution that keeps the size (k is odd), with one kernel for all or one for each task.
 
-    On a CPU tasks go one after the other, on other devices together as groups of one convolution.
+    On a CPU tasks go one after the other, on other devices together. There, and in a graph that is traced, the result
+    of several kernels lies in memory as (example, task, …), which the layers after it pass on.
     """
     x, kernel = _lowered(x), _lowered(kernel)
-    lead, flat = x.shape[:-3], x.flatten(0, -4)
     stacked = kernel if kernel.dim() == 5 else kernel[None]
+    if beyond_cpu(x) and kernel.dim() == 5:
+        return gpu.parted(gpu.Convolution.apply(gpu.joined(x), stacked), len(stacked))
+    lead, flat = x.shape[:-3], x.flatten(0, -4)
+    if beyond_cpu(x) and (twice or x.shape[-3] <= gpu.FEW):
+        return gpu.Convolution.apply(flat, stacked).unflatten(0, lead)
     if on_cpu(x) and (twice or len(stacked) > 1):
         return Convolution.apply(flat, stacked).unflatten(0, lead)
     if len(stacked) == 1:
@@ -40,9 +46,8 @@ def convolution(
         return F.conv2d(flat, stacked[0].contiguous(memory_format=layout), padding=kernel.shape[-1] // 2).unflatten(
             0, lead
         )
-    together = x.transpose(0, 1).flatten(1, 2)  # (example, task · channel, height, width)
-    y = F.conv2d(together, stacked.flatten(0, 1), padding=kernel.shape[-1] // 2, groups=len(stacked))
-    return y.unflatten(1, (len(stacked), -1)).transpose(0, 1)
+    y = F.conv2d(gpu.joined(x), stacked.flatten(0, 1), padding=kernel.shape[-1] // 2, groups=len(stacked))
+    return gpu.parted(y, len(stacked))
 
 
 def linear(
@@ -80,14 +85,27 @@ def full(x: Tensor) -> Tensor:
 
 def on_cpu(x: Tensor) -> bool:
     """Whether to take the CPU's form: not in bfloat16, and not while torch traces a graph that may run elsewhere."""
-    traced = torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
     lowered = _in_bfloat16 or x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
-    return x.device.type == "cpu" and not lowered and not traced
+    return x.device.type == "cpu" and not lowered and not traced()
+
+
+def beyond_cpu(x: Tensor) -> bool:
+    """Whether to take the form of `metaloom.networks.gpu`: what is traced has torch's own operators instead."""
+    return not on_cpu(x) and not traced()
+
+
+def traced() -> bool:
+    """Whether torch traces a graph that may run elsewhere."""
+    return torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
 
 
 def max_pooled(x: Float[Tensor, "*task example channel height width"]) -> Tensor:
     """2×2 maxima; an odd last row or column is left out."""
-    return F.max_pool2d(x.flatten(0, -4), 2).unflatten(0, x.shape[:-3])
+    if not beyond_cpu(x):
+        return F.max_pool2d(x.flatten(0, -4), 2).unflatten(0, x.shape[:-3])
+    if x.dim() == 5 and not x.is_contiguous():  # joined tasks: see `convolution`
+        return gpu.parted(gpu.MaxPool.apply(gpu.joined(x)), len(x))
+    return gpu.MaxPool.apply(x.flatten(0, -4)).unflatten(0, x.shape[:-3])
 
 
 def dropped(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
@@ -130,6 +148,8 @@ def normalise(
     if norm == "none":
         return x + shift
     scale = weights[f"{prefix}scale"]
+    if norm == "group" and pixels == 2 and beyond_cpu(x):
+        return _group_normed(full(x), scale, weights[f"{prefix}shift"])
     if norm == "group":
         flat = x.flatten(0, x.dim() - pixels - 2)
         y = F.group_norm(flat, groups_of(flat.shape[1]), eps=EPSILON).view_as(x)
@@ -139,6 +159,11 @@ def normalise(
     if statistics is None and fused:
         y, used[mean_name], used[variance_name] = _fused(x, scale, weights[f"{prefix}shift"])
         return y
+    if statistics is None and not twice and beyond_cpu(x):
+        of_tasks = (weight.expand(len(x), -1).flatten() for weight in (scale, weights[f"{prefix}shift"]))
+        y, *moments = _fused(gpu.joined(full(x)), *of_tasks)
+        used[mean_name], used[variance_name] = (each.unflatten(0, (len(x), -1)) for each in moments)
+        return gpu.parted(y, len(x))
     mean, variance = _moments(x, pixels) if statistics is None else (statistics[mean_name], statistics[variance_name])
     used[mean_name], used[variance_name] = mean, variance
     gain = scale * torch.rsqrt(variance + EPSILON)
@@ -154,6 +179,17 @@ def _spread(values: Float[Tensor, "*task channel"], pixels: int) -> Tensor:
     """With an axis for the examples (where there is one for tasks) and for the pixels."""
     values = values.unsqueeze(-2) if values.dim() == 2 else values
     return values[(..., *[None] * pixels)]
+
+
+def _group_normed(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Of each example's groups of channels; with a scale and a shift for all or for each task."""
+    groups = groups_of(x.shape[-3])
+    if scale.dim() == 1:
+        flat = x.flatten(0, -4).contiguous()
+        return gpu.GroupNorm.apply(flat, scale, shift, groups, EPSILON).view(x.shape)
+    flat = gpu.joined(x).contiguous()
+    y = gpu.GroupNorm.apply(flat, scale.flatten(), shift.flatten(), groups * len(scale), EPSILON)
+    return gpu.parted(y, len(scale))
 
 
 def _fused(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,7 +29,30 @@ def choose_device(name: str) -> torch.device:
         raise MetaloomError(f"params.yaml: device: {name} is not available here ({here}); set device: auto")
     if name == "cpu":
         keep_freed_memory()
+    if name == "cuda":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts: for `train.deterministic`
     return torch.device(name)
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether a GPU may take TF32 for convolutions and products of float32 numbers: their range, 10 bits of mantissa.
+
+    torch itself lets convolutions take it; our own processes do not (`choose_device`) but within this.
+    """
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def finish(device: torch.device) -> None:
+    """Wait until a device has done all that it was given, so that a clock tells when."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
 
 
 def check_device(device: torch.device | str) -> torch.device:

@@ -13,8 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from metaloom.methods.base import TASKS_AT_A_TIME
 from metaloom.methods.model import Params
 from metaloom.system.files import atomic_file
+
+ABOUT = ("step", "seconds", "tasks_at_a_time", "history")  # what of a state is no tensor
 
 
 @dataclass
@@ -27,6 +30,7 @@ class State:
     step: int = 0
     seconds: float = 0.0
     best: Params | None = None
+    tasks_at_a_time: int = TASKS_AT_A_TIME  # part of the state, as sums depend on it
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -60,7 +64,7 @@ def save(state: State, path: Path, fingerprint: str) -> None:
             tensors |= {f"{group}/statistics/{k}": v for k, v in params.statistics.items()}
     for index, moments in state.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": value for name, value in moments.items()}
-    about = {"step": state.step, "seconds": state.seconds, "history": state.history}
+    about = {name: getattr(state, name) for name in ABOUT}
     metadata = {"fingerprint": fingerprint, "state": json.dumps(about)}
     with atomic_file(path) as temporary:
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, metadata)
@@ -94,11 +98,11 @@ def resumed(
             _, index, moment = name.split("/")
             moments.setdefault(int(index), {})[moment] = value
     groups = state.optimiser.state_dict()["param_groups"]
-    # it takes the moments to the weights' device, and leaves Adam's count of steps on the host, where it was
+    # it takes the moments to the weights' device; Adam's count of steps goes with them on CUDA, else stays on the host
     state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
     state.generator.set_state(tensors["generator"])
-    about = json.loads(metadata["state"])
-    state.step, state.seconds, state.history = about["step"], about["seconds"], about["history"]
+    for name, value in json.loads(metadata["state"]).items():
+        setattr(state, name, value)
     return state
 
 

@@ -21,14 +21,17 @@ from metaloom.learner.placement import picked
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.methods.model import Episodes, Params
 from metaloom.system.seeds import Stream, generator
+from metaloom.system.terminal import say
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.sampler import EpisodeSampler
 from metaloom.training import checkpoint
-from metaloom.training.acceleration import Loss, loss_of, precision_of
+from metaloom.training.acceleration import Loss, loss_of, precision_of, repeatable, tasks_at_a_time
 from metaloom.training.checkpoint import State
+from metaloom.training.graph import GraphedWork
 from metaloom.training.ranks import ALONE, Ranks, check_shares
 
 WARM_UP = 20  # steps over which the learning rate rises
+LOOK_EVERY = 50  # steps on a GPU, after which the host looks whether all was finite: to look is to wait for it
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Trainer:
         fingerprint: of everything that the run depends on; a checkpoint with another one is not resumed.
         code: that part of the fingerprint which is of the code, the same for all data and settings.
         ranks: the processes that share the work; the first one validates and writes the checkpoint.
-        on_step: called with the step and its loss.
+        on_step: called with the step and its loss; on a GPU with the loss that was last looked at.
         on_validation: called with each record of the history, those of a resumed run included.
     """
 
@@ -71,21 +74,29 @@ class Trainer:
                 too few, or the processes cannot share out the tasks of a step.
         """
         self._check()
-        with self.learner.method.network.threads(self.learner.device):
-            return self._run(self._resumed() or self._fresh())
+        device = self.learner.device
+        with self.learner.method.network.threads(device), repeatable(self.settings, device):
+            return self._run(self._resumed() or self._begun())
 
     def _run(self, state: State) -> State:
         for record in state.history:
             self.on_validation(record)
         if self.settings.max_seconds is not None and not self._done(state):
-            self._warm_up()
-        started, losses = time.perf_counter() - state.seconds, []
+            self._warm_up(state)
+        started, work = time.perf_counter() - state.seconds, self._way_to_work()
+        losses: list[float] = []
+        unseen: list[Tensor] = []
+        last = math.nan
         while not self._done(state):
-            losses.append(self._step(state))
+            unseen.append(self._step(state, work))
+            if len(unseen) >= self._look_every or math.isnan(last):
+                losses += self._seen(state, unseen)
+                last = losses[-1]
             state.seconds = self._since(started)
-            self.on_step(state.step, losses[-1])
+            self.on_step(state.step, last)
             spent = self._progress(state) >= 1
             if state.step % self.settings.validate_every == 0 or spent:
+                losses += self._seen(state, unseen)
                 self._validate(state, sum(losses) / len(losses))
                 losses.clear()
                 state.seconds = self._since(started)
@@ -93,12 +104,14 @@ class Trainer:
                     checkpoint.save(state, self.checkpoint, self.fingerprint)
         return state
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, state: State) -> None:
         """Have machine code made (by numba, by torch.compile) before the clock starts, in all processes.
 
         A step of a run that is thrown away, and a validation of one episode: the run itself is as it was.
         """
-        self._gradients(self._fresh())
+        fresh = self._fresh()
+        fresh.tasks_at_a_time = state.tasks_at_a_time
+        self._gradients(fresh)
         self.ranks.agreed(lambda: accuracy_and_nll(self.learner, self.examples, self.validation.first(1)))
 
     def _since(self, started: float) -> float:
@@ -129,6 +142,19 @@ class Trainer:
         episodes = generator(self.seed, Stream.EPISODES, self.examples.device)
         return State(params, self._optimiser(params), episodes)
 
+    def _begun(self) -> State:
+        """Fresh, with so many tasks at a time as fit the memory; those of the first process in all of them."""
+        state = self._fresh()
+
+        def one_task() -> None:
+            draws = generator(self.seed, Stream.EPISODES, self.examples.device)
+            with precision_of(self.settings):
+                self.learner.method.loss(state.params, next(self.draw(draws).split(1)))[0].backward()
+
+        tasks, device = self.learner.method.settings.tasks_per_step // self.ranks.count, self.learner.device
+        state.tasks_at_a_time = self.ranks.agreed(lambda: tasks_at_a_time(tasks, device, one_task))
+        return state
+
     def _resumed(self) -> State | None:
         file = self.checkpoint
         return checkpoint.resumed(file, self.fingerprint, self.learner.device, self._fresh, self._optimiser)
@@ -153,19 +179,61 @@ class Trainer:
         since = [record["step"] for record in state.history].index(state.best_record["step"])
         return len(state.history) - 1 - since >= self.settings.patience
 
-    def _step(self, state: State) -> float:
+    @property
+    def _look_every(self) -> int:
+        return 1 if self.learner.device.type == "cpu" else LOOK_EVERY
+
+    def _way_to_work(self) -> Callable[[State], Tensor]:
+        if self.learner.device.type != "cuda" or self.settings.graph is False:
+            return self._work
+        if why := self._why_no_graph():
+            say(f"{self.learner.name}: no CUDA graph ({why}): kernels are launched one by one")
+            return self._work
+        return GraphedWork(self._work, self.learner.name)
+
+    def _why_no_graph(self) -> str:
+        """Empty where a step can be one."""
+        reasons = {
+            "the examples are on the host": self.examples.device != self.learner.device,
+            "several processes share a step": self.ranks.count > 1,
+            "the loss is compiled": self._loss != self.learner.method.loss,
+            "the loss changes as training goes on": self.learner.method.anneals,
+        }
+        return next((why for why, holds in reasons.items() if holds), "")
+
+    def _step(self, state: State, work: Callable[[State], Tensor]) -> Tensor:
+        rate = self.learner.method.settings.learning_rate * self._schedule(state)
         for group in state.optimiser.param_groups:
-            group["lr"] = self.learner.method.settings.learning_rate * self._schedule(state)
-        total = float(self._gradients(state))
+            if isinstance(group["lr"], Tensor):  # a graph reads it where it is
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        figures = work(state)
         state.step += 1
+        return figures
+
+    def _work(self, state: State) -> Tensor:
+        """All that a step does on the device; its loss and the norm of its gradient, which nobody has looked at."""
+        total = self._gradients(state)
         norm = gradient_norm(state.params)
-        if not (math.isfinite(total) and math.isfinite(norm)):
-            raise MetaloomError(
-                f"{self.learner.name}: the loss is {total} and its gradient's norm {norm} at step {state.step}; "
-                f"{self._remedy()}"
-            )
         state.optimiser.step()
-        return total
+        return torch.stack([total, norm])
+
+    def _seen(self, state: State, unseen: list[Tensor]) -> list[float]:
+        """The losses of the last steps, which then are unseen no more.
+
+        Raises:
+            MetaloomError: one of them, or its gradient, is not finite.
+        """
+        figures = torch.stack(unseen).tolist() if unseen else []
+        for step, (loss, norm) in enumerate(figures, start=state.step + 1 - len(figures)):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise MetaloomError(
+                    f"{self.learner.name}: the loss is {loss} and its gradient's norm {norm} at step {step}; "
+                    f"{self._remedy()}"
+                )
+        unseen.clear()
+        return [loss for loss, _ in figures]
 
     def _remedy(self) -> str:
         return f"lower {self.learner.name}.learning_rate. The last good checkpoint is {self.checkpoint}"
@@ -179,7 +247,7 @@ class Trainer:
             dropout = self.ranks.own(state.generator, self.learner.device, self.seed, state.step)
         state.optimiser.zero_grad()
         total, statistics = torch.zeros((), device=self.learner.device), {}
-        for chunk in method.chunks(episodes):
+        for chunk in method.chunks(episodes, state.tasks_at_a_time):
             share = len(chunk) / len(episodes)
             with precision_of(self.settings):
                 loss, moved = self._loss(state.params, chunk, dropout, self._progress(state))
@@ -239,7 +307,7 @@ class Trainer:
         self.on_validation(record)
 
 
-def gradient_norm(params: Params) -> float:
+def gradient_norm(params: Params) -> Tensor:
     """Euclidean norm of all gradients together."""
     gradients = [weight.grad for weight in params.weights.values() if weight.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients))
+    return torch.nn.utils.get_total_norm(gradients)
