@@ -21,6 +21,7 @@ from metaloom.evaluation.figures import FEWEST
 SETTINGS = {"3w1s", "3w2s", "3w1s_domain", "3w2s_domain"}
 STAGES = [
     "prepare",
+    "plan",
     "split",
     "train@protonet",
     "train@maml",
@@ -69,7 +70,7 @@ def test_after_the_flow_all_is_cached_and_dvc_has_nothing_to_do(copied, prefect_
     before = (root / "dvc.lock").read_text()
     assert "Data and pipelines are up to date" in run_here(root, "dvc", "repro").stdout
     again = metaloom(root, "run", **prefect_server).stdout
-    assert "everything was cached (9 stages)" in again
+    assert "everything was cached (10 stages)" in again
     assert (root / "dvc.lock").read_text() == before
 
 
@@ -80,7 +81,7 @@ def test_after_dvc_repro_the_flow_is_all_cached(copied, prefect_server):
     assert "Running stage 'train@protonet'" in run_here(copied, "dvc", "repro").stdout
     before = (copied / "dvc.lock").read_text()
     started = time.time()
-    assert "everything was cached (9 stages)" in metaloom(copied, "run", **prefect_server).stdout
+    assert "everything was cached (10 stages)" in metaloom(copied, "run", **prefect_server).stdout
     assert (copied / "dvc.lock").read_text() == before
     assert all(path.stat().st_mtime < started for path in (copied / "artifacts/models/protonet").iterdir())
 

@@ -41,10 +41,10 @@ COMPILED = Path(".metaloom/compiled")  # what train.compile has made, kept betwe
 SAMPLE = 20_000  # training examples that the encoding is fitted on, at most
 
 
-def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> None:
+def main(method: str, dataset: str, splits: str, plan: str, model: str, metrics: str) -> None:
     """Write the model folder (weights, config, metrics, curves), and its metrics with times beside it."""
-    command = [MODULE, method, dataset, splits, model, metrics]
-    meta_train(method, load_settings(), dataset, splits, model, metrics, command)
+    command = [MODULE, method, dataset, splits, plan, model, metrics]
+    meta_train(method, load_settings(plan=plan), dataset, splits, model, metrics, command)
 
 
 def meta_train(
