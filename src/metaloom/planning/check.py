@@ -154,7 +154,7 @@ def repaired(settings: Settings, auto: frozenset[str], data: Data) -> dict[str, 
         if not written:
             break
         relaxed |= _enough(found[0], written, relaxed, changed(settings, values), data)
-    raise MetaloomError("no setting makes up for it: add classes, examples or domains")
+    raise MetaloomError("No setting makes up for it: add classes, examples or domains")
 
 
 def _enough(
@@ -168,21 +168,16 @@ def _enough(
     return frozenset(written)
 
 
-def refusal(settings: Settings, auto: frozenset[str], data: Data, overrides: Mapping[str, Any]) -> str | None:
-    """All findings in one line with a command that works; None where there are none.
+def way_out(settings: Settings, auto: frozenset[str], data: Data, overrides: Mapping[str, Any]) -> str:
+    """The command with which everything fits, where there is one.
 
     Args:
         overrides: that the user has given beside params.yaml.
     """
-    found = check(fit(settings, auto, data), data)
-    if not found:
-        return None
-    told = "; ".join(f"({place}) {finding.message}" for place, finding in enumerate(found, 1))
-    head = f"{PARAMS}: {told}" if len(found) > 1 else f"{PARAMS}: {found[0].message}"
     try:
-        return f"{head}. This fits: {command({**overrides, **repaired(settings, auto, data)})}"
+        return f"This fits: {command({**overrides, **repaired(settings, auto, data)})}"
     except MetaloomError as error:
-        return f"{head}. As it stands, {error}"
+        return str(error)
 
 
 def command(values: Mapping[str, Any]) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from metaloom.config import MOST, PRETRAIN, Setting, Settings, auto_keys, check_settings, filled, value_at
+from metaloom.config import MOST, PARAMS, PRETRAIN, Setting, Settings, auto_keys, check_settings, filled, value_at
 from metaloom.config.auto import where_plenty
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
-from metaloom.planning.check import refusal
+from metaloom.planning.check import check, way_out
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
 from metaloom.tasks import assign_splits, class_table
@@ -25,12 +25,14 @@ class Plan:
     Args:
         settings: with a value for everything.
         fitted: sentences on what is less than the data would allow where they are plenty.
-        refusal: all that does not fit, in one line; None where everything does.
+        findings: all that does not fit the data.
+        way_out: what to do about them, a command that works where there is one; "" where everything fits.
     """
 
     settings: Settings
     fitted: list[str]
-    refusal: str | None
+    findings: list[str]
+    way_out: str = ""
 
     def saved(self) -> dict[str, Any]:
         """What plan.json holds."""
@@ -57,7 +59,8 @@ def make_plan(
     classes = assign_splits(class_table(items), settings.split, settings.seed)
     data = Data(classes, kind_of(settings).views, many)
     fitted = fit(settings, auto, data)
-    return Plan(fitted, list(_sentences(fitted, auto, data)), refusal(settings, auto, data, overrides))
+    sentences, findings = list(_sentences(fitted, auto, data)), [each.message for each in check(fitted, data)]
+    return Plan(fitted, sentences, findings, way_out(settings, auto, data, overrides) if findings else "")
 
 
 def _sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[str]:
@@ -102,7 +105,9 @@ def _several(number: int, one: str, many: str) -> str:
 
 
 def checked(plan: Plan) -> Plan:
-    """The plan; raises MetaloomError where something does not fit."""
-    if plan.refusal:
-        raise MetaloomError(plan.refusal)
-    return plan
+    """The plan; raises MetaloomError with all that does not fit in one line."""
+    if not plan.findings:
+        return plan
+    numbered = len(plan.findings) > 1
+    told = (f"({place}) {each}" if numbered else each for place, each in enumerate(plan.findings, 1))
+    raise MetaloomError(f"{PARAMS}: {'; '.join(told)}. {plan.way_out}")

@@ -12,10 +12,23 @@ from metaloom.config import GradientSettings
 from metaloom.learner.learner import Learner
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.learner.temperature import LabelledLogits, Temperature
+from metaloom.methods.base import Method
 from metaloom.tasks import EpisodeTable
 
 BETAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+GUESSING = 0.97  # of the loss of one that guesses: a loss above has learned nothing
 FEW = 30  # episodes per setting that are enough for a temperature where each of them moves the whole network
+
+
+def at_chance(record: Mapping[str, Any], method: Method, classes: int) -> bool:
+    """Whether the loss since the validation before is that of one that guesses, or worse.
+
+    Args:
+        record: of a validation.
+        method: which minimises the loss.
+        classes: of the training split, each counted in every view.
+    """
+    return record["loss"] > GUESSING * method.chance(classes)
 
 
 def wants_beta(learner: Learner) -> bool:
