@@ -22,7 +22,7 @@ SHAPES = {  # examples of each class, by domain
     "eight classes of nine": [[9] * 8] * 4,
     "a long tail": [[50, 40, 9, 3, 3, 3]] * 6,
     "many domains of two classes": [[30, 30]] * 30,
-    "domains of one class among large ones": [[12] * 20, [12], [12] * 20, [12], [12] * 20, [12] * 20],
+    "one large domain": [[12] * 40, *[[12] * 6] * 8],
     "plenty": [[40] * 30] * 12,
 }
 
@@ -139,7 +139,9 @@ def test_only_what_does_not_fit_is_changed(wrong, changed):
 
 def test_data_that_no_setting_fits_need_more_data():
     made = planned([[5]] * 3)
-    assert "needs 2 classes" in made.findings[0] and "add classes, examples or domains" in made.way_out
+    assert (
+        "needs 2 classes" in made.findings[0] and "add classes, examples or domains, or change `split`" in made.way_out
+    )
 
 
 def test_a_missing_key_counts_as_auto_and_can_be_set(tmp_path):

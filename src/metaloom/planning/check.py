@@ -154,7 +154,7 @@ def repaired(settings: Settings, auto: frozenset[str], data: Data) -> dict[str, 
         if not written:
             break
         relaxed |= _enough(found[0], written, relaxed, changed(settings, values), data)
-    raise MetaloomError("No setting makes up for it: add classes, examples or domains")
+    raise MetaloomError("No number makes up for it: add classes, examples or domains, or change `split`")
 
 
 def _enough(

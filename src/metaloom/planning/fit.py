@@ -200,6 +200,7 @@ RULES: dict[str, Rule] = {
     "studies.uneven": _uneven,
     "studies.ways": _ways,
     "studies.estimates.n_shot": _estimate_shots,
+    "train.n_shot": lambda case: MOST["train.n_shot"],
     "train.n_query": _training_queries,
     "train.select_on": lambda case: case.settings.episodes.names[0],
     **{
