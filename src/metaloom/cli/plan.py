@@ -40,13 +40,14 @@ def plan(
         raw, overrides = read_params(), environment_overrides()
         data = Dataset.load(Outputs(root).dataset)
         made = make_plan(raw, overrides, data.items, data.quality["min_examples"], data.kind.many)
+    if made.findings:
+        print(
+            "\n".join(["these do not fit the data:", *(f"- {each}" for each in made.findings), made.way_out]),
+            file=sys.stderr,
+        )
+        raise typer.Exit(BAD_INPUT)
     for line in _lines(made, auto_keys(raw)):
         print(line)
-    if made.findings:
-        for finding in made.findings:
-            print(f"does not fit: {finding}", file=sys.stderr)
-        print(made.way_out, file=sys.stderr)
-        raise typer.Exit(BAD_INPUT)
     say("everything fits: `metaloom run`")
 
 
