@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from metaloom.errors import MetaloomError
 from metaloom.learner import Learner
 from metaloom.methods.shared import Shared
 from metaloom.stages import plan, prepare, pretrain, split, train
+from metaloom.training.selection import at_chance
 
 FOLDERS, PLAN = ("artifacts/dataset", "artifacts/splits"), "artifacts/plan.json"
 
@@ -54,6 +56,26 @@ def test_errors_name_its_section(prepared, monkeypatch):
     monkeypatch.setenv("METALOOM_SET", json.dumps({"train.processes": 2}))
     with pytest.raises(MetaloomError, match=r"params.yaml: pretrain.tasks_per_step is 1"):
         pretrain.main(*FOLDERS, PLAN, "artifacts/pretrained", "metrics/training/pretrained.json")
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_loss_that_stays_at_chance_is_said_once_and_recorded(prepared, monkeypatch, capsys, stays):
+    monkeypatch.setattr(train, "at_chance", lambda record, **shape: stays)
+    monkeypatch.setenv("METALOOM_SET", json.dumps({"train.validate_every": 5}))
+    pretrain.main(*FOLDERS, PLAN, "artifacts/pretrained", "metrics/training/pretrained.json")
+    metrics = json.loads(Path("artifacts/pretrained/metrics.json").read_text())
+    assert ("at_chance" in metrics) == stays
+    said = capsys.readouterr().out
+    assert said.count("pretrain: after 10 of 20 steps the loss is") == stays == said.count("no better than guessing")
+
+
+def test_chance_is_the_loss_of_one_that_guesses(prepared):
+    settings = load_settings(plan=PLAN)
+    protonet, shared = (trainer(name, settings).learner.method for name in ("protonet", PRETRAIN))
+    assert protonet.chance(24) == pytest.approx(math.log(8)) and shared.chance(24) == pytest.approx(math.log(24))
+    record, shape = {"loss": 2.1, "accuracy": 0.4}, {"classes": 24, "n_way": 3}
+    assert at_chance(record, protonet, **shape) and not at_chance(record, shared, **shape)
+    assert not at_chance(record | {"accuracy": 0.7}, protonet, **shape)
 
 
 def test_further_processes_start_the_same_stage(repo, tmp_path, monkeypatch):

@@ -130,7 +130,8 @@ def of_method(trainer: Trainer, training: pd.DataFrame, model: str) -> Trainer |
 
 def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, splits: str, model: str, metrics: str) -> None:
     method, steps = trainer.learner.name, trainer.learner.method.settings.steps
-    guessing = partial(at_chance, method=trainer.learner.method, classes=trainer.sampler.classes)
+    shape = {"classes": trainer.sampler.classes, "n_way": trainer.validation.n_way}
+    guessing = partial(at_chance, method=trainer.learner.method, **shape)
     with atomic_dir(model) as folder, bar(f"train {method}", steps) as progress:
         live = _curves(folder / "curves")
 

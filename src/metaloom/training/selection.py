@@ -20,15 +20,17 @@ GUESSING = 0.97  # of the loss of one that guesses: a loss above has learned not
 FEW = 30  # episodes per setting that are enough for a temperature where each of them moves the whole network
 
 
-def at_chance(record: Mapping[str, Any], method: Method, classes: int) -> bool:
-    """Whether the loss since the validation before is that of one that guesses, or worse.
+def at_chance(record: Mapping[str, Any], method: Method, classes: int, n_way: int) -> bool:
+    """Whether the loss since the validation before is that of one that guesses, or worse, and validation agrees: a head
+    over all training classes may start far above that loss while the network below it learns well.
 
     Args:
         record: of a validation.
         method: which minimises the loss.
         classes: of the training split, each counted in every view.
+        n_way: of the validation episodes.
     """
-    return record["loss"] > GUESSING * method.chance(classes)
+    return record["loss"] > GUESSING * method.chance(classes) and record["accuracy"] < 2 / n_way
 
 
 def wants_beta(learner: Learner) -> bool:
