@@ -15,6 +15,10 @@ import together
 import yaml
 from PIL import Image, ImageDraw
 
+from metaloom.config import load_settings
+from metaloom.planning.fit import plain
+from metaloom.system.files import write_json
+
 REPO = Path(__file__).resolve().parents[1]
 GIT_IDENTITY = {"NAME": "t", "EMAIL": "t@example.org"}
 TINY = {  # a whole pipeline in about a minute
@@ -127,6 +131,12 @@ def write_params(root: Path, params: dict[str, Any], overrides: dict[str, Any]) 
             node = node[section]
         node[key] = value
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def plan_for_plenty(folder: Path) -> str:
+    """A plan.json in which every `auto` is what it is where data are plenty."""
+    write_json(folder / "plan.json", plain(load_settings(REPO / "params.yaml", {})))
+    return str(folder / "plan.json")
 
 
 def environment() -> dict[str, str]:

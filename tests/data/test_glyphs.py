@@ -20,7 +20,7 @@ from metaloom.kinds.pictures.glyphs.build import build_glyphs, draw_letter
 from metaloom.kinds.pictures.glyphs.drawings import Chance, draw
 from metaloom.kinds.pictures.glyphs.letters import Letter, alike_pairs, raster
 from metaloom.kinds.pictures.png import encode_grey16
-from metaloom.stages import prepare, split
+from metaloom.stages import plan, prepare, split
 from metaloom.versioning.data import held_version
 from metaloom.versioning.objects import hash_of
 from metaloom.versioning.project import open_project
@@ -159,7 +159,8 @@ def test_prepared_and_split_it_has_the_hashes_of_dvc_lock(built, repo, project, 
     shutil.copy(repo / "params.yaml", project)
     monkeypatch.chdir(project)
     prepare.main(str(built[0]), "artifacts/dataset")
-    split.main("artifacts/dataset", "artifacts/splits")
+    plan.main("artifacts/dataset", "artifacts/plan.json")
+    split.main("artifacts/dataset", "artifacts/plan.json", "artifacts/splits")
     lock = yaml.safe_load((repo / "dvc.lock").read_text())["stages"]
     expected = {out["path"]: out["md5"] for name in ("prepare", "split") for out in lock[name]["outs"]}
     with open_project(project) as opened:

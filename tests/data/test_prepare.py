@@ -128,7 +128,7 @@ def test_a_class_lost_to_conflicts_counts_as_small(place):
 
 def test_no_class_large_enough(place):
     (place / "params.yaml").write_text(
-        (place / "params.yaml").read_text().replace("min_examples: 10", "min_examples: 11")
+        (place / "params.yaml").read_text().replace("min_examples: auto", "min_examples: 11")
     )
     with pytest.raises(MetaloomError, match="no class has 11 usable images.*prepare.min_examples"):
         run()

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from projects import REPO, make_project, run_here
+from projects import REPO, make_project, plan_for_plenty, run_here
 
 from metaloom.config import OVERRIDES
 
-TRAIN = [sys.executable, *["-m", "metaloom.stages.train", "protonet", "artifacts/dataset", "artifacts/splits"]]
+FOLDERS = ["artifacts/dataset", "artifacts/splits", "artifacts/plan.json"]
+TRAIN = [sys.executable, "-m", "metaloom.stages.train", "protonet", *FOLDERS]
 CHECKPOINT = Path(".metaloom/checkpoints/protonet.safetensors")
 
 
@@ -30,7 +31,8 @@ def two(tmp_path, shapes, monkeypatch) -> Path:
 def prepared(two) -> Path:
     """The same with its data prepared and split."""
     run_here(two, sys.executable, "-m", "metaloom.stages.prepare", "data", "artifacts/dataset")
-    run_here(two, sys.executable, "-m", "metaloom.stages.split", "artifacts/dataset", "artifacts/splits")
+    run_here(two, sys.executable, "-m", "metaloom.stages.plan", FOLDERS[0], FOLDERS[2])
+    run_here(two, sys.executable, "-m", "metaloom.stages.split", FOLDERS[0], FOLDERS[2], FOLDERS[1])
     return two
 
 
@@ -64,6 +66,8 @@ def test_a_killed_stage_leaves_no_process_and_goes_on_from_its_checkpoint(prepar
 
 
 def test_tasks_that_cannot_be_shared_out_are_refused_before_anything_starts(two, monkeypatch):
+    (two / "artifacts").mkdir()
+    plan_for_plenty(two / "artifacts")
     monkeypatch.setenv(OVERRIDES, json.dumps({"protonet.tasks_per_step": 3}))
     done = run_here(two, *TRAIN, *outputs("none"), check=False)
     assert done.returncode == 2

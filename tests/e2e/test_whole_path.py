@@ -12,15 +12,28 @@ import time
 import pandas as pd
 import pytest
 import yaml
-from projects import TINY, draw_shapes, forget, make_project, metaloom, run_here, stage_command, write_params
+from projects import (
+    TINY,
+    draw_shapes,
+    environment,
+    forget,
+    make_project,
+    metaloom,
+    run_here,
+    stage_command,
+    write_params,
+)
 
 from metaloom.baselines import BASELINES
 from metaloom.errors import MetaloomError
 from metaloom.evaluation.figures import FEWEST
+from metaloom.pipeline.stages import is_current, reproduce
+from metaloom.versioning.project import overriding
 
 SETTINGS = {"3w1s", "3w2s", "3w1s_domain", "3w2s_domain"}
 STAGES = [
     "prepare",
+    "plan",
     "split",
     "train@protonet",
     "train@maml",
@@ -46,6 +59,7 @@ def test_the_flow_ends_with_a_summary(done):
     for place in ("report/index.html", "artifacts/bundle"):
         assert place in printed
         assert (root / place).exists()
+    assert " without meta-learning" in printed.splitlines()[-1]
     assert "Warning" not in printed and "Traceback" not in printed
     assert len(printed.splitlines()) < 60
 
@@ -69,8 +83,27 @@ def test_after_the_flow_all_is_cached_and_dvc_has_nothing_to_do(copied, prefect_
     before = (root / "dvc.lock").read_text()
     assert "Data and pipelines are up to date" in run_here(root, "dvc", "repro").stdout
     again = metaloom(root, "run", **prefect_server).stdout
-    assert "everything was cached (9 stages)" in again
+    assert "everything was cached (10 stages)" in again
     assert (root / "dvc.lock").read_text() == before
+
+
+def test_a_number_of_the_plan_runs_only_what_reads_it_again(copied, monkeypatch):
+    monkeypatch.setenv("PATH", environment()["PATH"])
+    with overriding({"episodes.n_query": "auto", "export.n_shot": 3}):
+        assert reproduce(copied, "plan").name == "RAN"
+        plan = json.loads((copied / "artifacts/plan.json").read_text())
+        assert plan["episodes"]["n_query"] == 3 and plan["export"]["n_shot"] == 3
+        assert [name for name in STAGES if not is_current(copied, name)] == ["split", "export"]
+
+
+def test_the_plan_of_a_project_is_shown_without_torch_and_what_does_not_fit_is_refused(copied):
+    shown = metaloom(copied, "plan", "--set", "train.n_query=auto").stdout
+    assert re.search(r"train.n_query +5 +auto", shown) and "everything fits" in shown
+    refused = metaloom(copied, "plan", "--set", "export.domain=greek", check=False)
+    assert refused.returncode == 2 and refused.stderr.splitlines()[0] == "these do not fit the data:"
+    assert refused.stderr.splitlines()[-1].startswith("This fits: metaloom run --set export.domain=domain")
+    code = "import sys, metaloom.cli.app, metaloom.cli.plan, metaloom.planning.plan, metaloom.stages.plan"
+    run_here(copied, sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules")
 
 
 @pytest.mark.slow
@@ -80,7 +113,7 @@ def test_after_dvc_repro_the_flow_is_all_cached(copied, prefect_server):
     assert "Running stage 'train@protonet'" in run_here(copied, "dvc", "repro").stdout
     before = (copied / "dvc.lock").read_text()
     started = time.time()
-    assert "everything was cached (9 stages)" in metaloom(copied, "run", **prefect_server).stdout
+    assert "everything was cached (10 stages)" in metaloom(copied, "run", **prefect_server).stdout
     assert (copied / "dvc.lock").read_text() == before
     assert all(path.stat().st_mtime < started for path in (copied / "artifacts/models/protonet").iterdir())
 

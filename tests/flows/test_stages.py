@@ -75,6 +75,19 @@ def test_overrides_reach_the_stage_and_the_params_file_stays(standin):
     assert (standin.root / "join.txt").read_text() == plain
 
 
+@pytest.mark.parametrize(("command", "stays"), [("python -m metaloom.stages.nothing", True), ("false", False)])
+def test_the_last_good_output_stays_when_a_stage_of_ours_fails(standin, command, stays):
+    """DVC clears outputs before it starts a stage; of a stage that is none of ours it still does."""
+    for each in ("echo good > out.txt", command):
+        stage = {"cmd": each, "deps": ["step.py"], "outs": ["out.txt"]}
+        (standin.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"one": stage}}))
+        if each != command:
+            assert reproduce(standin.root, "one").name == "RAN"
+    with pytest.raises(MetaloomError, match="failed to run"):
+        reproduce(standin.root, "one")
+    assert (standin.root / "out.txt").exists() == stays
+
+
 def test_overriding_a_matrix(standin):
     with overriding({"methods": ["maml"]}):
         assert stage_names(standin.root) == ["prepare", "train@maml", "join"]

@@ -20,7 +20,7 @@ from metaloom.handoff.metadata import read_metadata
 from metaloom.handoff.shipped.verify import verify
 from metaloom.learner import Learner
 from metaloom.learner.estimate import wilson
-from metaloom.stages import export, prepare, split
+from metaloom.stages import export, plan, prepare, split
 from metaloom.system.files import write_json
 
 MD5 = "0123456789abcdef0123456789abcdef.dir"
@@ -41,7 +41,8 @@ def root(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         prepare.main(str(shapes), "dataset")
-        split.main("dataset", "splits")
+        plan.main("dataset", "plan.json")
+        split.main("dataset", "plan.json", "splits")
     for name, accuracy in (("protonet", 0.5), ("maml", 0.7)):
         folder = root / "models" / name
         folder.mkdir(parents=True)
@@ -68,7 +69,7 @@ def here(root: Path, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch) -
 
 
 def run(bundle: Path) -> None:
-    export.main("dataset", "splits", "models", "evaluation.json", "domains.csv", str(bundle))
+    export.main("dataset", "splits", "plan.json", "models", "evaluation.json", "domains.csv", str(bundle))
 
 
 @pytest.fixture(scope="module")

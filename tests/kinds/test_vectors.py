@@ -33,7 +33,7 @@ from metaloom.tasks import class_table
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: Path) -> Path:
     """A project folder whose params say vectors."""
     params = (repo / "params.yaml").read_text().replace("kind: pictures ", "kind: vectors ")
-    (tmp_path / "params.yaml").write_text(params.replace("min_examples: 10", "min_examples: 4"))
+    (tmp_path / "params.yaml").write_text(params.replace("min_examples: auto", "min_examples: 4"))
     monkeypatch.chdir(tmp_path)
     draw_tables(tmp_path / "data", domains=3)
     return tmp_path

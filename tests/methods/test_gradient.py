@@ -116,8 +116,9 @@ def test_the_stage_writes_the_chosen_beta(make):
     root = make({"maml.beta": "auto", "maml.inner_steps": 2, "maml.steps": 2, "episodes.validation": 4})
     for stage, *arguments in (
         ("prepare", "data", "dataset"),
-        ("split", "dataset", "splits"),
-        ("train", "maml", "dataset", "splits", "model", "metrics.json"),
+        ("plan", "dataset", "plan.json"),
+        ("split", "dataset", "plan.json", "splits"),
+        ("train", "maml", "dataset", "splits", "plan.json", "model", "metrics.json"),
     ):
         run_here(root, sys.executable, "-m", f"metaloom.stages.{stage}", *arguments)
     metrics, learner = (json.loads((root / "model" / name).read_text()) for name in ("metrics.json", "learner.json"))

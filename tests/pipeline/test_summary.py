@@ -56,6 +56,19 @@ def test_summary(tmp_path):
     assert "- bundle: `artifacts/bundle`" in markdown
 
 
+def test_what_was_fitted_and_then_the_verdict_end_the_summary():
+    summary = RunSummary(
+        "", (), 1.0, SCORES, {}, fitted=("episodes: 3 ways", "export: 2 shots"), verdict="It is worth it."
+    )
+    assert as_text(summary).splitlines()[-4:] == [
+        "fitted  episodes: 3 ways",
+        "        export: 2 shots",
+        "",
+        "It is worth it.",
+    ]
+    assert "- fitted: export: 2 shots" in as_markdown(summary) and "It is worth it.\n" in as_markdown(summary)
+
+
 def made_up_run(root: Path, scores: dict) -> str:
     (root / "dvc.yaml").write_text(DAG)
     (root / "metrics").mkdir(exist_ok=True)

@@ -51,10 +51,11 @@ def make_project(
     folders = {name: root / "artifacts" / name for name in ("dataset", "splits", "models", "evaluation", "bundle")}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
-    inputs = Inputs(**folders, metrics=root / "metrics", methods=methods, root=root)
+    inputs = Inputs(**folders, plan=root / "artifacts/plan.json", metrics=root / "metrics", methods=methods, root=root)
     rng = np.random.default_rng(7)
     names = [prefix + (NAMES[i] if i < len(NAMES) else f"Script {i:03d}") for i in range(n_domains)]
     classes = _dataset(inputs, rng, sorted(names), n_classes, size, channels, class_name)
+    put(inputs.plan, {"fitted": ["episodes: 3 ways of your 4 classes"]})
     _models(inputs)
     _evaluation(inputs, rng, classes, settings, single_task)
     _bundle(inputs, classes)

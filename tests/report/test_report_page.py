@@ -129,6 +129,7 @@ def test_stage_writes_the_page_whole_or_not_at_all(tmp_path, monkeypatch, capsys
     folders = [
         "artifacts/dataset",
         "artifacts/splits",
+        "artifacts/plan.json",
         "artifacts/models",
         "artifacts/evaluation",
         "artifacts/bundle",

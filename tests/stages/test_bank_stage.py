@@ -10,7 +10,7 @@ import pytest
 import yaml
 from projects import REPO
 
-from metaloom.stages import prepare, split, train
+from metaloom.stages import plan, prepare, split, train
 
 BANK = {
     "methods": ["bank"],
@@ -29,8 +29,10 @@ BANK = {
 def run_stages() -> tuple[dict, dict]:
     """learner.json and metrics/training/bank.json."""
     prepare.main("data", "artifacts/dataset")
-    split.main("artifacts/dataset", "artifacts/splits")
-    train.main("bank", "artifacts/dataset", "artifacts/splits", "artifacts/models/bank", "metrics/training/bank.json")
+    plan.main("artifacts/dataset", "artifacts/plan.json")
+    split.main("artifacts/dataset", "artifacts/plan.json", "artifacts/splits")
+    places = "artifacts/splits", "artifacts/plan.json", "artifacts/models/bank", "metrics/training/bank.json"
+    train.main("bank", "artifacts/dataset", *places)
     return tuple(
         json.loads(Path(p).read_text()) for p in ("artifacts/models/bank/learner.json", "metrics/training/bank.json")
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from projects import plan_for_plenty
 
 from metaloom.handoff.graphs import onnxfile
 from metaloom.stages import pretrain, train
@@ -136,10 +137,11 @@ def test_a_checkpoint_is_of_the_code_of_its_stage(tmp_path, repo, monkeypatch, t
 
     monkeypatch.setattr(train, "digest", ask)
     monkeypatch.chdir(repo)
+    places = ["dataset", "splits", plan_for_plenty(tmp_path), "model", "metrics"]
     with pytest.raises(Asked, match="metaloom.stages.train"):
-        train.main("protonet", *"abcd")
+        train.main("protonet", *places)
     with pytest.raises(Asked, match="metaloom.stages.pretrain"):
-        pretrain.main(*"abcd")
+        pretrain.main(*places)
     for name in ("items", "classes", "episodes"):
         (tmp_path / f"{name}.parquet").write_bytes(b"")
 

@@ -16,6 +16,8 @@ from metaloom.networks import Conv4
 from metaloom.stages import train
 from metaloom.system.device import check_device, explained_out_of_memory
 
+FOLDERS = ("artifacts/dataset", "artifacts/splits", "artifacts/plan.json")
+
 
 def the_cpu_allocator_s_own_error() -> Exception:
     with pytest.raises(RuntimeError) as raised:
@@ -44,11 +46,12 @@ def test_other_errors_stay_what_they_are():
 
 def test_training_out_of_memory_says_which_settings_to_lower(project, monkeypatch):
     """In the stage itself, whose memory ends in the third step; the outputs of the run before are untouched."""
-    from metaloom.stages import prepare, split
+    from metaloom.stages import plan, prepare, split
 
     monkeypatch.chdir(project)
     prepare.main("data", "artifacts/dataset")
-    split.main("artifacts/dataset", "artifacts/splits")
+    plan.main("artifacts/dataset", "artifacts/plan.json")
+    split.main("artifacts/dataset", "artifacts/plan.json", "artifacts/splits")
     model = Path("artifacts/models/protonet")
     model.mkdir(parents=True)
     (model / "learner.json").write_text("the last good one")
@@ -63,7 +66,7 @@ def test_training_out_of_memory_says_which_settings_to_lower(project, monkeypatc
     monkeypatch.setattr(Conv4, "__call__", full)
     expected = r"out of memory: lower protonet.tasks_per_step, protonet.n_way or train.n_query, or network.width"
     with pytest.raises(MetaloomError, match=expected):
-        train.main("protonet", "artifacts/dataset", "artifacts/splits", str(model), "metrics.json")
+        train.main("protonet", *FOLDERS, str(model), "metrics.json")
     assert (model / "learner.json").read_text() == "the last good one"
     assert [path.name for path in model.parent.iterdir()] == ["protonet"]
 

@@ -1,14 +1,17 @@
 """Settings: the models (`settings`, from `base`, `methods`, `baselines`), and how params.yaml is read (`loading`)."""
 
+from metaloom.config.auto import MOST, auto_keys, filled, least_examples, same_ways, value_at
 from metaloom.config.base import DOMAIN_SUFFIX, SPLITS, Domains, Setting
 from metaloom.config.baselines import BaselineSettings, SingleTaskSettings
 from metaloom.config.loading import (
     OVERRIDES,
     PARAMS,
     apply_overrides,
+    check_settings,
     environment_overrides,
     load_settings,
     parse_override,
+    read_params,
 )
 from metaloom.config.methods import (
     PRETRAIN,
@@ -39,6 +42,7 @@ __all__ = [
     "DOMAIN_SUFFIX",
     "METHODS",
     "METHOD_SETTINGS",
+    "MOST",
     "OVERRIDES",
     "PARAMS",
     "PRETRAIN",
@@ -65,7 +69,14 @@ __all__ = [
     "StudySettings",
     "TrainSettings",
     "apply_overrides",
+    "auto_keys",
+    "check_settings",
     "environment_overrides",
+    "filled",
+    "least_examples",
     "load_settings",
     "parse_override",
+    "read_params",
+    "same_ways",
+    "value_at",
 ]

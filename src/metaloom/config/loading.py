@@ -11,8 +11,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from metaloom.config.auto import MOST, auto_keys, filled, value_at, where_plenty
 from metaloom.config.settings import Settings
 from metaloom.errors import MetaloomError
+from metaloom.system.files import read_json
 
 PARAMS = "params.yaml"
 MOVED = {  # settings of earlier versions
@@ -25,16 +27,35 @@ MOVED = {  # settings of earlier versions
 OVERRIDES = "METALOOM_SET"  # JSON of dotted keys and values: how `run --set` reaches stages that DVC starts
 
 
-def load_settings(path: str | Path = PARAMS, overrides: dict[str, Any] | None = None) -> Settings:
+def load_settings(
+    path: str | Path = PARAMS, overrides: dict[str, Any] | None = None, plan: str | Path | None = None
+) -> Settings:
     """Read and check the settings.
 
     Args:
         path: the YAML file.
         overrides: dotted keys and their values, laid over the file's; None: the environment's.
+        plan: JSON file of the stage `plan`, which says what `auto` stands for with these data; None: what it stands
+            for where data are plenty.
 
     Raises:
-        MetaloomError: the file is absent or no YAML, a key is unknown or missing, a value is illegal.
+        MetaloomError: a file is absent or cannot be read, a key is unknown or missing, a value is illegal.
     """
+    raw = read_params(path, overrides)
+    return check_settings(filled(raw, where_plenty(raw) if plan is None else _planned(raw, plan)), str(path))
+
+
+def _planned(raw: dict[str, Any], plan: str | Path) -> dict[str, Any]:
+    auto = auto_keys(raw)
+    found = read_json(plan, made_by="plan") if auto else {}
+    values = {key: value_at(found, key) for key in auto}
+    if lacking := sorted(key for key, value in values.items() if value is None):
+        raise MetaloomError(f"{plan} lacks {', '.join(lacking)}: `dvc repro plan` makes it again")
+    return values
+
+
+def read_params(path: str | Path = PARAMS, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The values as they are written, `auto` included, under the overrides; arguments and errors of `load_settings`."""
     path = Path(path)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -43,7 +64,7 @@ def load_settings(path: str | Path = PARAMS, overrides: dict[str, Any] | None = 
     except yaml.YAMLError as error:
         raise MetaloomError(f"{path} is no valid YAML: {error}") from None
     overrides = environment_overrides() if overrides is None else overrides
-    return check_settings(apply_overrides(raw or {}, overrides), str(path))
+    return apply_overrides(raw or {}, overrides)
 
 
 def environment_overrides() -> dict[str, Any]:
@@ -87,10 +108,10 @@ def apply_overrides(raw: dict[str, Any], overrides: dict[str, Any]) -> dict[str,
 
 def _replaced(node: Any, keys: list[str], value: Any, dotted: str) -> dict[str, Any]:
     key, *rest = keys
-    if not isinstance(node, dict) or key not in node:
+    if not isinstance(node, dict) or (key not in node and dotted not in MOST):
         known = list(node) if isinstance(node, dict) else []
         raise MetaloomError(f"--set {dotted}: {_unknown(key, known, dotted)}")
-    return {**node, key: _replaced(node[key], rest, value, dotted) if rest else value}
+    return {**node, key: _replaced(node.get(key, {}), rest, value, dotted) if rest else value}
 
 
 def _unknown(key: str, known: list[str], dotted: str) -> str:

@@ -43,9 +43,9 @@ class VectorsSettings(Section):
 
 
 class PrepareSettings(Section):
-    """What counts as usable data."""
+    """What counts as usable data; `min_examples` as `least_examples` says where it is "auto"."""
 
-    min_examples: Annotated[int, Field(ge=2)]
+    min_examples: Literal["auto"] | Annotated[int, Field(ge=2)]
     max_bad_share: Annotated[float, Field(ge=0, le=1)]
 
 

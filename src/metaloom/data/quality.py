@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from metaloom.config import PrepareSettings
+from metaloom.config import PrepareSettings, least_examples
 from metaloom.data.scan import Scan
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind
@@ -22,7 +22,7 @@ class Quality:
     used: list[int]
 
 
-def judge(scan: Scan, min_examples: int) -> Quality:
+def judge(scan: Scan, min_examples: int | Literal["auto"]) -> Quality:
     """Sort out unreadable examples, exact duplicates, examples in two classes and classes that are too small.
 
     Of duplicates within a class the first stays; an example that lies in two classes contradicts itself and is
@@ -35,8 +35,9 @@ def judge(scan: Scan, min_examples: int) -> Quality:
     keep, duplicate, conflict = _unique(scan)
     usable = Counter(items[index].class_name for index in keep)
     classes = sorted({item.class_name for item in items})
-    small = [{"class": name, "examples": usable[name]} for name in classes if usable[name] < min_examples]
-    used = [index for index in keep if usable[items[index].class_name] >= min_examples]
+    least = least_examples(usable.values()) if min_examples == "auto" else min_examples
+    small = [{"class": name, "examples": usable[name]} for name in classes if usable[name] < least]
+    used = [index for index in keep if usable[items[index].class_name] >= least]
     bad = len(unreadable) + len(duplicate) + sum(len(group["sources"]) for group in conflict)
     report = {
         "examples": len(items),
@@ -44,6 +45,7 @@ def judge(scan: Scan, min_examples: int) -> Quality:
         "classes": len(classes) - len(small),
         "domains": len({items[index].domain for index in used}),
         "bad_share": round(bad / len(items), 6),
+        "min_examples": least,
         "problems": {
             "unreadable": unreadable,
             "duplicate": duplicate,
@@ -89,7 +91,7 @@ def check_quality(report: dict[str, Any], settings: PrepareSettings, kind: Kind,
         )
     if not report["used"]:
         raise MetaloomError(
-            f"{where}: no class has {settings.min_examples} usable {kind.many}: add some, or lower "
+            f"{where}: no class has {report['min_examples']} usable {kind.many}: add some, or lower "
             "prepare.min_examples in params.yaml"
         )
 

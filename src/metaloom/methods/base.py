@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
@@ -107,6 +108,10 @@ class Method(ABC):
         """
         model = self.adapt(params, episodes.support_x, episodes.support_y, episodes.n_way)
         return query_loss(model.logits(episodes.query_x, generator), episodes.query_y), params
+
+    def chance(self, classes: int) -> float:
+        """The loss of one that guesses, where training has so many classes; NaN where that is not known."""
+        return math.log(self.settings.n_way)
 
     def moved(self, params: Params, of_tasks: Tensors) -> Params:
         """The parameters with their running statistics some way towards those of a step's tasks."""

@@ -68,6 +68,9 @@ class Shared(EmbeddingMethod):
             logits = logits.masked_fill(domains[own][:, None] != domains, -math.inf)
         return F.cross_entropy(logits, own), self.moved(params, statistics)
 
+    def chance(self, classes: int) -> float:
+        return math.log(classes) if self.settings.heads == "all" else math.nan
+
     @staticmethod
     def _of_training(params: Params, episodes: Episodes) -> tuple[Head, Int[Tensor, " example"]]:
         """The head over the training classes, and the training class of each example of all tasks."""

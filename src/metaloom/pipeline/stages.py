@@ -13,6 +13,8 @@ from typing import Any
 from metaloom.errors import MetaloomError
 from metaloom.versioning.project import DAG, chain, open_project
 
+OURS = "python -m metaloom.stages."  # how the commands of our stages begin in dvc.yaml
+
 
 class StageExit(IntEnum):
     """What became of a stage; the exit codes of `python -m metaloom.pipeline`."""
@@ -56,7 +58,7 @@ def reproduce(root: str | Path, name: str) -> StageExit:
     from dvc.stage.exceptions import StageCmdFailedError
 
     # chdir: DVC's run cache looks for dvc.yaml in the working directory
-    with chdir(root), open_project(root) as repo, _restores() as restored:
+    with chdir(root), open_project(root) as repo, _kept_outputs(), _restores() as restored:
         try:
             done: Any = repo.reproduce(name, single_item=True)
         except ReproductionError as error:
@@ -67,6 +69,25 @@ def reproduce(root: str | Path, name: str) -> StageExit:
     if not done:
         return StageExit.CURRENT
     return StageExit.RESTORED if restored else StageExit.RAN
+
+
+@contextmanager
+def _kept_outputs() -> Iterator[None]:
+    """DVC clears a stage's outputs before it starts the command. Ours replace them as a whole when they have succeeded:
+    until then, and for good if they fail, the last good ones stay."""
+    from dvc.stage import Stage
+
+    clear = Stage.remove_outs
+
+    def keep(stage: Any, *arguments: Any, **options: Any) -> None:
+        if OURS not in str(stage.cmd):
+            clear(stage, *arguments, **options)
+
+    Stage.remove_outs = keep
+    try:
+        yield
+    finally:
+        Stage.remove_outs = clear
 
 
 @contextmanager

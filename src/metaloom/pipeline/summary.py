@@ -10,7 +10,9 @@ from typing import Any
 
 from metaloom.config import DOMAIN_SUFFIX
 from metaloom.pipeline.committed import against_committed
-from metaloom.system.files import nulled
+from metaloom.report.inputs import Inputs
+from metaloom.report.verdict import verdict
+from metaloom.system.files import nulled, read_json
 from metaloom.system.git import changed, committed
 from metaloom.system.provenance import POINTER
 from metaloom.versioning.paths import Outputs
@@ -36,6 +38,8 @@ class RunSummary:
         scores: what metrics/evaluation.json holds.
         places: a path for each word.
         figures: how `scores` compare with the committed ones; "" where there are none.
+        fitted: which settings were fitted to the data.
+        verdict: what the run comes to, in words; "" where nothing was evaluated.
     """
 
     data: str
@@ -44,6 +48,8 @@ class RunSummary:
     scores: dict[str, dict[str, dict[str, float | None]]]
     places: dict[str, str]
     figures: str = ""
+    fitted: tuple[str, ...] = ()
+    verdict: str = ""
 
 
 def summarise(root: str | Path, data: str, stages: list[StageRun], seconds: float) -> RunSummary:
@@ -67,7 +73,23 @@ def summarise(root: str | Path, data: str, stages: list[StageRun], seconds: floa
         scores=scores,
         places={word: path for word, path in places.items() if path and (root / path).exists()},
         figures=_against_committed(root, metrics, scores) if metrics and scores else "",
+        fitted=_fitted(root, outputs),
+        verdict=_verdict(root, outputs),
     )
+
+
+def _fitted(root: Path, outputs: Outputs) -> tuple[str, ...]:
+    path = root / (outputs.known("plan") or "")
+    return tuple(read_json(path)["fitted"]) if path.is_file() else ()
+
+
+def _verdict(root: Path, outputs: Outputs) -> str:
+    evaluation = outputs.known("evaluation")
+    if not evaluation or not (root / evaluation).is_dir():
+        return ""
+    names = ("dataset", "splits", "plan", "models", "evaluation", "bundle")
+    paths = {name: root / getattr(outputs, name) for name in names}
+    return verdict(Inputs(**paths, metrics=(root / outputs.figures).parent, methods=(), root=root))
 
 
 def _against_committed(root: Path, metrics: str, scores: dict[str, Any]) -> str:
@@ -96,6 +118,9 @@ def as_text(summary: RunSummary) -> str:
     lines.append(f"{'time':<8}{_seconds(summary.seconds)}")
     if summary.figures:
         lines.append(f"{'figures':<8}{summary.figures}")
+    lines += [f"{'fitted' if place == 0 else '':<8}{each}" for place, each in enumerate(summary.fitted)]
+    if summary.verdict:
+        lines += ["", summary.verdict]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -110,6 +135,8 @@ def as_markdown(summary: RunSummary) -> str:
         f"- data: {summary.data}",
         f"- time: {_seconds(summary.seconds)}",
         *([f"- figures: {summary.figures}"] if summary.figures else []),
+        *(f"- fitted: {each}" for each in summary.fitted),
+        *(["", summary.verdict] if summary.verdict else []),
         "",
         "| stage | state | time |",
     ]

@@ -13,10 +13,11 @@ from metaloom.system.files import required
 
 @dataclass(frozen=True)
 class Inputs:
-    """The folders of dvc.yaml's stages, the methods that were trained, and the root of the repository."""
+    """The folders of dvc.yaml's stages, the file of `plan`, the methods that were trained, the repository's root."""
 
     dataset: Path
     splits: Path
+    plan: Path
     models: Path
     evaluation: Path
     bundle: Path

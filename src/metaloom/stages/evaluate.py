@@ -43,6 +43,7 @@ from metaloom.tasks.studies import ESTIMATES
 def main(
     dataset: str,
     splits: str,
+    plan: str,
     models: str,
     pretrained: str,
     choices: str,
@@ -51,7 +52,7 @@ def main(
     speed: str,
 ) -> None:
     """Write the folder `evaluation`, the figures as metrics, and times beside them: those differ from run to run."""
-    settings = load_settings()
+    settings = load_settings(plan=plan)
     device = choose_device(settings.device)
     best = champion(models, settings.methods)
     fixed, studies = load_episodes(splits, "test", []), load_studies(splits, settings.studies)

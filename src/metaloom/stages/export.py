@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from metaloom.config import PARAMS, Settings, load_settings
+from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.data.support import Support
-from metaloom.errors import MetaloomError
 from metaloom.handoff.adapting.solve import solve
 from metaloom.handoff.bundle.contents import Maker, TaskCard
 from metaloom.handoff.bundle.golden import SAMPLES
@@ -21,6 +20,7 @@ from metaloom.handoff.bundle.write import write_bundle
 from metaloom.handoff.graphs.costs import Asked
 from metaloom.learner import AdaptedTask, champion
 from metaloom.learner.estimate import held_out
+from metaloom.planning.deployment import deployed
 from metaloom.stages import run_stage
 from metaloom.system.files import nulled, read_json, required
 from metaloom.system.terminal import bar, say
@@ -40,9 +40,9 @@ class DeploymentTask:
     rest_ways: Int[np.ndarray, " rest"]
 
 
-def main(dataset: str, splits: str, models: str, evaluation: str, domains: str, bundle: str) -> None:
+def main(dataset: str, splits: str, plan: str, models: str, evaluation: str, domains: str, bundle: str) -> None:
     """Write the bundle folder; nothing is put in place that does not verify."""
-    settings = load_settings()
+    settings = load_settings(plan=plan)
     name = champion(models, settings.methods)
     metrics = _metrics(evaluation, name) | {"domains": _by_domain(domains, name)}
     maker = Maker.open(Path(models) / name, settings, metrics, settings.model_dump(mode="json"))
@@ -76,8 +76,8 @@ def draw_task(classes: pd.DataFrame, settings: Settings) -> DeploymentTask:
     Raises:
         MetaloomError: no such domain, or a class with too few examples.
     """
-    domain, chosen = _deployed(classes, settings)
-    n_shot = settings.export.n_shot
+    chosen, n_shot = deployed(classes, settings.export), settings.export.n_shot
+    domain = chosen["domain"].iloc[0]
     rng = np.random.default_rng(settings.seed)
     support, rest = [], []
     for first, count in chosen[["first", "count"]].itertuples(index=False):
@@ -94,26 +94,6 @@ def draw_task(classes: pd.DataFrame, settings: Settings) -> DeploymentTask:
         rest=np.concatenate(rest),
         rest_ways=ways.repeat([len(rows) for rows in rest]),
     )
-
-
-def _deployed(classes: pd.DataFrame, settings: Settings) -> tuple[str, pd.DataFrame]:
-    """The domain that params name, and its rows of the class table."""
-    domain, n_shot = settings.export.domain, settings.export.n_shot
-    if domain == "auto":
-        domain = classes.loc[classes["split"] == "test", "domain"].iloc[0]
-    chosen: pd.DataFrame = classes.loc[classes["domain"] == domain]
-    if chosen.empty:
-        tests = classes.loc[classes["split"] == "test", "domain"].unique()
-        raise MetaloomError(f"{PARAMS}: export.domain: there is no {domain!r}; test domains: {', '.join(tests)}")
-    if len(chosen) < 2:
-        raise MetaloomError(f"{PARAMS}: export.domain: {domain} has one class, a task needs two or more")
-    fewest = chosen.sort_values("count").iloc[0]
-    if fewest["count"] < n_shot:
-        raise MetaloomError(
-            f"{PARAMS}: export.n_shot is {n_shot}, but class {fewest['class']} has {fewest['count']} "
-            f"examples; the largest that works is {fewest['count']}"
-        )
-    return domain, chosen
 
 
 def _classes(splits: str) -> pd.DataFrame:

@@ -12,10 +12,10 @@ from metaloom.stages.train import meta_train
 MODULE = "metaloom.stages.pretrain"
 
 
-def main(dataset: str, splits: str, model: str, metrics: str) -> None:
+def main(dataset: str, splits: str, plan: str, model: str, metrics: str) -> None:
     """Write what `train` writes."""
-    command = [MODULE, dataset, splits, model, metrics]
-    meta_train(PRETRAIN, own_settings(load_settings()), dataset, splits, model, metrics, command)
+    command = [MODULE, dataset, splits, plan, model, metrics]
+    meta_train(PRETRAIN, own_settings(load_settings(plan=plan)), dataset, splits, model, metrics, command)
 
 
 def own_settings(settings: Settings) -> Settings:

@@ -13,9 +13,11 @@ from metaloom.system.files import atomic_dir
 from metaloom.system.terminal import say
 
 
-def main(dataset: str, splits: str, models: str, evaluation: str, bundle: str, metrics: str, report: str) -> None:
+def main(
+    dataset: str, splits: str, plan: str, models: str, evaluation: str, bundle: str, metrics: str, report: str
+) -> None:
     """Write index.html, self-contained, to the folder `report`."""
-    folders = (Path(folder) for folder in (dataset, splits, models, evaluation, bundle, metrics))
+    folders = (Path(folder) for folder in (dataset, splits, plan, models, evaluation, bundle, metrics))
     page = build(Inputs(*folders, methods=tuple(load_settings().methods)))
     with atomic_dir(report) as folder:
         (folder / "index.html").write_text(page, encoding="utf-8")

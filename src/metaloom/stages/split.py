@@ -11,9 +11,9 @@ from metaloom.tasks import assign_splits, class_table, draw_fixed_episodes, draw
 from metaloom.tasks.studies import STUDIES
 
 
-def main(dataset: str, splits: str) -> None:
+def main(dataset: str, plan: str, splits: str) -> None:
     """Write classes.parquet, episodes.parquet and studies.parquet to the folder `splits`."""
-    settings = load_settings()
+    settings = load_settings(plan=plan)
     classes = assign_splits(class_table(Dataset.load(dataset).items), settings.split, settings.seed)
     episodes = draw_fixed_episodes(classes, settings.episodes, settings.seed)
     studies = draw_studies(classes, settings.studies, settings.episodes.n_query, settings.seed)

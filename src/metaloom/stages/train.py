@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +33,20 @@ from metaloom.training.bank.trainer import BankState, BankTrainer
 from metaloom.training.checkpoint import State
 from metaloom.training.launch import begin, launch, leave
 from metaloom.training.ranks import Ranks, check_processes, check_shares, launched
-from metaloom.training.selection import choose_beta, choose_temperature, wants_beta
+from metaloom.training.selection import at_chance, choose_beta, choose_temperature, wants_beta
 from metaloom.training.trainer import Trainer
 
 MODULE = "metaloom.stages.train"  # by its name: where DVC runs it, __name__ is another
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
 COMPILED = Path(".metaloom/compiled")  # what train.compile has made, kept between runs
+TELLING = 1 / 3  # of the steps, after which a loss at chance is said
 SAMPLE = 20_000  # training examples that the encoding is fitted on, at most
 
 
-def main(method: str, dataset: str, splits: str, model: str, metrics: str) -> None:
+def main(method: str, dataset: str, splits: str, plan: str, model: str, metrics: str) -> None:
     """Write the model folder (weights, config, metrics, curves), and its metrics with times beside it."""
-    command = [MODULE, method, dataset, splits, model, metrics]
-    meta_train(method, load_settings(), dataset, splits, model, metrics, command)
+    command = [MODULE, method, dataset, splits, plan, model, metrics]
+    meta_train(method, load_settings(plan=plan), dataset, splits, model, metrics, command)
 
 
 def meta_train(
@@ -127,21 +129,36 @@ def of_method(trainer: Trainer, training: pd.DataFrame, model: str) -> Trainer |
 
 
 def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, splits: str, model: str, metrics: str) -> None:
-    method = trainer.learner.name
-    with atomic_dir(model) as folder, bar(f"train {method}", settings.method(method).steps) as progress:
+    method, steps = trainer.learner.name, trainer.learner.method.settings.steps
+    shape = {"classes": trainer.sampler.classes, "n_way": trainer.validation.n_way}
+    guessing = partial(at_chance, method=trainer.learner.method, **shape)
+    with atomic_dir(model) as folder, bar(f"train {method}", steps) as progress:
         live = _curves(folder / "curves")
 
         def on_step(step: int, loss: float) -> None:
             trainer.on_step(step, loss)
             progress.update(step, f"loss {loss:.3f}")
 
-        shown = replace(trainer, on_step=on_step, on_validation=lambda record: _log(live, record))
+        told: list[int] = []
+
+        def on_validation(record: dict[str, Any]) -> None:
+            _log(live, record)
+            if not told and record["step"] >= TELLING * steps and guessing(record):
+                told.append(record["step"])
+                say(
+                    f"{method}: after {record['step']} of {steps} steps the loss is {record['loss']:.2f}, no better "
+                    f"than guessing: lower {method}.learning_rate, or try another of `methods`"
+                )
+
+        shown = replace(trainer, on_step=on_step, on_validation=on_validation)
         with explained_out_of_memory(
             f"lower {method}.tasks_per_step, {method}.n_way or train.n_query, or network.width, in params.yaml"
         ):
             state = of_method(shown, training, model).run()
         live.end()
         summary = _summary(state, settings)
+        if isinstance(state, State) and guessing(state.history[-1]):
+            summary["at_chance"] = True
         trained = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.best)
         if wants_beta(trained):
             trained, beta = choose_beta(trained, trainer.examples, trainer.validation)

@@ -17,9 +17,9 @@ from metaloom.system.terminal import say
 from metaloom.tasks import load_episodes
 
 
-def main(dataset: str, splits: str, models: str, pretrained: str, choices: str) -> None:
+def main(dataset: str, splits: str, plan: str, models: str, pretrained: str, choices: str) -> None:
     """Write what was chosen, and all that was tried, as JSON."""
-    settings = load_settings()
+    settings = load_settings(plan=plan)
     device = choose_device(settings.device)
     tables = load_episodes(splits, "validation", settings.baselines.settings)
     best = Learner.load(Path(models) / champion(models, settings.methods), device)

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from metaloom.config import DOMAIN_SUFFIX, StudySettings
+from metaloom.config import DOMAIN_SUFFIX, Setting, StudySettings
 from metaloom.errors import MetaloomError
 from metaloom.system.files import required
-from metaloom.tasks.episodes import EpisodeTable, as_long, as_table, draw
+from metaloom.tasks.episodes import EpisodeTable, as_long, as_table, draw, eligible_groups
 
 STUDIES = "studies.parquet"
 LABELS, WAYS, ESTIMATES = "labels", "ways", "estimates"
@@ -48,6 +48,12 @@ def draw_studies(classes: pd.DataFrame, settings: StudySettings, n_query: int, s
     return pd.concat([*tables, *_ways(pool, settings, n_query, seed)], ignore_index=True)
 
 
+def check_labels(pool: pd.DataFrame, settings: StudySettings, kind: str, n_query: int) -> None:
+    """Raises MetaloomError where the test split has too few classes or examples for the largest of `labels`."""
+    name = f"{settings.n_way}w{max(settings.labels)}s"
+    eligible_groups(pool, name + KINDS[kind], Setting.parse(name), n_query, bool(KINDS[kind]), "studies")
+
+
 def _estimates(pool: pd.DataFrame, settings: StudySettings, kind: str, seed: int) -> list[pd.DataFrame]:
     """This kind's share of the tasks whose estimates are compared with the truth; none where the data is too little."""
     n_shot, name = settings.estimates.n_shot, f"{ESTIMATES}{KINDS[kind]}"
@@ -66,15 +72,7 @@ def _ways(pool: pd.DataFrame, settings: StudySettings, n_query: int, seed: int) 
     """Episodes of all classes of a domain, for every domain that has enough for the largest number of ways."""
     if not settings.ways:
         return []
-    large = pool[pool["count"] > n_query]
-    sizes = large.groupby("domain").size()
-    domains = sizes[sizes >= max(settings.ways)].index
-    if not len(domains):
-        raise MetaloomError(
-            f"params.yaml: studies.ways has {max(settings.ways)}, but the largest test domain has "
-            f"{sizes.max() if len(sizes) else 0} classes of {n_query + 1} examples: that is the largest that works; "
-            "lower it, or leave ways empty"
-        )
+    large, domains = pool[pool["count"] > n_query], way_domains(pool, settings, n_query)
     tables, each = [], -(-settings.episodes // len(domains))
     for domain in domains:
         part = large[large["domain"] == domain]
@@ -87,6 +85,19 @@ def _ways(pool: pd.DataFrame, settings: StudySettings, n_query: int, seed: int) 
         taken = np.take_along_axis(np.array(rows), shuffled[..., None], axis=1)
         tables.append(as_long(taken, 1, "test", f"{WAYS}/{domain}"))
     return tables
+
+
+def way_domains(pool: pd.DataFrame, settings: StudySettings, n_query: int) -> list[str]:
+    """The domains with enough classes for the largest of `ways`; raises MetaloomError where there is none."""
+    sizes = pool[pool["count"] > n_query].groupby("domain").size()
+    domains = list(sizes[sizes >= max(settings.ways)].index)
+    if not domains:
+        raise MetaloomError(
+            f"params.yaml: studies.ways has {max(settings.ways)}, but the largest test domain has "
+            f"{sizes.max() if len(sizes) else 0} classes of {n_query + 1} examples: that is the largest that works; "
+            "lower it, or leave ways empty"
+        )
+    return domains
 
 
 def load_studies(splits: str | Path, settings: StudySettings) -> dict[str, EpisodeTable]:

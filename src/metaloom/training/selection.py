@@ -12,10 +12,25 @@ from metaloom.config import GradientSettings
 from metaloom.learner.learner import Learner
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.learner.temperature import LabelledLogits, Temperature
+from metaloom.methods.base import Method
 from metaloom.tasks import EpisodeTable
 
 BETAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+GUESSING = 0.97  # of the loss of one that guesses: a loss above has learned nothing
 FEW = 30  # episodes per setting that are enough for a temperature where each of them moves the whole network
+
+
+def at_chance(record: Mapping[str, Any], method: Method, classes: int, n_way: int) -> bool:
+    """Whether the loss since the validation before is that of one that guesses, or worse, and validation agrees: a head
+    over all training classes may start far above that loss while the network below it learns well.
+
+    Args:
+        record: of a validation.
+        method: which minimises the loss.
+        classes: of the training split, each counted in every view.
+        n_way: of the validation episodes.
+    """
+    return record["loss"] > GUESSING * method.chance(classes) and record["accuracy"] < 2 / n_way
 
 
 def wants_beta(learner: Learner) -> bool:

@@ -32,6 +32,11 @@ class Outputs:
         return self._first("prepare", "outs")
 
     @property
+    def plan(self) -> str:
+        """The JSON file of the settings that were fitted to the data."""
+        return self._first("plan", "outs")
+
+    @property
     def splits(self) -> str:
         """The folder of class splits and fixed episodes."""
         return self._first("split", "outs")

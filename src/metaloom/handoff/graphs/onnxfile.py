@@ -18,9 +18,9 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from metaloom import __version__
-from metaloom.config import PARAMS, ExportSettings
-from metaloom.errors import MetaloomError
+from metaloom.config import ExportSettings
 from metaloom.handoff.graphs.decompositions import TRANSLATIONS
+from metaloom.planning.deployment import check_versions
 from metaloom.system.files import atomic_file
 from metaloom.system.provenance import libraries
 from metaloom.system.sources import digest
@@ -138,16 +138,6 @@ def checked(model: onnx.ModelProto, about: Mapping[str, str], with_onnx: bool = 
 
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().contiguous().numpy()
-
-
-def check_versions(export: ExportSettings) -> None:
-    """Raises MetaloomError where the opset of the settings needs a newer IR version than theirs."""
-    needed = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", export.opset)])
-    if export.ir_version < needed:
-        raise MetaloomError(
-            f"{PARAMS}: export.ir_version is {export.ir_version}, but opset {export.opset} needs {needed} or newer: "
-            "raise export.ir_version or lower export.opset"
-        )
 
 
 def _strip(model: onnx.ModelProto) -> None:

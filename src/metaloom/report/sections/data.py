@@ -14,6 +14,7 @@ from metaloom.kinds import Shown
 from metaloom.report.charts.marks import stacked_bar
 from metaloom.report.inputs import Inputs, again, read_table
 from metaloom.report.words import count
+from metaloom.system.files import read_json
 
 SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test", "": "not used"}
 THUMBNAILS = 6  # of a domain, each of another class
@@ -82,6 +83,7 @@ class DataCard:
     seen: int
     used: int
     problems: list[Problem]
+    fitted: list[str]
 
     @property
     def classes(self) -> int:
@@ -126,6 +128,7 @@ def data_card(inputs: Inputs, thumbnails: Shown, packed: str, quality: dict[str,
         seen=quality["examples"],
         used=quality["used"],
         problems=problems(quality),
+        fitted=read_json(inputs.plan, made_by="plan").get("fitted", []),
     )
 
 

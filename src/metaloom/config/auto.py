@@ -1,0 +1,102 @@
+"""Settings that may be `auto`: what they are where data are plenty. `metaloom.planning` fits them to smaller data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+AUTO = "auto"
+
+# The value of each where data are plenty, which is what the embedded data set gets.
+MOST: dict[str, Any] = {
+    "prepare.min_examples": 10,
+    "episodes.n_query": 5,
+    "episodes.within_domain": True,
+    "episodes.settings": ["5w1s", "5w5s", "20w1s", "20w5s"],
+    "studies.kinds": ["any", "domain"],
+    "studies.n_way": 5,
+    "studies.labels": [1, 2, 3, 5, 10, 15],
+    "studies.uneven": [1, 2, 3, 7, 12],
+    "studies.ways": [5, 10, 20],
+    "studies.estimates.n_shot": 5,
+    "train.n_shot": 1,
+    "train.n_query": 5,
+    "train.select_on": "5w1s",
+    "protonet.n_way": 60,
+    "ridge.n_way": 20,
+    "maml.n_way": 5,
+    "anil.n_way": 5,
+    "reptile.n_way": 5,
+    "shared.n_way": 60,
+    "bank.window": 2,
+    "bank.stride": 2,
+    "bank.n_way": 20,
+    "pretrain.n_way": 60,
+    "baselines.settings": ["5w1s", "5w5s"],
+    "export.domain": AUTO,
+    "export.n_shot": 5,
+}
+FEWEST = 2  # usable examples that a class has to have: one to learn from, one to ask
+
+
+def auto_keys(raw: Mapping[str, Any]) -> frozenset[str]:
+    """The keys that are `auto`; one that is missing counts as such."""
+    return frozenset(key for key in MOST if value_at(raw, key, AUTO) == AUTO)
+
+
+def value_at(raw: Any, dotted: str, missing: Any = None) -> Any:
+    """The value of a dotted key in nested dictionaries."""
+    for key in dotted.split("."):
+        if not isinstance(raw, Mapping) or key not in raw:
+            return missing
+        raw = raw[key]
+    return raw
+
+
+def filled(raw: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with other values at dotted keys; sections that are missing are made."""
+    for dotted, value in values.items():
+        raw = _filled(raw, dotted.split("."), value)
+    return raw
+
+
+def _filled(node: Any, keys: list[str], value: Any) -> Any:
+    key, *rest = keys
+    if not isinstance(node, dict):
+        return node  # no section at all: the check of the settings says so
+    return {**node, key: _filled(node.get(key, {}), rest, value) if rest else value}
+
+
+def where_plenty(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A value for every key that is `auto`, as if there were data enough; it fits what the user wrote for others."""
+    auto = auto_keys(raw)
+    values = {key: MOST[key] for key in auto}
+
+    def written(key: str) -> Any:
+        return values.get(key, value_at(raw, key))
+
+    derived: dict[str, Any] = {"prepare.min_examples": AUTO}  # `prepare` fits it, when it knows what is usable
+    names, window = written("episodes.settings"), written("bank.window")
+    if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+        derived |= {"train.select_on": names[0], "baselines.settings": same_ways(names)}
+    if any(written(f"studies.{key}") != MOST[f"studies.{key}"] for key in ("n_way", "labels")):
+        derived["studies.uneven"] = []
+    if isinstance(window, int):
+        derived["bank.stride"] = min(MOST["bank.stride"], window)
+    return values | {key: value for key, value in derived.items() if key in auto}
+
+
+def same_ways(names: list[str]) -> list[str]:
+    """The few-shot settings that have as many ways as the first."""
+    return [name for name in names if name.partition("w")[0] == names[0].partition("w")[0]]
+
+
+def least_examples(counts: Iterable[int]) -> int:
+    """How many usable examples a class needs where `prepare.min_examples` is `auto`: 10, or fewer where more than a
+    tenth of the classes would be left out for it.
+
+    Args:
+        counts: usable examples of each class.
+    """
+    sizes = sorted(count for count in counts if count >= FEWEST)
+    return max(FEWEST, min(MOST["prepare.min_examples"], sizes[len(sizes) // 10])) if sizes else FEWEST

@@ -1,0 +1,191 @@
+"""All numbers that do not fit the data at once, and the values that do."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from metaloom.config import (
+    DOMAIN_SUFFIX,
+    MOST,
+    PARAMS,
+    PRETRAIN,
+    Setting,
+    Settings,
+    StudySettings,
+    value_at,
+)
+from metaloom.errors import MetaloomError
+from metaloom.planning.deployment import check_key, check_versions, deployed
+from metaloom.planning.fit import changed, fit, plain
+from metaloom.planning.pools import Data
+from metaloom.tasks.episodes import eligible_groups
+from metaloom.tasks.studies import check_labels, way_domains
+
+ROUNDS = 50  # of repairs, far more than there are settings to repair
+EPISODES = ("episodes.settings", "episodes.n_query", "episodes.within_domain")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something in params.yaml that does not fit.
+
+    Args:
+        keys: of the settings that it takes to say so; another value for one of them, or for all, fits.
+        message: what is wrong, and what to do.
+        remedy: values that fit, where `auto` is none for these keys.
+    """
+
+    keys: tuple[str, ...]
+    message: str
+    remedy: dict[str, Any] | None = None
+
+
+def check(settings: Settings, data: Data) -> list[Finding]:
+    """What does not fit the data, as far as settings and data alone tell."""
+    return [finding for part in (_episodes, _choices, _studies, _training, _export) for finding in part(settings, data)]
+
+
+def _refused(keys: tuple[str, ...], ask: Callable[[], Any], remedy: dict[str, Any] | None = None) -> Iterator[Finding]:
+    try:
+        ask()
+    except MetaloomError as error:
+        yield Finding(keys, str(error).removeprefix(f"{PARAMS}: "), remedy)
+
+
+def _episodes(settings: Settings, data: Data) -> Iterator[Finding]:
+    """One finding for each few-shot setting at most: more say the same."""
+    for base in dict.fromkeys(settings.episodes.settings):
+        names = [name for name in settings.episodes.names if name.removesuffix(DOMAIN_SUFFIX) == base]
+        pools = [pool.classes for pool in data.asked]
+        asked = [(pool, name) for pool in pools for name in names]
+        found = (_refused(EPISODES, lambda pool=pool, name=name: _groups(settings, pool, name)) for pool, name in asked)
+        yield from [finding for each in found for finding in each][:1]
+
+
+def _groups(settings: Settings, pool: Any, name: str) -> None:
+    setting, within = Setting.parse(name.removesuffix(DOMAIN_SUFFIX)), name.endswith(DOMAIN_SUFFIX)
+    eligible_groups(pool, name, setting, settings.episodes.n_query, within, "episodes")
+
+
+def _choices(settings: Settings, _: Data) -> Iterator[Finding]:
+    names, known = settings.episodes.names, ", ".join(settings.episodes.names)
+    if settings.train.select_on not in names:
+        message = f"train.select_on is {settings.train.select_on}, but episodes has only {known}"
+        yield Finding(("train.select_on",), message)
+    if lacking := [name for name in settings.baselines.settings if name not in names]:
+        yield Finding(("baselines.settings",), f"baselines.settings has {lacking[0]}, but episodes has only {known}")
+
+
+def _studies(settings: Settings, data: Data) -> Iterator[Finding]:
+    studies, n_query, pool = settings.studies, settings.episodes.n_query, data.pool("test").classes
+    keys = ("studies.labels", "studies.n_way", "studies.kinds", "episodes.n_query")
+    found = [_refused(keys, lambda kind=kind: check_labels(pool, studies, kind, n_query)) for kind in studies.kinds]
+    yield from [finding for each in found for finding in each][:1]
+    if studies.ways:
+        yield from _refused(("studies.ways", "episodes.n_query"), lambda: way_domains(pool, studies, n_query))
+    try:
+        StudySettings.model_validate(studies.model_dump())
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        yield Finding(("studies.uneven", "studies.labels", "studies.n_way"), f"studies: {message}")
+
+
+def _training(settings: Settings, data: Data) -> Iterator[Finding]:
+    examples, processes = settings.train.examples, settings.train.processes
+    classes = data.training(examples)
+    for name in (*settings.methods, PRETRAIN):
+        own = settings.method(name)
+        if own.n_way > classes:
+            message = (
+                f"{name}.n_way is {own.n_way}, but the training split has {classes} classes with {examples} examples "
+                f"(train.n_shot + train.n_query); the largest that works is {classes}"
+            )
+            yield Finding((f"{name}.n_way", "train.n_query", "train.n_shot"), message)
+        if own.tasks_per_step % processes:
+            key, nearest = f"{name}.tasks_per_step", max(round(own.tasks_per_step / processes), 1) * processes
+            message = f"{key} is {own.tasks_per_step}, which {processes} processes (train.processes) cannot share out"
+            yield Finding((key,), f"{message} equally; the nearest that works is {nearest}", {key: nearest})
+    domains = len(data.pool("train").domains)
+    if "bank" in settings.methods and settings.bank.window > domains:
+        message = f"bank.window is {settings.bank.window}, but the training split has {domains} domain(s)"
+        yield Finding(("bank.window", "bank.stride"), f"{message}; the largest that works is {domains}")
+    elif "bank" in settings.methods and settings.bank.stride > settings.bank.window:
+        message = f"bank.stride is {settings.bank.stride}, which is more than bank.window ({settings.bank.window})"
+        yield Finding(("bank.stride", "bank.window"), message)
+
+
+def _export(settings: Settings, data: Data) -> Iterator[Finding]:
+    export = settings.export
+    yield from _refused(("export.domain", "export.n_shot"), lambda: deployed(data.classes, export))
+    yield from _refused(("export.key",), lambda: check_key(export), {"export.key": None})
+    newest = {"export.opset": 18, "export.ir_version": max(9, export.ir_version)}
+    yield from _refused(("export.ir_version",), lambda: check_versions(export), newest)
+
+
+def repaired(settings: Settings, auto: frozenset[str], data: Data) -> dict[str, Any]:
+    """Other values for settings that the user wrote, with which nothing is found; as few of them as that takes.
+
+    Args:
+        settings: as for plenty of data.
+        auto: dotted keys that are `auto` already.
+        data: what there is.
+
+    Raises:
+        MetaloomError: no value fits, as the data are too few.
+    """
+    values: dict[str, Any] = {}
+    relaxed = auto
+    for _ in range(ROUNDS):
+        fitted = fit(changed(settings, values), relaxed, data)
+        found = check(fitted, data)
+        if not found:
+            resolved = plain(fitted)
+            return values | {key: value_at(resolved, key) for key in MOST if key in relaxed - auto}
+        if found[0].remedy is not None:
+            values |= found[0].remedy
+            continue
+        written = [key for key in found[0].keys if key in MOST and key not in relaxed]
+        if not written:
+            break
+        relaxed |= _enough(found[0], written, relaxed, changed(settings, values), data)
+    raise MetaloomError("No number makes up for it: add classes, examples or domains, or change `split`")
+
+
+def _enough(
+    finding: Finding, written: list[str], relaxed: frozenset[str], settings: Settings, data: Data
+) -> frozenset[str]:
+    """The one key without which the finding is gone, or all of them."""
+    for key in written:
+        left = check(fit(settings, relaxed | {key}, data), data)
+        if all(each.keys != finding.keys for each in left):
+            return frozenset({key})
+    return frozenset(written)
+
+
+def way_out(settings: Settings, auto: frozenset[str], data: Data, overrides: Mapping[str, Any]) -> str:
+    """The command with which everything fits, where there is one.
+
+    Args:
+        overrides: that the user has given beside params.yaml.
+    """
+    try:
+        return f"This fits: {command({**overrides, **repaired(settings, auto, data)})}"
+    except MetaloomError as error:
+        return str(error)
+
+
+def command(values: Mapping[str, Any]) -> str:
+    """`metaloom run` with these settings, as it can be pasted."""
+    return shlex.join(["metaloom", "run", *(word for pair in values.items() for word in ("--set", _assigned(*pair)))])
+
+
+def _assigned(key: str, value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(each, int | str) for each in value):
+        return f"{key}=[{','.join(map(str, value))}]"
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"

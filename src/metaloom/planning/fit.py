@@ -1,0 +1,216 @@
+"""What each setting that is `auto` becomes with these data: the value for plenty of data, or the largest that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from metaloom.config import MOST, Setting, Settings, filled, same_ways
+from metaloom.planning.pools import Data
+
+SHARE = 0.4  # of a class's examples that are asked about; the others are there to learn from
+FEW = 3  # classes of a domain from which on it pays to ask within domains
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a rule looks at.
+
+    Args:
+        settings: in which the rules before it have given their values already.
+        auto: dotted keys.
+        data: what there is.
+    """
+
+    settings: Settings
+    auto: frozenset[str]
+    data: Data
+
+
+Rule = Callable[[Case], Any]
+
+
+def fit(settings: Settings, auto: Iterable[str], data: Data) -> Settings:
+    """The settings with a value for each that is `auto`.
+
+    Args:
+        settings: as for plenty of data.
+        auto: dotted keys.
+        data: what there is.
+    """
+    auto = frozenset(auto)
+    for key, rule in RULES.items():
+        if key in auto:
+            settings = changed(settings, {key: rule(Case(settings, auto, data))})
+    return settings
+
+
+def changed(settings: Settings, values: dict[str, Any]) -> Settings:
+    """The settings with other values at dotted keys; nothing is checked."""
+    for dotted, value in values.items():
+        *sections, last = dotted.split(".")
+        nodes: list[Any] = [settings]
+        for section in sections:
+            nodes.append(getattr(nodes[-1], section))
+        for name, node in zip([last, *reversed(sections)], reversed(nodes), strict=True):
+            value = node.model_copy(update={name: value})
+        settings = value
+    return settings
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """The values of all settings that may be `auto`, in nested dictionaries."""
+    values = {}
+    for key in MOST:
+        value: Any = settings
+        for name in key.split("."):
+            value = getattr(value, name)
+        values[key] = value
+    return filled({}, values)
+
+
+def kinds(settings: Settings) -> tuple[bool, ...]:
+    """Of fixed episodes: of any classes, and within a domain."""
+    return (False, True) if settings.episodes.within_domain else (False,)
+
+
+def _n_query(case: Case) -> int:
+    wanted = max(1, min(MOST["episodes.n_query"], int(SHARE * _typical(case))))
+    if "episodes.settings" in case.auto:
+        return wanted
+    return next((n for n in range(wanted, 1, -1) if _all_fit(case, n, (False,))), 1)
+
+
+def _within_domain(case: Case) -> bool:
+    n_query = case.settings.episodes.n_query
+    if "episodes.settings" not in case.auto:
+        return _all_fit(case, n_query, (True,))
+    return case.data.ways(1 + n_query, (True,)) >= min(FEW, case.data.ways(1 + n_query, (False,)))
+
+
+def _all_fit(case: Case, n_query: int, of: Iterable[bool]) -> bool:
+    parsed = [Setting.parse(name) for name in case.settings.episodes.settings]
+    return all(case.data.ways(each.n_shot + n_query, of) >= each.n_way for each in parsed)
+
+
+def _episodes(case: Case) -> list[str]:
+    n_query = case.settings.episodes.n_query
+    many = min(5, _typical(case) - n_query)
+    shots = [1, many] if many > 1 else [1]
+    most = case.data.ways(max(shots) + n_query, kinds(case.settings))
+    few, lots = max(2, min(5, most)), min(20, most)
+    ways = [few, lots] if lots >= 2 * few else [few]
+    return [f"{n_way}w{n_shot}s" for n_way in ways for n_shot in shots]
+
+
+def _typical(case: Case) -> int:
+    return min(pool.typical for pool in case.data.asked)
+
+
+def _study_kinds(case: Case) -> list[str]:
+    test, examples = case.data.pool("test"), 1 + case.settings.episodes.n_query
+    return ["any", "domain"] if test.ways(examples, True) >= min(FEW, test.ways(examples)) else ["any"]
+
+
+def _study_ways(case: Case, examples: int) -> int:
+    test = case.data.pool("test")
+    return min(
+        test.ways(examples + case.settings.episodes.n_query, kind == "domain") for kind in case.settings.studies.kinds
+    )
+
+
+def _study_n_way(case: Case) -> int:
+    shots = 1 if "studies.labels" in case.auto else max(case.settings.studies.labels)
+    return max(2, min(MOST["studies.n_way"], _study_ways(case, shots)))
+
+
+def _study_labels(case: Case) -> list[int]:
+    n_way = case.settings.studies.n_way
+    return [n for n in MOST["studies.labels"] if _study_ways(case, n) >= n_way] or [1]
+
+
+def _uneven(case: Case) -> list[int]:
+    """As many examples as with the same number for each class: half of the classes have one, half have more."""
+    n_way, labels = case.settings.studies.n_way, case.settings.studies.labels
+    usual = MOST["studies.uneven"]
+    if n_way == len(usual) and max(labels) >= max(usual) and sum(usual) // n_way in labels:
+        return usual
+    means = [mean for mean in labels if mean > 1 and 2 * mean - 1 <= max(labels)]
+    half, odd = divmod(n_way, 2)
+    mean = max(means, default=0)
+    return [1] * half + [mean] * odd + [2 * mean - 1] * half if means else []
+
+
+def _ways(case: Case) -> list[int]:
+    most = case.data.pool("test").ways(1 + case.settings.episodes.n_query, within=True)
+    return [n for n in MOST["studies.ways"] if n <= most] or ([most] if most > 1 else [])
+
+
+def _estimate_shots(case: Case) -> int:
+    return max(2, min(MOST["studies.estimates.n_shot"], max(case.settings.studies.labels)))
+
+
+def _training_queries(case: Case) -> int:
+    return max(1, min(MOST["train.n_query"], case.data.pool("train").typical - case.settings.train.n_shot))
+
+
+def _training_ways(method: str) -> Rule:
+    key = f"{method}.n_way"
+    return lambda case: max(2, min(MOST[key], case.data.training(case.settings.train.examples)))
+
+
+def _bank_window(case: Case) -> int:
+    return min(MOST["bank.window"], len(case.data.pool("train").domains))
+
+
+def _bank_stride(case: Case) -> int:
+    return min(MOST["bank.stride"], case.settings.bank.window)
+
+
+def _bank_n_way(case: Case) -> int:
+    """What the window of the smallest domains has."""
+    train = case.data.pool("train")
+    usable = sorted(
+        int((train.of_domain(each)["count"] >= case.settings.train.examples).sum()) for each in train.domains
+    )
+    return max(2, min(MOST["bank.n_way"], sum(usable[: case.settings.bank.window]) * case.data.views))
+
+
+def _export_domain(case: Case) -> str:
+    """The first test domain, of those that have two classes."""
+    test = case.data.pool("test")
+    return next((name for name in test.domains if len(test.of_domain(name)) > 1), test.domains[0])
+
+
+def _export_shots(case: Case) -> int:
+    """One example of each class at least stays to measure the model on."""
+    counts = case.data.classes.loc[case.data.classes["domain"] == case.settings.export.domain, "count"]
+    return max(1, min(MOST["export.n_shot"], int(counts.min()) - 1)) if len(counts) else 1
+
+
+# In an order in which each may read those before it.
+RULES: dict[str, Rule] = {
+    "episodes.n_query": _n_query,
+    "episodes.within_domain": _within_domain,
+    "episodes.settings": _episodes,
+    "studies.kinds": _study_kinds,
+    "studies.n_way": _study_n_way,
+    "studies.labels": _study_labels,
+    "studies.uneven": _uneven,
+    "studies.ways": _ways,
+    "studies.estimates.n_shot": _estimate_shots,
+    "train.n_shot": lambda case: MOST["train.n_shot"],
+    "train.n_query": _training_queries,
+    "train.select_on": lambda case: case.settings.episodes.names[0],
+    **{
+        f"{method}.n_way": _training_ways(method)
+        for method in ("protonet", "ridge", "maml", "anil", "reptile", "shared", "pretrain")
+    },
+    "bank.window": _bank_window,
+    "bank.stride": _bank_stride,
+    "bank.n_way": _bank_n_way,
+    "baselines.settings": lambda case: same_ways(case.settings.episodes.settings),
+    "export.domain": _export_domain,
+    "export.n_shot": _export_shots,
+}

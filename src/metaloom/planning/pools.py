@@ -1,0 +1,74 @@
+"""How much data there is: the classes of each split, by domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from metaloom.config import SPLITS
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The classes of one split.
+
+    Args:
+        classes: their rows of the class table.
+    """
+
+    classes: pd.DataFrame
+
+    def ways(self, examples: int, within: bool = False) -> int:
+        """Classes with so many examples; those of the domain that has most of them where `within`."""
+        large = self.classes[self.classes["count"] >= examples]
+        return int(large.groupby("domain").size().max()) if within and len(large) else len(large)
+
+    @property
+    def typical(self) -> int:
+        """Examples that three quarters of the classes have."""
+        return sorted(self.classes["count"])[len(self.classes) // 4]
+
+    @property
+    def domains(self) -> list[str]:
+        """Their names, in the order of the table."""
+        return list(self.classes["domain"].unique())
+
+    def of_domain(self, domain: str) -> pd.DataFrame:
+        """The rows of one domain."""
+        return self.classes[self.classes["domain"] == domain]
+
+
+@dataclass(frozen=True)
+class Data:
+    """All splits.
+
+    Args:
+        classes: the class table with its `split` column.
+        views: as how many training classes each class counts.
+        many: what several examples are called.
+    """
+
+    classes: pd.DataFrame
+    views: int
+    many: str
+
+    def pool(self, split: str) -> Pool:
+        """One split; raises KeyError where it is none."""
+        if split not in SPLITS:
+            raise KeyError(split)
+        return Pool(self.classes[self.classes["split"] == split])
+
+    @property
+    def asked(self) -> list[Pool]:
+        """The splits that the fixed episodes are of."""
+        return [self.pool("validation"), self.pool("test")]
+
+    def ways(self, examples: int, kinds: Iterable[bool]) -> int:
+        """Ways that episodes of every kind (within a domain or not) can have, in validation and test alike."""
+        return min(pool.ways(examples, within) for pool in self.asked for within in kinds)
+
+    def training(self, examples: int) -> int:
+        """Training classes with so many examples, each counted in every view."""
+        return self.pool("train").ways(examples) * self.views

@@ -1,0 +1,166 @@
+"""Settings fit the data: `auto` takes what fits, and what the user wrote is refused as a whole, with a way out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pandas as pd
+import pytest
+import yaml
+from projects import REPO
+
+from metaloom.config import MOST, load_settings, parse_override, read_params, value_at
+from metaloom.errors import MetaloomError
+from metaloom.planning.fit import plain
+from metaloom.planning.plan import Plan, checked, make_plan
+from metaloom.tasks import assign_splits, class_table, draw_fixed_episodes, draw_studies
+
+SHAPES = {  # examples of each class, by domain
+    "three domains of five classes of five": [[5] * 5] * 3,
+    "two classes of two": [[2] * 2] * 3,
+    "eight classes of nine": [[9] * 8] * 4,
+    "a long tail": [[50, 40, 9, 3, 3, 3]] * 6,
+    "many domains of two classes": [[30, 30]] * 30,
+    "one large domain": [[12] * 40, *[[12] * 6] * 8],
+    "plenty": [[40] * 30] * 12,
+}
+
+
+def items(domains: list[list[int]]) -> pd.DataFrame:
+    """The table of examples of made-up data."""
+    rows = [
+        (f"d{place:02}/c{number:02}", f"d{place:02}")
+        for place, counts in enumerate(domains)
+        for number, count in enumerate(counts)
+        for _ in range(count)
+    ]
+    return pd.DataFrame(rows, columns=["class", "domain"]).assign(row=range(len(rows)))
+
+
+def planned(domains: list[list[int]], overrides: dict | None = None) -> Plan:
+    overrides = overrides or {}
+    raw = read_params(REPO / "params.yaml", overrides)
+    least = min(count for counts in domains for count in counts)
+    return make_plan(raw, overrides, items(domains), least, "images")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("methods", [["protonet", "maml"], ["bank"]])
+def test_auto_fits_any_shape_of_data(shape, methods):
+    """The stages that draw episodes are the judges."""
+    made = planned(SHAPES[shape], {"methods": methods})
+    assert checked(made) is made
+    settings = made.settings
+    classes = assign_splits(class_table(items(SHAPES[shape])), settings.split, settings.seed)
+    drawn = draw_fixed_episodes(classes, settings.episodes, 0)
+    assert set(drawn["setting"]) == set(settings.episodes.names)
+    draw_studies(classes, settings.studies, settings.episodes.n_query, 0)
+    training = classes[(classes["split"] == "train") & (classes["count"] >= settings.train.examples)]
+    assert settings.method(methods[0]).n_way <= len(training)
+
+
+def test_where_data_are_plenty_auto_is_what_the_comments_of_params_say():
+    made = planned(SHAPES["plenty"])
+    values = plain(made.settings)
+    assert {key: value_at(values, key) for key in MOST} == MOST | {
+        "prepare.min_examples": 40,
+        "export.domain": values["export"]["domain"],
+    }
+    assert not [sentence for sentence in made.fitted if not sentence.startswith("prepare")]
+
+
+def test_small_data_say_what_was_fitted_each_once():
+    assert planned(SHAPES["three domains of five classes of five"]).fitted == [
+        "prepare: classes from 5 images upward are used, as many of yours have no more",
+        "episodes: 5 ways of your 5 classes, 1 or 3 shots and 2 queries of 5 images",
+        "studies: up to 3 shots and 5 ways",
+        "training: protonet 5, pretrain 5 ways of 5 classes, 4 queries of 5 images",
+        "export: 4 shots of 5 images per class of d00",
+    ]
+
+
+def settings_of(way_out: str) -> dict:
+    """What the command in it sets."""
+    words = shlex.split(way_out.removeprefix("This fits: "))
+    assert words[:2] == ["metaloom", "run"] and words[2::2] == ["--set"] * (len(words[2:]) // 2)
+    return dict(map(parse_override, words[3::2]))
+
+
+WRONG = {
+    "episodes.settings": ["5w5s", "9w1s"],
+    "train.select_on": "9w1s",
+    "baselines.settings": ["9w1s"],
+    "studies.labels": [1, 40],
+    "studies.ways": [50],
+    "protonet.n_way": 999,
+    "train.processes": 2,
+    "export.domain": "greek",
+    "export.ir_version": 8,
+    "export.opset": 21,
+    "export.key": "absent.pem",
+}
+
+
+def test_all_that_does_not_fit_is_said_at_once_with_a_line_that_works():
+    domains = SHAPES["three domains of five classes of five"]
+    made = planned(domains, WRONG)
+    with pytest.raises(MetaloomError) as caught:
+        checked(made)
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith("params.yaml: (1) episodes: 5w5s needs 6 examples")
+    for part in ("9w1s needs 9 classes", "40 support", "studies.ways has 50", "protonet.n_way is 999"):
+        assert part in message
+    for part in ("protonet.tasks_per_step is 1", "there is no 'greek'", "opset 21 needs 10", "no file absent.pem"):
+        assert part in message
+    line = settings_of(made.way_out)
+    assert line["train.processes"] == 2  # what fits stays as it was asked for
+    checked(planned(domains, line))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "changed"),
+    [
+        ({"export.n_shot": 6}, {"export.n_shot": 4}),
+        ({"episodes.n_query": 9}, {"episodes.n_query": 2}),
+        (
+            {"episodes.settings": ["5w1s"], "episodes.n_query": 9},
+            {"episodes.settings": ["5w1s"], "episodes.n_query": 2},
+        ),
+        ({"bank.window": 3, "methods": ["bank"]}, {"bank.window": 1, "methods": ["bank"]}),
+        ({"train.n_shot": 30}, {"train.n_shot": 1}),
+    ],
+)
+def test_only_what_does_not_fit_is_changed(wrong, changed):
+    made = planned(SHAPES["three domains of five classes of five"], wrong)
+    assert made.findings
+    assert settings_of(made.way_out) == changed
+
+
+def test_data_that_no_setting_fits_need_more_data():
+    made = planned([[5]] * 3)
+    assert (
+        "needs 2 classes" in made.findings[0] and "add classes, examples or domains, or change `split`" in made.way_out
+    )
+
+
+def test_a_missing_key_counts_as_auto_and_can_be_set(tmp_path):
+    params = yaml.safe_load((REPO / "params.yaml").read_text())
+    del params["studies"]["ways"], params["export"]["n_shot"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    assert load_settings(tmp_path / "params.yaml", {}) == load_settings(REPO / "params.yaml", {})
+    assert load_settings(tmp_path / "params.yaml", {"export.n_shot": 3}).export.n_shot == 3
+
+
+def test_later_stages_read_the_plan(tmp_path):
+    path = tmp_path / "plan.json"
+    made = planned(SHAPES["three domains of five classes of five"])
+    path.write_text(json.dumps(made.saved()))
+    assert load_settings(REPO / "params.yaml", {}, plan=path) == made.settings
+    written = load_settings(REPO / "params.yaml", {"export.n_shot": 2}, plan=path)
+    assert written.export.n_shot == 2 and written.episodes == made.settings.episodes
+    path.write_text("{}")
+    with pytest.raises(MetaloomError, match="lacks anil.n_way, .*`dvc repro plan` makes it again"):
+        load_settings(REPO / "params.yaml", {}, plan=path)
+    with pytest.raises(MetaloomError, match="not found: `dvc repro plan` makes it"):
+        load_settings(REPO / "params.yaml", {}, plan=tmp_path / "absent.json")
