@@ -13,6 +13,8 @@ from metaloom.system.provenance import POINTER
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from metaloom.data.layouts import Part
+
 DATA = Path("data")
 _SHOWN = 10
 
@@ -27,16 +29,20 @@ def add(
     name: Annotated[str | None, typer.Option(help="What to call it in data/.")] = None,
     replace: Annotated[bool, typer.Option(help="Replace what has this name in data/.")] = False,
     only: Annotated[bool, typer.Option(help="Take everything else out of data/.")] = False,
+    layout: Annotated[
+        str | None, typer.Option(help="How its files lie: domains, flat, splits or table; without it: found out.")
+    ] = None,
 ) -> None:
     """Check a folder or archive of examples, copy it into data/ as it is, and make a new data version.
 
-    Pictures lie in domain/class/; in a folder or archive with nothing but class folders its own name is the
-    domain. Of vectors a file is a domain, and its column `class` names the classes. What is in data/ stays, the
-    embedded glyphs too (as further domains), unless --only says otherwise. Versions that were replaced stay in
-    DVC's cache.
+    Pictures lie in domain/class/ (domains), in class/ (flat: the name is the domain), in train/class/ beside
+    validation/ or test/ (splits), or a metadata.csv or labels.csv names them (table). Of vectors a file is a domain,
+    and its column `class` names the classes. What is in data/ stays, the embedded glyphs too (as further domains),
+    unless --only says otherwise. Versions that were replaced stay in DVC's cache.
     """
     from metaloom.config import load_settings
     from metaloom.data.add import inspect_addition, install_addition
+    from metaloom.data.given import FILE
     from metaloom.kinds import kind_of
     from metaloom.system.lock import STATE, project_lock
     from metaloom.system.terminal import say
@@ -47,7 +53,7 @@ def add(
     kind = kind_of(settings)
     with project_lock(root):
         _refuse_absent_version(only)
-        addition = inspect_addition(path, DATA, name, kind, settings.prepare, overwrite=replace or only)
+        addition = inspect_addition(path, DATA, name, kind, settings.prepare, replace or only, layout)
         if (replace or only) and DATA.is_dir() and any(DATA.iterdir()):
             version_data(root)  # what goes out of data/ stays in the cache
         install_addition(addition, DATA, Path(STATE) / "adding", only)
@@ -57,8 +63,10 @@ def add(
         f"added {DATA / addition.name}: {report['used']} {kind.many} of {report['classes']} classes in "
         f"{report['domains']} domains ({_first(addition.domains)})"
     )
+    _say_layout(addition.parts, given=layout is not None)
+    _say_notes(report)
     _say_problems(report)
-    others = sorted(entry.name for entry in DATA.iterdir() if entry.name != addition.name)
+    others = sorted(entry.name for entry in DATA.iterdir() if entry.name not in (addition.name, FILE))
     if others:
         say(f"beside it in {DATA}/: {_first(others)} (--only would have taken them out)")
     say(version.message)
@@ -80,8 +88,10 @@ def check() -> None:
 
     everything = load_settings()
     settings, kind = everything.prepare, kind_of(everything)
-    scanned = scan(list_sources(DATA, kind))
-    report = judge(scanned, settings.min_examples).report
+    listing = list_sources(DATA, kind)
+    report = judge(scan(listing), settings.min_examples).report
+    _say_layout(listing.parts, given=False)
+    _say_notes(report)
     over = report["bad_share"] > settings.max_bad_share
     console = Console(highlight=False)
     console.print(_table(report))
@@ -100,6 +110,27 @@ def _refuse_absent_version(only: bool) -> None:
             f"{POINTER} names a version, but data/ is not here: fetch it first (`metaloom run` or `dvc pull`), "
             "or add --only to start again"
         )
+
+
+def _say_layout(parts: list[Part], given: bool) -> None:
+    """One layout with the tree that was seen, or how many parts have which."""
+    from collections import Counter
+
+    from metaloom.data.given import LAYOUTS
+    from metaloom.system.terminal import say
+
+    for layout, count in Counter(part.layout for part in parts).items():
+        of = "" if len(parts) == 1 else f"{count} of {len(parts)} parts: "
+        say(f"layout{'' if given else ' found'}: {of}{layout}, {LAYOUTS[layout]}")
+    for line in parts[0].tree() if len(parts) == 1 else []:
+        say(line)
+
+
+def _say_notes(report: dict[str, Any]) -> None:
+    from metaloom.system.terminal import say
+
+    for note in report["notes"]:
+        say(note)
 
 
 def _say_problems(report: dict[str, Any]) -> None:

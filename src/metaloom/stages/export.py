@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from metaloom.config import PARAMS, Settings, load_settings
+from metaloom.config import PARAMS, SPLITS, Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.data.support import Support
 from metaloom.errors import MetaloomError
@@ -87,7 +87,7 @@ def draw_task(classes: pd.DataFrame, settings: Settings) -> DeploymentTask:
     ways = np.arange(len(chosen))
     return DeploymentTask(
         domain=domain,
-        split=chosen["split"].iloc[0],
+        split=next(split for split in SPLITS if (chosen["split"] == split).any()),
         labels=[name.removeprefix(f"{domain}/") for name in chosen["class"]],
         support=np.concatenate(support),
         support_ways=ways.repeat(n_shot),
@@ -97,10 +97,11 @@ def draw_task(classes: pd.DataFrame, settings: Settings) -> DeploymentTask:
 
 
 def _deployed(classes: pd.DataFrame, settings: Settings) -> tuple[str, pd.DataFrame]:
-    """The domain that params name, and its rows of the class table."""
+    """The domain that params name, and its rows of the class table; for auto those of test classes."""
     domain, n_shot = settings.export.domain, settings.export.n_shot
     if domain == "auto":
-        domain = classes.loc[classes["split"] == "test", "domain"].iloc[0]
+        classes = classes.loc[classes["split"] == "test"]
+        domain = classes["domain"].iloc[0]
     chosen: pd.DataFrame = classes.loc[classes["domain"] == domain]
     if chosen.empty:
         tests = classes.loc[classes["split"] == "test", "domain"].unique()

@@ -32,6 +32,8 @@ def main(data: str, dataset: str) -> None:
         check_quality(quality.report, settings, kind, data)
         write_dataset(folder, scanned, scratch, quality.used, quality.report)
     report = quality.report
+    for note in report["notes"]:
+        say(note)
     say(
         f"{report['used']} of {report['examples']} {kind.many}, {report['classes']} classes in "
         f"{report['domains']} domains ({report['bad_share']:.1%} bad) → {dataset}"

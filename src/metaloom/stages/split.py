@@ -1,6 +1,8 @@
-"""DVC stage `split`: share the domains out, and draw the fixed episodes."""
+"""DVC stage `split`: share the domains or classes out, and draw the fixed episodes."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from metaloom.config import SPLITS, load_settings
 from metaloom.data.packed import Dataset
@@ -8,19 +10,30 @@ from metaloom.stages import run_stage
 from metaloom.system.files import atomic_dir
 from metaloom.system.terminal import say
 from metaloom.tasks import assign_splits, class_table, draw_fixed_episodes, draw_studies
+from metaloom.tasks.kept import kept_for, read_kept, write_kept
+from metaloom.tasks.splits import unit_of
 from metaloom.tasks.studies import STUDIES
 
 
-def main(dataset: str, splits: str) -> None:
-    """Write classes.parquet, episodes.parquet and studies.parquet to the folder `splits`."""
+def main(dataset: str, splits: str, assigned: str) -> None:
+    """Write classes.parquet, episodes.parquet and studies.parquet to the folder `splits`.
+
+    What has a split in the file `assigned` keeps it, and the file then has the splits of all.
+    """
     settings = load_settings()
-    classes = assign_splits(class_table(Dataset.load(dataset).items), settings.split, settings.seed)
+    table = class_table(Dataset.load(dataset).items)
+    own, kept = kept_for(read_kept(Path(assigned)), table, settings.split, settings.seed)
+    classes, unit = assign_splits(table, own, settings.seed, kept), unit_of(table, own)
     episodes = draw_fixed_episodes(classes, settings.episodes, settings.seed)
     studies = draw_studies(classes, settings.studies, settings.episodes.n_query, settings.seed)
     with atomic_dir(splits) as folder:
         classes.to_parquet(folder / "classes.parquet", index=False)
         episodes.to_parquet(folder / "episodes.parquet", index=False)
         studies.to_parquet(folder / STUDIES, index=False)
+    write_kept(Path(assigned), classes, unit, settings.split, settings.seed)
+    if unit == "class":
+        domains = table["domain"].nunique()
+        say(f"shared out class by class: data/ has {domains} domain(s) (split.by: {settings.split.by})")
     for split in SPLITS:
         part = classes[classes["split"] == split]
         say(f"{split}: {len(part):,} classes of {part['domain'].nunique()} domains")
