@@ -106,7 +106,7 @@ def test_negatives_are_noticed(shapes: Path, negative: Path, tmp_path: Path, mon
     adapt.adapt(negative, tmp_path / "bundle", force=True)
     assert "two examples of every class would tell" in capsys.readouterr().out
     adapt.adapt(shapes / "domain0", tmp_path / "bundle", force=True)
-    assert "negative" not in capsys.readouterr().out
+    assert "--invert" not in capsys.readouterr().out
 
 
 def test_an_existing_folder_is_replaced_only_when_asked(bundle: Path, shapes: Path, tmp_path: Path):

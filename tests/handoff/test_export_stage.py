@@ -41,7 +41,7 @@ def root(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         prepare.main(str(shapes), "dataset")
-        split.main("dataset", "splits")
+        split.main("dataset", "splits", "splits.yaml")
     for name, accuracy in (("protonet", 0.5), ("maml", 0.7)):
         folder = root / "models" / name
         folder.mkdir(parents=True)

@@ -245,6 +245,7 @@ def test_a_cut_graph_is_refused_at_any_place(bundle: Path):
 def test_bad_samples(bundle: Path):
     np.save(bundle / "samples" / "one_pixel.probabilities.npy", np.zeros((1, 3), np.float32))
     (bundle / "samples" / "examples.examples.npy").write_bytes(b"x")
+    (bundle / "samples" / "long.examples.npy").unlink()
     np.save(bundle / "samples" / "not_square.examples.npy", np.zeros((2, 3, 3, 1), np.float32))
     reseal(bundle)
     problems = verify(bundle).problems

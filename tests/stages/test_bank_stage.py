@@ -29,7 +29,7 @@ BANK = {
 def run_stages() -> tuple[dict, dict]:
     """learner.json and metrics/training/bank.json."""
     prepare.main("data", "artifacts/dataset")
-    split.main("artifacts/dataset", "artifacts/splits")
+    split.main("artifacts/dataset", "artifacts/splits", "splits.yaml")
     train.main("bank", "artifacts/dataset", "artifacts/splits", "artifacts/models/bank", "metrics/training/bank.json")
     return tuple(
         json.loads(Path(p).read_text()) for p in ("artifacts/models/bank/learner.json", "metrics/training/bank.json")

@@ -23,7 +23,7 @@ def prepared(project, monkeypatch) -> Path:
     monkeypatch.chdir(project)
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     prepare.main("data", FOLDERS[0])
-    split.main(*FOLDERS)
+    split.main(*FOLDERS, "splits.yaml")
     return project
 
 

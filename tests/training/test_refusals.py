@@ -48,7 +48,7 @@ def test_training_out_of_memory_says_which_settings_to_lower(project, monkeypatc
 
     monkeypatch.chdir(project)
     prepare.main("data", "artifacts/dataset")
-    split.main("artifacts/dataset", "artifacts/splits")
+    split.main("artifacts/dataset", "artifacts/splits", "splits.yaml")
     model = Path("artifacts/models/protonet")
     model.mkdir(parents=True)
     (model / "learner.json").write_text("the last good one")

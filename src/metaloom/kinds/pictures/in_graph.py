@@ -5,20 +5,18 @@ Whole numbers stay below 2^31, as some runtimes hold them in 32 bits.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from metaloom.kinds.pictures.resize import PAPER, WEIGHT_BITS, Fit, Span
+from metaloom.kinds.pictures.resize import PAPER, WEIGHT_BITS, Fit, Pixels, Span
 
 
 def resized(
     images: UInt8[Tensor, "batch height width channel"], size: int, fit: Fit = "stretch", inverted: bool = False
 ) -> UInt8[Tensor, "batch {size} {size} channel"]:
     """All images of a batch at the network's size, first turned from dark to light where they are `inverted`."""
-    height, width = (cast(int, side) for side in images.shape[1:3])  # SymInt while the graph is traced
+    height, width = images.shape[1:3]
     spans = [
         Span.of(side, other, size, fit, most=torch.sym_max, least=torch.sym_min)
         for side, other in ((height, width), (width, height))
@@ -35,7 +33,7 @@ def resized(
 
 
 def resize_matrix(
-    span: Span, n_in: int, n_out: int, device: torch.device, turned: bool = False
+    span: Span, n_in: Pixels, n_out: int, device: torch.device, turned: bool = False
 ) -> Float[Tensor, "rows columns"]:
     """metaloom.kinds.pictures.resize.resize_matrix at the place of a span, zero elsewhere; exact up to 65,535 pixels.
 
@@ -53,7 +51,7 @@ def resize_matrix(
     return units / (1 << WEIGHT_BITS)
 
 
-def _within(start: int, length: int, n: int, device: torch.device) -> Bool[Tensor, " place"]:
+def _within(start: Pixels, length: Pixels, n: Pixels, device: torch.device) -> Bool[Tensor, " place"]:
     """Which of n places are in a span."""
     place = torch.arange(n, device=device)
     return (place >= start) & (place < start + length)

@@ -8,6 +8,7 @@ additions nor the processor's vector unit can change a pixel, and the data set h
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxtyping import Float64, UInt8
 WEIGHT_BITS = 20
 PAPER = 255  # what stands beside a picture that is padded: white, as transparency is
 Fit = Literal["pad", "crop", "stretch"]
+Pixels = Any  # a whole number, or one of torch's symbols while a graph is traced
 _STRIP_BYTES = 32 * 2**20
 
 
@@ -35,18 +37,23 @@ def resize_matrix(n_in: int, n_out: int) -> Float64[np.ndarray, "{n_out} {n_in}"
 
 
 class Span(NamedTuple):
-    """One side of a picture in the square: pixels start to start + length become pixels first to first + pixels.
+    """One side of a picture in the square: pixels start to start + length become pixels first to first + pixels."""
 
-    Inside a graph that is being traced they are symbols.
-    """
-
-    start: int
-    length: int
-    first: int
-    pixels: int
+    start: Pixels
+    length: Pixels
+    first: Pixels
+    pixels: Pixels
 
     @classmethod
-    def of(cls, side: int, other: int, size: int, fit: Fit, most: Any = max, least: Any = min) -> Span:
+    def of(
+        cls,
+        side: Pixels,
+        other: Pixels,
+        size: int,
+        fit: Fit,
+        most: Callable[[Pixels, Pixels], Pixels] = max,
+        least: Callable[[Pixels, Pixels], Pixels] = min,
+    ) -> Span:
         """Of a side beside the other one; `most` and `least` of two numbers may be those of symbols."""
         if fit == "pad":
             longest = most(side, other)
