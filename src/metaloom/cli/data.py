@@ -113,15 +113,15 @@ def _refuse_absent_version(only: bool) -> None:
 
 
 def _say_layout(parts: list[Part], given: bool) -> None:
-    """One layout with the tree that was seen, or how many parts have which."""
-    from collections import Counter
-
+    """The layout with the tree that was seen; of several parts which has which."""
     from metaloom.data.given import LAYOUTS
     from metaloom.system.terminal import say
 
-    for layout, count in Counter(part.layout for part in parts).items():
-        of = "" if len(parts) == 1 else f"{count} of {len(parts)} parts: "
-        say(f"layout{'' if given else ' found'}: {of}{layout}, {LAYOUTS[layout]}")
+    for layout, shape in LAYOUTS.items():
+        names = [part.name or DATA.name for part in parts if part.layout == layout]
+        if names:
+            of = f" ({_first(names)})" if len(parts) > 1 else ""
+            say(f"layout{'' if given else ' found'}: {layout}, {shape}{of}")
     for line in parts[0].tree() if len(parts) == 1 else []:
         say(line)
 

@@ -1,6 +1,7 @@
 """metaloom.kinds.pictures.resize inside a graph, pixel for pixel.
 
-Whole numbers stay below 2^31, as some runtimes hold them in 32 bits.
+Some runtimes (OpenVINO) hold whole numbers in 32 bits: here they stay below 2^31, and none is clipped, as an open end is
+a number of 64 bits there. The rest is float64, which holds whole numbers up to 2^53.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ def resize_matrix(
     centre_in = (2 * (torch.arange(n_in, device=device) - start) + 1) * pixels
     centre_out = (2 * (torch.arange(n_out, device=device) - first) + 1) * length
     distance = centre_in[:, None] - centre_out if turned else centre_in - centre_out[:, None]
-    weight = (2 * torch.sym_max(length, pixels) - distance.abs()).clamp(min=0)
+    weight = (2 * torch.sym_max(length, pixels) - distance.abs()).to(torch.float64).clamp(min=0)
     taken, filled = _within(start, length, n_in, device), _within(first, pixels, n_out, device)
     weight = weight * (taken[:, None] & filled if turned else taken & filled[:, None])
-    total = weight.sum(dim=0 if turned else 1, keepdim=True).clamp(min=1).to(torch.float64)
-    units = ((weight.to(torch.float64) * (2 << WEIGHT_BITS) + total) / (2 * total)).floor()
+    total = weight.sum(dim=0 if turned else 1, keepdim=True).clamp(min=1)
+    units = ((weight * (2 << WEIGHT_BITS) + total) / (2 * total)).floor()
     return units / (1 << WEIGHT_BITS)
 
 
