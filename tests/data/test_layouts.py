@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from metaloom.data.given import LAYOUTS
+from metaloom.data.layouts import in_words
 from metaloom.data.sources import Listing, list_sources
 from metaloom.errors import MetaloomError
 from metaloom.kinds.pictures.kind import Pictures
@@ -51,7 +52,11 @@ def test_domains_flat_and_splits_side_by_side(tmp_path):
     touch(tmp_path, *(f"mine/{name}" for name in FLAT), *(f"set/{name}" for name in SAME))
     touch(tmp_path, "shop/line1/x/1.png", "shop/line2/x/1.png")
     listing = read(tmp_path)
-    assert layouts(listing) == ["flat", "splits", "domains"]
+    assert layouts(listing) == ["domains", "splits", "domains"]
+    assert in_words(listing.parts, given=False) == [
+        "layout found: domains, domain/class/file (mine, shop)",
+        "layout found: splits, train/class/file beside validation/ or test/ (set)",
+    ]
     assert {item.class_name for item in listing.items} == {
         *("mine/cat", "mine/dog", "set/cat", "set/dog", "shop/line1/x", "shop/line2/x"),
     }
@@ -87,7 +92,7 @@ def test_a_class_in_two_splits_of_other_classes_is_for_training(tmp_path):
 
 def test_splits_beside_other_data(tmp_path):
     listing = read(touch(tmp_path / "data", *SAME, "greek/a/1.png", "lao/b/1.png"))
-    assert set(layouts(listing)) == {"splits", "flat"}
+    assert set(layouts(listing)) == {"splits", "domains"}
     assert set(splits(listing)) == {"data/cat", "data/dog", "greek/a", "lao/b"}
 
 

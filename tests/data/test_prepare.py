@@ -107,6 +107,16 @@ def test_everything_wrong_is_listed(place):
     assert np.array_equal(dataset.examples[row, :, :, 0], np.asarray(Image.open(data / "a/x/one more.png")))
 
 
+def test_folders_that_lie_otherwise_are_shown(place, capsys):
+    run()
+    assert "layout" not in capsys.readouterr().out
+    (place / "data/a").rename(place / "data/train")
+    (place / "data/b").rename(place / "data/test")
+    run()
+    said = capsys.readouterr().out
+    assert "layout found: splits" in said and "  train/  20 files in 2 folders\n" in said and "put together" in said
+
+
 def test_names_that_look_the_same_are_said(place, capsys):
     for number, name in enumerate(("caf\u00e9", "cafe\u0301", "X")):
         (place / "data/a" / name).mkdir()

@@ -118,6 +118,16 @@ def test_the_accuracy_is_that_of_the_file_on_what_it_has_not_learned(exported: P
     assert f"measured on {len(task.rest)} held-out examples" in (exported / "MODEL_CARD.md").read_text()
 
 
+def test_of_a_domain_that_is_shared_out_its_test_classes_are_deployed(root: Path, tiny_settings: Settings):
+    classes = pd.read_parquet(root / "splits/classes.parquet")
+    classes = classes[classes["domain"] == "domain0"].assign(split=["train", "test", "validation", "test"])
+    task = export.draw_task(classes, tiny_settings)
+    assert (task.labels, task.split) == (["class1", "class3"], "test")
+    named = tiny_settings.model_copy(update={"export": tiny_settings.export.model_copy(update={"domain": "domain0"})})
+    task = export.draw_task(classes, named)
+    assert (len(task.labels), task.split) == (4, "train")  # training has seen one of them
+
+
 def test_a_second_export_is_the_same_to_the_byte(exported: Path, tmp_path: Path):
     run(tmp_path / "bundle")
     assert subprocess.run(["diff", "-r", exported, tmp_path / "bundle"], capture_output=True).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,8 +64,7 @@ def add(
         f"added {DATA / addition.name}: {report['used']} {kind.many} of {report['classes']} classes in "
         f"{report['domains']} domains ({_first(addition.domains)})"
     )
-    _say_layout(addition.parts, given=layout is not None)
-    _say_notes(report)
+    _say_read(addition.parts, report, given=layout is not None)
     _say_problems(report)
     others = sorted(entry.name for entry in DATA.iterdir() if entry.name not in (addition.name, FILE))
     if others:
@@ -90,8 +90,7 @@ def check() -> None:
     settings, kind = everything.prepare, kind_of(everything)
     listing = list_sources(DATA, kind)
     report = judge(scan(listing), settings.min_examples).report
-    _say_layout(listing.parts, given=False)
-    _say_notes(report)
+    _say_read(listing.parts, report)
     over = report["bad_share"] > settings.max_bad_share
     console = Console(highlight=False)
     console.print(_table(report))
@@ -112,25 +111,13 @@ def _refuse_absent_version(only: bool) -> None:
         )
 
 
-def _say_layout(parts: list[Part], given: bool) -> None:
-    """The layout with the tree that was seen; of several parts which has which."""
-    from metaloom.data.given import LAYOUTS
+def _say_read(parts: Sequence[Part], report: dict[str, Any], given: bool = False) -> None:
+    """How the files lie, and what one may not expect of how they were read."""
+    from metaloom.data.layouts import in_words
     from metaloom.system.terminal import say
 
-    for layout, shape in LAYOUTS.items():
-        names = [part.name or DATA.name for part in parts if part.layout == layout]
-        if names:
-            of = f" ({_first(names)})" if len(parts) > 1 else ""
-            say(f"layout{'' if given else ' found'}: {layout}, {shape}{of}")
-    for line in parts[0].tree() if len(parts) == 1 else []:
+    for line in [*in_words(parts, given), *report["notes"]]:
         say(line)
-
-
-def _say_notes(report: dict[str, Any]) -> None:
-    from metaloom.system.terminal import say
-
-    for note in report["notes"]:
-        say(note)
 
 
 def _say_problems(report: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from metaloom.data.archives import archive_stem
-from metaloom.data.given import WHOLE, Given
+from metaloom.data.given import LAYOUTS, WHOLE, Given
 from metaloom.data.labels import COLUMNS, Label, LabelTable
 from metaloom.errors import MetaloomError
 
@@ -129,9 +129,27 @@ def parts_of(files: Sequence[Found], tables: Sequence[LabelTable], given: Given)
     for name, own in entries.items():
         tops = {name} if name else splits
         part = _part(own, [table for table in tables if tops & {*table.folder.parts[:1]}])
-        found = _found_layout(part) if part.root or not name else "domains"
+        found = _found_layout(part)
+        found = "domains" if found == "flat" else found  # one of several in data/
         parts.append(_with_layout(part, stems.get(name, found), forced=name in stems))
     return parts
+
+
+def in_words(parts: Sequence[Part], given: bool) -> list[str]:
+    """The layout with the tree that was seen; of several parts which has which.
+
+    Args:
+        parts: of data/.
+        given: whether the user has said so.
+    """
+    lines = []
+    for layout, shape in LAYOUTS.items():
+        names = [part.name or "data" for part in parts if part.layout == layout]
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            of = f" ({', '.join(names[:_SHOWN])}{more})" if len(parts) > 1 else ""
+            lines.append(f"layout{'' if given else ' found'}: {layout}, {shape}{of}")
+    return lines + (parts[0].tree() if len(parts) == 1 else [])
 
 
 def _part(files: Iterable[Found], tables: Iterable[LabelTable]) -> Part:

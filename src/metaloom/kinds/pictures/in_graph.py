@@ -1,7 +1,7 @@
 """metaloom.kinds.pictures.resize inside a graph, pixel for pixel.
 
-Some runtimes (OpenVINO) hold whole numbers in 32 bits: here they stay below 2^31, and none is clipped, as an open end is
-a number of 64 bits there. The rest is float64, which holds whole numbers up to 2^53.
+Some runtimes (OpenVINO) hold whole numbers in 32 bits: here they stay below 2^31, and none is clipped, as an open end
+is a number of 64 bits there. The rest is float64, which holds whole numbers up to 2^53.
 """
 
 from __future__ import annotations
