@@ -103,7 +103,7 @@ class Work:
     def trainer(self, name: str, device: torch.device, folder: Path, on_host: bool = False, **changes: Any) -> Trainer:
         """A trainer of one method, whose images lie on the device or on the host."""
         training = self.classes[self.classes["split"] == "train"]
-        encoding = kind_of(self.settings).fit(self.examples[spread_rows(training, SAMPLE)].numpy())
+        encoding = kind_of(self.settings).fitted(self.examples[spread_rows(training, SAMPLE)].numpy())
         learner = Learner.create(name, self.settings, encoding)
         images = self.examples if on_host else self.examples.to(device)
         made = Trainer(

@@ -73,6 +73,24 @@ def test_an_archive_stays_an_archive(here, more, tmp_path_factory):
     assert (here / "data/greek.zip").read_bytes() == path.read_bytes()
 
 
+def test_the_layout_is_shown_and_can_be_given(here, more):
+    output = metaloom_data("add", more, "--name", "fresh")
+    assert "layout found: flat, class/file" in output and "fresh/\n  class0/  7 files\n  class1/  7 files\n" in output
+    assert not (here / "data/layouts.yaml").exists()
+    (more / "class0").rename(more / "session")
+    (more / "class0").mkdir()
+    (more / "session").rename(more / "class0/session")
+    output = metaloom_data("add", more, "--name", "fresh", "--replace", "--layout", "flat")
+    assert "14 images of 2 classes in 1 domains (fresh)" in output and "layout: flat" in output
+    assert (here / "data/layouts.yaml").read_text() == "fresh: flat\n"
+    assert "in 2 domains (fresh, fresh/class0)" in metaloom_data("add", more, "--name", "fresh", "--replace")
+    assert not (here / "data/layouts.yaml").exists()
+    metaloom_data("add", more, "--name", "only", "--only", "--layout", "domains")
+    assert names(here / "data") == {"only", "layouts.yaml"}
+    with pytest.raises(MetaloomError, match="--layout: there is no layout 'tree'; there are domains"):
+        metaloom_data("add", more, "--layout", "tree")
+
+
 def test_an_existing_name_is_refused_unless_replaced(here, more):
     taken = here / "data/domain0"
     before = {str(file): file.read_bytes() for file in taken.rglob("*.png")}

@@ -159,8 +159,8 @@ def test_prepared_and_split_it_has_the_hashes_of_dvc_lock(built, repo, project, 
     shutil.copy(repo / "params.yaml", project)
     monkeypatch.chdir(project)
     prepare.main(str(built[0]), "artifacts/dataset")
-    plan.main("artifacts/dataset", "artifacts/plan.json")
-    split.main("artifacts/dataset", "artifacts/plan.json", "artifacts/splits")
+    plan.main("artifacts/dataset", "artifacts/plan.json", "splits.yaml")
+    split.main("artifacts/dataset", "artifacts/plan.json", "splits.yaml", "artifacts/splits")
     lock = yaml.safe_load((repo / "dvc.lock").read_text())["stages"]
     expected = {out["path"]: out["md5"] for name in ("prepare", "split") for out in lock[name]["outs"]}
     with open_project(project) as opened:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -113,7 +114,7 @@ def test_pixels_that_are_no_whole_numbers_are_refused():
 
 def test_what_is_no_image_is_refused():
     for content in (b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(50)):
-        with pytest.raises(MetaloomError, match="is no PNG, JPEG, .* or AVIF image|is damaged"):
+        with pytest.raises(MetaloomError, match="is no PNG, JPEG, .* or HEIC image|is damaged"):
             decode(content, 1)
 
 
@@ -149,6 +150,60 @@ def test_image_names():
     pictures = kind_of(load_settings())
     assert all(
         pictures.is_example(name)
-        for name in ("a.png", "A.JPG", "b/c.jpeg", "d.bmp", "e.WebP", "f.jfif", "g.GIF", "h.tif", "i.avif")
+        for name in ("a.png", "A.JPG", "b/c.jpeg", "d.bmp", "e.WebP", "f.jfif", "g.GIF", "h.tif", "i.avif", "j.HEIC")
     )
     assert not any(pictures.is_example(name) for name in ("a.txt", "png", "a.png.bak", "Thumbs.db"))
+
+
+def test_what_files_begin_with():
+    pictures = kind_of(load_settings())
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "AVIF"):
+        assert pictures.is_example("a", encoded(Image.fromarray(gradient()), kind)[:32]), kind
+    for head in (b"", b"BM is how this text begins", b"II*\0raw", b"RIFF    WAVE", b"\0\0\0\x18ftypmp42isom"):
+        assert not pictures.is_example("a", head)
+
+
+def test_a_photo_of_a_phone(monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    picture = np.full((32, 48, 3), (200, 100, 50), np.uint8)
+    stream = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(picture)).save(stream)
+    content = stream.getvalue()
+    assert kind_of(load_settings()).is_example("IMG_0001", content[:32])
+    found = decode(content, 3).astype(int)
+    assert found.shape == picture.shape and np.abs(found - picture).max() <= 6
+    with pytest.raises(MetaloomError, match="is damaged|is no PNG"):
+        decode(content[: len(content) // 2], 3)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(MetaloomError, match=r"is a HEIC picture: `pip install 'metaloom\[heic\]'` reads those"):
+        decode(content, 3)
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (200, 230, 250)])
+def test_a_light_shape_on_transparency_is_seen(colour):
+    picture = Image.new("RGBA", (20, 10), (*colour, 0))
+    alpha = np.zeros((10, 20), np.uint8)
+    alpha[2:7, 3:9], alpha[7, 3:9] = 255, 128
+    picture.putalpha(Image.fromarray(alpha))
+    for channels in (1, 3):
+        found = decode(encoded(picture), channels)
+        np.testing.assert_array_equal(found, np.repeat(255 - alpha[..., None], channels, axis=2))
+
+
+def test_other_transparent_pictures_stand_on_white():
+    pixels = np.full((4, 6, 4), (0, 0, 200, 255), np.uint8)
+    pixels[0] = (7, 7, 7, 0)
+    assert decode(encoded(Image.fromarray(pixels)), 3)[:2, 0].tolist() == [[255] * 3, [0, 0, 200]]  # a dark colour
+    pixels[1] = (250, 250, 250, 255)
+    assert decode(encoded(Image.fromarray(pixels)), 3)[1, 0].tolist() == [250] * 3  # and several
+    whole = np.full((4, 6, 4), 255, np.uint8)
+    assert decode(encoded(Image.fromarray(whole)), 1).min() == 255  # nothing is transparent
+
+
+def test_blank_pictures_are_named():
+    pictures = kind_of(load_settings())
+    for level in (0, 128, 255):
+        assert pictures.flaw(np.full((5, 6, 1), level, np.uint8)) == "is blank: all its pixels are alike"
+    seen = np.full((5, 6, 1), 255, np.uint8)
+    seen[4, 5] = 254
+    assert not pictures.flaw(seen)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from metaloom.data.packed import Dataset
+from metaloom.data.quality import twins
 from metaloom.errors import MetaloomError
 from metaloom.stages import prepare
 from metaloom.system.parallel import parallel_map
@@ -47,7 +48,8 @@ def digest(folder: Path) -> dict[str, str]:
 def test_rows_are_the_files(place):
     dataset = run()
     items = dataset.items
-    assert list(items.columns) == ["row", "class", "domain", "source", "sha256"]
+    assert list(items.columns) == ["row", "class", "domain", "source", "sha256", "split"]
+    assert set(items["split"]) == {""} and dataset.quality["notes"] == []
     assert items["row"].tolist() == list(range(40)) and items["row"].dtype == np.int32
     order = list(zip(items["domain"], items["class"], items["source"], strict=True))
     assert order == sorted(order)
@@ -103,6 +105,50 @@ def test_everything_wrong_is_listed(place):
     assert dataset.quality["bad_share"] == round(5 / 47, 6)
     row = dataset.items.set_index("source").loc["a/x/one more.png", "row"]
     assert np.array_equal(dataset.examples[row, :, :, 0], np.asarray(Image.open(data / "a/x/one more.png")))
+
+
+def test_folders_that_lie_otherwise_are_shown(place, capsys):
+    run()
+    assert "layout" not in capsys.readouterr().out
+    (place / "data/a").rename(place / "data/train")
+    (place / "data/b").rename(place / "data/test")
+    run()
+    said = capsys.readouterr().out
+    assert "layout found: splits" in said and "  train/  20 files in 2 folders\n" in said and "put together" in said
+
+
+def test_names_that_look_the_same_are_said(place, capsys):
+    for number, name in enumerate(("caf\u00e9", "cafe\u0301", "X")):
+        (place / "data/a" / name).mkdir()
+        for example in range(10):
+            (place / f"data/a/{name}/{example}.png").write_bytes(picture(1000 * (number + 1) + example))
+    notes = run().quality["notes"]
+    assert notes[1] == (
+        "a/X and a/x differ in upper and lower case alone: if they are one, put the files of all of them into one of "
+        "these folders"
+    )
+    assert notes[0].startswith("a/cafe\u0301 (NFD) and a/caf\u00e9 (NFC) differ in how Unicode writes a letter")
+    assert all(note in capsys.readouterr().out for note in notes[:1])
+
+
+def test_domains_that_look_the_same_are_said_once():
+    assert len(twins(["set/A/x", "set/A/y", "set/a/x", "set/a/y", "set/b/x"])) == 1
+    assert twins(["a/x", "b/x", "b/y"]) == []
+
+
+def test_twins_are_said_where_they_stop_the_run(place):
+    shutil.copytree(place / "data/a", place / "data/A")
+    with pytest.raises(MetaloomError, match="one image in two classes.*A and a differ in upper and lower case alone"):
+        run()
+
+
+def test_blank_pictures_are_left_out_by_name(place):
+    Image.new("L", (28, 28), 255).save(place / "data/a/x/blank.png")
+    Image.new("L", (28, 28), 255).save(place / "data/b/x/blank.png")
+    problems = run().quality["problems"]
+    reason = "is blank: all its pixels are alike"
+    assert problems["unreadable"] == [{"source": f"{name}/x/blank.png", "reason": reason} for name in "ab"]
+    assert problems["conflict"] == []
 
 
 def test_too_much_that_is_bad_stops_and_leaves_the_old_data_set(place):

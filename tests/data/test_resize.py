@@ -63,6 +63,32 @@ def test_same_size_changes_nothing_and_flat_stays_flat():
     assert (resize(np.full((1, 777, 31, 1), 255, np.uint8), 28) == 255).all()
 
 
+@pytest.mark.parametrize(("height", "width"), [(40, 100), (100, 40), (7, 7), (1, 300), (300, 1), (99, 100), (3, 28)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_padding_keeps_the_whole_picture_on_white(height, width, channels):
+    picture = np.random.default_rng(4).integers(0, 200, (2, height, width, channels), np.uint8)
+    got, longest = resize(picture, 28, "pad"), max(height, width)
+    inner = [max(1, int(Fraction(28 * side, longest) + Fraction(1, 2))) for side in (height, width)]
+    top, left = ((28 - side) // 2 for side in inner)
+    expected = np.full((2, 28, 28, channels), 255)
+    down, across = resize_matrix(height, inner[0]), resize_matrix(width, inner[1])
+    small = np.rint(np.einsum("oh,nhwc,pw->nopc", down, picture.astype(float), across))
+    expected[:, top : top + inner[0], left : left + inner[1]] = small
+    np.testing.assert_array_equal(got, expected)
+    if height == width:
+        np.testing.assert_array_equal(got, resize(picture, 28))
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 100), (101, 40), (9, 9), (1, 300)])
+def test_cropping_takes_the_square_in_the_middle(height, width):
+    picture = np.random.default_rng(5).integers(0, 256, (2, height, width, 3), np.uint8)
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    np.testing.assert_array_equal(
+        resize(picture, 28, "crop"), resize(picture[:, top : top + side, left : left + side], 28)
+    )
+
+
 def test_strips_change_nothing(monkeypatch):
     picture = np.random.default_rng(3).integers(0, 256, (1, 40, 70, 3), np.uint8)
     whole = resize(picture, 28)

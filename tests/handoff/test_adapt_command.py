@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
 from metaloom.cli.app import adapt
 from metaloom.cli.app import bundle as commands
 from metaloom.errors import MetaloomError
+from metaloom.handoff.adapting import one
+from metaloom.handoff.bundle.predict import predict
 from metaloom.handoff.shipped.verify import verify
 
 
@@ -66,6 +69,44 @@ def test_adapt_predict_verify(app: typer.Typer, shapes: Path, whole_bundle: Path
     assert runner.invoke(app, ["verify", str(out)]).exit_code == 0
     (out / "labels.json").unlink()
     assert runner.invoke(app, ["verify", str(out)]).exit_code == 1
+
+
+@pytest.fixture
+def negative(shapes: Path, tmp_path: Path) -> Path:
+    """The tiny data set's first domain, light on dark."""
+    folder = tmp_path / "negative"
+    for path in sorted((shapes / "domain0").rglob("*.png")):
+        (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+        ImageOps.invert(Image.open(path)).save(folder / path.parent.name / path.name)
+    return folder
+
+
+def test_negatives_are_read_as_what_they_show(shapes: Path, negative: Path, tmp_path: Path):
+    adapt.adapt(shapes / "domain0", tmp_path / "plain")
+    adapt.adapt(negative, tmp_path / "turned", invert=True)  # verified with its golden samples
+    files = [f"class{n}/{n}.png" for n in range(4)]
+    plain = predict(tmp_path / "plain", [shapes / "domain0" / file for file in files])
+    turned = predict(tmp_path / "turned", [negative / file for file in files])
+    for as_is, as_negative in zip(plain, turned, strict=True):
+        assert as_is.probabilities == pytest.approx(as_negative.probabilities, abs=1e-6)
+    described = json.loads((tmp_path / "turned/metadata.json").read_text())["input"]
+    assert described["inverted"] is True and "negative" in described["description"]
+
+
+def test_negatives_are_noticed(shapes: Path, negative: Path, tmp_path: Path, monkeypatch, capsys):
+    def with_accuracy(accuracy: float):
+        monkeypatch.setattr(one, "cross_validated", lambda *_: {"accuracy": accuracy})
+        adapt.adapt(negative, tmp_path / "bundle", force=True)
+        return capsys.readouterr().out
+
+    looks = "its images look like the negative of those in training"
+    assert f"{looks}: with `--invert` 200.0% would be right" in with_accuracy(2.0)
+    assert "--invert" not in with_accuracy(0.0)
+    monkeypatch.setattr(one, "cross_validated", lambda *_: None)
+    adapt.adapt(negative, tmp_path / "bundle", force=True)
+    assert "two examples of every class would tell" in capsys.readouterr().out
+    adapt.adapt(shapes / "domain0", tmp_path / "bundle", force=True)
+    assert "--invert" not in capsys.readouterr().out
 
 
 def test_an_existing_folder_is_replaced_only_when_asked(bundle: Path, shapes: Path, tmp_path: Path):

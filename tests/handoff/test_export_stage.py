@@ -41,8 +41,8 @@ def root(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         prepare.main(str(shapes), "dataset")
-        plan.main("dataset", "plan.json")
-        split.main("dataset", "plan.json", "splits")
+        plan.main("dataset", "plan.json", "splits.yaml")
+        split.main("dataset", "plan.json", "splits.yaml", "splits")
     for name, accuracy in (("protonet", 0.5), ("maml", 0.7)):
         folder = root / "models" / name
         folder.mkdir(parents=True)
@@ -117,6 +117,16 @@ def test_the_accuracy_is_that_of_the_file_on_what_it_has_not_learned(exported: P
     assert (measured["accuracy"], measured["examples"]) == (right / len(task.rest), len(task.rest))
     assert (measured["low95"], measured["high95"]) == wilson(right, len(task.rest))
     assert f"measured on {len(task.rest)} held-out examples" in (exported / "MODEL_CARD.md").read_text()
+
+
+def test_of_a_domain_that_is_shared_out_its_test_classes_are_deployed(root: Path, tiny_settings: Settings):
+    classes = pd.read_parquet(root / "splits/classes.parquet")
+    classes = classes[classes["domain"] == "domain0"].assign(split=["train", "test", "validation", "test"])
+    task = export.draw_task(classes, tiny_settings)
+    assert (task.labels, task.split) == (["class1", "class3"], "test")
+    named = tiny_settings.model_copy(update={"export": tiny_settings.export.model_copy(update={"domain": "domain0"})})
+    task = export.draw_task(classes, named)
+    assert (len(task.labels), task.split) == (4, "train")  # training has seen one of them
 
 
 def test_a_second_export_is_the_same_to_the_byte(exported: Path, tmp_path: Path):

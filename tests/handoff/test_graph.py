@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.kinds.pictures.in_graph import resize_matrix as resize_matrix_in_torch
 from metaloom.kinds.pictures.in_graph import resized
 from metaloom.kinds.pictures.kind import Pictures
-from metaloom.kinds.pictures.resize import resize, resize_matrix
+from metaloom.kinds.pictures.resize import Fit, Span, resize, resize_matrix
 from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask
 from metaloom.methods import METHOD_CLASSES, Head
@@ -137,26 +138,59 @@ SIZES = [*SQUARES, (64, 48), (28, 60), (100, 33), (1, 300), (199, 2), (27, 29), 
 
 @pytest.mark.parametrize("height, width", SIZES)
 def test_resized_pixels_inside_the_graph_are_those_of_training(height: int, width: int, protonet: bytes):
-    model = onnx.load_from_string(protonet)
+    images = np.concatenate([noise(3, height, width, 1), (noise(3, height, width, 1) // 128) * 255])
+    np.testing.assert_array_equal(pixels_inside(protonet, images), resize(images, 28))
+
+
+def pixels_inside(graph: bytes, images: np.ndarray) -> np.ndarray:
+    """Resized pixels, as the graph rounds them."""
+    model = onnx.load_from_string(graph)
     rounding = next(node for node in model.graph.node if node.op_type == "Round")
     model.graph.output.append(onnx.helper.make_tensor_value_info(rounding.output[0], onnx.TensorProto.DOUBLE, None))
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    images = np.concatenate([noise(3, height, width, 1), (noise(3, height, width, 1) // 128) * 255])
-    pixels = np.asarray(session.run([rounding.output[0]], {"examples": images})[0])
-    np.testing.assert_array_equal(pixels.transpose(0, 2, 3, 1), resize(images, 28))
+    return np.asarray(session.run([rounding.output[0]], {"examples": images})[0]).transpose(0, 2, 3, 1)
 
 
 def test_resize_weights_are_equal_for_every_size():
     for n_in in [*range(1, 400), 4095, 8000, 65_535]:
         for turned in (False, True):
-            found = resize_matrix_in_torch(n_in, 28, torch.device("cpu"), turned).numpy()
+            whole = Span(0, n_in, 0, 28)
+            found = resize_matrix_in_torch(whole, n_in, 28, torch.device("cpu"), turned).numpy()
             np.testing.assert_array_equal(found.T if turned else found, resize_matrix(n_in, 28))
 
 
-@pytest.mark.parametrize("height, width", [(31, 90), (90, 31)])
-def test_colour_pictures_resize_alike(height: int, width: int):
+@pytest.mark.parametrize("fit", get_args(Fit))
+@pytest.mark.parametrize("height, width", [(31, 90), (90, 31), (1, 200), (64, 64)])
+def test_colour_pictures_resize_alike(height: int, width: int, fit: Fit):
     images = noise(4, height, width, 3)
-    np.testing.assert_array_equal(resized(torch.as_tensor(images), 32), resize(images, 32))
+    np.testing.assert_array_equal(resized(torch.as_tensor(images), 32, fit), resize(images, 32, fit))
+    negative = resized(torch.as_tensor(images), 32, fit, inverted=True)
+    np.testing.assert_array_equal(negative, resize(255 - images, 32, fit))
+
+
+@pytest.mark.parametrize("changes", [{"fit": "pad"}, {"fit": "crop"}, {"inverted": True}])
+def test_a_graph_makes_squares_as_training_does(changes: dict, make_learner, pictures: np.ndarray, graph_of: GraphOf):
+    learner, kind = make_learner("protonet"), Pictures(28, 1, **changes)
+    task = learner.reading(replace(learner.encoding, kind=kind)).adapt(pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
+    graph = graph_of(task)
+    for height, width in SIZES:
+        images = noise(3, height, width, 1)
+        np.testing.assert_array_equal(pixels_inside(graph, images), kind.packed(images))
+        np.testing.assert_allclose(answer(graph, images), task.predict_proba(kind.packed(images)), atol=1e-5, rtol=0)
+
+
+def test_whole_numbers_in_a_graph_stay_below_two_to_the_31(protonet: bytes):
+    """Some runtimes hold them in 32 bits, and then a Clip that is open to one side gives zero."""
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(protonet))
+    whole = [value for value in model.graph.value_info if value.type.tensor_type.elem_type == onnx.TensorProto.INT64]
+    assert len(whole) > 20
+    model.graph.output.extend(whole)
+    names = {value.name for value in whole}
+    assert not [node for node in model.graph.node if node.op_type == "Clip" and node.output[0] in names]
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    for height, width in ((2, 65_535), (65_535, 1), (700, 700)):
+        found = session.run([value.name for value in whole], {"examples": noise(1, height, width, 1)})
+        assert max(np.abs(each).max(initial=0) for each in map(np.asarray, found)) < 2**31
 
 
 def test_versions_are_those_asked_for(make_task: MakeTask, protonet: bytes, pictures: np.ndarray, graph_of: GraphOf):

@@ -68,6 +68,11 @@ def test_refuses_a_file_that_is_no_image(folder: Path):
     assert "deeper is a folder" in refusal(folder)
 
 
+def test_refuses_a_blank_picture(folder: Path):
+    Image.new("L", (28, 28), 255).save(folder / "class0" / "blank.png")
+    assert refusal(folder).endswith("class0/blank.png is blank: all its pixels are alike: remove it")
+
+
 def test_refuses_one_picture_in_two_classes(folder: Path):
     Image.open(folder / "class1" / "0.png").save(folder / "class3" / "same.bmp")
     message = refusal(folder)

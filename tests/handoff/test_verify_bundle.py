@@ -46,8 +46,15 @@ def the_problem(bundle: Path) -> str:
 def test_a_whole_bundle_verifies(bundle: Path, capsys: pytest.CaptureFixture[str]):
     assert main([str(bundle)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("verified") and out.count("\n") == 1 and "4 classes, 23 golden examples" in out
+    assert out.startswith("verified") and out.count("\n") == 1 and "4 classes, 24 golden examples" in out
     assert "model.onnx, adapt.onnx, learn.onnx, classify.onnx within" in out
+
+
+def test_another_execution_provider(bundle: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([str(bundle), "--provider", "CPUExecutionProvider"]) == 0
+    assert main(["--provider", "OpenVINOExecutionProvider", str(bundle)]) == 1
+    assert "has no OpenVINOExecutionProvider here, only " in capsys.readouterr().err
+    assert main([str(bundle), "--provider"]) == 2
 
 
 def test_sha256sum_reads_the_checksums(bundle: Path):
@@ -238,6 +245,7 @@ def test_a_cut_graph_is_refused_at_any_place(bundle: Path):
 def test_bad_samples(bundle: Path):
     np.save(bundle / "samples" / "one_pixel.probabilities.npy", np.zeros((1, 3), np.float32))
     (bundle / "samples" / "examples.examples.npy").write_bytes(b"x")
+    (bundle / "samples" / "long.examples.npy").unlink()
     np.save(bundle / "samples" / "not_square.examples.npy", np.zeros((2, 3, 3, 1), np.float32))
     reseal(bundle)
     problems = verify(bundle).problems

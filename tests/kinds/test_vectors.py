@@ -213,15 +213,15 @@ def test_scaling_is_scikit_learn_s_standard_scaler():
 
     rows = np.random.default_rng(0).normal([1, 100, -5], [1, 30, 0.01], (50, 3)).astype(np.float32)
     rows[:, 2] = 7.0  # a feature that never changes
-    encoding = Vectors().fit(rows)
+    encoding = Vectors().fitted(rows)
     expected = StandardScaler().fit_transform(rows.astype(np.float64))
     np.testing.assert_allclose(encoding(torch.from_numpy(rows)).numpy(), expected, atol=1e-4)
-    plain = Vectors("none").fit(rows)
+    plain = Vectors("none").fitted(rows)
     np.testing.assert_array_equal(plain(torch.from_numpy(rows)).numpy(), rows)
 
 
 def test_an_encoding_comes_back_from_its_plain_values():
-    encoding = Vectors("none").fit(np.ones((3, 4), np.float32))
+    encoding = Vectors("none").fitted(np.ones((3, 4), np.float32))
     saved = encoding.saved()
     assert kind_from(saved).encoding(saved) == encoding
     assert encoding.shape == encoding.packed == (4,) and encoding.raw == ("batch", 4)

@@ -261,3 +261,18 @@ def test_what_was_left_out_is_listed_with_its_reason(small):
     } <= lines
     assert {"Lao/q: 3 examples", "Lao/empty", "notes.txt"} <= lines
     assert any("and 15 more" in line for line in lines)
+
+
+def test_classes_that_were_shared_out_one_by_one(small):
+    classes = pd.read_parquet(small.splits / "classes.parquet")
+    domain = classes["domain"].iloc[0]
+    classes.loc[classes.index[0], "split"] = "test"
+    classes.to_parquet(small.splits / "classes.parquet", index=False)
+    quality = json.loads((small.dataset / "quality.json").read_text())
+    put(small.dataset / "quality.json", quality | {"notes": ["mine has <the same> classes"]})
+    page = Page(build(small))
+    texts = [text for _, text in page.all("p")]
+    assert any("Classes are shared out one by one, so a domain can be in several splits." in text for text in texts)
+    assert "Mine has <the same> classes." in texts
+    assert [text for _, text in page.all("th", scope="row")].count(domain) >= 2
+    assert any("whole" in text or "stretched to one" in text for text in texts)

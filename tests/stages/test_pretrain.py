@@ -26,8 +26,8 @@ def prepared(project, monkeypatch) -> Path:
     monkeypatch.chdir(project)
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     prepare.main("data", FOLDERS[0])
-    plan.main(FOLDERS[0], PLAN)
-    split.main(FOLDERS[0], PLAN, FOLDERS[1])
+    plan.main(FOLDERS[0], PLAN, "splits.yaml")
+    split.main(FOLDERS[0], PLAN, "splits.yaml", FOLDERS[1])
     return project
 
 

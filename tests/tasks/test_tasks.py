@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,8 @@ import pytest
 from metaloom.config import EpisodeSettings, SplitSettings
 from metaloom.errors import MetaloomError
 from metaloom.tasks import assign_splits, class_table, draw_fixed_episodes, load_episodes
+from metaloom.tasks.kept import kept_for, read_kept, write_kept
+from metaloom.tasks.splits import unit_of
 
 
 def a_class_table(domains: int = 8, classes: int = 6, count: int = 10) -> pd.DataFrame:
@@ -16,7 +20,8 @@ def a_class_table(domains: int = 8, classes: int = 6, count: int = 10) -> pd.Dat
 
 
 def splits(**changes) -> SplitSettings:
-    return SplitSettings(**({"train": "rest", "validation": 0.2, "test": 0.25} | changes))
+    default = {"by": "auto", "train": "rest", "validation": 0.2, "test": 0.25, "reassign": False}
+    return SplitSettings(**(default | changes))
 
 
 def episodes(**changes) -> EpisodeSettings:
@@ -43,6 +48,62 @@ def test_adding_a_domain_moves_no_domain_between_seen_and_unseen_by_much():
     assert (before != after[before.index]).sum() <= 2
 
 
+def put(place: Path, table: pd.DataFrame, **changes) -> dict[str, str]:
+    """Splits as the stage would keep them in `place`, from one call to the next."""
+    own, kept = kept_for(read_kept(place), table, splits(**changes), seed=0)
+    after = assign_splits(table, own, 0, kept)
+    write_kept(place, after, unit_of(table, own), splits(**changes), seed=0)
+    return dict(zip(after["class"], after["split"], strict=True))
+
+
+@pytest.mark.parametrize("domains", [1, 8])
+def test_what_has_a_split_stays_there_when_data_are_added(tmp_path, domains):
+    place, before = tmp_path / "splits.yaml", {}
+    for more in range(5):
+        table = a_class_table(domains, 12 + 3 * more) if domains == 1 else a_class_table(domains + 2 * more)
+        after = put(place, table)
+        assert before.items() <= after.items()
+        before = after
+    assert 0.15 < sum(split == "test" for split in after.values()) / len(after) < 0.35
+
+
+def test_domains_that_come_later_do_not_move_classes(tmp_path):
+    before = put(tmp_path / "splits.yaml", a_class_table(1, 12))
+    after = put(tmp_path / "splits.yaml", a_class_table(6, 12))
+    assert before.items() <= after.items() and read_kept(tmp_path / "splits.yaml").by == "class"
+
+
+def test_another_setting_or_a_wish_draws_again(tmp_path):
+    place, table = tmp_path / "splits.yaml", a_class_table(20)
+    first = put(place, table)
+    text = place.read_text()
+    test, train = (next(name for name, split in first.items() if split == own) for own in ("test", "train"))
+    test, train = test.rsplit("/", 1)[0], train.rsplit("/", 1)[0]
+    swapped = {f"- {test}": f"- {train}", f"- {train}": f"- {test}"}
+    place.write_text("\n".join(swapped.get(line, line) for line in text.split("\n")))
+    moved = put(place, table)
+    assert moved[f"{test}/c0"] == "train" and moved[f"{train}/c0"] == "test"  # by hand
+    assert put(place, table, reassign=True) == first
+    put(place, table)
+    assert sum(split == "test" for split in put(place, table, test=0.5).values()) > 50
+    assert put(place, table) == first
+
+
+def test_a_table_of_splits_that_is_damaged(tmp_path):
+    place = tmp_path / "splits.yaml"
+    put(place, a_class_table())
+    text = place.read_text()
+    assert text.startswith("# The split of each domain")
+    for broken, message in (
+        ("by: [", "is no valid YAML .*: fix it, or remove it and the splits are drawn again"),
+        (text.replace("by: domain", "by: colour"), "splits.yaml: by: "),
+        (text + "- set/d0\n- set/d0\n", "has set/d0 in two places"),
+    ):
+        place.write_text(broken)
+        with pytest.raises(MetaloomError, match=message):
+            read_kept(place)
+
+
 def test_patterns_choose_and_exclude():
     table = assign_splits(a_class_table(), splits(test=["set/d[0-2]", "!set/d1"], validation=["set/d1"]), seed=0)
     by_split = table.groupby("split")["domain"].unique()
@@ -65,8 +126,32 @@ def test_a_split_that_cannot_be(changes, message):
 
 
 def test_too_few_domains():
-    with pytest.raises(MetaloomError, match="data/ has 1 domain"):
-        assign_splits(a_class_table(1), splits(), seed=0)
+    with pytest.raises(MetaloomError, match=r"data/ has 1 domain\(s\), .* or set split.by to class"):
+        assign_splits(a_class_table(1), splits(by="domain"), seed=0)
+    with pytest.raises(MetaloomError, match=r"leaves no class for train: data/ has 4 class\(es\), and a split takes 2"):
+        assign_splits(a_class_table(1, 4), splits(), seed=0)
+
+
+@pytest.mark.parametrize(("classes", "sizes"), [(24, [13, 5, 6]), (10, [5, 2, 3]), (6, [2, 2, 2]), (100, [60, 15, 25])])
+def test_a_single_domain_is_split_class_by_class(classes, sizes):
+    table = assign_splits(a_class_table(1, classes), splits(validation=0.15), seed=0)
+    assert [int((table["split"] == name).sum()) for name in ("train", "validation", "test")] == sizes
+    assert unit_of(a_class_table(2), splits()) == "class" and unit_of(a_class_table(3), splits()) == "domain"
+
+
+def test_patterns_of_classes():
+    table = assign_splits(a_class_table(1), splits(by="class", test=["*/c[01]"], validation=["*/c2"]), seed=0)
+    assert table.loc[table["split"] == "test", "class"].tolist() == ["set/d0/c0", "set/d0/c1"]
+    with pytest.raises(MetaloomError, match=r"'set/d0' matches no class; there are set/d0/c0"):
+        assign_splits(a_class_table(1), splits(test=["set/d0"]), seed=0)
+
+
+def test_splits_that_the_data_name_are_kept():
+    table = a_class_table(1)
+    named = table.assign(given=["train", "test", "", "", "validation", "test"])
+    after = assign_splits(named, splits(), seed=0).set_index("class")["split"]
+    assert [after[f"set/d0/c{n}"] for n in (0, 1, 4, 5)] == ["train", "test", "validation", "test"]
+    assert unit_of(a_class_table(3).assign(given=["train", "test"] * 9), splits()) == "class"
 
 
 def test_fixed_episodes_are_what_they_say(tmp_path):

@@ -20,6 +20,10 @@ def adapt(
     method: TrainedMethod = None,
     model: Annotated[Path | None, typer.Option(help="Meta-learner to adapt from another folder.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that stands at --out.")] = False,
+    invert: Annotated[
+        bool,
+        typer.Option("--invert", help="Read pictures as negatives: light on dark, where training was dark on light."),
+    ] = False,
 ) -> None:
     """Learn a task from labelled examples, and write it as a verified bundle."""
     from metaloom.config import load_settings
@@ -33,10 +37,12 @@ def adapt(
         from metaloom.handoff.adapting.one import adapt_to
 
         folder = model or trained_or_champion(method)
-        made = adapt_to(support, out, folder, settings, progress.update)
+        made = adapt_to(support, out, folder, settings, progress.update, invert)
     for path in made.repeated:
         say(f"left out {path}: its class has the same example already")
     say(made.summary)
+    if made.advice:
+        say(made.advice)
     print(out)
 
 

@@ -75,6 +75,9 @@ def verify(
     key: Annotated[
         Path | None, typer.Option(help="Public key: the bundle must be signed with its private one.")
     ] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Execution provider of onnxruntime that answers, as OpenVINOExecutionProvider.")
+    ] = None,
 ) -> None:
     """Check a bundle: files, versions, labels, its graphs' answers to samples; with --key, also who signed it."""
     from metaloom.handoff.shipped.verify import main
@@ -87,7 +90,7 @@ def verify(
             print(f"not verified: {problem}", file=sys.stderr)
         if problems:
             raise typer.Exit(FAILED)
-    raise typer.Exit(main([str(bundle)]))
+    raise typer.Exit(main([str(bundle), *(["--provider", provider] if provider else [])]))
 
 
 def inspect(bundle: BundleFolder) -> None:

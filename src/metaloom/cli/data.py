@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,8 @@ from metaloom.system.provenance import POINTER
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from metaloom.data.layouts import Part
 
 DATA = Path("data")
 _SHOWN = 10
@@ -27,16 +30,20 @@ def add(
     name: Annotated[str | None, typer.Option(help="What to call it in data/.")] = None,
     replace: Annotated[bool, typer.Option(help="Replace what has this name in data/.")] = False,
     only: Annotated[bool, typer.Option(help="Take everything else out of data/.")] = False,
+    layout: Annotated[
+        str | None, typer.Option(help="How its files lie: domains, flat, splits or table; without it: found out.")
+    ] = None,
 ) -> None:
     """Check a folder or archive of examples, copy it into data/ as it is, and make a new data version.
 
-    Pictures lie in domain/class/; in a folder or archive with nothing but class folders its own name is the
-    domain. Of vectors a file is a domain, and its column `class` names the classes. What is in data/ stays, the
-    embedded glyphs too (as further domains), unless --only says otherwise. Versions that were replaced stay in
-    DVC's cache.
+    Pictures lie in domain/class/ (domains), in class/ (flat: the name is the domain), in train/class/ beside
+    validation/ or test/ (splits), or a metadata.csv or labels.csv names them (table). Of vectors a file is a domain,
+    and its column `class` names the classes. What is in data/ stays, the embedded glyphs too (as further domains),
+    unless --only says otherwise. Versions that were replaced stay in DVC's cache.
     """
     from metaloom.config import load_settings
     from metaloom.data.add import inspect_addition, install_addition
+    from metaloom.data.given import FILE
     from metaloom.kinds import kind_of
     from metaloom.system.lock import STATE, project_lock
     from metaloom.system.terminal import say
@@ -47,7 +54,7 @@ def add(
     kind = kind_of(settings)
     with project_lock(root):
         _refuse_absent_version(only)
-        addition = inspect_addition(path, DATA, name, kind, settings.prepare, overwrite=replace or only)
+        addition = inspect_addition(path, DATA, name, kind, settings.prepare, replace or only, layout)
         if (replace or only) and DATA.is_dir() and any(DATA.iterdir()):
             version_data(root)  # what goes out of data/ stays in the cache
         install_addition(addition, DATA, Path(STATE) / "adding", only)
@@ -57,8 +64,9 @@ def add(
         f"added {DATA / addition.name}: {report['used']} {kind.many} of {report['classes']} classes in "
         f"{report['domains']} domains ({_first(addition.domains)})"
     )
+    _say_read(addition.parts, report, given=layout is not None)
     _say_problems(report)
-    others = sorted(entry.name for entry in DATA.iterdir() if entry.name != addition.name)
+    others = sorted(entry.name for entry in DATA.iterdir() if entry.name not in (addition.name, FILE))
     if others:
         say(f"beside it in {DATA}/: {_first(others)} (--only would have taken them out)")
     say(version.message)
@@ -80,8 +88,9 @@ def check() -> None:
 
     everything = load_settings()
     settings, kind = everything.prepare, kind_of(everything)
-    scanned = scan(list_sources(DATA, kind))
-    report = judge(scanned, settings.min_examples).report
+    listing = list_sources(DATA, kind)
+    report = judge(scan(listing), settings.min_examples).report
+    _say_read(listing.parts, report)
     over = report["bad_share"] > settings.max_bad_share
     console = Console(highlight=False)
     console.print(_table(report))
@@ -100,6 +109,15 @@ def _refuse_absent_version(only: bool) -> None:
             f"{POINTER} names a version, but data/ is not here: fetch it first (`metaloom run` or `dvc pull`), "
             "or add --only to start again"
         )
+
+
+def _say_read(parts: Sequence[Part], report: dict[str, Any], given: bool = False) -> None:
+    """How the files lie, and what one may not expect of how they were read."""
+    from metaloom.data.layouts import in_words
+    from metaloom.system.terminal import say
+
+    for line in [*in_words(parts, given), *report["notes"]]:
+        say(line)
 
 
 def _say_problems(report: dict[str, Any]) -> None:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.cli.project import ended_by_signals, enter_project
-from metaloom.config import MOST, PRETRAIN, auto_keys, environment_overrides, parse_override, read_params, value_at
+from metaloom.config import (
+    MOST,
+    PRETRAIN,
+    auto_keys,
+    environment_overrides,
+    load_settings,
+    parse_override,
+    read_params,
+    value_at,
+)
 from metaloom.errors import BAD_INPUT
 from metaloom.system.lock import project_lock
 from metaloom.system.terminal import say
@@ -32,6 +41,8 @@ def plan(
     """
     from metaloom.data.packed import Dataset
     from metaloom.planning.plan import make_plan
+    from metaloom.tasks import class_table
+    from metaloom.tasks.kept import KEPT, share_out
 
     root = enter_project()
     with overriding(dict(map(parse_override, set_ or []))):
@@ -39,7 +50,9 @@ def plan(
             _prepare(root)
         raw, overrides = read_params(), environment_overrides()
         data = Dataset.load(Outputs(root).dataset)
-        made = make_plan(raw, overrides, data.items, data.quality["min_examples"], data.kind.many)
+        settings = load_settings()
+        classes, _ = share_out(class_table(data.items), settings.split, settings.seed, KEPT)
+        made = make_plan(raw, overrides, classes, data.quality["min_examples"], data.kind.many)
     if made.findings:
         print(
             "\n".join(["these do not fit the data:", *(f"- {each}" for each in made.findings), made.way_out]),

@@ -20,6 +20,7 @@ PARAMS = "params.yaml"
 MOVED = {  # settings of earlier versions
     "prepare.image_size": "pictures.image_size",
     "prepare.channels": "pictures.channels",
+    "prepare.fit": "pictures.fit",
     "train.rotations": "pictures.rotations",
     "train.mirror": "pictures.mirror",
     **{f"{method}.shift": "pictures.test_shift" for method in ("protonet", "ridge", "bank")},

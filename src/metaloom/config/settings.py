@@ -34,6 +34,7 @@ class PicturesSettings(Section):
     rotations: bool
     mirror: bool
     test_shift: Annotated[int, Field(ge=0, le=8)]
+    fit: Literal["pad", "crop", "stretch"]
 
 
 class VectorsSettings(Section):
@@ -50,11 +51,13 @@ class PrepareSettings(Section):
 
 
 class SplitSettings(Section):
-    """Which domains each split has."""
+    """Which domains, or classes, each split has."""
 
+    by: Literal["auto", "domain", "class"]
     train: Domains
     validation: Domains
     test: Domains
+    reassign: bool
 
 
 class EpisodeSettings(Section):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from metaloom.config import PrepareSettings
 from metaloom.data.archives import SUFFIXES, archive_stem
+from metaloom.data.given import check_layout, read_given, write_given
+from metaloom.data.layouts import Part
 from metaloom.data.quality import check_quality, judge
 from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
@@ -25,10 +27,18 @@ class Addition:
     name: str  # of the folder or archive in data/
     domains: list[str]
     report: dict[str, Any]  # as quality.json
+    layout: str | None = None  # that was given
+    parts: list[Part] = field(default_factory=list)  # how its files lie
 
 
 def inspect_addition(
-    path: Path, data: Path, name: str | None, kind: Kind, settings: PrepareSettings, overwrite: bool
+    path: Path,
+    data: Path,
+    name: str | None,
+    kind: Kind,
+    settings: PrepareSettings,
+    overwrite: bool,
+    layout: str | None = None,
 ) -> Addition:
     """Decode all of a folder or an archive as `prepare` would do it in data/.
 
@@ -36,12 +46,17 @@ def inspect_addition(
         name: what to call it in data/; None: as it is called now.
         kind: of its examples.
         overwrite: data/ may hold something of that name.
+        layout: how its files lie, one of `metaloom.data.given.LAYOUTS`; None: it is found out.
 
     Raises:
         MetaloomError: it is absent, no such thing, unsafe, lies in data/, its name is taken, or too
             much of it is bad.
     """
     tables = kind.suffixes if isinstance(kind, Tables) else ()
+    if layout is not None:
+        check_layout(layout, "--layout")
+        if tables:
+            raise MetaloomError(f"--layout {layout}: {kind.many} lie in tables, which have no layout of folders")
     files = ", ".join(SUFFIXES + tables)
     if not path.exists():
         raise MetaloomError(f"{path} not found: give a folder or one of these files: {files}")
@@ -53,11 +68,11 @@ def inspect_addition(
     name = _checked_name(path, name, (*SUFFIXES, *kind.suffixes))
     if (data / name).exists() and not overwrite:
         raise MetaloomError(f"{data / name} exists: add --replace to replace it, or choose another --name")
-    listing = list_sources(path, kind, prefix=name)
+    listing = list_sources(path, kind, prefix=name, given={name: layout} if layout else {})
     quality = judge(scan(listing), settings.min_examples)
     check_quality(quality.report, settings, kind, str(path))
     domains = sorted({listing.items[index].domain for index in quality.used})
-    return Addition(path, name, domains, quality.report)
+    return Addition(path, name, domains, quality.report, layout, listing.parts)
 
 
 def _of_another_kind(path: Path) -> str:
@@ -92,11 +107,14 @@ def install_addition(addition: Addition, data: Path, staging: Path, only: bool) 
     if only:
         with atomic_dir(data) as folder:
             _copy(addition.path, folder / addition.name)
+            write_given(folder, {addition.name: addition.layout})
         return
     target, old = data / addition.name, staging / "old"
     with atomic_dir(staging) as folder:
         _copy(addition.path, folder / "new")
     data.mkdir(parents=True, exist_ok=True)
+    # before the data that it is of: they alone would be read in another way
+    write_given(data, read_given(data) | {addition.name: addition.layout})
     if target.exists():
         target.rename(old)
     (staging / "new").rename(target)

@@ -25,6 +25,7 @@ from metaloom.errors import MetaloomError
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_FILE_BYTES = 256 * 2**20
 _CHUNK = 2**20
+_ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, LZMAError)
 _PADDING_CHUNKS = 64  # tar pads its end with zeros, by kilobytes
 
 
@@ -85,6 +86,30 @@ def read_archive(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes | st
     reader = _read_zip if path.name.lower().endswith(".zip") else _read_tar
     with _damage_named(path):
         yield from reader(path, wanted)
+
+
+def read_heads(path: Path, wanted: set[str], size: int) -> Iterator[tuple[str, bytes]]:
+    """(name, first `size` bytes) of wanted files, as `list_archive` names them; of a damaged one no bytes."""
+    with _damage_named(path):
+        if path.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(path) as archive:
+                for info in archive.infolist():
+                    if (name := _clean_name(path, info.filename)) in wanted and not info.is_dir():
+                        yield name, _zip_head(archive, info, size)
+            return
+        with _open_tar(path) as (archive, _):
+            for info in archive:
+                if (name := _clean_name(path, info.name)) in wanted and info.isfile():
+                    file = archive.extractfile(info)
+                    yield name, file.read(size) if file else b""
+
+
+def _zip_head(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> bytes:
+    try:
+        with archive.open(info) as file:
+            return file.read(size)
+    except (*_ZIP_DAMAGE, NotImplementedError):
+        return b""
 
 
 class _Tally:
@@ -183,7 +208,7 @@ def _read_zip(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes | str]]
                 continue
             try:
                 yield name, archive.read(info)
-            except (zipfile.BadZipFile, zlib.error, EOFError, OSError, LZMAError) as error:
+            except _ZIP_DAMAGE as error:
                 yield name, f"is damaged: {error}"
             except NotImplementedError as error:
                 yield name, f"cannot be unpacked: {error}"

@@ -31,6 +31,7 @@ _SCHEMA = pa.schema(
         ("domain", pa.string()),
         ("source", pa.string()),
         ("sha256", pa.string()),
+        ("split", pa.string()),
     ]
 )
 
@@ -42,7 +43,8 @@ class Dataset:
     examples: (item, *shape) as the kind packs them, memory-mapped, read only.
     items: one row per example, in the order of `examples`, sorted by domain, class and source: the rows of a
         class are contiguous. Columns row, class (unique over the data set), domain, source, sha256 (of
-        the raw file; of a file of many examples, of what `Row.content` is).
+        the raw file; of a file of many examples, of what `Row.content` is), split (that data/ itself has the class
+        in; "" where it has none).
     quality: what was seen, used and left out, and why.
     kind: of the examples.
     """
@@ -95,6 +97,7 @@ def write_dataset(folder: Path, scan: Scan, scratch: Path, used: list[int], qual
         "domain": [item.domain for item in items],
         "source": [item.source for item in items],
         "sha256": [scan.sha256[index] for index in used],
+        "split": [item.split for item in items],
     }
     pq.write_table(pa.table(columns, schema=_SCHEMA), folder / ITEMS)
     _keep_rows(scratch, folder / EXAMPLES, used)

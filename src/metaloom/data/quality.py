@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,8 +56,43 @@ def judge(scan: Scan, min_examples: int | Literal["auto"]) -> Quality:
             "empty_class": scan.listing.empty,
             "ignored": scan.listing.ignored,
         },
+        "notes": scan.listing.notes + twins(classes),
     }
     return Quality(report, used)
+
+
+def twins(classes: Iterable[str]) -> list[str]:
+    """A sentence for each group of names that look the same: other code points for a letter, or another case.
+
+    Args:
+        classes: names of classes with that of their domain, as paths.
+    """
+    groups: dict[str, set[str]] = defaultdict(set)
+    for name in classes:
+        parts = name.split("/")
+        for depth in range(1, len(parts) + 1):
+            groups[_folded("/".join(parts[:depth]))].add("/".join(parts[:depth]))
+    alike = [sorted(names) for _, names in sorted(groups.items()) if len({name.split("/")[-1] for name in names}) > 1]
+    return [
+        f"{' and '.join(map(_spelled, names))} differ in {_difference(names)} alone: if they are one, put the files of "
+        "all of them into one of these folders"
+        for names in alike
+    ]
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _difference(names: list[str]) -> str:
+    composed = {unicodedata.normalize("NFC", name) for name in names}
+    return "how Unicode writes a letter (NFC and NFD)" if len(composed) == 1 else "upper and lower case"
+
+
+def _spelled(name: str) -> str:
+    """With what form it has, where there is more than one."""
+    composed, decomposed = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return name if composed == decomposed else f"{name} ({'NFC' if name == composed else 'NFD'})"
 
 
 def _unique(scan: Scan) -> tuple[list[int], list[dict[str, str]], list[dict[str, list[str]]]]:
@@ -88,6 +125,7 @@ def check_quality(report: dict[str, Any], settings: PrepareSettings, kind: Kind,
             f"{where}: {report['bad_share']:.1%} of {report['examples']} {kind.many} are unusable, more than "
             f"prepare.max_bad_share ({settings.max_bad_share:.1%}): {_first_bad(report['problems'], kind)}. "
             "Fix or remove them (`metaloom data check` lists all), or raise prepare.max_bad_share"
+            + "".join(f". {note}" for note in report["notes"])
         )
     if not report["used"]:
         raise MetaloomError(

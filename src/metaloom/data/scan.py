@@ -124,6 +124,8 @@ def _decode_one(index: int, content: bytes | str, kind: Kind, pack: bool) -> Dec
         example = kind.decode(content)
     except MetaloomError as error:
         return Decoded(index, sha256, b"", str(error), None)
+    if flaw := kind.flaw(example):
+        return Decoded(index, sha256, b"", flaw, None)
     # rows are compared where nothing is packed too, so that `data check` finds what `prepare` finds
     packed = kind.pack(example) if pack or isinstance(kind, Tables) else None
     shape = () if packed is None else packed.shape

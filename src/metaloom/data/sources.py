@@ -1,4 +1,4 @@
-"""What lies in data/: domain/class/ folders of files, or files of many examples; archives wherever a folder may be."""
+"""What lies in data/: files of one example in folders, or of many examples; archives wherever a folder may be."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from metaloom.data import archives
+from metaloom.data import archives, labels, layouts
+from metaloom.data.given import FILE, Given, read_given, strangers
+from metaloom.data.labels import LabelTable, read_labels
+from metaloom.data.layouts import Found, Part
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, Tables
 
 _SHOWN = 3
+_HEAD = 32  # bytes at the beginning of a file that say what it is
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Item:
     file: Path  # the loose file or the archive
     member: str | None
     row: int = 0  # in a file of many, from 1
+    split: str = ""  # that data/ itself has its class in, by a folder train/, validation/ or test/
 
     @property
     def order(self) -> tuple[str, str, str, int]:
@@ -41,19 +46,22 @@ class Listing:
     items: list[Item]
     ignored: list[str]  # files that hold no examples
     empty: list[str]  # folders with neither folders nor examples
+    parts: list[Part]  # how the files of one example lie
+    notes: list[str]  # what one may not expect of how they were read, a sentence each
 
 
-def list_sources(root: Path, kind: Kind, prefix: str = "") -> Listing:
-    """Find every example below `root`: a file by its name, without opening it; the rows of a file of many.
+def list_sources(root: Path, kind: Kind, prefix: str = "", given: Given | None = None) -> Listing:
+    """Find every example below `root`: a file by its name or its first bytes; the rows of a file of many.
 
     Args:
         kind: of the examples.
         root: the folder to walk, or a single archive or file.
         prefix: the place inside data/ that `root` has or is to have.
+        given: layouts (see `metaloom.data.given`) by the name of an entry of data/; None: those in layouts.yaml.
 
     Raises:
-        MetaloomError: `root` is absent or holds no example, one lies outside any domain/class folder or has no
-            label, a folder is a link, or an archive is not to be trusted (see `archives.list_archive`).
+        MetaloomError: `root` is absent or holds no example, one lies outside any class folder or has no label, a
+            layout does not fit, a folder is a link, or an archive is not to be trusted (see `archives.list_archive`).
     """
     if not root.exists():
         raise MetaloomError(f"{root} not found: put {kind.layout} there")
@@ -62,6 +70,12 @@ def list_sources(root: Path, kind: Kind, prefix: str = "") -> Listing:
         walk.folder(root, PurePosixPath(prefix))
     else:
         walk.file(root, PurePosixPath(prefix or root.name))
+    given = read_given(root) if given is None else given
+    parts = layouts.parts_of(walk.found, walk.tables, given) if walk.found else []
+    notes = strangers(given, (each.path.parts[0] for each in walk.found))
+    for part in parts:
+        walk.place(part, root.name)
+        notes += part.notes
     _refuse_homeless(walk.homeless, kind)
     if not walk.items:
         found = f" (only {_some(walk.ignored)})" if walk.ignored else ""
@@ -69,7 +83,7 @@ def list_sources(root: Path, kind: Kind, prefix: str = "") -> Listing:
             f"{root} holds no {kind.many}{found}: put {kind.layout} there ({kind.formats}; zip or tar archives too)"
         )
     items = sorted(walk.items, key=lambda item: item.order)
-    return Listing(root, walk.kind, items, sorted(walk.ignored), sorted(walk.empty))
+    return Listing(root, walk.kind, items, sorted(walk.ignored), sorted(walk.empty), parts, notes)
 
 
 def read_sources(listing: Listing) -> Iterator[tuple[int, bytes | str]]:
@@ -106,10 +120,20 @@ def _read_file(path: Path) -> bytes | str:
         return f"cannot be read: {error.strerror}"
 
 
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError:
+        return b""
+
+
 class _Walk:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.items: list[Item] = []
+        self.found: list[Found] = []
+        self.tables: list[LabelTable] = []
         self.ignored: list[str] = []
         self.empty: list[str] = []
         self.homeless: list[str] = []
@@ -119,6 +143,8 @@ class _Walk:
         useful = False
         for entry in entries:
             name = archives.checked_utf8(entry.name, path)
+            if name == FILE and not place.parts:
+                continue
             if name.startswith("."):
                 self.ignored.append(str(place / name))
             elif entry.is_dir():
@@ -132,13 +158,19 @@ class _Walk:
             self.empty.append(str(place))
 
     def file(self, path: Path, place: PurePosixPath) -> bool:
+        """Whether it is of any use."""
         stem = archives.archive_stem(place.name)
         if stem is not None:
             self._archive(path, place, stem)
-        elif self.kind.is_example(place.name) and isinstance(self.kind, Tables):
+        elif isinstance(self.kind, Tables):
+            if not self.kind.is_example(place.name):
+                self.ignored.append(str(place))
+                return False
             self.items += self._rows(self.kind, _read_file(path), place, str(place), path, None)
-        elif self.kind.is_example(place.name):
-            self._example(place, str(place), path, None)
+        elif place.name in labels.NAMES:
+            self._labels(_read_file(path), place.parent, str(place))
+        elif self.kind.is_example(place.name) or self.kind.is_example(place.name, _head(path)):
+            self.found.append(Found(place, place, str(place), path, None))
         else:
             self.ignored.append(str(place))
             return False
@@ -147,43 +179,70 @@ class _Walk:
     def _archive(self, path: Path, place: PurePosixPath, stem: str) -> None:
         contents = archives.list_archive(path)
         outer = place.parent.parts
-        parents: set[str] = set()
-        places: dict[str, PurePosixPath] = {}  # of each file of examples, as if it lay in a folder
+        visible, hidden = [], []
         for name in contents.files:
-            member, source = PurePosixPath(name), f"{place}!{name}"
-            if any(part.startswith(".") or part == "__MACOSX" for part in member.parts):
-                self.ignored.append(source)
-                continue
-            if not self.kind.is_example(name):
-                self.ignored.append(source)
-                continue
+            parts = PurePosixPath(name).parts
+            (hidden if any(part.startswith(".") or part == "__MACOSX" for part in parts) else visible).append(name)
+        examples, others = self._sorted(path, visible)
+        self.ignored += [f"{place}!{name}" for name in (*hidden, *others)]
+        parents: set[str] = set()
+        found: dict[str, Found] = {}
+        for name in examples:
+            member = PurePosixPath(name)
             parents.update(str(parent) for parent in member.parents)
             inner = member.parent.parts
             # an archive is a folder of its own name, unless its folders already name a domain and a class
             folders = (*outer, *inner) if len(inner) >= 2 else (*outer, stem, *inner)
-            places[name] = PurePosixPath(*folders, member.name)
-        self._members(path, place, places)
+            own = PurePosixPath(*outer, stem, name)
+            found[name] = Found(own, PurePosixPath(*folders, member.name), f"{place}!{name}", path, name)
+        self._members(path, place, found)
         leaves = set(contents.folders) - {str(PurePosixPath(folder).parent) for folder in contents.folders}
         self.empty += [f"{place}!{folder}" for folder in leaves - parents if not folder.startswith("__MACOSX")]
 
-    def _members(self, archive: Path, at: PurePosixPath, places: dict[str, PurePosixPath]) -> None:
-        """Examples in an archive; its tables in one pass, as each pass unpacks all of a .tar.gz."""
+    def _sorted(self, archive: Path, names: list[str]) -> tuple[list[str], list[str]]:
+        """Files of examples and tables that label them, and the other files of an archive."""
+        known = {name for name in names if self.kind.is_example(name)}
+        if isinstance(self.kind, Tables):
+            return [name for name in names if name in known], [name for name in names if name not in known]
+        known |= {name for name in names if PurePosixPath(name).name in labels.NAMES}
+        unclear = {name for name in names if name not in known}
+        heads = archives.read_heads(archive, unclear, _HEAD) if unclear else ()
+        known |= {name for name, head in heads if self.kind.is_example(name, head)}
+        return [name for name in names if name in known], [name for name in names if name not in known]
+
+    def _members(self, archive: Path, at: PurePosixPath, found: dict[str, Found]) -> None:
+        """What an archive holds; its tables in one pass, as each pass unpacks all of a .tar.gz."""
         if not isinstance(self.kind, Tables):
-            for name, place in places.items():
-                self._example(place, f"{at}!{name}", archive, name)
+            tables = {name for name in found if PurePosixPath(name).name in labels.NAMES}
+            self.found += [each for name, each in found.items() if name not in tables]
+            for name, content in archives.read_archive(archive, tables) if tables else ():
+                self._labels(content, found[name].path.parent, found[name].source)
             return
-        found: dict[str, list[Item]] = {}  # of two members with one name the later counts
-        for name, content in archives.read_archive(archive, set(places)) if places else ():
-            found[name] = self._rows(self.kind, content, places[name], f"{at}!{name}", archive, name)
-        for items in found.values():
+        rows: dict[str, list[Item]] = {}  # of two members with one name the later counts
+        for name, content in archives.read_archive(archive, set(found)) if found else ():
+            rows[name] = self._rows(self.kind, content, found[name].place, f"{at}!{name}", archive, name)
+        for items in rows.values():
             self.items += items
 
-    def _example(self, place: PurePosixPath, source: str, file: Path, member: str | None) -> None:
-        folders = place.parent.parts
-        if len(folders) < 2:
-            self.homeless.append(source)
-        else:
-            self.items.append(Item("/".join(folders[:-1]), "/".join(folders), source, file, member))
+    def _labels(self, content: bytes | str, folder: PurePosixPath, source: str) -> None:
+        if isinstance(content, str):
+            raise MetaloomError(f"{source} {content}: fix or remove it")
+        self.tables.append(read_labels(content, folder, source))
+        if not self.tables[-1].labels:
+            self.ignored.append(source)
+
+    def place(self, part: Part, name: str) -> None:
+        """The items of a part of data/ whose layout is known; `name` stands for a domain that has none."""
+        unnamed = []
+        for found, placed in zip(part.files, layouts.placed(part, name), strict=True):
+            if placed is None:
+                (unnamed if part.labelled else self.homeless).append(found.source)
+            else:
+                domain, class_name, split = placed
+                self.items.append(Item(domain, class_name, found.source, found.file, found.member, split=split))
+        if unnamed:
+            self.ignored += unnamed
+            part.notes.append(f"{_some(unnamed)}: in no row of the table of {part.name or name}, so left out")
 
     def _rows(
         self, kind: Tables, content: bytes | str, place: PurePosixPath, source: str, file: Path, member: str | None

@@ -44,7 +44,7 @@ def read_support(path: str | Path, kind: Kind, shape: tuple[int, ...]) -> Suppor
 
     Raises:
         MetaloomError: the path is absent, has fewer than two classes, an empty class, a file or row that is no
-            example or of another shape, or an example that stands in two classes.
+            example, is blank or of another shape, or an example that stands in two classes.
     """
     path = Path(path)
     repeated: list[str] = []
@@ -89,6 +89,8 @@ def _distinct(
     """Class and packed example, each once; the sources of repetitions are put into `repeated`."""
     first: dict[bytes, tuple[str, str]] = {}  # class and source of each example that has been seen
     for label, example in _from_tables(path, kind) if isinstance(kind, Tables) else _from_folders(path, kind):
+        if flaw := kind.flaw(example.raw):
+            raise MetaloomError(f"{example.source} {flaw}: remove it")
         known_label, known = first.setdefault(digest_of(example.raw), (label, example.source))
         if known_label != label:
             raise MetaloomError(f"{known} and {example.source} are one {kind.one} in two classes: remove the wrong one")

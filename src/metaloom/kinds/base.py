@@ -89,8 +89,8 @@ class Kind(ABC):
 
     # --- files
 
-    def is_example(self, name: str) -> bool:
-        """Whether a file of this name holds examples."""
+    def is_example(self, name: str, head: bytes = b"") -> bool:
+        """Whether a file of this name holds examples; where the name does not tell, its first 32 bytes may."""
         return name.lower().endswith(self.suffixes)
 
     @abstractmethod
@@ -103,6 +103,10 @@ class Kind(ABC):
         Raises:
             MetaloomError: it is no such example; the message begins with a verb.
         """
+
+    def flaw(self, example: Shaped[np.ndarray, ...]) -> str:
+        """Why a decoded example says nothing and is left out, beginning with a verb; "" where it is of use."""
+        return ""
 
     @abstractmethod
     def pack(self, example: Shaped[np.ndarray, ...]) -> Shaped[np.ndarray, ...]:
@@ -145,12 +149,12 @@ class Kind(ABC):
     # --- training
 
     @abstractmethod
-    def fit(self, packed: Shaped[np.ndarray, "item ..."]) -> Encoding:
+    def fitted(self, packed: Shaped[np.ndarray, "item ..."]) -> Encoding:
         """How packed examples become a network's input; of training classes only."""
 
     @abstractmethod
     def encoding(self, saved: dict[str, Any]) -> Encoding:
-        """What `fit` gave, from `Encoding.saved`."""
+        """What `fitted` gave, from `Encoding.saved`."""
 
     @property
     def views(self) -> int:
@@ -262,6 +266,24 @@ class Encoding(ABC):
     @abstractmethod
     def repacked(self, raw: Shaped[np.ndarray, "item ..."]) -> Shaped[np.ndarray, "item ..."]:
         """A batch of raw examples, packed: the oracle of the graph's own preprocessing."""
+
+    def unpacked(self, packed: Shaped[np.ndarray, "item ..."]) -> Shaped[np.ndarray, "item ..."]:
+        """Raw examples that are packed so: packed ones themselves, unless packing changes them again."""
+        return packed
+
+    # --- another reading of raw examples
+
+    def inverted(self) -> Encoding:
+        """The same for examples that are the negative of those in training.
+
+        Raises:
+            MetaloomError: there is no such thing.
+        """
+        raise MetaloomError(f"{self.kind.many} have no negative: only pictures can be inverted")
+
+    def looks_inverted(self, packed: Shaped[np.ndarray, "item ..."]) -> bool:
+        """Whether packed examples look like the negative of those in training."""
+        return False
 
     @abstractmethod
     def in_words(self) -> str:

@@ -83,6 +83,10 @@ class Learner:
         """The same with its logits divided by this temperature: how sure it is of what it says."""
         return replace(self, temperature=temperature, config=self.config | {"temperature": temperature.saved()})
 
+    def reading(self, encoding: Encoding) -> Learner:
+        """The same with another way for examples to go in."""
+        return replace(self, encoding=encoding, config=self.config | {"input": encoding.saved()})
+
     def save(self, folder: str | Path) -> None:
         """Write model.safetensors and learner.json into an existing folder."""
         groups = {"weights": self.params.kept().weights, "statistics": self.params.statistics}

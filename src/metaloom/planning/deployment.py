@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from metaloom.config import PARAMS, ExportSettings
+from metaloom.config.auto import AUTO
 from metaloom.errors import MetaloomError
 
 
@@ -15,18 +16,19 @@ def deployed(classes: pd.DataFrame, export: ExportSettings) -> pd.DataFrame:
 
     Args:
         classes: the class table with its `split` column.
-        export: which names a domain; "auto": the first test domain.
+        export: which names a domain; or is "auto", see `of_domain`.
 
     Raises:
         MetaloomError: no such domain, or a class with too few examples.
     """
-    tests = classes.loc[classes["split"] == "test", "domain"].unique()
-    domain, n_shot = tests[0] if export.domain == "auto" else export.domain, export.n_shot
-    chosen: pd.DataFrame = classes.loc[classes["domain"] == domain]
+    domain, n_shot, chosen = export.domain, export.n_shot, of_domain(classes, export.domain)
     if chosen.empty:
+        tests = classes.loc[classes["split"] == "test", "domain"].unique()
         raise MetaloomError(f"{PARAMS}: export.domain: there is no {domain!r}; test domains: {', '.join(tests)}")
     if len(chosen) < 2:
-        raise MetaloomError(f"{PARAMS}: export.domain: {domain} has one class, a task needs two or more")
+        raise MetaloomError(
+            f"{PARAMS}: export.domain: {chosen['domain'].iloc[0]} has one class, a task needs two or more"
+        )
     fewest = chosen.sort_values("count").iloc[0]
     if fewest["count"] < n_shot:
         raise MetaloomError(
@@ -34,6 +36,15 @@ def deployed(classes: pd.DataFrame, export: ExportSettings) -> pd.DataFrame:
             f"examples; the largest that works is {fewest['count']}"
         )
     return chosen
+
+
+def of_domain(classes: pd.DataFrame, domain: str) -> pd.DataFrame:
+    """The classes of a domain; for "auto" the test classes of the first test domain that has two, or of the first."""
+    if domain != AUTO:
+        return classes.loc[classes["domain"] == domain]
+    tests = classes.loc[classes["split"] == "test"]
+    sizes = tests.groupby("domain", sort=False).size()
+    return tests.loc[tests["domain"] == next((name for name in sizes.index if sizes[name] > 1), sizes.index[0])]
 
 
 def check_versions(export: ExportSettings) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.config import MOST, Setting, Settings, filled, same_ways
+from metaloom.config.auto import AUTO
+from metaloom.planning.deployment import of_domain
 from metaloom.planning.pools import Data
 
 SHARE = 0.4  # of a class's examples that are asked about; the others are there to learn from
@@ -177,15 +179,9 @@ def _bank_n_way(case: Case) -> int:
     return max(2, min(MOST["bank.n_way"], sum(usable[: case.settings.bank.window]) * case.data.views))
 
 
-def _export_domain(case: Case) -> str:
-    """The first test domain, of those that have two classes."""
-    test = case.data.pool("test")
-    return next((name for name in test.domains if len(test.of_domain(name)) > 1), test.domains[0])
-
-
 def _export_shots(case: Case) -> int:
     """One example of each class at least stays to measure the model on."""
-    counts = case.data.classes.loc[case.data.classes["domain"] == case.settings.export.domain, "count"]
+    counts = of_domain(case.data.classes, case.settings.export.domain)["count"]
     return max(1, min(MOST["export.n_shot"], int(counts.min()) - 1)) if len(counts) else 1
 
 
@@ -211,6 +207,6 @@ RULES: dict[str, Rule] = {
     "bank.stride": _bank_stride,
     "bank.n_way": _bank_n_way,
     "baselines.settings": lambda case: same_ways(case.settings.episodes.settings),
-    "export.domain": _export_domain,
+    "export.domain": lambda _: AUTO,
     "export.n_shot": _export_shots,
 }

@@ -13,9 +13,9 @@ from metaloom.config.auto import where_plenty
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
 from metaloom.planning.check import check, way_out
+from metaloom.planning.deployment import of_domain
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
-from metaloom.tasks import assign_splits, class_table
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,22 @@ class Plan:
 
 
 def make_plan(
-    raw: dict[str, Any], overrides: Mapping[str, Any], items: pd.DataFrame, min_examples: int, many: str
+    raw: dict[str, Any], overrides: Mapping[str, Any], classes: pd.DataFrame, min_examples: int, many: str
 ) -> Plan:
     """Fit the settings to the data.
 
     Args:
         raw: params.yaml under the overrides, as it is written.
         overrides: the same ones, for a command that repeats them.
-        items: the usable examples, as `prepare` lists them.
+        classes: the class table with its `split` column.
         min_examples: usable examples that each of their classes has at least.
         many: what several examples are called.
 
     Raises:
-        MetaloomError: a value is illegal, or the domains cannot be shared out.
+        MetaloomError: a value is illegal.
     """
     auto, settings = auto_keys(raw), check_settings(filled(raw, where_plenty(raw)))
     settings = changed(settings, {"prepare.min_examples": min_examples})
-    classes = assign_splits(class_table(items), settings.split, settings.seed)
     data = Data(classes, kind_of(settings).views, many)
     fitted = fit(settings, auto, data)
     sentences, findings = list(_sentences(fitted, auto, data)), [each.message for each in check(fitted, data)]
@@ -90,10 +89,10 @@ def _sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator
         ways_of = f"{each} ways of {classes} classes, " if each else ""
         queries = _several(settings.train.n_query, "query", "queries")
         yield f"training: {ways_of}{queries} of {data.pool('train').typical} {data.many}"
-    if "export.n_shot" in less and (data.classes["domain"] == settings.export.domain).any():
-        chosen, n_shot = data.classes[data.classes["domain"] == settings.export.domain], settings.export.n_shot
-        shots = _several(n_shot, "shot", "shots")
-        yield f"export: {shots} of {int(chosen['count'].min())} {data.many} per class of {settings.export.domain}"
+    chosen = of_domain(data.classes, settings.export.domain)
+    if "export.n_shot" in less and len(chosen):
+        shots = _several(settings.export.n_shot, "shot", "shots")
+        yield f"export: {shots} of {int(chosen['count'].min())} {data.many} per class of {chosen['domain'].iloc[0]}"
 
 
 def _few(numbers: list[int]) -> str:

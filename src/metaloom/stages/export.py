@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from metaloom.config import Settings, load_settings
+from metaloom.config import SPLITS, Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.data.support import Support
 from metaloom.handoff.adapting.solve import solve
@@ -87,7 +87,7 @@ def draw_task(classes: pd.DataFrame, settings: Settings) -> DeploymentTask:
     ways = np.arange(len(chosen))
     return DeploymentTask(
         domain=domain,
-        split=chosen["split"].iloc[0],
+        split=next(split for split in SPLITS if (chosen["split"] == split).any()),
         labels=[name.removeprefix(f"{domain}/") for name in chosen["class"]],
         support=np.concatenate(support),
         support_ways=ways.repeat(n_shot),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from metaloom.config import load_settings
+from metaloom.data.layouts import in_words
 from metaloom.data.packed import write_dataset
 from metaloom.data.quality import check_quality, judge
 from metaloom.data.scan import scan
@@ -32,6 +33,9 @@ def main(data: str, dataset: str) -> None:
         check_quality(quality.report, settings, kind, data)
         write_dataset(folder, scanned, scratch, quality.used, quality.report)
     report = quality.report
+    usual = {part.layout for part in listing.parts} <= {"domains"}
+    for line in [*([] if usual else in_words(listing.parts, given=False)), *report["notes"]]:
+        say(line)
     say(
         f"{report['used']} of {report['examples']} {kind.many}, {report['classes']} classes in "
         f"{report['domains']} domains ({report['bad_share']:.1%} bad) → {dataset}"

@@ -190,7 +190,7 @@ def _fresh_learner(
     method: str, settings: Settings, packed: Dataset, training: pd.DataFrame, device: torch.device
 ) -> Learner:
     kind = kind_of(settings).with_data_of(packed.kind)
-    encoding = kind.fit(packed.examples[spread_rows(training, SAMPLE)])
+    encoding = kind.fitted(packed.examples[spread_rows(training, SAMPLE)])
     learner = Learner.create(method, settings, encoding)
     return replace(learner, params=learner.params.to(device))
 

@@ -1,9 +1,11 @@
-"""Class splits: a domain is in one of them as a whole."""
+"""Class splits: a domain is in one of them as a whole, or a class where there are too few domains."""
 
 from __future__ import annotations
 
 import fnmatch
 import hashlib
+import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -12,83 +14,135 @@ from jaxtyping import Int
 from metaloom.config import SPLITS, Domains, SplitSettings
 from metaloom.errors import MetaloomError
 
+FEWEST = 2  # classes of a split that is drawn class by class
+USUAL_WAYS = 5  # classes that a question has, for which such a split should be enough
+
+Assigned = dict[str, str]  # the split of each domain, or of each class
+
 
 def class_table(items: pd.DataFrame) -> pd.DataFrame:
-    """One row per class: class, domain, first (row of its first item), count. Rows of a class are contiguous."""
+    """One row per class: class, domain, first (row of its first item), count, given (the split in data/, or "").
+
+    Rows of a class are contiguous.
+    """
+    items = items.assign(split=items["split"].fillna("") if "split" in items else "")
     grouped = items.groupby("class", sort=False)
-    table = grouped.agg(domain=("domain", "first"), first=("row", "min"), count=("row", "size"))
+    table = grouped.agg(
+        domain=("domain", "first"), first=("row", "min"), count=("row", "size"), given=("split", "first")
+    )
     return table.reset_index().sort_values("first", ignore_index=True)
 
 
-def assign_splits(classes: pd.DataFrame, settings: SplitSettings, seed: int) -> pd.DataFrame:
-    """Add a `split` column to the class table; a domain is in one split as a whole, or left out.
+def unit_of(classes: pd.DataFrame, settings: SplitSettings) -> str:
+    """What is in one split as a whole: "domain" or "class"; classes where there are fewer domains than splits, or where
+    data/ itself has the classes of one domain in several splits."""
+    if settings.by != "auto":
+        return settings.by
+    domains = classes.groupby("domain")["given"].nunique()
+    return "domain" if len(domains) >= len(SPLITS) and domains.max() == 1 else "class"
 
-    Patterns come first, then shares of the classes, then "rest". For a share, domains are taken in an order
-    that is a hash of their name and the seed, so that adding a domain hardly moves the others.
+
+def assign_splits(
+    classes: pd.DataFrame, settings: SplitSettings, seed: int, kept: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Add a `split` column to the class table; a domain or class is in one split as a whole, or left out.
+
+    Patterns come first, then the splits that data/ itself names, then where a domain or class was before, then shares
+    of the classes, then "rest". For a share, domains or classes are taken in an order that is a hash of their name and
+    the seed, so that adding one hardly moves the others.
+
+    Args:
+        classes: from `class_table`.
+        settings: which split has what.
+        seed: for the shares.
+        kept: splits of domains or classes that stay in them.
 
     Raises:
-        MetaloomError: a domain in two splits, a pattern that matches none, an empty split.
+        MetaloomError: a domain or class in two splits, a pattern that matches none, an empty split.
     """
-    sizes = classes.groupby("domain", sort=True).size()
+    unit = unit_of(classes, settings)
+    sizes = classes.groupby(unit, sort=True).size()
     wanted: dict[str, Domains] = {name: getattr(settings, name) for name in SPLITS}
-    split_of = _by_patterns(list(sizes.index), wanted)
+    given = classes.loc[classes["given"] != ""].groupby(unit)["given"].first().to_dict()
+    before = {each: split for each, split in (kept or {}).items() if each in sizes.index}
+    split_of: Assigned = before | given | _by_patterns(list(sizes.index), wanted, unit)
     for name in ("test", "validation", "train"):
         share = wanted[name]
         if isinstance(share, float):
-            split_of |= {domain: name for domain in _by_share(sizes, split_of, share, seed)}
+            draw = _domains_of_share if unit == "domain" else _classes_of_share
+            split_of |= dict.fromkeys(draw(sizes, split_of, name, share, seed), name)
     rest = [name for name in SPLITS if wanted[name] == "rest"]
     if len(rest) > 1:
         raise MetaloomError(f'params.yaml: split: only one of {", ".join(rest)} can be "rest"')
-    split_of |= {domain: name for name in rest for domain in sizes.index if domain not in split_of}
+    split_of |= {each: name for name in rest for each in sizes.index if each not in split_of}
     for name in SPLITS:
         if name not in split_of.values():
-            raise MetaloomError(
-                f"params.yaml: split.{name} ({wanted[name]}) leaves no domain for {name}: data/ has "
-                f"{len(sizes)} domain(s), and each is in one split as a whole; add domains or change the split"
-            )
-    table = classes.assign(split=classes["domain"].map(split_of))
+            raise MetaloomError(_empty(name, wanted[name], unit, len(sizes)))
+    table = classes.assign(split=classes[unit].map(split_of))
     return table.dropna(subset="split").reset_index(drop=True)[["class", "domain", "split", "first", "count"]]
 
 
-def _by_patterns(domains: list[str], wanted: dict[str, Domains]) -> dict[str, str]:
-    split_of: dict[str, str] = {}
+def _empty(name: str, wanted: Domains, unit: str, there: int) -> str:
+    if unit == "domain":
+        more = "and each is in one split as a whole; add domains, change the split, or set split.by to class"
+    else:
+        more = f"and a split takes {FEWEST} of them or more; add classes or change the split"
+    units = {"domain": "domain(s)", "class": "class(es)"}[unit]
+    return f"params.yaml: split.{name} ({wanted}) leaves no {unit} for {name}: data/ has {there} {units}, {more}"
+
+
+def _by_patterns(units: list[str], wanted: dict[str, Domains], unit: str) -> Assigned:
+    split_of: Assigned = {}
     for name, patterns in wanted.items():
         if not isinstance(patterns, list):
             continue
-        for domain in _matching(domains, patterns, name):
-            if domain in split_of:
+        for each in _matching(units, patterns, name, unit):
+            if each in split_of:
                 raise MetaloomError(
-                    f"params.yaml: split: domain {domain} is in both {split_of[domain]} and {name}; "
-                    f'exclude it from one of them with the pattern "!{domain}"'
+                    f"params.yaml: split: {unit} {each} is in both {split_of[each]} and {name}; "
+                    f'exclude it from one of them with the pattern "!{each}"'
                 )
-            split_of[domain] = name
+            split_of[each] = name
     return split_of
 
 
-def _matching(domains: list[str], patterns: list[str], name: str) -> list[str]:
+def _matching(units: list[str], patterns: list[str], name: str, unit: str) -> list[str]:
     chosen: set[str] = set()
     for pattern in patterns:
-        hits = {domain for domain in domains if fnmatch.fnmatchcase(domain, pattern.removeprefix("!"))}
+        hits = {each for each in units if fnmatch.fnmatchcase(each, pattern.removeprefix("!"))}
         if not hits:
             raise MetaloomError(
-                f"params.yaml: split.{name}: {pattern!r} matches no domain; there are {', '.join(domains[:12])}"
-                + (" …" if len(domains) > 12 else "")
+                f"params.yaml: split.{name}: {pattern!r} matches no {unit}; there are {', '.join(units[:12])}"
+                + (" …" if len(units) > 12 else "")
             )
         chosen = chosen - hits if pattern.startswith("!") else chosen | hits
     return sorted(chosen)
 
 
-def _by_share(sizes: pd.Series, taken: dict[str, str], share: float, seed: int) -> list[str]:
-    """Free domains whose classes together make up about `share` of all: at most a fifth more, at least one."""
-    limit, total, chosen = 1.2 * share * sizes.sum(), 0, []
-    free = [domain for domain in sizes.index if domain not in taken]
-    for domain in sorted(free, key=lambda domain: hashlib.sha256(f"{seed}/{domain}".encode()).digest()):
+def _domains_of_share(sizes: pd.Series, taken: Assigned, name: str, share: float, seed: int) -> list[str]:
+    """Free domains with which the split has about `share` of all classes: at most a fifth more, at least one domain."""
+    already = [domain for domain, split in taken.items() if split == name]
+    limit, total, chosen = 1.2 * share * sizes.sum(), int(sizes[already].sum()), []
+    free = _shuffled([domain for domain in sizes.index if domain not in taken], seed)
+    for domain in free:
+        if total >= share * sizes.sum():
+            break
         if total + sizes[domain] <= limit:
             chosen.append(domain)
             total += sizes[domain]
-        if total >= share * sizes.sum():
-            break
-    return chosen or sorted(free, key=lambda domain: sizes[domain])[:1]
+    return chosen or ([] if already else sorted(free, key=lambda domain: (sizes[domain], domain))[:1])
+
+
+def _classes_of_share(sizes: pd.Series, taken: Assigned, name: str, share: float, seed: int) -> list[str]:
+    """Free classes with which the split has `share` of all, and enough for a question where there are enough."""
+    already = sum(split == name for split in taken.values())
+    enough = max(FEWEST, min(USUAL_WAYS, len(sizes) // 4), math.ceil(share * len(sizes)))
+    free = _shuffled([each for each in sizes.index if each not in taken], seed)
+    return free[: max(0, enough - already)]
+
+
+def _shuffled(names: list[str], seed: int) -> list[str]:
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
 
 
 def spread_rows(classes: pd.DataFrame, most: int) -> Int[np.ndarray, " row"]:

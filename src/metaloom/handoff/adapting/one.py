@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metaloom.config import Settings
-from metaloom.data.support import read_support, task_name
+from metaloom.data.support import Support, read_support, task_name
 from metaloom.handoff.adapting.solve import solve
 from metaloom.handoff.bundle.contents import Maker
 from metaloom.handoff.bundle.write import write_bundle
+from metaloom.learner.estimate import cross_validated
 
 
 @dataclass(frozen=True)
 class Made:
-    """What there is to say about a bundle that was written; `repeated`: examples left out as repetitions."""
+    """What there is to say about a bundle that was written.
+
+    Args:
+        summary: its accuracy, and what was verified.
+        repeated: examples left out as repetitions.
+        advice: what may be better; "" where there is nothing to say.
+    """
 
     summary: str
     repeated: list[str]
+    advice: str = ""
 
 
-def adapt_to(path: Path, out: Path, model: Path, settings: Settings, on_step: Callable[[float, str], None]) -> Made:
+def adapt_to(
+    path: Path,
+    out: Path,
+    model: Path,
+    settings: Settings,
+    on_step: Callable[[float, str], None],
+    invert: bool = False,
+) -> Made:
     """Adapt a meta-learner to one task and write the task model as a bundle.
 
     Args:
@@ -30,20 +45,43 @@ def adapt_to(path: Path, out: Path, model: Path, settings: Settings, on_step: Ca
         model: folder of a meta-learner, as the train stage writes it.
         settings: for the versions of ONNX and the seed of the cross-validation.
         on_step: called with how many of four steps are done, and the name of the next.
+        invert: read the examples, and later the questions, as the negative of what they are.
 
     Raises:
         MetaloomError: there is no task at the path, the model cannot be read, the bundle does not verify.
     """
     on_step(0, "loading")
     maker = Maker.open(model, settings)
+    maker = _inverted(maker) if invert else maker
     encoding = maker.learner.encoding
     on_step(1, f"reading {encoding.kind.many}")
     support = read_support(path, encoding.kind, encoding.packed)
     on_step(2, "adapting and cross-validating")
     (solved,) = solve(maker, {task_name(path.resolve()): support})
+    advice = _advice(maker, path, support, solved.estimate)
     on_step(3, "writing and verifying")
     verified = write_bundle(out, solved.contents(maker), settings.export)
-    return Made(f"{_accuracy(solved.estimate)}; verified: {verified}", support.repeated)
+    return Made(f"{_accuracy(solved.estimate)}; verified: {verified}", support.repeated, advice)
+
+
+def _inverted(maker: Maker) -> Maker:
+    return replace(maker, learner=maker.learner.reading(maker.learner.encoding.inverted()))
+
+
+def _advice(maker: Maker, path: Path, support: Support, estimate: dict | None) -> str:
+    """To read examples as negatives, where they look so and cross-validation finds it better."""
+    encoding = maker.learner.encoding
+    if not encoding.looks_inverted(support.examples):
+        return ""
+    looks = f"{path}: its {encoding.kind.many} look like the negative of those in training"
+    other = _inverted(maker).learner
+    again = read_support(path, other.encoding.kind, other.encoding.packed)
+    turned = cross_validated(other, again.examples, again.ways, maker.settings.seed)
+    if estimate is None or turned is None:
+        return f"{looks}; `--invert` reads them so, and two examples of every class would tell which is better"
+    if turned["accuracy"] <= estimate["accuracy"]:
+        return ""
+    return f"{looks}: with `--invert` {turned['accuracy']:.1%} would be right instead of {estimate['accuracy']:.1%}"
 
 
 def _accuracy(estimate: dict | None) -> str:

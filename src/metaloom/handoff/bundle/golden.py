@@ -31,10 +31,11 @@ def write_learning_samples(folder: Path, learner: Learner, contents: Contents, m
         own = contents.support_y < ways
         support, labels = contents.support_x[own], contents.support_y[own]
         task = exact.adapt(support, labels)
-        query = contents.examples[:QUERIES]
-        probabilities, novelty = answers(task, novelty_of(task, support, labels), query)
+        raw = learner.encoding.unpacked(contents.examples[:QUERIES])
+        probabilities, novelty = answers(task, novelty_of(task, support, labels), raw)
         padded = np.pad(probabilities, ((0, 0), (0, max_ways - ways)))
-        save_sample(folder, name, verify.ADAPT, [support, labels.astype(np.int64), query], [padded, novelty])
+        inputs = [learner.encoding.unpacked(support), labels.astype(np.int64), raw]
+        save_sample(folder, name, verify.ADAPT, inputs, [padded, novelty])
 
 
 def answers(

@@ -1,6 +1,6 @@
 """Check a bundle. Needs nothing but Python 3.10, numpy and onnxruntime, and is part of every bundle.
 
-    python verify.py [BUNDLE]
+    python verify.py [BUNDLE] [--provider NAME]
 
 Exit codes: 0 verified, 1 something is wrong with the bundle (one line each), 2 wrong usage.
 """
@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime
 import onnxruntime.capi.onnxruntime_pybind11_state as ort_state  # pyright: ignore[reportMissingImports] (compiled)
 
+CPU = "CPUExecutionProvider"
 FORMAT = 3  # of bundles, the one that this file knows
 SUMS, LABELS, METADATA, SAMPLES = "SHA256SUMS", "labels.json", "metadata.json", "samples"
 SIGNATURE = "model.sig"  # which is of all files, so no checksum is of it
@@ -67,26 +68,37 @@ class Bundle(NamedTuple):
         return [np.asarray(each) for each in self.sessions[graph].run(outputs, dict(zip(names, inputs)))]  # noqa: B905
 
 
-def verify(folder: str | Path, with_onnx: bool = True) -> Verdict:
+def verify(folder: str | Path, with_onnx: bool = True, provider: str = CPU) -> Verdict:
     """Check files, metadata, labels, the graphs and their answers on the golden samples, in this order.
+
+    The answers are those of one of onnxruntime's execution providers.
 
     A step that finds something wrong is the last one: what follows would stand on it. ONNX's own checker looks at the
     graphs too where its package is installed, unless `with_onnx` is false.
     """
     folder = Path(folder)
-    bundle, problems = open_bundle(folder, list(INTERFACES))
+    if problem := _provider_problem(provider):
+        return Verdict([problem], "")
+    bundle, problems = open_bundle(folder, list(INTERFACES), provider)
     if bundle is None:
         return Verdict(problems, "")
     problems = [problem for name in bundle.sessions if with_onnx for problem in _check_with_onnx(folder / name)]
     return Verdict(problems, "") if problems else _check_samples(bundle, folder / SAMPLES)
 
 
-def open_bundle(folder: Path, graphs: list[str]) -> tuple[Bundle | None, list[str]]:
+def _provider_problem(name: str) -> str:
+    """Why onnxruntime has no such execution provider here; nothing where it has."""
+    there = onnxruntime.get_available_providers()
+    return "" if name in there else f"onnxruntime {onnxruntime.__version__} has no {name} here, only {', '.join(there)}"
+
+
+def open_bundle(folder: Path, graphs: list[str], provider: str = CPU) -> tuple[Bundle | None, list[str]]:
     """Open a bundle, or say why it is none to rely on.
 
     Args:
         folder: of the bundle.
         graphs: those to load, of the ones that it has.
+        provider: that runs them; what it has not got runs on the CPU.
     """
     problems = check_files(folder)
     if problems:
@@ -98,14 +110,16 @@ def open_bundle(folder: Path, graphs: list[str]) -> tuple[Bundle | None, list[st
     n_way = max(map(len, labels.values())) if isinstance(labels, dict) else len(labels)
     sessions = {}
     for name in (name for name in graphs if name in metadata["graphs"]):
-        session, problems = _load_graph(folder / name, metadata, n_way)
+        session, problems = _load_graph(folder / name, metadata, n_way, provider)
         if session is None:
             return None, problems
         sessions[name] = session
     return Bundle(sessions, labels, metadata), []
 
 
-def _load_graph(path: Path, metadata: Any, n_way: int) -> tuple[onnxruntime.InferenceSession | None, list[str]]:
+def _load_graph(
+    path: Path, metadata: Any, n_way: int, provider: str
+) -> tuple[onnxruntime.InferenceSession | None, list[str]]:
     if not path.is_file():
         return None, [f"{path.name}: missing"]
     data = path.read_bytes()
@@ -115,7 +129,7 @@ def _load_graph(path: Path, metadata: Any, n_way: int) -> tuple[onnxruntime.Infe
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they reach the caller as exceptions anyway
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(data, options, providers=[*dict.fromkeys([provider, CPU])])
     except RUNTIME_ERRORS as error:
         return None, [f"{path.name}: onnxruntime {onnxruntime.__version__} refuses it: {_one_line(error)}"]
     problems = _check_interface(path.name, session, metadata["input"], n_way)
@@ -486,11 +500,18 @@ def _one_line(error: Exception) -> str:
 
 def main(arguments: list[str]) -> int:
     """The command line; the exit code."""
+    provider = CPU
+    if "--provider" in arguments[:-1]:
+        place = arguments.index("--provider")
+        provider, arguments = arguments[place + 1], arguments[:place] + arguments[place + 2 :]
     if len(arguments) > 1 or any(each.startswith("-") for each in arguments):
-        print("usage: verify.py [BUNDLE]   (without BUNDLE: the folder that verify.py is in)", file=sys.stderr)
+        print(
+            "usage: verify.py [BUNDLE] [--provider NAME]   (without BUNDLE: the folder that verify.py is in)",
+            file=sys.stderr,
+        )
         return 2
     bundle = Path(arguments[0]) if arguments else Path(__file__).resolve().parent
-    verdict = verify(bundle)
+    verdict = verify(bundle, provider=provider)
     for problem in verdict.problems:
         print(f"not verified: {problem}", file=sys.stderr)
     if not verdict.problems:

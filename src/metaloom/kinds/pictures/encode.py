@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from metaloom.kinds.pictures.in_graph import resized
 from metaloom.kinds.pictures.kind import Pictures
-from metaloom.kinds.pictures.resize import resize
+from metaloom.kinds.pictures.resize import PAPER
 from metaloom.kinds.scaled import Scaled
 
+LONG = 1100  # pixels
 SAMPLES = 8  # examples that a bundle's graph is proved on
 
 
@@ -26,7 +27,7 @@ class PictureEncoding(Scaled):
 
     dtype: ClassVar[str] = "uint8"
     variable: ClassVar[tuple[int, ...]] = (0, 1, 2)
-    extreme: ClassVar[tuple[str, ...]] = ("one_pixel",)
+    extreme: ClassVar[tuple[str, ...]] = ("one_pixel", "long")
 
     @classmethod
     def of(
@@ -55,7 +56,7 @@ class PictureEncoding(Scaled):
         return "batch", "height", "width", self.kind.channels
 
     def packed_in_graph(self, raw: Tensor) -> Tensor:
-        return resized(raw, self.kind.image_size)
+        return resized(raw, self.kind.image_size, self.kind.fit, self.kind.inverted)
 
     def traceable(self, items: int, generator: torch.Generator, larger: int = 0) -> Tensor:
         size = (items, 31 - 2 * larger, 37 + 4 * larger, self.kind.channels)
@@ -64,17 +65,41 @@ class PictureEncoding(Scaled):
     def golden(
         self, packed: UInt8[np.ndarray, "item height width channel"]
     ) -> dict[str, UInt8[np.ndarray, "example height width channel"]]:
-        """Pictures as they are, ones that are not square, and one of a single pixel."""
+        """Pictures as they are, ones that are not square, one of a single pixel, and a long one: runtimes that hold
+        whole numbers in 32 bits had gone wrong above 512 pixels."""
         examples = packed[:SAMPLES]
         doubled = examples[:2].repeat(2, axis=1).repeat(3, axis=2)
-        return {"examples": examples, "not_square": doubled[:, 1:, :-5], "one_pixel": examples[:1, :1, :1]}
+        long = examples[:1].repeat(LONG // examples.shape[2] + 1, axis=2)[:, :: examples.shape[1] // 4]
+        return {
+            "examples": examples,
+            "not_square": doubled[:, 1:, :-5],
+            "one_pixel": examples[:1, :1, :1],
+            "long": long,
+        }
 
     def repacked(self, raw: UInt8[np.ndarray, "item height width channel"]) -> UInt8[np.ndarray, "item h w channel"]:
-        return resize(raw, self.kind.image_size)
+        return self.kind.packed(raw)
+
+    def unpacked(self, packed: UInt8[np.ndarray, "item height width channel"]) -> UInt8[np.ndarray, "item h w channel"]:
+        return PAPER - packed if self.kind.inverted else packed
+
+    def inverted(self) -> PictureEncoding:
+        return replace(self, kind=replace(self.kind, inverted=not self.kind.inverted))
+
+    def looks_inverted(self, packed: UInt8[np.ndarray, "item height width channel"]) -> bool:
+        """Whether the edges of most are nearer to the opposite of the training pictures' paper than to that."""
+        sides = packed[:, 0], packed[:, -1], packed[:, :, 0], packed[:, :, -1]
+        edge, paper = np.median(np.concatenate(sides, axis=1), axis=1), np.array(self.shift)
+        away, opposite = (np.abs(edge - level).mean(axis=1) for level in (paper, PAPER - paper))
+        return bool(np.median(away - opposite) > 0)
 
     def in_words(self) -> str:
         colours, size = "grey" if self.kind.channels == 1 else "red, green, blue", self.kind.image_size
+        made = {"pad": "pads with white and resizes to", "crop": "cuts the middle out and resizes it to"}.get(
+            self.kind.fit, "resizes to"
+        )
         return (
-            f"raw pixels 0-255 ({colours}), transparency on white; any height and width: the graph resizes to "
+            f"raw pixels 0-255 ({colours}), transparency on white; any height and width: the graph {made} "
             f"{size}x{size} and normalises. All images of a batch have the same size."
+            + (" They are read as negatives: light on dark." if self.kind.inverted else "")
         )

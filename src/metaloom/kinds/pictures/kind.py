@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from metaloom.kinds.base import Kind
-from metaloom.kinds.pictures.read import IN_WORDS, SUFFIXES, decode
-from metaloom.kinds.pictures.resize import resize
+from metaloom.kinds.pictures.read import IN_WORDS, SUFFIXES, decode, is_blank, is_picture
+from metaloom.kinds.pictures.resize import PAPER, Fit, resize
 from metaloom.kinds.pictures.show import Thumbnails
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
     from metaloom.kinds.pictures.encode import PictureEncoding
     from metaloom.networks import Network
+
+FITTED = {
+    "pad": "whole pictures with white paper beside those that are no squares",
+    "crop": "of pictures that are no squares the middle",
+    "stretch": "pictures that are no squares stretched to one",
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Pictures(Kind):
         rotations: classes turned by quarters are further training classes.
         mirror: so are mirrored ones.
         test_shift: pixels by which a picture is moved for the further looks of an answer; 0: one look.
+        fit: how a picture that is no square becomes one; models from before this setting stretch.
+        inverted: whether pictures are turned from light on dark to dark on light before all else.
     """
 
     image_size: int
@@ -38,6 +46,8 @@ class Pictures(Kind):
     rotations: bool = False
     mirror: bool = False
     test_shift: int = 0
+    fit: Fit = "stretch"
+    inverted: bool = False
 
     name: ClassVar[str] = "pictures"
     noun: ClassVar[str] = "picture"
@@ -51,8 +61,18 @@ class Pictures(Kind):
     def decode(self, content: bytes) -> UInt8[np.ndarray, "height width channel"]:
         return decode(content, self.channels)
 
+    def is_example(self, name: str, head: bytes = b"") -> bool:
+        return super().is_example(name) or is_picture(head)
+
+    def flaw(self, example: UInt8[np.ndarray, "height width channel"]) -> str:
+        return "is blank: all its pixels are alike" if is_blank(example) else ""
+
     def pack(self, example: UInt8[np.ndarray, "height width channel"]) -> UInt8[np.ndarray, "size size channel"]:
-        return resize(example[None], self.image_size)[0]
+        return self.packed(example[None])[0]
+
+    def packed(self, images: UInt8[np.ndarray, "item height width channel"]) -> UInt8[np.ndarray, "item s s channel"]:
+        """A batch of pictures of one size as they are packed."""
+        return resize(PAPER - images if self.inverted else images, self.image_size, self.fit)
 
     def embedded(self, folder: Path) -> None:
         from metaloom.kinds.pictures.glyphs.build import build_glyphs
@@ -61,12 +81,12 @@ class Pictures(Kind):
 
     def packed_in_words(self, packed: UInt8[np.ndarray, "item height width channel"]) -> str:
         _, height, width, channels = packed.shape
-        return f"{width} × {height} pixels in {'grey' if channels == 1 else 'colour'}"
+        return f"{width} × {height} pixels in {'grey' if channels == 1 else 'colour'}, {FITTED[self.fit]}"
 
     def shown(self, packed: UInt8[np.ndarray, "item height width channel"]) -> Thumbnails:
         return Thumbnails(packed)
 
-    def fit(self, packed: UInt8[np.ndarray, "item height width channel"]) -> PictureEncoding:
+    def fitted(self, packed: UInt8[np.ndarray, "item height width channel"]) -> PictureEncoding:
         from metaloom.kinds.pictures.encode import PictureEncoding
 
         return PictureEncoding.of(packed, self)

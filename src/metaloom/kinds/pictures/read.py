@@ -9,13 +9,27 @@ import zlib
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from metaloom.errors import MetaloomError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif")
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".jpe",
+    ".bmp",
+    ".webp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".heic",
+    ".heif",
+)
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "AVIF")
-IN_WORDS = "PNG, JPEG, BMP, WebP, GIF, TIFF or AVIF"
+IN_WORDS = "PNG, JPEG, BMP, WebP, GIF, TIFF, AVIF or HEIC"
 MAX_PIXELS = 64 * 2**20
 LONGEST_SIDE = 65_535  # pixels: the graph resizes exactly up to there, and a thin picture's weights fit in memory
 
@@ -35,6 +49,11 @@ _DAMAGED = (
 )
 
 
+# what files begin with; not BMP's two letters, nor TIFF's, which raw photos have too
+_MARKS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+_LIGHT = 192  # a colour of which all channels are above it hardly shows on white
+
 UPRIGHT = 1
 _TURNS = {  # by the EXIF orientation: how it becomes upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,24 +66,55 @@ _TURNS = {  # by the EXIF orientation: how it becomes upright
 }
 
 
+def is_picture(head: bytes) -> bool:
+    """Whether a file that begins so is one of the `FORMATS`; of BMP and TIFF only the name tells."""
+    is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return head.startswith(_MARKS) or is_webp or bool(_brands(head) & {b"avif", *_HEIC_BRANDS})
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """Of an ISO media file, as far as the first 32 bytes name them."""
+    return {head[place : place + 4] for place in range(8, 32, 4)} if head[4:8] == b"ftyp" else set()
+
+
+def _formats_of(content: bytes) -> tuple[str, ...]:
+    """Those that Pillow may take it for; HEIC where it is installed."""
+    if not _brands(content[:32]) & _HEIC_BRANDS:
+        return FORMATS
+    try:
+        import pillow_heif
+    except ImportError:
+        raise MetaloomError("is a HEIC picture: `pip install 'metaloom[heic]'` reads those") from None
+    pillow_heif.register_heif_opener()
+    return (*FORMATS, "HEIF")
+
+
+def is_blank(pixels: UInt8[np.ndarray, "height width channel"]) -> bool:
+    """Whether there is nothing to be seen: all pixels are alike."""
+    return bool((pixels == pixels[0, 0]).all())
+
+
 def decode(content: bytes, channels: int) -> UInt8[np.ndarray, "height width channel"]:
     """Pixels of an image file in one of the `FORMATS`, whatever its name ends in, upright and on white paper.
 
-    Transparency is composited on white, 16 bits per channel are scaled to 8, an EXIF orientation is applied, of
-    an animation the first frame is taken, of a document the first page.
+    Transparency is composited on white, but a shape in one light colour is drawn in black: on white it would not be
+    seen. 16 bits per channel are scaled to 8, an EXIF orientation is applied, of an animation the first frame is taken,
+    of a document the first page.
 
     Args:
         content: the file's bytes.
         channels: 1 for grey (ITU-R 601 luma), 3 for colour.
 
     Raises:
-        MetaloomError: this is no such image, it is damaged, it has more than 64 megapixels or too long a side.
+        MetaloomError: this is no such image, it is damaged, it has more than 64 megapixels or too long a side, or it
+            is a HEIC picture and what reads those is not installed.
     """
+    formats = _formats_of(content)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of damaged data about the picture
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=formats) as image:
                 _check_size(*image.size)
                 pixels = np.asarray(_flattened(image).convert("RGB" if channels == 3 else "L"))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -95,8 +145,17 @@ def _flattened(image: Image.Image) -> Image.Image:
         return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
     if "transparency" not in image.info and image.mode not in ("LA", "PA", "RGBA", "La", "RGBa"):
         return image
-    paper = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
+    image = image.convert("RGBA")
+    if _is_light_shape(np.asarray(image)):
+        return ImageOps.invert(image.getchannel("A"))
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _is_light_shape(pixels: UInt8[np.ndarray, "height width 4"]) -> bool:
+    """Whether all that is to be seen has one colour, which is light, so that transparency alone gives it a shape."""
+    colours, alpha = pixels[..., :3], pixels[..., 3]
+    seen = colours[alpha > 0]
+    return bool(len(seen) and alpha.min() < 255 and (seen == seen[0]).all() and seen[0].min() >= _LIGHT)
 
 
 def _orientation(image: Image.Image) -> int:

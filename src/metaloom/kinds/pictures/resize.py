@@ -8,11 +8,16 @@ additions nor the processor's vector unit can change a pixel, and the data set h
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, UInt8
 
 WEIGHT_BITS = 20
+PAPER = 255  # what stands beside a picture that is padded: white, as transparency is
+Fit = Literal["pad", "crop", "stretch"]
+Pixels = Any  # a whole number, or one of torch's symbols while a graph is traced
 _STRIP_BYTES = 32 * 2**20
 
 
@@ -31,22 +36,72 @@ def resize_matrix(n_in: int, n_out: int) -> Float64[np.ndarray, "{n_out} {n_in}"
     return matrix
 
 
+class Span(NamedTuple):
+    """One side of a picture in the square: pixels start to start + length become pixels first to first + pixels."""
+
+    start: Pixels
+    length: Pixels
+    first: Pixels
+    pixels: Pixels
+
+    @classmethod
+    def of(
+        cls,
+        side: Pixels,
+        other: Pixels,
+        size: int,
+        fit: Fit,
+        most: Callable[[Pixels, Pixels], Pixels] = max,
+        least: Callable[[Pixels, Pixels], Pixels] = min,
+    ) -> Span:
+        """Of a side beside the other one; `most` and `least` of two numbers may be those of symbols."""
+        if fit == "pad":
+            longest = most(side, other)
+            pixels = most((2 * side * size + longest) // (2 * longest), 1)
+            return cls(0, side, (size - pixels) // 2, pixels)
+        if fit == "crop":
+            length = least(side, other)
+            return cls((side - length) // 2, length, 0, size)
+        return cls(0, side, 0, size)
+
+    @property
+    def taken(self) -> slice:
+        """Of the picture."""
+        return slice(self.start, self.start + self.length)
+
+    @property
+    def filled(self) -> slice:
+        """Of the square."""
+        return slice(self.first, self.first + self.pixels)
+
+
 def resize(
-    images: UInt8[np.ndarray, "image height width channel"], size: int
+    images: UInt8[np.ndarray, "image height width channel"], size: int, fit: Fit = "stretch"
 ) -> UInt8[np.ndarray, "image {size} {size} channel"]:
-    """Resize to a square of `size` pixels: round(clip(A_height @ image @ A_width^T)), halves to even."""
-    if images.shape[1:3] == (size, size):
+    """Resize to a square of `size` pixels: round(clip(A_height @ image @ A_width^T)), halves to even.
+
+    Args:
+        images: of any height and width.
+        size: of the square.
+        fit: "pad": the whole picture as it is, in the middle of white paper; "crop": the square in its middle;
+            "stretch": the whole picture, wider or higher than it is.
+    """
+    height, width = images.shape[1:3]
+    if (height, width) == (size, size):
         return images
-    return np.stack([_resize_one(image, size) for image in images])
+    rows, columns = Span.of(height, width, size, fit), Span.of(width, height, size, fit)
+    result = np.full((len(images), size, size, images.shape[3]), PAPER, np.uint8)
+    for image, square in zip(images, result, strict=True):
+        square[rows.filled, columns.filled] = _resize_one(image[rows.taken, columns.taken], rows.pixels, columns.pixels)
+    return result
 
 
-def _resize_one(image: np.ndarray, size: int) -> np.ndarray:
+def _resize_one(image: np.ndarray, size_down: int, size_across: int) -> np.ndarray:
     height, width, channels = image.shape
-    down, across = resize_matrix(height, size), resize_matrix(width, size).T
+    down, across = resize_matrix(height, size_down), resize_matrix(width, size_across).T
     strip = max(1, _STRIP_BYTES // (8 * height * channels))  # columns at a time: a big photo stays small in memory
-    rows = np.empty((channels, size, width))
+    rows = np.empty((channels, size_down, width))
     for start in range(0, width, strip):
         part = image[:, start : start + strip].transpose(2, 0, 1).astype(np.float64)
         rows[:, :, start : start + strip] = down @ part
-    pixels = np.rint(np.clip(rows @ across, 0, 255)).astype(np.uint8)
-    return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return np.rint(np.clip(rows @ across, 0, 255)).astype(np.uint8).transpose(1, 2, 0)

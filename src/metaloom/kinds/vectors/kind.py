@@ -75,7 +75,7 @@ class Vectors(Tables):
     def shown(self, packed: Float32[np.ndarray, "item feature"]) -> Profiles:
         return Profiles(packed)
 
-    def fit(self, packed: Float32[np.ndarray, "item feature"]) -> VectorEncoding:
+    def fitted(self, packed: Float32[np.ndarray, "item feature"]) -> VectorEncoding:
         from metaloom.kinds.vectors.encode import VectorEncoding
 
         return VectorEncoding.of(packed, self)

@@ -23,7 +23,7 @@ MOST_DOMAINS = 200
 MOST_LISTED = 25  # problems of one kind
 
 PROBLEMS = {
-    "unreadable": "could not be read",
+    "unreadable": "could not be read, or blank",
     "duplicate": "exact copy of another example of its class; one is kept",
     "conflict": "the same example in two classes; left out of both",
     "small_class": "class with too few usable examples; left out",
@@ -84,6 +84,8 @@ class DataCard:
     used: int
     problems: list[Problem]
     fitted: list[str]
+    notes: list[str]
+    by_class: bool  # whether a domain is in several splits
 
     @property
     def classes(self) -> int:
@@ -129,6 +131,8 @@ def data_card(inputs: Inputs, thumbnails: Shown, packed: str, quality: dict[str,
         used=quality["used"],
         problems=problems(quality),
         fitted=read_json(inputs.plan, made_by="plan").get("fitted", []),
+        notes=[f"{note[:1].upper()}{note[1:]}." for note in quality.get("notes", [])],
+        by_class=bool((classes.groupby("domain")["split"].nunique() > 1).any()),
     )
 
 
@@ -139,11 +143,11 @@ def _part(split: str, domains: list[Domain]) -> SplitCounts:
 
 def _domains(classes: pd.DataFrame) -> list[Domain]:
     found = []
-    for name, part in classes.groupby("domain", sort=True):
+    for (name, split), part in classes.groupby(["domain", "split"], sort=True):
         places = sorted({round(k * (len(part) - 1) / max(1, THUMBNAILS - 1)) for k in range(THUMBNAILS)})
-        first, split = part["first"].tolist(), part["split"].tolist()[0]
+        first = part["first"].tolist()
         rows = [first[place] for place in places]
-        found.append(Domain(str(name), split, len(part), sum(part["count"].tolist()), rows))
+        found.append(Domain(str(name), str(split), len(part), sum(part["count"].tolist()), rows))
     return sorted(found, key=lambda domain: SPLITS[::-1].index(domain.split))
 
 

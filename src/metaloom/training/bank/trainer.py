@@ -141,7 +141,7 @@ class BankTrainer:
             usable = int(large["domain"].isin(domains).sum()) * self.template.learner.encoding.kind.views
             self._check(domains, usable)
             kind = self.template.learner.encoding.kind
-            encoding = kind.fit(examples[spread_rows(classes, SAMPLE)].cpu().numpy())
+            encoding = kind.fitted(examples[spread_rows(classes, SAMPLE)].cpu().numpy())
             learner = replace(self.template.learner, encoding=encoding)
             parts = [shared, json.dumps(encoding.numbers()), content_of(examples, classes)]
             plans.append(Plan(domains, classes, learner, _hash("\n".join(parts).encode())))

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 HERE = Path(__file__).parent
 about = json.loads((HERE / "metadata.json").read_text(encoding="utf-8"))["input"]
+SQUARES = {"pad": lambda picture, size: ImageOps.pad(picture, size, color="white"), "crop": ImageOps.fit}
 
 
 def pixels(path, size=None):
     """One picture as a batch of raw pixels, on white."""
     picture = Image.open(path).convert("RGBA")
     picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    picture = picture.resize(size) if size else picture  # of one batch all pictures have one size
+    if size:  # of one batch all pictures have one size
+        picture = SQUARES.get(about.get("fit"), Image.Image.resize)(picture, size)
     return np.asarray(picture.convert("RGB" if about["channels"] == 3 else "L")).reshape(1, *picture.size[::-1], -1)
 
 

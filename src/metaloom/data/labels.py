@@ -1,0 +1,79 @@
+"""Tables that name the files of examples with their classes: metadata.csv, labels.csv, metadata.jsonl."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+from metaloom.errors import MetaloomError
+
+NAMES = ("metadata.csv", "labels.csv", "metadata.jsonl")
+PATH_COLUMNS, LABEL_COLUMNS, DOMAIN = ("path", "file_name"), ("label", "class"), "domain"
+COLUMNS = "path (or file_name), label (or class) and, if you like, domain"
+
+
+class Label(NamedTuple):
+    """What a row says of a file; a domain of "" is none."""
+
+    domain: str
+    class_name: str
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A table as it was read.
+
+    Args:
+        folder: that its paths start from, inside data/.
+        source: the table itself, for messages.
+        columns: that it has.
+        labels: by path inside data/; empty where it does not label files.
+    """
+
+    folder: PurePosixPath
+    source: str
+    columns: list[str]
+    labels: dict[PurePosixPath, Label]
+
+
+def read_labels(content: bytes, folder: PurePosixPath, source: str) -> LabelTable:
+    """Read a table; one without the columns of `COLUMNS` labels nothing (captions have such tables too).
+
+    Raises:
+        MetaloomError: it is no such file, a row lacks its path or class, or two rows disagree.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+        rows = _lines(text) if source.endswith(".jsonl") else list(csv.DictReader(io.StringIO(text)))
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise MetaloomError(f"{source} is no readable table ({error}): fix or remove it") from None
+    columns = [str(name) for name in rows[0]] if rows else []
+    path, label = (next((name for name in names if name in columns), None) for names in (PATH_COLUMNS, LABEL_COLUMNS))
+    labels: dict[PurePosixPath, Label] = {}
+    if path is None or label is None:
+        return LabelTable(folder, source, columns, labels)
+    for number, row in enumerate(rows, start=1):
+        file, said = _cell(row, path), Label(_cell(row, DOMAIN), _cell(row, label))
+        if not file or not said.class_name:
+            raise MetaloomError(f"{source}, row {number}, lacks its {label if file else path}: fill it in")
+        place = folder / file.replace("\\", "/")
+        if labels.setdefault(place, said) != said:
+            raise MetaloomError(f"{source} has {file} in two classes, {labels[place].class_name} and {said.class_name}")
+    return LabelTable(folder, source, columns, labels)
+
+
+def _lines(text: str) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a line is no JSON object")
+    return rows
+
+
+def _cell(row: dict[str, Any], column: str) -> str:
+    """A class may be a number in JSON; 0 is one too."""
+    value = row.get(column)
+    return "" if value is None else str(value).strip()

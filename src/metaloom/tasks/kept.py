@@ -1,0 +1,105 @@
+"""Where each domain or class stays when data are added: splits.yaml, a small file that is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from metaloom.config import SPLITS, SplitSettings
+from metaloom.errors import MetaloomError
+from metaloom.system.files import atomic_file
+from metaloom.tasks.splits import assign_splits, unit_of
+
+KEPT = Path("splits.yaml")  # in a project's root
+ABOUT = """\
+# The split of each {unit}: it stays there when data are added, and you may move it by hand.
+# Other settings of `split`, another seed or `split.reassign: true` draw again.
+"""
+
+
+class Kept(BaseModel):
+    """splits.yaml.
+
+    Args:
+        by: what is listed: domains or classes.
+        drawn_with: the seed and the settings of the section `split`.
+        train: those in this split.
+        validation: likewise.
+        test: likewise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    by: Literal["domain", "class"]
+    drawn_with: dict[str, Any]
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+
+    @property
+    def split_of(self) -> dict[str, str]:
+        """By the name of a domain or class."""
+        return {each: split for split in SPLITS for each in getattr(self, split)}
+
+
+def read_kept(path: Path) -> Kept | None:
+    """None where there is no such file yet.
+
+    Raises:
+        MetaloomError: it is not what `write_kept` writes, or has something in two splits.
+    """
+    if not path.is_file():
+        return None
+    remedy = f"fix it, or remove it and the splits are drawn again (`git checkout {path}` restores the last one)"
+    try:
+        kept = Kept.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MetaloomError(f"{path} is no valid YAML ({' '.join(str(error).split())}): {remedy}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise MetaloomError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}: {remedy}") from None
+    names = [*kept.train, *kept.validation, *kept.test]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise MetaloomError(f"{path} has {twice[0]} in two places: {remedy}")
+    return kept
+
+
+def share_out(classes: pd.DataFrame, settings: SplitSettings, seed: int, path: Path) -> tuple[pd.DataFrame, str]:
+    """The class table with its `split` column, and what was shared out: "domain" or "class"; what `path` has stays."""
+    own, kept = kept_for(read_kept(path), classes, settings, seed)
+    return assign_splits(classes, own, seed, kept), unit_of(classes, own)
+
+
+def kept_for(
+    kept: Kept | None, classes: pd.DataFrame, settings: SplitSettings, seed: int
+) -> tuple[SplitSettings, Mapping[str, str]]:
+    """What stays where it is, and the settings with the `by` that it was drawn with.
+
+    Nothing stays where it was drawn with other settings, is not in the data any more, or is asked to be drawn again.
+    """
+    if kept is None or settings.reassign or kept.drawn_with != drawn_with(settings, seed):
+        return settings, {}
+    present = {each: split for each, split in kept.split_of.items() if each in set(classes[kept.by])}
+    if not present:
+        return settings, {}
+    if kept.by == "class":  # classes stay apart when so many domains come that `auto` would share out domains
+        return settings.model_copy(update={"by": "class"}), present
+    return settings, present
+
+
+def drawn_with(settings: SplitSettings, seed: int) -> dict[str, Any]:
+    """All that a split depends on beside the data."""
+    return {"seed": seed, **settings.model_dump(exclude={"reassign"})}
+
+
+def write_kept(path: Path, classes: pd.DataFrame, unit: str, settings: SplitSettings, seed: int) -> None:
+    """Write the splits of a class table from `assign_splits`."""
+    splits = {split: sorted(set(classes.loc[classes["split"] == split, unit])) for split in SPLITS}
+    about = {"by": unit, "drawn_with": drawn_with(settings, seed)}
+    with atomic_file(path) as temporary:
+        text = yaml.safe_dump(about | splits, sort_keys=False, allow_unicode=True, width=1000)
+        temporary.write_text(ABOUT.format(unit=unit) + text, encoding="utf-8")
