@@ -129,6 +129,7 @@ def test_all_that_does_not_fit_is_said_at_once_with_a_line_that_works():
         ),
         ({"bank.window": 3, "methods": ["bank"]}, {"bank.window": 1, "methods": ["bank"]}),
         ({"train.n_shot": 30}, {"train.n_shot": 1}),
+        ({"export.variants": ["int8"], "export.max_ways": 4}, {"export.variants": [], "export.max_ways": 4}),
     ],
 )
 def test_only_what_does_not_fit_is_changed(wrong, changed):
