@@ -41,8 +41,7 @@ def items(domains: list[list[int]]) -> pd.DataFrame:
 def planned(domains: list[list[int]], overrides: dict | None = None) -> Plan:
     overrides = overrides or {}
     raw = read_params(REPO / "params.yaml", overrides)
-    least = min(count for counts in domains for count in counts)
-    return make_plan(raw, overrides, items(domains), least, "images")
+    return make_plan(raw, overrides, items(domains), {"problems": {"small_class": []}}, "images")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -63,11 +62,8 @@ def test_auto_fits_any_shape_of_data(shape, methods):
 def test_where_data_are_plenty_auto_is_what_the_comments_of_params_say():
     made = planned(SHAPES["plenty"])
     values = plain(made.settings)
-    assert {key: value_at(values, key) for key in MOST} == MOST | {
-        "prepare.min_examples": 40,
-        "export.domain": values["export"]["domain"],
-    }
-    assert not [sentence for sentence in made.fitted if not sentence.startswith("prepare")]
+    assert {key: value_at(values, key) for key in MOST} == MOST | {"export.domain": values["export"]["domain"]}
+    assert not made.fitted
 
 
 def test_small_data_say_what_was_fitted_each_once():

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.cli.project import ended_by_signals, enter_project
-from metaloom.config import MOST, PRETRAIN, auto_keys, environment_overrides, parse_override, read_params, value_at
+from metaloom.config import (
+    AUTO,
+    MOST,
+    PRETRAIN,
+    auto_keys,
+    environment_overrides,
+    parse_override,
+    read_params,
+    value_at,
+)
 from metaloom.errors import BAD_INPUT
 from metaloom.system.lock import project_lock
 from metaloom.system.terminal import say
@@ -39,7 +48,7 @@ def plan(
             _prepare(root)
         raw, overrides = read_params(), environment_overrides()
         data = Dataset.load(Outputs(root).dataset)
-        made = make_plan(raw, overrides, data.items, data.quality["min_examples"], data.kind.many)
+        made = make_plan(raw, overrides, data.items, data.quality, data.kind.many)
     if made.findings:
         print(
             "\n".join(["these do not fit the data:", *(f"- {each}" for each in made.findings), made.way_out]),
@@ -62,11 +71,10 @@ def _prepare(root: Path) -> None:
 def _lines(made: Plan, auto: frozenset[str]) -> Iterator[str]:
     """A line for each setting that a run with these methods reads, then what was fitted."""
     values, trained = made.saved(), (*made.settings.methods, PRETRAIN)
-    sections = ("prepare", "episodes", "studies", "train", *trained, "baselines", "export")
-    for key in sorted(MOST, key=lambda key: sections.index(key.split(".")[0]) if key.split(".")[0] in sections else 99):
-        if key.split(".")[0] in sections:
-            value = value_at(values, key)
-            fitted = f"; {_text(MOST[key])} where data are plenty" if value != MOST[key] and MOST[key] != "auto" else ""
+    for section in ("prepare", "episodes", "studies", "train", *trained, "baselines", "export"):
+        for key in (key for key in MOST if key.startswith(f"{section}.")):
+            value, most = value_at(values, key), MOST[key]
+            fitted = "" if value == most or most == AUTO else f"; {_text(most)} where data are plenty"
             yield f"{key:<25}{_text(value):<24}" + (f"auto{fitted}" if key in auto else "yours")
     yield from ["", *made.fitted] if made.fitted else []
 

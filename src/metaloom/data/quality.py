@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,7 +36,7 @@ def judge(scan: Scan, min_examples: int | Literal["auto"]) -> Quality:
     keep, duplicate, conflict = _unique(scan)
     usable = Counter(items[index].class_name for index in keep)
     classes = sorted({item.class_name for item in items})
-    least = least_examples(usable.values()) if min_examples == "auto" else min_examples
+    least = needed(min_examples, usable.values())
     small = [{"class": name, "examples": usable[name]} for name in classes if usable[name] < least]
     used = [index for index in keep if usable[items[index].class_name] >= least]
     bad = len(unreadable) + len(duplicate) + sum(len(group["sources"]) for group in conflict)
@@ -45,7 +46,6 @@ def judge(scan: Scan, min_examples: int | Literal["auto"]) -> Quality:
         "classes": len(classes) - len(small),
         "domains": len({items[index].domain for index in used}),
         "bad_share": round(bad / len(items), 6),
-        "min_examples": least,
         "problems": {
             "unreadable": unreadable,
             "duplicate": duplicate,
@@ -56,6 +56,11 @@ def judge(scan: Scan, min_examples: int | Literal["auto"]) -> Quality:
         },
     }
     return Quality(report, used)
+
+
+def needed(min_examples: int | Literal["auto"], counts: Iterable[int]) -> int:
+    """Usable examples that a class needs, where the classes have so many."""
+    return least_examples(counts) if min_examples == "auto" else min_examples
 
 
 def _unique(scan: Scan) -> tuple[list[int], list[dict[str, str]], list[dict[str, list[str]]]]:
@@ -90,9 +95,9 @@ def check_quality(report: dict[str, Any], settings: PrepareSettings, kind: Kind,
             "Fix or remove them (`metaloom data check` lists all), or raise prepare.max_bad_share"
         )
     if not report["used"]:
+        least = needed(settings.min_examples, (each["examples"] for each in report["problems"]["small_class"]))
         raise MetaloomError(
-            f"{where}: no class has {report['min_examples']} usable {kind.many}: add some, or lower "
-            "prepare.min_examples in params.yaml"
+            f"{where}: no class has {least} usable {kind.many}: add some, or lower prepare.min_examples in params.yaml"
         )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from metaloom.config import MOST, PARAMS, PRETRAIN, Setting, Settings, auto_keys, check_settings, filled, value_at
 from metaloom.config.auto import where_plenty
+from metaloom.data.quality import needed
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
 from metaloom.planning.check import check, way_out
@@ -40,7 +41,7 @@ class Plan:
 
 
 def make_plan(
-    raw: dict[str, Any], overrides: Mapping[str, Any], items: pd.DataFrame, min_examples: int, many: str
+    raw: dict[str, Any], overrides: Mapping[str, Any], items: pd.DataFrame, quality: Mapping[str, Any], many: str
 ) -> Plan:
     """Fit the settings to the data.
 
@@ -48,15 +49,17 @@ def make_plan(
         raw: params.yaml under the overrides, as it is written.
         overrides: the same ones, for a command that repeats them.
         items: the usable examples, as `prepare` lists them.
-        min_examples: usable examples that each of their classes has at least.
+        quality: which says what classes were left out as too small.
         many: what several examples are called.
 
     Raises:
         MetaloomError: a value is illegal, or the domains cannot be shared out.
     """
     auto, settings = auto_keys(raw), check_settings(filled(raw, where_plenty(raw)))
-    settings = changed(settings, {"prepare.min_examples": min_examples})
-    classes = assign_splits(class_table(items), settings.split, settings.seed)
+    table = class_table(items)
+    counts = [*table["count"], *(each["examples"] for each in quality["problems"]["small_class"])]
+    settings = changed(settings, {"prepare.min_examples": needed(settings.prepare.min_examples, counts)})
+    classes = assign_splits(table, settings.split, settings.seed)
     data = Data(classes, kind_of(settings).views, many)
     fitted = fit(settings, auto, data)
     sentences, findings = list(_sentences(fitted, auto, data)), [each.message for each in check(fitted, data)]

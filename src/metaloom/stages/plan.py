@@ -13,7 +13,7 @@ from metaloom.system.terminal import say
 def main(dataset: str, plan: str) -> None:
     """Write the file `plan`: a value for every setting that may be `auto`, and what was fitted in words."""
     data, overrides = Dataset.load(dataset), environment_overrides()
-    made = checked(make_plan(read_params(), overrides, data.items, data.quality["min_examples"], data.kind.many))
+    made = checked(make_plan(read_params(), overrides, data.items, data.quality, data.kind.many))
     write_json(plan, made.saved())
     for sentence in made.fitted:
         say(sentence)
