@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from metaloom.config import MOST, value_at
 from metaloom.errors import MetaloomError
 from metaloom.kinds.pictures.glyphs import build as glyphs
 from metaloom.kinds.pictures.glyphs import drawings, letters
@@ -160,6 +162,8 @@ def test_prepared_and_split_it_has_the_hashes_of_dvc_lock(built, repo, project, 
     monkeypatch.chdir(project)
     prepare.main(str(built[0]), "artifacts/dataset")
     plan.main("artifacts/dataset", "artifacts/plan.json", "splits.yaml")
+    made = json.loads((project / "artifacts/plan.json").read_text())
+    assert {key: value_at(made, key) for key in MOST} == MOST and not made["fitted"]
     split.main("artifacts/dataset", "artifacts/plan.json", "splits.yaml", "artifacts/splits")
     lock = yaml.safe_load((repo / "dvc.lock").read_text())["stages"]
     expected = {out["path"]: out["md5"] for name in ("prepare", "split") for out in lock[name]["outs"]}

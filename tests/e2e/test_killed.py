@@ -68,6 +68,7 @@ def assert_a_rerun_ends_the_same(root: Path, stage: str, kill: Callable[[str, li
 
 PLACES = [  # of outputs and a checkpoint that are whole, and do not get there
     ("prepare", "artifacts/dataset"),
+    ("plan", "artifacts/plan.json"),
     ("split", "artifacts/splits"),
     ("train@protonet", "checkpoints/protonet.safetensors"),
     ("train@maml", "metrics/training/maml.json"),
@@ -89,6 +90,7 @@ def test_a_stage_killed_between_its_outputs_leaves_nothing_half_and_a_rerun_ends
 SECONDS = [  # after its start, in its imports and in its work
     ("prepare", 0.5),
     ("prepare", 1.5),
+    ("plan", 1.0),
     ("split", 1.5),
     ("train@protonet", 3.5),
     ("train@maml", 5.0),

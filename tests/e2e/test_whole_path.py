@@ -59,7 +59,7 @@ def test_the_flow_ends_with_a_summary(done):
     for place in ("report/index.html", "artifacts/bundle"):
         assert place in printed
         assert (root / place).exists()
-    assert " without meta-learning" in printed.splitlines()[-1]
+    assert "the best without meta-learning" in printed.splitlines()[-1]
     assert "Warning" not in printed and "Traceback" not in printed
     assert len(printed.splitlines()) < 60
 
@@ -93,7 +93,7 @@ def test_a_number_of_the_plan_runs_only_what_reads_it_again(copied, monkeypatch)
         assert reproduce(copied, "plan").name == "RAN"
         plan = json.loads((copied / "artifacts/plan.json").read_text())
         assert plan["episodes"]["n_query"] == 3 and plan["export"]["n_shot"] == 3
-        assert [name for name in STAGES if not is_current(copied, name)] == ["split", "export"]
+        assert [name for name in STAGES if not is_current(copied, name)] == ["split", "export", "report"]
 
 
 def test_the_plan_of_a_project_is_shown_without_torch_and_what_does_not_fit_is_refused(copied):
@@ -104,6 +104,15 @@ def test_the_plan_of_a_project_is_shown_without_torch_and_what_does_not_fit_is_r
     assert refused.stderr.splitlines()[-1].startswith("This fits: metaloom run --set export.domain=auto")
     code = "import sys, metaloom.cli.app, metaloom.cli.plan, metaloom.planning.plan, metaloom.stages.plan"
     run_here(copied, sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules")
+
+
+@pytest.mark.slow
+def test_an_export_that_fails_leaves_the_bundle_in_place(copied):
+    """Plain `dvc repro` clears the outputs of a stage before it starts."""
+    write_params(copied, yaml.safe_load((copied / "params.yaml").read_text()), {"export.key": "params.yaml"})
+    failed = run_here(copied, "dvc", "repro", check=False)
+    assert failed.returncode and "cannot be signed with params.yaml" in failed.stderr
+    metaloom(copied, "verify", "artifacts/bundle")
 
 
 @pytest.mark.slow

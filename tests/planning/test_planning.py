@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -41,10 +42,7 @@ def items(domains: list[list[int]]) -> pd.DataFrame:
 def planned(domains: list[list[int]], overrides: dict | None = None) -> Plan:
     overrides = overrides or {}
     raw = read_params(REPO / "params.yaml", overrides)
-    least = min(count for counts in domains for count in counts)
-    settings = load_settings(REPO / "params.yaml", overrides)
-    classes = assign_splits(class_table(items(domains)), settings.split, settings.seed)
-    return make_plan(raw, overrides, classes, least, "images")
+    return make_plan(raw, overrides, items(domains), {"problems": {"small_class": []}}, "images", Path("absent"))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -65,8 +63,8 @@ def test_auto_fits_any_shape_of_data(shape, methods):
 def test_where_data_are_plenty_auto_is_what_the_comments_of_params_say():
     made = planned(SHAPES["plenty"])
     values = plain(made.settings)
-    assert {key: value_at(values, key) for key in MOST} == MOST | {"prepare.min_examples": 40}
-    assert not [sentence for sentence in made.fitted if not sentence.startswith("prepare")]
+    assert {key: value_at(values, key) for key in MOST} == MOST
+    assert not made.fitted
 
 
 def test_small_data_say_what_was_fitted_each_once():
@@ -128,6 +126,7 @@ def test_all_that_does_not_fit_is_said_at_once_with_a_line_that_works():
         ),
         ({"bank.window": 3, "methods": ["bank"]}, {"bank.window": 1, "methods": ["bank"]}),
         ({"train.n_shot": 30}, {"train.n_shot": 1}),
+        ({"export.variants": ["int8"], "export.max_ways": 4}, {"export.variants": [], "export.max_ways": 4}),
     ],
 )
 def test_only_what_does_not_fit_is_changed(wrong, changed):

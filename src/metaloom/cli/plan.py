@@ -11,11 +11,11 @@ import typer
 
 from metaloom.cli.project import ended_by_signals, enter_project
 from metaloom.config import (
+    AUTO,
     MOST,
     PRETRAIN,
     auto_keys,
     environment_overrides,
-    load_settings,
     parse_override,
     read_params,
     value_at,
@@ -41,8 +41,7 @@ def plan(
     """
     from metaloom.data.packed import Dataset
     from metaloom.planning.plan import make_plan
-    from metaloom.tasks import class_table
-    from metaloom.tasks.kept import KEPT, share_out
+    from metaloom.tasks.kept import KEPT
 
     root = enter_project()
     with overriding(dict(map(parse_override, set_ or []))):
@@ -50,9 +49,7 @@ def plan(
             _prepare(root)
         raw, overrides = read_params(), environment_overrides()
         data = Dataset.load(Outputs(root).dataset)
-        settings = load_settings()
-        classes, _ = share_out(class_table(data.items), settings.split, settings.seed, KEPT)
-        made = make_plan(raw, overrides, classes, data.quality["min_examples"], data.kind.many)
+        made = make_plan(raw, overrides, data.items, data.quality, data.kind.many, KEPT)
     if made.findings:
         print(
             "\n".join(["these do not fit the data:", *(f"- {each}" for each in made.findings), made.way_out]),
@@ -75,11 +72,10 @@ def _prepare(root: Path) -> None:
 def _lines(made: Plan, auto: frozenset[str]) -> Iterator[str]:
     """A line for each setting that a run with these methods reads, then what was fitted."""
     values, trained = made.saved(), (*made.settings.methods, PRETRAIN)
-    sections = ("prepare", "episodes", "studies", "train", *trained, "baselines", "export")
-    for key in sorted(MOST, key=lambda key: sections.index(key.split(".")[0]) if key.split(".")[0] in sections else 99):
-        if key.split(".")[0] in sections:
-            value = value_at(values, key)
-            fitted = f"; {_text(MOST[key])} where data are plenty" if value != MOST[key] and MOST[key] != "auto" else ""
+    for section in ("prepare", "episodes", "studies", "train", *trained, "baselines", "export"):
+        for key in (key for key in MOST if key.startswith(f"{section}.")):
+            value, most = value_at(values, key), MOST[key]
+            fitted = "" if value == most or most == AUTO else f"; {_text(most)} where data are plenty"
             yield f"{key:<25}{_text(value):<24}" + (f"auto{fitted}" if key in auto else "yours")
     yield from ["", *made.fitted] if made.fitted else []
 

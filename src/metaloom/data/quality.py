@@ -37,7 +37,7 @@ def judge(scan: Scan, min_examples: int | Literal["auto"]) -> Quality:
     keep, duplicate, conflict = _unique(scan)
     usable = Counter(items[index].class_name for index in keep)
     classes = sorted({item.class_name for item in items})
-    least = least_examples(usable.values()) if min_examples == "auto" else min_examples
+    least = needed(min_examples, usable.values())
     small = [{"class": name, "examples": usable[name]} for name in classes if usable[name] < least]
     used = [index for index in keep if usable[items[index].class_name] >= least]
     bad = len(unreadable) + len(duplicate) + sum(len(group["sources"]) for group in conflict)
@@ -47,7 +47,6 @@ def judge(scan: Scan, min_examples: int | Literal["auto"]) -> Quality:
         "classes": len(classes) - len(small),
         "domains": len({items[index].domain for index in used}),
         "bad_share": round(bad / len(items), 6),
-        "min_examples": least,
         "problems": {
             "unreadable": unreadable,
             "duplicate": duplicate,
@@ -95,6 +94,11 @@ def _spelled(name: str) -> str:
     return name if composed == decomposed else f"{name} ({'NFC' if name == composed else 'NFD'})"
 
 
+def needed(min_examples: int | Literal["auto"], counts: Iterable[int]) -> int:
+    """Usable examples that a class needs, where the classes have so many."""
+    return least_examples(counts) if min_examples == "auto" else min_examples
+
+
 def _unique(scan: Scan) -> tuple[list[int], list[dict[str, str]], list[dict[str, list[str]]]]:
     items = scan.listing.items
     groups: dict[bytes, list[int]] = defaultdict(list)
@@ -128,9 +132,9 @@ def check_quality(report: dict[str, Any], settings: PrepareSettings, kind: Kind,
             + "".join(f". {note}" for note in report["notes"])
         )
     if not report["used"]:
+        least = needed(settings.min_examples, (each["examples"] for each in report["problems"]["small_class"]))
         raise MetaloomError(
-            f"{where}: no class has {report['min_examples']} usable {kind.many}: add some, or lower "
-            "prepare.min_examples in params.yaml"
+            f"{where}: no class has {least} usable {kind.many}: add some, or lower prepare.min_examples in params.yaml"
         )
 
 

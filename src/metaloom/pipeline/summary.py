@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.config import DOMAIN_SUFFIX
+from metaloom.errors import MetaloomError
 from metaloom.pipeline.committed import against_committed
 from metaloom.report.inputs import Inputs
 from metaloom.report.verdict import verdict
@@ -88,8 +89,11 @@ def _verdict(root: Path, outputs: Outputs) -> str:
     if not evaluation or not (root / evaluation).is_dir():
         return ""
     names = ("dataset", "splits", "plan", "models", "evaluation", "bundle")
-    paths = {name: root / getattr(outputs, name) for name in names}
-    return verdict(Inputs(**paths, metrics=(root / outputs.figures).parent, methods=(), root=root))
+    try:
+        paths = {name: root / getattr(outputs, name) for name in names}
+        return verdict(Inputs(**paths, metrics=(root / outputs.figures).parent, methods=(), root=root))
+    except MetaloomError as error:  # of a pipeline of one's own: what has succeeded is no failure for want of words
+        return f"no verdict: {error}"
 
 
 def _against_committed(root: Path, metrics: str, scores: dict[str, Any]) -> str:

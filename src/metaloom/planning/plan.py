@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from metaloom.config import MOST, PARAMS, PRETRAIN, Setting, Settings, auto_keys, check_settings, filled, value_at
 from metaloom.config.auto import where_plenty
+from metaloom.data.quality import needed
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
 from metaloom.planning.check import check, way_out
@@ -26,12 +28,16 @@ class Plan:
         settings: with a value for everything.
         fitted: sentences on what is less than the data would allow where they are plenty.
         findings: all that does not fit the data.
+        classes: the class table with its `split` column.
+        unit: what was shared out to the splits: "domain" or "class".
         way_out: what to do about them, a command that works where there is one; "" where everything fits.
     """
 
     settings: Settings
     fitted: list[str]
     findings: list[str]
+    classes: pd.DataFrame
+    unit: str
     way_out: str = ""
 
     def saved(self) -> dict[str, Any]:
@@ -40,26 +46,36 @@ class Plan:
 
 
 def make_plan(
-    raw: dict[str, Any], overrides: Mapping[str, Any], classes: pd.DataFrame, min_examples: int, many: str
+    raw: dict[str, Any],
+    overrides: Mapping[str, Any],
+    items: pd.DataFrame,
+    quality: Mapping[str, Any],
+    many: str,
+    assigned: Path,
 ) -> Plan:
     """Fit the settings to the data.
 
     Args:
         raw: params.yaml under the overrides, as it is written.
         overrides: the same ones, for a command that repeats them.
-        classes: the class table with its `split` column.
-        min_examples: usable examples that each of their classes has at least.
+        items: the usable examples, as `prepare` lists them.
+        quality: which says what classes were left out as too small.
         many: what several examples are called.
+        assigned: the file of splits that were drawn before, see `metaloom.tasks.kept`; it need not be there.
 
     Raises:
-        MetaloomError: a value is illegal.
+        MetaloomError: a value is illegal, or the data cannot be shared out.
     """
     auto, settings = auto_keys(raw), check_settings(filled(raw, where_plenty(raw)))
-    settings = changed(settings, {"prepare.min_examples": min_examples})
+    table = class_table(items)
+    counts = [*table["count"], *(each["examples"] for each in quality["problems"]["small_class"])]
+    settings = changed(settings, {"prepare.min_examples": needed(settings.prepare.min_examples, counts)})
+    classes, unit = share_out(table, settings.split, settings.seed, assigned)
     data = Data(classes, kind_of(settings).views, many)
     fitted = fit(settings, auto, data)
     sentences, findings = list(_sentences(fitted, auto, data)), [each.message for each in check(fitted, data)]
-    return Plan(fitted, sentences, findings, way_out(settings, auto, data, overrides) if findings else "")
+    remedy = way_out(settings, auto, data, overrides) if findings else ""
+    return Plan(fitted, sentences, findings, classes, unit, remedy)
 
 
 def _sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[str]:

@@ -35,7 +35,7 @@ def _answer(results: Results, answer: Headline) -> str:
     lost = [each.title for each in results.settings if _is_behind(results, each.name)]
     elsewhere = f"; it is behind in {', '.join(dict.fromkeys(lost))}" if lost else ""
     compared = f"which is {rival.verdict}" if rival.verdict.startswith("not") else rival.verdict
-    return f"{said}, {compared} {learner_title(rival.name)} without meta-learning{elsewhere}"
+    return f"{said}, {compared} {learner_title(rival.name)}, the best without meta-learning{elsewhere}"
 
 
 def _other_way(*rivals: Rival | None) -> Rival | None:
