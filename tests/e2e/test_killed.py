@@ -69,6 +69,7 @@ def assert_a_rerun_ends_the_same(root: Path, stage: str, kill: Callable[[str, li
 PLACES = [  # of outputs and a checkpoint that are whole, and do not get there
     ("prepare", "artifacts/dataset"),
     ("split", "artifacts/splits"),
+    ("split", "splits.yaml"),
     ("train@protonet", "checkpoints/protonet.safetensors"),
     ("train@maml", "metrics/training/maml.json"),
     ("pretrain", "artifacts/pretrained"),

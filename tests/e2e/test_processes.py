@@ -30,7 +30,8 @@ def two(tmp_path, shapes, monkeypatch) -> Path:
 def prepared(two) -> Path:
     """The same with its data prepared and split."""
     run_here(two, sys.executable, "-m", "metaloom.stages.prepare", "data", "artifacts/dataset")
-    run_here(two, sys.executable, "-m", "metaloom.stages.split", "artifacts/dataset", "artifacts/splits")
+    split = ["metaloom.stages.split", "artifacts/dataset", "artifacts/splits", "splits.yaml"]
+    run_here(two, sys.executable, "-m", *split)
     return two
 
 
