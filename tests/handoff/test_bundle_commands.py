@@ -33,7 +33,9 @@ def said_by_example(bundle: Path, *arguments: str) -> list[list[str]]:
 def test_the_example_classifies(bundle: Path, shapes: Path, tmp_path: Path):
     clear = np.dstack([np.zeros((40, 70, 3), np.uint8), np.zeros((40, 70), np.uint8)])  # invisible black
     Image.fromarray(clear).save(tmp_path / "clear.png")
-    files = [*sorted((shapes / "domain0").rglob("*.png"))[::9], tmp_path / "clear.png"]
+    clear[..., :3], clear[10:20, 10:60, 3] = 250, 200  # a light shape
+    Image.fromarray(clear).save(tmp_path / "light.png")
+    files = [*sorted((shapes / "domain0").rglob("*.png"))[::9], tmp_path / "clear.png", tmp_path / "light.png"]
     for line, expected in zip(said_by_example(bundle, *map(str, files)), predict(bundle, files), strict=True):
         wanted = [expected.example, expected.label, f"{expected.probability:.3f}", f"novelty {expected.novelty:.1f}"]
         assert line == wanted

@@ -18,6 +18,8 @@ from metaloom.planning.check import check, way_out
 from metaloom.planning.deployment import of_domain
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
+from metaloom.tasks import class_table
+from metaloom.tasks.kept import share_out
 
 
 @dataclass(frozen=True)

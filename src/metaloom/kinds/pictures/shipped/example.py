@@ -18,8 +18,12 @@ SQUARES = {"pad": lambda picture, size: ImageOps.pad(picture, size, color="white
 
 
 def pixels(path, size=None):
-    """One picture as a batch of raw pixels, on white."""
+    """One picture as a batch of raw pixels, on white, where a transparent picture's one light colour is black."""
     picture = Image.open(path).convert("RGBA")
+    opacity = np.asarray(picture)[..., 3]
+    seen = np.asarray(picture)[opacity > 0, :3]
+    if opacity.min() < 255 and len(seen) and (seen == seen[0]).all() and seen[0].min() >= 192:
+        picture = ImageOps.invert(picture.getchannel("A")).convert("RGBA")
     picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     if size:  # of one batch all pictures have one size
         picture = SQUARES.get(about.get("fit"), Image.Image.resize)(picture, size)
