@@ -21,7 +21,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_steps import PRECISIONS, Bench, Figures, alone, ceilings, count, host, omniglot, parity, repeated, steps
+from gpu_steps import (
+    PRECISIONS,
+    Bench,
+    Figures,
+    alone,
+    ceilings,
+    count,
+    host,
+    not_captured,
+    omniglot,
+    parity,
+    repeated,
+    steps,
+)
 
 from metaloom.config import METHODS
 from metaloom.system.device import choose_device
@@ -34,7 +47,9 @@ def plan(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
     yield "ceilings", partial(ceilings, bench)
     inner = {f"maml, {k} inner steps": SECOND_ORDER | {"maml.inner_steps": k} for k in (2, 5)}
     variants = {name: {} for name in METHODS} | inner | {"shared, heads by domain": {"shared.heads": "domain"}}
-    for title, own in variants.items():
+    networks = {f"protonet, {name}": {"network.name": name, "network.width": 16} for name in ("resnet12", "mlp", "gru")}
+    batch = {"maml, 2 inner steps, batch norm": inner["maml, 2 inner steps"] | {"maml.norm": "batch"}}
+    for title, own in (variants | networks | batch).items():
         yield f"parity: {title}", partial(parity, bench, title.split(",")[0], own)
     for title, own in variants.items():
         run: Any = partial(host, bench, title.split(",")[0], own)
@@ -43,6 +58,7 @@ def plan(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
         for deterministic in (False, True):
             title = f"bits{', deterministic' * deterministic}: {name}"
             yield title, partial(repeated, bench, name, deterministic)
+    yield "a graph that cannot be captured", partial(not_captured, bench)
     for name in METHODS:
         run = partial(steps, bench, name, {"train.precision": "tf32"}, counted=True)
         yield f"step: {name}", run if bench.device.type == "cuda" else "it counts kernels"

@@ -92,7 +92,7 @@ def parity(bench: Bench, name: str, overrides: Figures) -> Figures:
     trainer = here.trainer(name, overrides)
     method, (params, _) = trainer.learner.method, example(trainer)
     found: dict[str, list[float]] = {}
-    for seed in range(DRAWS):
+    for seed in range(1 if bench.small else DRAWS):
         episodes = trainer.draw(torch.Generator().manual_seed(seed))
         loss, gradient = gradients(method, params.double(), moved(episodes, dtype=torch.float64))
         for mode in PRECISIONS:
@@ -115,14 +115,12 @@ def host(bench: Bench, name: str, overrides: Figures) -> Figures:
 
 
 def repeated(bench: Bench, name: str, deterministic: bool) -> Figures:
-    """Whether a run gives the same bits again, and after it was killed and went on from its checkpoint; if not, how far
-    the weights are apart."""
-    own = {f"{name}.steps": 14, "train.validate_every": 4, "train.deterministic": deterministic}
+    """Whether a run gives the same bits again, after it was killed and went on from its checkpoint, without a graph;
+    if not, how far the weights are apart."""
+    own = {f"{name}.steps": 10, "train.validate_every": 4, "train.deterministic": deterministic}
 
-    def weights(on_step: Callable[[int, float], None] = lambda step, loss: None) -> Tensor:
-        trainer = bench.trainer(name, own, folder, on_step=on_step)
-        learned = sorted(trainer.run().params.weights.items())  # a checkpoint has an order of its own
-        return torch.cat([weight.detach().flatten() for _, weight in learned])
+    def weights(on_step: Callable[[int, float], None] = lambda step, loss: None, **settings: Any) -> Tensor:
+        return _learned(bench.trainer(name, own | settings, folder, on_step=on_step))
 
     def kill(step: int, loss: float) -> None:
         if step == 7:
@@ -137,8 +135,32 @@ def repeated(bench: Bench, name: str, deterministic: bool) -> Figures:
             weights(kill)
         except Killed:
             resumed = weights()
-    far = {"again": float((again - whole).abs().max()), "resumed": float((resumed - whole).abs().max())}
-    return {f"{key} bits": torch.equal(own, whole) for key, own in (("again", again), ("resumed", resumed))} | far
+    with tempfile.TemporaryDirectory() as folder:
+        others = {"again": again, "resumed": resumed, "no graph": weights(**{"train.graph": False})}
+    far = {key: float((own - whole).abs().max()) for key, own in others.items()}
+    return {f"{key} bits": torch.equal(own, whole) for key, own in others.items()} | far
+
+
+def _learned(trainer: Trainer) -> Tensor:
+    """All weights at the end of a run; a checkpoint has an order of its own."""
+    return torch.cat([weight.detach().flatten() for _, weight in sorted(trainer.run().params.weights.items())])
+
+
+def not_captured(bench: Bench) -> Figures:
+    """A loss that reads a value, which a graph cannot: the run goes on without one, to the same bits."""
+    ends = []
+    for wanted in ("auto", False):
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = bench.trainer("protonet", {"protonet.steps": 10, "train.graph": wanted}, folder)
+            method, loss = trainer.learner.method, trainer.learner.method.loss
+
+            def reading(params: Any, *rest: Any, loss: Any = loss) -> Any:
+                value, moved = loss(params, *rest)
+                return value + 0 * value.item(), moved
+
+            with patch.object(method, "loss", reading):
+                ends.append(_learned(trainer))
+    return {"ok": torch.equal(*ends)}
 
 
 def steps(bench: Bench, name: str, overrides: Figures, counted: bool = False) -> Figures:

@@ -43,19 +43,20 @@ def untraced(graph):
 
 
 @pytest.mark.parametrize(
-    ("compile", "seconds", "device", "compiled"),
+    ("compile", "seconds", "graph", "device", "compiled"),
     [
-        ("auto", 2 * WORTH_COMPILING, CPU, False),
-        ("auto", 2 * WORTH_COMPILING, CUDA, True),
-        ("auto", WORTH_COMPILING / 2, CUDA, False),
-        ("auto", None, CUDA, False),
-        (True, None, CUDA, True),
-        (False, 2 * WORTH_COMPILING, CUDA, False),
+        ("auto", 2 * WORTH_COMPILING, False, CPU, False),
+        ("auto", 2 * WORTH_COMPILING, False, CUDA, True),
+        ("auto", 2 * WORTH_COMPILING, "auto", CUDA, False),
+        ("auto", WORTH_COMPILING / 2, False, CUDA, False),
+        ("auto", None, False, CUDA, False),
+        (True, None, "auto", CUDA, True),
+        (False, 2 * WORTH_COMPILING, False, CUDA, False),
     ],
 )
-def test_when_a_loss_is_compiled(compile, seconds, device, compiled, tiny_settings):
+def test_when_a_loss_is_compiled(compile, seconds, graph, device, compiled, tiny_settings):
     method, _ = made("protonet", "mlp", tiny_settings)
-    settings = tiny_settings.train.model_copy(update={"compile": compile, "max_seconds": seconds})
+    settings = tiny_settings.train.model_copy(update={"compile": compile, "max_seconds": seconds, "graph": graph})
     assert (loss_of("protonet", method, settings, device) != method.loss) == compiled
 
 

@@ -49,7 +49,10 @@ def test_what_cannot_be_captured_goes_on_as_it_was_with_one_line(tiny_settings, 
 
     def captured(work, generator):
         torch.rand((), generator=generator)  # a capture may have moved it on
-        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")  # as torch.cuda.graph does
 
     graphed(monkeypatch, captured)
     state = trainer("shared", shortened(tiny_settings), tmp_path).run()

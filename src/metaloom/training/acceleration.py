@@ -28,14 +28,15 @@ Loss = Callable[..., tuple[Tensor, Params]]
 def loss_of(name: str, method: Method, settings: TrainSettings, device: torch.device) -> Loss:
     """`method.loss`, compiled where the settings want it and where it pays.
 
-    `auto` compiles on CUDA where `train.max_seconds` is `WORTH_COMPILING` or more and nothing is dropped; never on
-    a CPU, whose own kernels are faster.
+    `auto` compiles on CUDA where `train.max_seconds` is `WORTH_COMPILING` or more, nothing is dropped and no CUDA graph
+    is wanted, which gains more at once; never on a CPU, whose own kernels are faster.
 
     Raises:
         MetaloomError: compile is true, and there is no C++ compiler for it.
     """
     if settings.compile == "auto":
-        wanted = device.type == "cuda" and (settings.max_seconds or 0) >= WORTH_COMPILING and not method.network.dropout
+        long = (settings.max_seconds or 0) >= WORTH_COMPILING
+        wanted = device.type == "cuda" and long and not method.network.dropout and settings.graph is False
         return _or_eager(name, method) if wanted else method.loss
     if not settings.compile:
         return method.loss

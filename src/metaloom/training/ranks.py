@@ -71,14 +71,18 @@ class Ranks:
         """
         if self.count == 1:
             return list(others)
-        present = torch.tensor([leaf.grad is not None for leaf in leaves], dtype=torch.float32)
+        complete = all(leaf.grad is not None for leaf in leaves)
+        present = torch.ones(len(leaves), device=leaves[0].device)
+        if not complete:  # which is asked for, and makes a GPU's host wait, only where it is in doubt
+            present.copy_(torch.tensor([leaf.grad is not None for leaf in leaves]))
         grads = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
-        parts = [present.to(leaves[0].device), *grads, *others]
+        parts = [present, *grads, *others]
         flat = torch.cat([part.detach().flatten() for part in parts])
         dist.all_reduce(flat)
         flat /= self.count
         means = [mean.view_as(part) for mean, part in zip(flat.split([p.numel() for p in parts]), parts, strict=True)]
-        for leaf, there, mean in zip(leaves, means[0].tolist(), means[1 : 1 + len(leaves)], strict=True):
+        there_in_any = [1.0] * len(leaves) if complete else means[0].tolist()
+        for leaf, there, mean in zip(leaves, there_in_any, means[1 : 1 + len(leaves)], strict=True):
             leaf.grad = mean.clone() if there else None
         return means[1 + len(leaves) :]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Shaped
@@ -28,10 +28,10 @@ from metaloom.training import checkpoint
 from metaloom.training.acceleration import Loss, loss_of, precision_of, repeatable, tasks_at_a_time
 from metaloom.training.checkpoint import State
 from metaloom.training.graph import GraphedWork
+from metaloom.training.losses import LOOK_EVERY, Losses
 from metaloom.training.ranks import ALONE, Ranks, check_shares
 
 WARM_UP = 20  # steps over which the learning rate rises
-LOOK_EVERY = 50  # steps on a GPU, after which the host looks whether all was finite: to look is to wait for it
 
 
 @dataclass(frozen=True)
@@ -84,21 +84,15 @@ class Trainer:
         if self.settings.max_seconds is not None and not self._done(state):
             self._warm_up(state)
         started, work = time.perf_counter() - state.seconds, self._way_to_work()
-        losses: list[float] = []
-        unseen: list[Tensor] = []
-        last = math.nan
+        losses = Losses(self._look_every, self._refuse)
         while not self._done(state):
-            unseen.append(self._step(state, work))
-            if len(unseen) >= self._look_every or math.isnan(last):
-                losses += self._seen(state, unseen)
-                last = losses[-1]
+            figures = self._step(state, work)
+            losses.add(state.step, figures)
             state.seconds = self._since(started)
-            self.on_step(state.step, last)
+            self.on_step(state.step, losses.last)
             spent = self._progress(state) >= 1
             if state.step % self.settings.validate_every == 0 or spent:
-                losses += self._seen(state, unseen)
-                self._validate(state, sum(losses) / len(losses))
-                losses.clear()
+                self._validate(state, losses.mean(state.step))
                 state.seconds = self._since(started)
                 if self.ranks.first:
                     checkpoint.save(state, self.checkpoint, self.fingerprint)
@@ -219,21 +213,10 @@ class Trainer:
         state.optimiser.step()
         return torch.stack([total, norm])
 
-    def _seen(self, state: State, unseen: list[Tensor]) -> list[float]:
-        """The losses of the last steps, which then are unseen no more.
-
-        Raises:
-            MetaloomError: one of them, or its gradient, is not finite.
-        """
-        figures = torch.stack(unseen).tolist() if unseen else []
-        for step, (loss, norm) in enumerate(figures, start=state.step + 1 - len(figures)):
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise MetaloomError(
-                    f"{self.learner.name}: the loss is {loss} and its gradient's norm {norm} at step {step}; "
-                    f"{self._remedy()}"
-                )
-        unseen.clear()
-        return [loss for loss, _ in figures]
+    def _refuse(self, step: int, loss: float, norm: float) -> NoReturn:
+        raise MetaloomError(
+            f"{self.learner.name}: the loss is {loss} and its gradient's norm {norm} at step {step}; {self._remedy()}"
+        )
 
     def _remedy(self) -> str:
         return f"lower {self.learner.name}.learning_rate. The last good checkpoint is {self.checkpoint}"
