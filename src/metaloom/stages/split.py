@@ -26,8 +26,8 @@ def main(dataset: str, plan: str, assigned: str, splits: str) -> None:
         episodes.to_parquet(folder / "episodes.parquet", index=False)
         studies.to_parquet(folder / STUDIES, index=False)
     if unit == "class":
-        domains = table["domain"].nunique()
-        say(f"shared out class by class: data/ has {domains} domain(s) (split.by: {settings.split.by})")
+        why = f"as {assigned} has it" if kept else f"data/ has {table['domain'].nunique()} domain(s)"
+        say(f"shared out class by class: {why} (split.by: {settings.split.by})")
     for split in SPLITS:
         part = classes[classes["split"] == split]
         say(f"{split}: {len(part):,} classes of {part['domain'].nunique()} domains")
