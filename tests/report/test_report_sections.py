@@ -260,3 +260,8 @@ def test_what_was_left_out_is_listed_with_its_reason(small):
     } <= lines
     assert {"Lao/q: 3 examples", "Lao/empty", "notes.txt"} <= lines
     assert any("and 15 more" in line for line in lines)
+
+
+def test_what_was_fitted_to_the_data_is_listed_once(page):
+    said = [text for _, text in page.all("li") if "3 ways of your 4 classes" in text]
+    assert said == ["episodes: 3 ways of your 4 classes"]
