@@ -276,3 +276,8 @@ def test_classes_that_were_shared_out_one_by_one(small):
     assert "Mine has <the same> classes." in texts
     assert [text for _, text in page.all("th", scope="row")].count(domain) >= 2
     assert any("whole" in text or "stretched to one" in text for text in texts)
+
+
+def test_what_was_fitted_to_the_data_is_listed_once(page):
+    said = [text for _, text in page.all("li") if "3 ways of your 4 classes" in text]
+    assert said == ["episodes: 3 ways of your 4 classes"]

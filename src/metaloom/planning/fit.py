@@ -72,11 +72,6 @@ def plain(settings: Settings) -> dict[str, Any]:
     return filled({}, values)
 
 
-def kinds(settings: Settings) -> tuple[bool, ...]:
-    """Of fixed episodes: of any classes, and within a domain."""
-    return (False, True) if settings.episodes.within_domain else (False,)
-
-
 def _n_query(case: Case) -> int:
     wanted = max(1, min(MOST["episodes.n_query"], int(SHARE * _typical(case))))
     if "episodes.settings" in case.auto:
@@ -100,7 +95,8 @@ def _episodes(case: Case) -> list[str]:
     n_query = case.settings.episodes.n_query
     many = min(5, _typical(case) - n_query)
     shots = [1, many] if many > 1 else [1]
-    most = case.data.ways(max(shots) + n_query, kinds(case.settings))
+    kinds = (False, True) if case.settings.episodes.within_domain else (False,)
+    most = case.data.ways(max(shots) + n_query, kinds)
     few, lots = max(2, min(5, most)), min(20, most)
     ways = [few, lots] if lots >= 2 * few else [few]
     return [f"{n_way}w{n_shot}s" for n_way in ways for n_shot in shots]
