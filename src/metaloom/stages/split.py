@@ -26,7 +26,8 @@ def main(dataset: str, plan: str, assigned: str, splits: str) -> None:
         episodes.to_parquet(folder / "episodes.parquet", index=False)
         studies.to_parquet(folder / STUDIES, index=False)
     if unit == "class":
-        why = f"as {assigned} has it" if kept else f"data/ has {table['domain'].nunique()} domain(s)"
+        few = table["domain"].nunique() < len(SPLITS)
+        why = f"data/ has {table['domain'].nunique()} domain(s)" if few else f"as {assigned} or data/ has it"
         say(f"shared out class by class: {why} (split.by: {settings.split.by})")
     for split in SPLITS:
         part = classes[classes["split"] == split]
