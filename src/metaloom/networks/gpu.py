@@ -67,7 +67,7 @@ class _ConvolutionGradients(Function):
             d_x, _ = _gradients(d_y, x, to_kernels, ctx.needs_input_grad[1], False)
         if to_x is not None:
             through_x = _convolved(to_x, kernels)
-            to_d_y = through_x if to_d_y is None else to_d_y.add_(through_x)
+            to_d_y = through_x if to_d_y is None else through_x.add_(to_d_y)
             _, d_kernels = _gradients(d_y, to_x, kernels, False, True)
         return to_d_y, d_x, d_kernels, None
 
@@ -100,8 +100,8 @@ def _gradients(d_y: Tensor, x: Tensor, kernels: Tensor, of_x: bool, of_kernels: 
 
 
 def _as_products(x: Tensor, kernels: Tensor) -> bool:
-    """In IEEE's float32, cuDNN takes many times longer for a convolution with groups than for a product of matrices; in
-    TF32 and bfloat16 only with few channels. Measured on an H100."""
+    """In IEEE's float32, cuDNN's convolutions with groups take many times longer than products of matrices; in TF32 and
+    bfloat16 only those with few channels do. Measured on an H100."""
     ieee = x.dtype != torch.bfloat16 and not torch.backends.cudnn.allow_tf32
     return kernels.shape[2] <= FEW or ieee
 
