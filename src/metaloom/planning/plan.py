@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from metaloom.config import MOST, PARAMS, PRETRAIN, Setting, Settings, auto_keys, check_settings, filled, value_at
-from metaloom.config.auto import where_plenty
+from metaloom.config import PARAMS, Settings, auto_keys, check_settings, filled, where_plenty
 from metaloom.data.quality import needed
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
 from metaloom.planning.check import check, way_out
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
+from metaloom.planning.words import sentences
 from metaloom.tasks import assign_splits, class_table
 
 
@@ -25,7 +25,7 @@ class Plan:
 
     Args:
         settings: with a value for everything.
-        fitted: sentences on what is less than the data would allow where they are plenty.
+        fitted: sentences on what is other than where data are plenty.
         findings: all that does not fit the data.
         way_out: what to do about them, a command that works where there is one; "" where everything fits.
     """
@@ -62,49 +62,8 @@ def make_plan(
     classes = assign_splits(table, settings.split, settings.seed)
     data = Data(classes, kind_of(settings).views, many)
     fitted = fit(settings, auto, data)
-    sentences, findings = list(_sentences(fitted, auto, data)), [each.message for each in check(fitted, data)]
-    return Plan(fitted, sentences, findings, way_out(settings, auto, data, overrides) if findings else "")
-
-
-def _sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[str]:
-    """One for each group of settings that these data have changed."""
-    values = plain(settings)
-    less = {key for key in auto if value_at(values, key) != MOST[key]}
-    parsed = [Setting.parse(name) for name in settings.episodes.settings]
-    ways, shots = (sorted({getattr(each, name) for each in parsed}) for name in ("n_way", "n_shot"))
-    if "prepare.min_examples" in less:
-        least = settings.prepare.min_examples
-        yield f"prepare: classes from {least} {data.many} upward are used, as many of yours have no more"
-    if any(key.startswith("episodes.") for key in less):
-        largest = min(pool.ways(1 + settings.episodes.n_query) for pool in data.asked)
-        typical = min(pool.typical for pool in data.asked)
-        learned = f"{_few(shots)} {'shot' if shots == [1] else 'shots'}"
-        queries = _several(settings.episodes.n_query, "query", "queries")
-        yield (
-            f"episodes: {_few(ways)} ways of your {largest} classes, {learned} and {queries} of {typical} {data.many}"
-        )
-    if less & {"studies.labels", "studies.n_way", "studies.ways"}:
-        most, further = max(settings.studies.labels), settings.studies.ways
-        yield f"studies: up to {_several(most, 'shot', 'shots')}" + (f" and {max(further)} ways" if further else "")
-    trained = [name for name in (*settings.methods, PRETRAIN) if f"{name}.n_way" in less]
-    if trained or "train.n_query" in less:
-        each = ", ".join(f"{name} {settings.method(name).n_way}" for name in trained)
-        classes = data.training(settings.train.examples)
-        ways_of = f"{each} ways of {classes} classes, " if each else ""
-        queries = _several(settings.train.n_query, "query", "queries")
-        yield f"training: {ways_of}{queries} of {data.pool('train').typical} {data.many}"
-    if "export.n_shot" in less and (data.classes["domain"] == settings.export.domain).any():
-        chosen, n_shot = data.classes[data.classes["domain"] == settings.export.domain], settings.export.n_shot
-        shots = _several(n_shot, "shot", "shots")
-        yield f"export: {shots} of {int(chosen['count'].min())} {data.many} per class of {settings.export.domain}"
-
-
-def _few(numbers: list[int]) -> str:
-    return " or ".join(map(str, numbers))
-
-
-def _several(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+    said, findings = list(sentences(fitted, auto, data)), [each.message for each in check(fitted, data)]
+    return Plan(fitted, said, findings, way_out(settings, auto, data, overrides) if findings else "")
 
 
 def checked(plan: Plan) -> Plan:
