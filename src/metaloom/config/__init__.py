@@ -1,6 +1,6 @@
 """Settings: the models (`settings`, from `base`, `methods`, `baselines`), and how params.yaml is read (`loading`)."""
 
-from metaloom.config.auto import AUTO, MOST, auto_keys, filled, least_examples, same_ways, value_at
+from metaloom.config.auto import AUTO, MOST, auto_keys, filled, least_examples, same_ways, value_at, where_plenty
 from metaloom.config.base import DOMAIN_SUFFIX, SPLITS, Domains, Setting
 from metaloom.config.baselines import BaselineSettings, SingleTaskSettings
 from metaloom.config.loading import (
@@ -80,4 +80,5 @@ __all__ = [
     "read_params",
     "same_ways",
     "value_at",
+    "where_plenty",
 ]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from metaloom.config import MOST, PARAMS, PRETRAIN, Setting, Settings, auto_keys, check_settings, filled, value_at
-from metaloom.config.auto import where_plenty
+from metaloom.config import PARAMS, Settings, auto_keys, check_settings, filled, where_plenty
 from metaloom.data.quality import needed
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
 from metaloom.planning.check import check, way_out
-from metaloom.planning.deployment import of_domain
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
+from metaloom.planning.words import sentences
 from metaloom.tasks import class_table
 from metaloom.tasks.kept import share_out
 
@@ -28,7 +27,7 @@ class Plan:
 
     Args:
         settings: with a value for everything.
-        fitted: sentences on what is less than the data would allow where they are plenty.
+        fitted: sentences on what is other than where data are plenty.
         findings: all that does not fit the data.
         classes: the class table with its `split` column.
         unit: what was shared out to the splits: "domain" or "class".
@@ -75,50 +74,9 @@ def make_plan(
     classes, unit = share_out(table, settings.split, settings.seed, assigned)
     data = Data(classes, kind_of(settings).views, many)
     fitted = fit(settings, auto, data)
-    sentences, findings = list(_sentences(fitted, auto, data)), [each.message for each in check(fitted, data)]
+    said, findings = list(sentences(fitted, auto, data)), [each.message for each in check(fitted, data)]
     remedy = way_out(settings, auto, data, overrides) if findings else ""
-    return Plan(fitted, sentences, findings, classes, unit, remedy)
-
-
-def _sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[str]:
-    """One for each group of settings that these data have changed."""
-    values = plain(settings)
-    less = {key for key in auto if value_at(values, key) != MOST[key]}
-    parsed = [Setting.parse(name) for name in settings.episodes.settings]
-    ways, shots = (sorted({getattr(each, name) for each in parsed}) for name in ("n_way", "n_shot"))
-    if "prepare.min_examples" in less:
-        least = settings.prepare.min_examples
-        yield f"prepare: classes from {least} {data.many} upward are used, as many of yours have no more"
-    if any(key.startswith("episodes.") for key in less):
-        largest = min(pool.ways(1 + settings.episodes.n_query) for pool in data.asked)
-        typical = min(pool.typical for pool in data.asked)
-        learned = f"{_few(shots)} {'shot' if shots == [1] else 'shots'}"
-        queries = _several(settings.episodes.n_query, "query", "queries")
-        yield (
-            f"episodes: {_few(ways)} ways of your {largest} classes, {learned} and {queries} of {typical} {data.many}"
-        )
-    if less & {"studies.labels", "studies.n_way", "studies.ways"}:
-        most, further = max(settings.studies.labels), settings.studies.ways
-        yield f"studies: up to {_several(most, 'shot', 'shots')}" + (f" and {max(further)} ways" if further else "")
-    trained = [name for name in (*settings.methods, PRETRAIN) if f"{name}.n_way" in less]
-    if trained or "train.n_query" in less:
-        each = ", ".join(f"{name} {settings.method(name).n_way}" for name in trained)
-        classes = data.training(settings.train.examples)
-        ways_of = f"{each} ways of {classes} classes, " if each else ""
-        queries = _several(settings.train.n_query, "query", "queries")
-        yield f"training: {ways_of}{queries} of {data.pool('train').typical} {data.many}"
-    chosen = of_domain(data.classes, settings.export.domain)
-    if "export.n_shot" in less and len(chosen):
-        shots = _several(settings.export.n_shot, "shot", "shots")
-        yield f"export: {shots} of {int(chosen['count'].min())} {data.many} per class of {chosen['domain'].iloc[0]}"
-
-
-def _few(numbers: list[int]) -> str:
-    return " or ".join(map(str, numbers))
-
-
-def _several(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+    return Plan(fitted, said, findings, classes, unit, remedy)
 
 
 def checked(plan: Plan) -> Plan:
