@@ -70,7 +70,7 @@ PLACES = [  # of outputs and a checkpoint that are whole, and do not get there
     ("prepare", "artifacts/dataset"),
     ("plan", "artifacts/plan.json"),
     ("split", "artifacts/splits"),
-    ("split", "splits.yaml"),
+    ("plan", "splits.yaml"),
     ("train@protonet", "checkpoints/protonet.safetensors"),
     ("train@maml", "metrics/training/maml.json"),
     ("pretrain", "artifacts/pretrained"),

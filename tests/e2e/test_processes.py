@@ -24,7 +24,8 @@ CHECKPOINT = Path(".metaloom/checkpoints/protonet.safetensors")
 def two(tmp_path, shapes, monkeypatch) -> Path:
     """A project that trains in two processes."""
     monkeypatch.setenv("PYTHONPATH", str(REPO / "src"))
-    return make_project(tmp_path, shapes, {"train.processes": 2, "protonet.tasks_per_step": 2, "protonet.steps": 60})
+    shared = {f"{name}.tasks_per_step": 2 for name in ("protonet", "maml", "pretrain")}
+    return make_project(tmp_path, shapes, {"train.processes": 2, "protonet.steps": 60, **shared})
 
 
 @pytest.fixture
