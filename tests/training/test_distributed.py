@@ -153,7 +153,7 @@ def test_two_processes_that_are_taken_up_again_end_bit_identical(name, moment, u
     assert_same(undisturbed / f"{name}.whole", undisturbed / f"{name}.{moment}")
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize(("name", "moment"), OTHERS)
 def test_at_every_moment_too(name, moment, undisturbed, at_other_moments):
     assert_same(undisturbed / f"{name}.whole", at_other_moments / f"{name}.{moment}")
@@ -178,12 +178,18 @@ def test_a_process_that_is_killed_is_started_again_with_all_others(undisturbed):
     assert_same(undisturbed / "protonet.whole", undisturbed / "protonet.killed")
 
 
-@pytest.mark.slow
-def test_the_same_for_every_method_and_an_error_for_the_user_comes_through(undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setattr("metaloom.training.launch.RESTARTS", len(METHOD_CLASSES) + 1)
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(["maml", "bank"], marks=pytest.mark.slow),  # of one trainer each
+        pytest.param([name for name in METHOD_CLASSES if name not in ("maml", "bank")], marks=pytest.mark.sweep),
+    ],
+)
+def test_the_same_for_other_methods_and_an_error_for_the_user_comes_through(names, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setattr("metaloom.training.launch.RESTARTS", len(names) + 1)
     with pytest.raises(MetaloomError, match="^the second process has something to say$"):
-        processes("error", tmp_path, list(METHOD_CLASSES))
-    for name in METHOD_CLASSES:
+        processes("error", tmp_path, names)
+    for name in names:
         assert (tmp_path / f"{name}.mark").exists()
         assert_same(undisturbed / f"{name}.whole", tmp_path / f"{name}.killed")
 
