@@ -24,6 +24,7 @@ from metaloom.errors import MetaloomError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_FILE_BYTES = 256 * 2**20
+WHOLE = -1  # bytes to read of a file
 _CHUNK = 2**20
 _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, LZMAError)
 _PADDING_CHUNKS = 64  # tar pads its end with zeros, by kilobytes
@@ -89,27 +90,11 @@ def read_archive(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes | st
 
 
 def read_heads(path: Path, wanted: set[str], size: int) -> Iterator[tuple[str, bytes]]:
-    """(name, first `size` bytes) of wanted files, as `list_archive` names them; of a damaged one no bytes."""
+    """(name, first `size` bytes) of wanted files, as `list_archive` names them; of one that cannot be read no bytes."""
+    reader = _read_zip if path.name.lower().endswith(".zip") else _read_tar
     with _damage_named(path):
-        if path.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(path) as archive:
-                for info in archive.infolist():
-                    if (name := _clean_name(path, info.filename)) in wanted and not info.is_dir():
-                        yield name, _zip_head(archive, info, size)
-            return
-        with _open_tar(path) as (archive, _):
-            for info in archive:
-                if (name := _clean_name(path, info.name)) in wanted and info.isfile():
-                    file = archive.extractfile(info)
-                    yield name, file.read(size) if file else b""
-
-
-def _zip_head(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> bytes:
-    try:
-        with archive.open(info) as file:
-            return file.read(size)
-    except (*_ZIP_DAMAGE, NotImplementedError):
-        return b""
+        for name, content in reader(path, wanted, size):
+            yield name, content if isinstance(content, bytes) else b""
 
 
 class _Tally:
@@ -197,32 +182,35 @@ def checked_utf8(name: str, where: Path) -> str:
     return name
 
 
-def _read_zip(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes | str]]:
+def _read_zip(path: Path, wanted: set[str], head: int = WHOLE) -> Iterator[tuple[str, bytes | str]]:
+    """Whole files, or `head` bytes of each."""
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             name = _clean_name(path, info.filename)
             if name not in wanted or info.is_dir():
                 continue
-            if info.file_size > MAX_FILE_BYTES:
+            if head == WHOLE and info.file_size > MAX_FILE_BYTES:
                 yield name, too_large()
                 continue
             try:
-                yield name, archive.read(info)
+                with archive.open(info) as file:
+                    yield name, file.read(head)
             except _ZIP_DAMAGE as error:
                 yield name, f"is damaged: {error}"
-            except NotImplementedError as error:
+            except NotImplementedError as error:  # a compression that zipfile lacks
                 yield name, f"cannot be unpacked: {error}"
 
 
-def _read_tar(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes | str]]:
+def _read_tar(path: Path, wanted: set[str], head: int = WHOLE) -> Iterator[tuple[str, bytes | str]]:
+    """Whole files, or `head` bytes of each."""
     with _open_tar(path) as (archive, _):
         for info in archive:
             name = _clean_name(path, info.name)
             if name not in wanted or not info.isfile():
                 continue
-            file = archive.extractfile(info) if info.size <= MAX_FILE_BYTES else None
-            content = file.read() if file else too_large()
-            if file and len(content) < info.size:
+            file = archive.extractfile(info) if head != WHOLE or info.size <= MAX_FILE_BYTES else None
+            content = file.read(head) if file else too_large()
+            if file and len(content) < (info.size if head == WHOLE else min(info.size, head)):
                 raise tarfile.ReadError(f"it ends inside {name}")
             yield name, content
 
