@@ -50,7 +50,7 @@ def build(inputs: Inputs) -> str:
     results = load_results(inputs)
     dataset = Dataset.load(inputs.dataset)
     thumbnails = dataset.kind.shown(dataset.examples)
-    card = data_card(inputs, thumbnails, dataset.kind.packed_in_words(dataset.examples), dataset.quality)
+    card = data_card(inputs, dataset, thumbnails)
     answer = headline(results)
     page = render(
         results=results,
