@@ -152,7 +152,7 @@ def commands(root: Path, folder: Path, images: np.ndarray, tasks: int) -> None:
                   f"a start of {start:4.1f} s; {size:,.1f} MB, {whole.peak}")  # fmt: skip
     print("\nsmaller forms, calibrated on training classes, on the test episodes")
     inputs = ("dataset", "splits", "plan.json", "models")
-    export = [*(f"artifacts/{name}" for name in inputs), "metrics/evaluation.json", "artifacts/evaluation/domains.csv"]
+    export = [*(f"artifacts/{name}" for name in inputs), "metrics/evaluation.json", "artifacts/evaluation"]
     with patch.dict(os.environ, {"METALOOM_SET": '{"export.variants": ["fp16", "int8"]}'}):
         measure(root, "python", "-m", "metaloom.stages.export", *export, str(folder / "small"))
     print(re.findall(r"## Smaller.*?(?=\n## )", (folder / "small/MODEL_CARD.md").read_text(), re.DOTALL)[0])

@@ -6,6 +6,7 @@ import copy
 import pickle
 import pickletools
 import shutil
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,10 @@ EXPECTED = {
     "check_fit2d_1feature": REFUSALS,
     "check_fit2d_1sample": REFUSALS,
 }
+
+
+# of random patterns, some of which have light edges
+pytestmark = pytest.mark.filterwarnings("ignore:the images look like the negative")
 
 
 def learner_of(tiny, name: str = "protonet") -> Learner:
@@ -130,6 +135,17 @@ def test_rows_of_pixels_are_images(fitted, saved):
     assert of_rows.n_features_in_ == fitted.n_features_in_ == SIZE * SIZE
     assert of_rows.feature_names_in_[1] == "pixel 1"
     np.testing.assert_array_equal(fitted.predict_proba(torch.from_numpy(images)), fitted.predict_proba(images))
+
+
+def test_negatives_of_the_training_pictures_are_said(saved):
+    """The learner's were drawn on black."""
+    drawn = np.zeros((4, SIZE, SIZE, 1), np.uint8)
+    drawn[::2, 4:9, 5:8], drawn[1::2, 5:8, 4:9] = 255, 255
+    with pytest.warns(UserWarning, match="the images look like the negative of those in training: give 255 - X"):
+        FewShotClassifier(saved).fit(255 - drawn, ["a", "b"] * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FewShotClassifier(saved).fit(drawn, ["a", "b"] * 2)
 
 
 def test_pipeline_cross_validation_and_parameters(tiny_settings, saved):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -57,6 +58,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_, ways = np.unique(y, return_inverse=True)
         examples = self._examples(X, learner.encoding, "support")
+        if learner.encoding.looks_inverted(examples.numpy()):
+            many = learner.encoding.kind.many
+            warnings.warn(
+                f"the {many} look like the negative of those in training: give 255 - X, or a learner that reads "
+                "them so, learner.reading(learner.encoding.inverted())",
+                stacklevel=2,
+            )
         try:
             self.task_ = learner.adapt(examples, ways)
         except MetaloomError as error:

@@ -109,6 +109,23 @@ def test_negatives_are_noticed(shapes: Path, negative: Path, tmp_path: Path, mon
     assert "--invert" not in capsys.readouterr().out
 
 
+def test_predict_notices_them_too(shapes: Path, negative: Path, tmp_path: Path, capsys):
+    """Most of the pictures, by what the bundle was trained on; one that reads negatives wants them."""
+    adapt.adapt(shapes / "domain0", tmp_path / "plain")
+    adapt.adapt(negative, tmp_path / "turned", invert=True)
+    own, other = (sorted(folder.rglob("*.png"))[:3] for folder in (shapes / "domain0", negative))
+    for bundle, files, looks in (
+        ("plain", [*own, *other[:2]], False),
+        ("plain", [own[0], *other], True),
+        ("turned", other, False),
+        ("turned", own, True),
+    ):
+        capsys.readouterr()
+        commands.predict(tmp_path / bundle, files)
+        said = "".join(capsys.readouterr())
+        assert (f"{len(files) - (len(files) == 4)} of {len(files)} images look like the negative" in said) == looks
+
+
 def test_an_existing_folder_is_replaced_only_when_asked(bundle: Path, shapes: Path, tmp_path: Path):
     before = contents(bundle)
     with pytest.raises(MetaloomError, match="--force"):

@@ -25,7 +25,8 @@ from metaloom.system.files import write_json
 
 MD5 = "0123456789abcdef0123456789abcdef.dir"
 DOMAINS = "setting,domain,accuracy,low95,high95,queries"
-SCORE = {"accuracy": 0.61, "ci95": 0.02, "nll": 0.9, "episodes": 12}
+OVER = {"classes": 8, "classes_low95": 0.41, "classes_high95": 0.78}
+SCORE = {"accuracy": 0.61, "ci95": 0.02, "nll": 0.9, "episodes": 12, **OVER}
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +50,14 @@ def root(
         make_learner(name).save(folder)
         validation = {"setting": "3w1s", "accuracy": accuracy, "nll": 1.0, "episodes": 12, "looks": 4}
         write_json(folder / "metrics.json", {"validation": validation, "best_step": 1, "steps": 1})
-    write_json(root / "evaluation.json", {name: {"3w1s": SCORE} for name in ("protonet", "maml")})
+    measured = root / "evaluation"
+    measured.mkdir()
+    write_json(root / "evaluation.json", {name: {"3w1s": SCORE} for name in ("protonet", "maml", "logistic")})
+    write_json(measured / "rivals.json", {"3w1s": {"task": "logistic"}})
+    gap = {"setting": "3w1s", "learner": "maml", "rival": "logistic", "difference": -0.05, "ci95": 0.01}
+    write_json(measured / "differences.json", [gap | {"episodes": 12, "p_holm": 0.01, "classes_ci95": 0.08}])
     own = "3w1s,domain7,0.75,0.7,0.8,40"
-    (root / "domains.csv").write_text(f"learner,{DOMAINS}\nprotonet,{own}\nmaml,{own}\nmaml,3w2s{own[4:]}\n")
+    (measured / "domains.csv").write_text(f"learner,{DOMAINS}\nprotonet,{own}\nmaml,{own}\nmaml,3w2s{own[4:]}\n")
     (root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": MD5, "path": "data"}]}))
     return root
 
@@ -69,7 +75,7 @@ def here(root: Path, tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch) -
 
 
 def run(bundle: Path) -> None:
-    export.main("dataset", "splits", "plan.json", "models", "evaluation.json", "domains.csv", str(bundle))
+    export.main("dataset", "splits", "plan.json", "models", "evaluation", "evaluation.json", str(bundle))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +100,11 @@ def test_the_champion_for_the_first_test_domain(exported: Path):
     assert metadata["metrics"]["domains"] == [dict(zip(DOMAINS.split(","), values, strict=True))]
     card = (exported / "MODEL_CARD.md").read_text()
     assert "| domain7 | 75.0% (70.0% to 80.0%) | 40 |" in card and "Licence: not stated." in card
-    assert "| test | 3w1s | 61.0% ± 2.0% |" in card and "dvc repro" in card
+    assert "| 61.0% ± 2.0% (of other classes 41.0% to 78.0%) |" in card and "dvc repro" in card
+    assert (
+        "is not clearly different (-5.0 ± 1.0 (± 8.0 over classes) points) from that of `logistic`, the best with"
+        in card
+    )
     assert metadata["metrics"]["validation"]["accuracy"] == 0.7
     assert "| validation | 3w1s | 70.0%, the best of 4 looks |" in card
     assert not metadata["task"]["meta_trained_on_it"] and not metadata["task"]["chosen_on_it"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chromium import BINARY, Browser
-from PIL import Image
+from PIL import ExifTags, Image, ImageDraw, ImageOps
 
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
 from metaloom.handoff.adapting.one import adapt_to
 from metaloom.handoff.bundle import page
+from metaloom.handoff.bundle.predict import predict
 from metaloom.handoff.shipped.verify import verify
 from metaloom.kinds.pictures.read import decode
 from metaloom.kinds.pictures.resize import resize
@@ -55,8 +57,6 @@ def browser(with_page: Path):
 
 
 def asked(browser: Browser, file: Path, use: str) -> np.ndarray:
-    import base64
-
     data = base64.b64encode(file.read_bytes()).decode()
     return np.array(browser.run(PICTURE.format(data=data, use=use))["probabilities"])
 
@@ -75,6 +75,31 @@ def test_it_answers_as_torch_does(
         expected = task.predict_proba(resize(decode(file.read_bytes(), 1)[None], 28))[0]
         np.testing.assert_allclose(asked(browser, file, "classify(pixels(canvas))"), expected, atol=1e-5)
     assert verify(with_page).problems == []
+
+
+OPENED = """(async () => {{
+  const file = new Blob([bytes("{data}")]);
+  return classify(pixels(onPaper(await createImageBitmap(file))));
+}})()"""
+
+
+@browser_needed
+def test_it_reads_files_as_predict_does(browser: Browser, with_page: Path, tmp_path: Path):
+    """Light, dark and half-transparent shapes on a transparent ground, and a picture that lies on its side."""
+    shape = Image.new("L", (44, 30))
+    ImageDraw.Draw(shape).polygon([(4, 4), (38, 9), (12, 26)], fill=255)
+    for name, colour, opacity in (("light", 250, 1.0), ("dark", 20, 1.0), ("half", 90, 0.5)):
+        picture = Image.new("RGBA", shape.size, (colour,) * 3)
+        picture.putalpha(shape.point(lambda level, opacity=opacity: int(opacity * level)))
+        picture.save(tmp_path / f"{name}.png")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    ImageOps.invert(shape).save(tmp_path / "turned.png", exif=exif)
+    files = [tmp_path / f"{name}.png" for name in ("light", "dark", "half", "turned")]
+    labels = json.loads((with_page / "labels.json").read_text())
+    for file, expected in zip(files, predict(with_page, files), strict=True):
+        found = browser.run(OPENED.format(data=base64.b64encode(file.read_bytes()).decode()))["probabilities"]
+        np.testing.assert_allclose(found, [expected.probabilities[label] for label in labels], atol=1e-3)
 
 
 @browser_needed

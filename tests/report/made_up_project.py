@@ -114,6 +114,8 @@ def _dataset(inputs, rng, domains, n_classes, size, channels, class_name) -> pd.
     items["sha256"] = [hashlib.sha256(source.encode()).hexdigest() for source in items["source"]]
     items.to_parquet(inputs.dataset / "items.parquet", index=False)
     np.save(inputs.dataset / "examples.npy", np.stack(pictures))
+    before = np.full((40, 90, 3), (200, 60, 40), np.uint8)
+    np.savez(inputs.dataset / "preview.npz", rows=np.array([3]), sizes=np.array([[400, 900]]), **{"3": before})
     write_json(inputs.dataset / "kind.json", {"kind": "pictures", "image_size": size, "channels": channels})
     write_quality(inputs, len(items), {})
     return classes

@@ -281,3 +281,10 @@ def test_classes_that_were_shared_out_one_by_one(small):
 def test_what_was_fitted_to_the_data_is_listed_once(page):
     said = [text for _, text in page.all("li") if "3 ways of your 4 classes" in text]
     assert said == ["episodes: 3 ways of your 4 classes"]
+
+
+def test_what_the_network_sees_stands_beside_what_came(small, text):
+    part = text[text.index("What the network sees") : text.index("Every domain with its split")]
+    assert "900 × 400" in part and part.count("<img") == 2 and "28 × 28 pixels in grey" in part
+    (small.dataset / "preview.npz").unlink()
+    assert "What the network sees" not in build(small)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from html import unescape
+
 import pandas as pd
 import pytest
 from test_report_results import rewrite
 
+from metaloom.report.page import build
 from metaloom.report.verdict import verdict
 
 
@@ -40,6 +43,40 @@ def test_a_champion_that_is_not_worth_it_says_so(small, difference, words):
     rewrite(small.evaluation / "differences.json", change)
     assert words in verdict(small)
     assert ("it is behind in 5-way 1-shot, 20-way 1-shot, 20-way 5-shot" in verdict(small)) == (difference < 0)
+
+
+@pytest.mark.parametrize(("classes", "few"), [(9, True), (100, False)])
+def test_few_test_classes_have_an_interval_over_classes_too(small, classes, few):
+    """What is clear over episodes alone is not clear."""
+    far_apart(small, 1.0)
+    over = {"classes": classes, "classes_low95": 0.71, "classes_high95": 0.99}
+    rewrite(
+        small.metrics / "evaluation.json", lambda raw: [s.update(over) for own in raw.values() for s in own.values()]
+    )
+    rewrite(small.evaluation / "differences.json", lambda raw: [each.update(classes_ci95=0.2) for each in raw])
+    said = verdict(small).replace("\xa0", " ")
+    assert ("(of other classes 71.0 to 99.0%: only 9 were asked about)" in said) == few
+    assert ("is not clearly different (+7.5 ± 1.0 points, ± 20.0 over classes) from New head" in said) == few
+    page = build(small)
+    assert ("for other classes of this sort the 95% interval is <strong>71.0 to 99.0%</strong>" in page) == few
+    assert ('<span class="fine">71.0 to 99.0%</span>' in page) == few
+
+
+def test_the_report_says_it_at_its_top(small):
+    far_apart(small, 1.0)
+    of_training(small, best_step=800)
+    (small.splits / "classes.parquet").write_bytes(many(small))
+    page = build(small)
+    top = page[page.index('class="hero"') : page.index('id="results"')]
+    said = verdict(small)
+    assert said.split(" `")[0] in unescape(top)
+    assert "<code>metaloom run --set protonet.steps=1600</code>" in top
+
+
+def many(small) -> bytes:
+    """A class table in which the verdict finds enough training classes."""
+    classes = pd.read_parquet(small.splits / "classes.parquet")
+    return pd.concat([classes, *[classes[classes["split"] == "train"]] * 3]).to_parquet()
 
 
 def test_what_to_do_next(small, project):

@@ -33,11 +33,12 @@ def predict(
     A file that cannot be read is an error at the end, with exit code 1; the others are classified all the same.
     """
     from metaloom.handoff.bundle.predict import predict as classify
+    from metaloom.system.terminal import say
 
     if json_ and csv:
         raise MetaloomError("give --json or --csv, not both")
     bad: list[MetaloomError] = []
-    predictions = classify(bundle, files, task, bad.append)
+    predictions = classify(bundle, files, task, bad.append, say)
     if json_:
         print(strict_json([_row(each) for each in predictions]))
     elif csv and predictions:

@@ -1,7 +1,7 @@
 """Settings: the models (`settings`, from `base`, `methods`, `baselines`), and how params.yaml is read (`loading`)."""
 
 from metaloom.config.auto import AUTO, MOST, auto_keys, filled, least_examples, same_ways, value_at, where_plenty
-from metaloom.config.base import DOMAIN_SUFFIX, SPLITS, Domains, Setting
+from metaloom.config.base import DOMAIN_SUFFIX, FEW_TEST_CLASSES, SPLITS, Domains, Setting
 from metaloom.config.baselines import BaselineSettings, SingleTaskSettings
 from metaloom.config.loading import (
     OVERRIDES,
@@ -41,6 +41,7 @@ from metaloom.config.settings import (
 __all__ = [
     "AUTO",
     "DOMAIN_SUFFIX",
+    "FEW_TEST_CLASSES",
     "METHODS",
     "METHOD_SETTINGS",
     "MOST",

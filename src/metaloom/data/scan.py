@@ -31,16 +31,23 @@ class Decoded:
     reason: str
     packed: np.ndarray | None
     shape: tuple[int, ...] = ()  # as it would be packed; () where the kind makes all alike
+    raw: tuple[int, ...] = ()  # its shape as it is
+    ground: float | None = None  # see `Kind.ground`
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What is known of every item of the listing, in its order; equal `digests` are equal examples."""
+    """What is known of every item of the listing, in its order; equal `digests` are equal examples.
+
+    `shapes` and `grounds` are those of the decoded examples.
+    """
 
     listing: Listing
     sha256: list[str]
     digests: list[bytes]
     reasons: list[str]  # empty for a readable example
+    shapes: list[tuple[int, ...]]
+    grounds: list[float | None]
 
 
 def scan(listing: Listing, packed: Path | None = None) -> Scan:
@@ -52,6 +59,8 @@ def scan(listing: Listing, packed: Path | None = None) -> Scan:
     n, kind = len(listing.items), listing.kind
     array = _Array(packed, n) if packed is not None else None
     sha256, digests, reasons = [""] * n, [b""] * n, [""] * n
+    shapes: list[tuple[int, ...]] = [()] * n
+    grounds: list[float | None] = [None] * n
     work = partial(_decode_batch, kind=kind, pack=packed is not None)
     first: tuple[int, ...] | None = None
     with bar(f"reading {kind.many}", n) as running:
@@ -60,6 +69,7 @@ def scan(listing: Listing, packed: Path | None = None) -> Scan:
             for each in batch:
                 sha256[each.index], digests[each.index] = each.sha256, each.digest
                 reasons[each.index] = each.reason
+                shapes[each.index], grounds[each.index] = each.raw, each.ground
                 if each.reason:
                     continue
                 first = each.shape if first is None else first
@@ -70,7 +80,7 @@ def scan(listing: Listing, packed: Path | None = None) -> Scan:
             running.update(done)
     if array is not None:
         array.close()
-    return Scan(listing, sha256, digests, reasons)
+    return Scan(listing, sha256, digests, reasons, shapes, grounds)
 
 
 def _misfit(shape: tuple[int, ...], first: tuple[int, ...]) -> str:
@@ -129,7 +139,8 @@ def _decode_one(index: int, content: bytes | str, kind: Kind, pack: bool) -> Dec
     # rows are compared where nothing is packed too, so that `data check` finds what `prepare` finds
     packed = kind.pack(example) if pack or isinstance(kind, Tables) else None
     shape = () if packed is None else packed.shape
-    return Decoded(index, sha256, digest_of(example), "", packed if pack else None, shape)
+    digest, ground = digest_of(example), kind.ground(example)
+    return Decoded(index, sha256, digest, "", packed if pack else None, shape, example.shape, ground)
 
 
 def digest_of(example: np.ndarray) -> bytes:

@@ -57,8 +57,16 @@ class Answers:
     @property
     def kept(self) -> Answers:
         """Without the episodes that it failed."""
-        kept, table = ~self.failed, self.table
-        return Answers(self.log_p[kept], EpisodeTable(table.support[kept], table.query[kept], table.shots))
+        return self.only(~self.failed)
+
+    def only(self, chosen: Bool[np.ndarray, " episode"]) -> Answers:
+        """Some of the episodes."""
+        table = self.table
+        return Answers(self.log_p[chosen], EpisodeTable(table.support[chosen], table.query[chosen], table.shots))
+
+    def first(self, episodes: int) -> Answers:
+        """The first so many episodes."""
+        return Answers(self.log_p[:episodes], self.table.first(episodes))
 
 
 @cache

@@ -27,6 +27,6 @@ def rounded_figures(figures: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(figures)
     for point in POINTS:
         digits, names = decimals_of(figures, point), [point, *interval_names(point)]
-        names += ["ci95"] if point == "accuracy" else []
+        names += ["ci95", "classes_low95", "classes_high95"] if point == "accuracy" else []
         found |= rounded({name: figures[name] for name in names if name in figures}, digits)
     return found

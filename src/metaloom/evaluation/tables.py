@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from metaloom.baselines import GROUPS
 from metaloom.evaluation.answers import OfTables
+from metaloom.evaluation.classes import difference_over_classes, over_classes
 from metaloom.evaluation.figures import Reliability, by_domain, figures
-from metaloom.evaluation.statistics import compare, holm
+from metaloom.evaluation.statistics import PairedDifference, compare, holm
 
 META = "meta"
 
@@ -26,12 +28,14 @@ class Everyone:
         groups: of each learner, in the order in which they are shown: "meta", "task", "transfer" or "embedding".
         champion: the meta-learner that validation chose.
         samples: of the bootstrap.
+        class_of: the code of the class of each row of the data set.
     """
 
     answers: Mapping[str, OfTables]
     groups: Mapping[str, str]
     champion: str
     samples: int
+    class_of: Int[np.ndarray, " item"]
 
     def of_group(self, group: str) -> list[str]:
         """Names of the learners of a group."""
@@ -46,7 +50,10 @@ class Everyone:
 def summarise(everyone: Everyone, settings: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """{learner: {setting: figures}}."""
     return {
-        learner: {setting: figures(answers[setting], everyone.samples) for setting in settings}
+        learner: {
+            setting: figures(answers[setting], everyone.samples) | over_classes(answers[setting], everyone.class_of)
+            for setting in settings
+        }
         for learner, answers in everyone.answers.items()
     }
 
@@ -92,7 +99,7 @@ def differences(
         accuracies = {name: answers[setting].accuracy for name, answers in everyone.answers.items()}
         others = [each for each in everyone.answers if each not in (everyone.champion, *best[setting].values())]
         differences = (compare(everyone.champion, name, accuracies, everyone.samples) for name in others)
-        records += [difference.record(setting, None) for difference in differences]
+        records += [_record(everyone, difference, setting, None) for difference in differences]
     for group in GROUPS[:2]:
         found = [
             (setting, compare(name, best[setting][group], _accuracies(everyone, setting), everyone.samples))
@@ -101,8 +108,15 @@ def differences(
             if group in best[setting]
         ]
         corrected = holm([each.p for _, each in found])
-        records += [each.record(setting, p) for (setting, each), p in zip(found, corrected, strict=True)]
+        records += [_record(everyone, each, setting, p) for (setting, each), p in zip(found, corrected, strict=True)]
     return records
+
+
+def _record(everyone: Everyone, found: PairedDifference, setting: str, p_holm: float | None) -> dict[str, Any]:
+    """With half the width of its interval over classes."""
+    one, other = (everyone.answers[name][setting] for name in (found.learner, found.rival))
+    over = {"classes_ci95": difference_over_classes(one, other, everyone.class_of)}
+    return found.record(setting, p_holm) | over
 
 
 def _accuracies(everyone: Everyone, setting: str) -> dict[str, np.ndarray]:

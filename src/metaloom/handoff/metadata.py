@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from metaloom.config import FEW_TEST_CLASSES
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import FORMAT, METADATA, OUTPUTS
 
@@ -88,6 +89,8 @@ class Accuracy(Section):
 class Score(Open):
     """Of the meta-learner over episodes; `ci95` is the half width of the 95% interval, None where there is none.
 
+    `classes` were asked about; `classes_low95` and `classes_high95` are the ends of the interval over classes.
+
     All is None where no episode was answered.
     """
 
@@ -95,13 +98,19 @@ class Score(Open):
     ci95: float | None = None
     nll: float | None
     episodes: int
+    classes: int | None = None
+    classes_low95: float | None = None
+    classes_high95: float | None = None
 
     @property
     def in_words(self) -> str:
-        """The accuracy with its interval."""
+        """The accuracy with its interval, and the one over classes where these are few."""
         if self.accuracy is None:
             return "not measured"
-        return f"{self.accuracy:.1%}" + ("" if self.ci95 is None else f" ± {self.ci95:.1%}")
+        said = f"{self.accuracy:.1%}" + ("" if self.ci95 is None else f" ± {self.ci95:.1%}")
+        if self.classes is None or self.classes >= FEW_TEST_CLASSES or self.classes_low95 is None:
+            return said
+        return f"{said} (of other classes {self.classes_low95:.1%} to {self.classes_high95:.1%})"
 
 
 class Validation(Score):
@@ -122,6 +131,26 @@ class DomainScore(Open):
     queries: int
 
 
+class Rival(Open):
+    """The best that does without meta-learning, on test episodes of a setting.
+
+    Args:
+        setting: that was asked.
+        learner: its name, as in params.
+        difference: the meta-learner's accuracy less its own, over the episodes that both answered.
+        ci95: half width of the 95% interval of that; None where there is none.
+        classes_ci95: of the one over classes, where these are few.
+        episodes: that both answered.
+    """
+
+    setting: str
+    learner: str
+    difference: float
+    ci95: float | None
+    classes_ci95: float | None = None
+    episodes: int
+
+
 class Metrics(Section):
     """How good it is.
 
@@ -131,6 +160,7 @@ class Metrics(Section):
         validation: of the meta-learner.
         evaluation: of the meta-learner on test episodes, by setting.
         domains: the same by domain.
+        rival: the best that does without meta-learning; None where it is not known.
     """
 
     task: Accuracy | None
@@ -138,6 +168,7 @@ class Metrics(Section):
     validation: Validation
     evaluation: dict[str, Score] = {}
     domains: list[DomainScore] = []
+    rival: Rival | None = None
 
 
 class Commit(Section):

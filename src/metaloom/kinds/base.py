@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped, UInt8
 
 from metaloom.errors import MetaloomError
 
@@ -111,6 +111,25 @@ class Kind(ABC):
     @abstractmethod
     def pack(self, example: Shaped[np.ndarray, ...]) -> Shaped[np.ndarray, ...]:
         """An example in the one shape and dtype in which all are stored."""
+
+    def ground(self, example: Shaped[np.ndarray, ...]) -> float | None:
+        """How light what a decoded example is drawn on is, 0 to 1; None where there is no such thing."""
+        return None
+
+    def looks_negative(
+        self, raw: Shaped[np.ndarray, "item ..."], saved: Mapping[str, Any]
+    ) -> Bool[np.ndarray, " item"]:
+        """Whether each example looks like the negative of those in training, of which `saved` is what the encoding
+        saved."""
+        return np.zeros(len(raw), bool)
+
+    def preview(self, content: bytes) -> UInt8[np.ndarray, "height width 3"] | None:
+        """One example as a person sees it, reduced; None where nothing is lost when it is packed.
+
+        Args:
+            content: as `decode` takes it.
+        """
+        return None
 
     def embedded(self, folder: Path) -> None:
         """Fill an empty folder with the data set that comes with metaloom.

@@ -25,6 +25,7 @@ from metaloom.report.sections.results import accuracy_plot, load_results
 from metaloom.report.sections.tradeoffs import tradeoffs
 from metaloom.report.sections.training import training
 from metaloom.report.sections.trust import trust
+from metaloom.report.verdict import verdict
 
 LARGEST = 5_000_000  # bytes
 SECTIONS = (  # anchor and template, title
@@ -49,11 +50,12 @@ def build(inputs: Inputs) -> str:
     results = load_results(inputs)
     dataset = Dataset.load(inputs.dataset)
     thumbnails = dataset.kind.shown(dataset.examples)
-    card = data_card(inputs, thumbnails, dataset.kind.packed_in_words(dataset.examples), dataset.quality)
+    card = data_card(inputs, dataset, thumbnails)
     answer = headline(results)
     page = render(
         results=results,
         headline=answer,
+        verdict=verdict(inputs),
         answer_plot=answer_plot(results, answer),
         hardest=hardest(results),
         figures=figures(results),

@@ -27,8 +27,10 @@ def verdict(inputs: Inputs) -> str:
 
 def _answer(results: Results, answer: Headline) -> str:
     setting, name = answer.setting, learner_title(answer.champion)
-    right = percent(answer.score.accuracy)
+    score, right = answer.score, percent(answer.score.accuracy)
     said = f"{name} is right in {right} of {setting.title} questions about classes that it has never seen"
+    if score.over_classes:
+        said += f" (of other classes {score.over_classes}: only {score.classes} were asked about)"
     rival = _other_way(answer.rival, answer.transfer)
     if rival is None:
         return said

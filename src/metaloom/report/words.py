@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from metaloom.config import DOMAIN_SUFFIX, Setting
 
 Number = int | float  # JSON writes 1.0 as either
@@ -118,6 +120,12 @@ def points(difference: Number | None, ci95: Number | None) -> str:
     sign = MINUS if difference < 0 else "+"
     interval = f"{PLUS_MINUS}{100 * (ci95 or 0):.{digits}f}" if known(ci95) else ""
     return f"{sign}{abs(100 * difference):.{digits}f}{interval}"
+
+
+def marked(text: str) -> Markup:
+    """`what is between backquotes` as code, all else as it is."""
+    parts = (Markup("<code>{}</code>") if place % 2 else Markup("{}") for place in range(text.count("`") + 1))
+    return Markup("").join(part.format(each) for part, each in zip(parts, text.split("`"), strict=True))
 
 
 def count(number: int, one: str, many: str = "") -> str:

@@ -72,7 +72,8 @@ def main(
     alone, speeds_alone = single_task_answers(views, chosen, settings.baselines, asked)
     return_freed_memory()
     groups = dict.fromkeys(learners, META) | {name: baseline.group for name, baseline in BASELINES.items()}
-    everyone = Everyone(answers | alone, groups, best, settings.evaluate.bootstrap)
+    class_of, _ = pd.factorize(data.items["class"])
+    everyone = Everyone(answers | alone, groups, best, settings.evaluate.bootstrap, class_of)
 
     summary = {
         name: {setting: rounded_figures(each) for setting, each in own.items()}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from metaloom.config import SPLITS, Settings, load_settings
+from metaloom.config import FEW_TEST_CLASSES, SPLITS, Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.data.support import Support
 from metaloom.handoff.adapting.solve import solve
@@ -40,12 +40,13 @@ class DeploymentTask:
     rest_ways: Int[np.ndarray, " rest"]
 
 
-def main(dataset: str, splits: str, plan: str, models: str, evaluation: str, domains: str, bundle: str) -> None:
+def main(dataset: str, splits: str, plan: str, models: str, evaluation: str, metrics: str, bundle: str) -> None:
     """Write the bundle folder; nothing is put in place that does not verify."""
     settings = load_settings(plan=plan)
     name = champion(models, settings.methods)
-    metrics = _metrics(evaluation, name) | {"domains": _by_domain(domains, name)}
-    maker = Maker.open(Path(models) / name, settings, metrics, settings.model_dump(mode="json"))
+    maker = Maker.open(
+        Path(models) / name, settings, _measured(Path(evaluation), metrics, name), settings.model_dump(mode="json")
+    )
     packed = Dataset.load(dataset).examples
     task = draw_task(_classes(splits), settings)
     support = Support(packed[task.support], task.support_ways, task.labels, [])
@@ -121,11 +122,27 @@ def _asked(packed: np.ndarray, splits: str, settings: Settings) -> Asked:
     return Asked(packed, packed[rows], load_episodes(splits, "test", settings.episodes.settings))
 
 
-def _metrics(evaluation: str, name: str) -> dict[str, Any]:
-    return {"evaluation": read_json(evaluation, made_by="evaluate")[name]}
+def _measured(evaluation: Path, metrics: str, name: str) -> dict[str, Any]:
+    """What `evaluate` found about the learner."""
+    scores = read_json(metrics, made_by="evaluate")
+    own = {"evaluation": scores[name], "domains": _by_domain(evaluation / "domains.csv", name)}
+    return own | {"rival": _rival(evaluation, scores, name)}
 
 
-def _by_domain(path: str, name: str) -> list[dict[str, Any]]:
+def _rival(evaluation: Path, scores: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """The best that does without meta-learning, in the first setting, and how far the learner is ahead of it."""
+    setting = next(iter(scores[name]))
+    rivals = read_json(evaluation / "rivals.json", made_by="evaluate").get(setting, {}).values()
+    best = max(rivals, key=lambda rival: scores[rival][setting]["accuracy"] or 0, default=None)
+    few = (scores[name][setting].get("classes") or FEW_TEST_CLASSES) < FEW_TEST_CLASSES
+    told = ("difference", "ci95", "episodes", *(["classes_ci95"] if few else []))
+    for each in read_json(evaluation / "differences.json", made_by="evaluate"):
+        if (each["setting"], each["learner"], each["rival"]) == (setting, name, best) and each["episodes"]:
+            return {"setting": setting, "learner": best} | {key: each[key] for key in told}
+    return None
+
+
+def _by_domain(path: Path, name: str) -> list[dict[str, Any]]:
     """The learner's accuracy on the test domains, in the first setting."""
     table = pd.read_csv(required(path, made_by="evaluate"))
     own = table[(table["learner"] == name) & (table["setting"] == table["setting"].iloc[0])]

@@ -7,6 +7,7 @@ from pathlib import Path
 from metaloom.config import load_settings
 from metaloom.data.layouts import in_words
 from metaloom.data.packed import write_dataset
+from metaloom.data.preview import write_preview
 from metaloom.data.quality import check_quality, judge
 from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
@@ -31,6 +32,7 @@ def main(data: str, dataset: str) -> None:
         scanned = scan(listing, scratch)
         quality = judge(scanned, settings.min_examples)
         check_quality(quality.report, settings, kind, data)
+        write_preview(folder, scanned, quality.used)
         write_dataset(folder, scanned, scratch, quality.used, quality.report)
     report = quality.report
     usual = {part.layout for part in listing.parts} <= {"domains"}

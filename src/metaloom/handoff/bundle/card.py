@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from metaloom.handoff.metadata import Accuracy, Metadata, Score
+from metaloom.handoff.metadata import Accuracy, Metadata, Rival, Score
 from metaloom.handoff.shipped import verify
 from metaloom.kinds import KINDS, Kind
 
@@ -125,7 +125,26 @@ def _meta_accuracy(metadata: Metadata) -> str:
     chosen = f"{_share(validation.accuracy)}, the best of {validation.looks or 'several'} looks"
     rows.append(_row("validation", validation.setting, validation, chosen))
     head = ["| classes | setting | accuracy | NLL (nats) | episodes |", "|---|---|---|---|---|"]
-    return "\n".join(["## How good is its meta-learner on new tasks?", "", *head, *rows])
+    title = "## How good is its meta-learner on new tasks?"
+    return "\n".join([title, "", *_against_rival(metadata.metrics.rival), *head, *rows])
+
+
+def _against_rival(rival: Rival | None) -> list[str]:
+    """Is it worth it? Against the best that one would do otherwise."""
+    if rival is None:
+        return []
+    interval = "" if rival.ci95 is None else f" ± {100 * rival.ci95:.1f}"
+    interval += "" if rival.classes_ci95 is None else f" (± {100 * rival.classes_ci95:.1f} over classes)"
+    if rival.ci95 is not None and abs(rival.difference) <= max(rival.ci95, rival.classes_ci95 or 0):
+        said = f"is not clearly different ({100 * rival.difference:+.1f}{interval} points) from"
+    else:
+        more = "more" if rival.difference > 0 else "less"
+        said = f"is {100 * abs(rival.difference):.1f}{interval} points {more} than"
+    return [
+        f"Its accuracy on classes that it has never seen ({rival.setting}, {rival.episodes} episodes) {said} that of "
+        f"`{rival.learner}`, the best without meta-learning.",
+        "",
+    ]
 
 
 def _domains(metadata: Metadata) -> str:

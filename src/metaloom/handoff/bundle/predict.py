@@ -48,6 +48,7 @@ def predict(
     files: Sequence[str | Path],
     task: str | None = None,
     on_bad: Callable[[MetaloomError], None] | None = None,
+    on_doubt: Callable[[str], None] | None = None,
 ) -> list[Prediction]:
     """Classify the examples in files.
 
@@ -57,6 +58,7 @@ def predict(
         task: to choose classes from, in a bundle of many tasks.
         on_bad: gets the error of a file that cannot be read, and the others are classified all the same; None: it is
             raised.
+        on_doubt: gets a sentence about the examples where they do not look like those in training.
 
     Raises:
         MetaloomError: the bundle is damaged, has no such task, or a file holds what is no example.
@@ -65,13 +67,19 @@ def predict(
     labels, place = _of_task(opened, task)
     kind = _kind(opened)
     (graph,) = opened.sessions
-    predictions = []
+    predictions, negative = [], 0
     for names, raw in _batches(files, kind, tuple(opened.metadata["input"]["shape"][1:]), on_bad):
+        negative += int(kind.looks_negative(raw, opened.metadata["input"]).sum())
         further = [] if place is None else [np.full(len(raw), place)]
         probabilities, novelty = opened.run(graph, raw, *further)
         for name, row, score in zip(names, probabilities[:, : len(labels)], novelty, strict=True):
             ranked = {labels[way]: float(row[way]) for way in np.argsort(-row, kind="stable")}
             predictions.append(Prediction(name, ranked, float(score)))
+    if on_doubt and 2 * negative > len(predictions):
+        on_doubt(
+            f"{negative} of {len(predictions)} {kind.many} look like the negative of those in training: invert them, "
+            "or adapt with `metaloom adapt --invert`"
+        )
     return predictions
 
 

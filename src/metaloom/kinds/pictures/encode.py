@@ -10,6 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from metaloom.kinds.pictures.ground import negatives
 from metaloom.kinds.pictures.in_graph import resized
 from metaloom.kinds.pictures.kind import Pictures
 from metaloom.kinds.pictures.resize import PAPER
@@ -87,11 +88,8 @@ class PictureEncoding(Scaled):
         return replace(self, kind=replace(self.kind, inverted=not self.kind.inverted))
 
     def looks_inverted(self, packed: UInt8[np.ndarray, "item height width channel"]) -> bool:
-        """Whether the edges of most are nearer to the opposite of the training pictures' paper than to that."""
-        sides = packed[:, 0], packed[:, -1], packed[:, :, 0], packed[:, :, -1]
-        edge, paper = np.median(np.concatenate(sides, axis=1), axis=1), np.array(self.shift)
-        away, opposite = (np.abs(edge - level).mean(axis=1) for level in (paper, PAPER - paper))
-        return bool(np.median(away - opposite) > 0)
+        """Whether most are drawn on the opposite of the training pictures' paper."""
+        return bool(negatives(packed, self.shift).mean() > 0.5)
 
     def in_words(self) -> str:
         colours, size = "grey" if self.kind.channels == 1 else "red, green, blue", self.kind.image_size

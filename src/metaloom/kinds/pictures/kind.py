@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from metaloom.kinds.base import Kind
+from metaloom.kinds.pictures.ground import grounds, negatives
 from metaloom.kinds.pictures.read import IN_WORDS, SUFFIXES, decode, is_blank, is_picture
-from metaloom.kinds.pictures.resize import PAPER, Fit, resize
+from metaloom.kinds.pictures.resize import PAPER, Fit, resize, scaled
 from metaloom.kinds.pictures.show import Thumbnails
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from metaloom.kinds.pictures.encode import PictureEncoding
     from metaloom.networks import Network
 
+PREVIEW = 96  # pixels of the longer side of a picture that is shown as it came
 FITTED = {
     "pad": "whole pictures with white paper beside those that are no squares",
     "crop": "of pictures that are no squares the middle",
@@ -66,6 +70,21 @@ class Pictures(Kind):
 
     def flaw(self, example: UInt8[np.ndarray, "height width channel"]) -> str:
         return "is blank: all its pixels are alike" if is_blank(example) else ""
+
+    def ground(self, example: UInt8[np.ndarray, "height width channel"]) -> float | None:
+        level = float(grounds(example[None]).mean()) / PAPER
+        return None if math.isnan(level) else level
+
+    def looks_negative(
+        self, raw: UInt8[np.ndarray, "item height width channel"], saved: Mapping[str, Any]
+    ) -> Bool[np.ndarray, " item"]:
+        return negatives(PAPER - raw if self.inverted else raw, saved["shift"])
+
+    def preview(self, content: bytes) -> UInt8[np.ndarray, "height width 3"]:
+        picture = decode(content, 3)
+        height, width, _ = picture.shape
+        factor = min(1.0, PREVIEW / max(height, width))
+        return scaled(picture, max(1, round(factor * height)), max(1, round(factor * width)))
 
     def pack(self, example: UInt8[np.ndarray, "height width channel"]) -> UInt8[np.ndarray, "size size channel"]:
         return self.packed(example[None])[0]

@@ -92,11 +92,12 @@ def resize(
     rows, columns = Span.of(height, width, size, fit), Span.of(width, height, size, fit)
     result = np.full((len(images), size, size, images.shape[3]), PAPER, np.uint8)
     for image, square in zip(images, result, strict=True):
-        square[rows.filled, columns.filled] = _resize_one(image[rows.taken, columns.taken], rows.pixels, columns.pixels)
+        square[rows.filled, columns.filled] = scaled(image[rows.taken, columns.taken], rows.pixels, columns.pixels)
     return result
 
 
-def _resize_one(image: np.ndarray, size_down: int, size_across: int) -> np.ndarray:
+def scaled(image: np.ndarray, size_down: int, size_across: int) -> np.ndarray:
+    """One picture (height, width, channel) at another height and width."""
     height, width, channels = image.shape
     down, across = resize_matrix(height, size_down), resize_matrix(width, size_across).T
     strip = max(1, _STRIP_BYTES // (8 * height * channels))  # columns at a time: a big photo stays small in memory

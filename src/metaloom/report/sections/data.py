@@ -9,8 +9,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from metaloom.config import SPLITS
+from metaloom.data.packed import Dataset
+from metaloom.data.preview import read_preview
 from metaloom.errors import MetaloomError
-from metaloom.kinds import Shown
+from metaloom.kinds import Kind, Shown
 from metaloom.report.charts.marks import stacked_bar
 from metaloom.report.inputs import Inputs, again, read_table
 from metaloom.report.words import count
@@ -72,6 +74,15 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """One example before and after it was packed, as data: URIs, and its size as it came."""
+
+    before: str
+    after: str
+    size: str
+
+
+@dataclass(frozen=True)
 class DataCard:
     """The section: what the data are, and what was left out of them."""
 
@@ -85,6 +96,7 @@ class DataCard:
     problems: list[Problem]
     fitted: list[str]
     notes: list[str]
+    seen_as: list[Seen]
     by_class: bool  # whether a domain is in several splits
 
     @property
@@ -99,18 +111,18 @@ class DataCard:
         return next(part for part in self.parts if part.split == split)
 
 
-def data_card(inputs: Inputs, thumbnails: Shown, packed: str, quality: dict[str, Any]) -> DataCard:
+def data_card(inputs: Inputs, dataset: Dataset, thumbnails: Shown) -> DataCard:
     """Read the class table, and put the quality report into words.
 
     Args:
         inputs: which hold the folders.
-        thumbnails: of the data set's rows.
-        packed: the form of the packed examples, in words.
-        quality: what quality.json holds.
+        dataset: that was prepared.
+        thumbnails: of its rows.
 
     Raises:
         MetaloomError: the class table is absent or quality.json incomplete; the message names the stage.
     """
+    quality, kind = dataset.quality, dataset.kind
     missing = {"examples", "used", "problems"} - quality.keys()
     if missing:
         path, lacks = inputs.dataset / "quality.json", ", ".join(sorted(missing))
@@ -122,7 +134,7 @@ def data_card(inputs: Inputs, thumbnails: Shown, packed: str, quality: dict[str,
     whole = max(1, sum(part.classes for part in parts))
     summary = "Classes: " + ", ".join(f"{part.classes:,} {part.words}" for part in parts)
     return DataCard(
-        packed=packed,
+        packed=kind.packed_in_words(dataset.examples),
         domains=shown,
         domains_left_off=len(domains) - len(shown),
         parts=parts,
@@ -132,8 +144,17 @@ def data_card(inputs: Inputs, thumbnails: Shown, packed: str, quality: dict[str,
         problems=problems(quality),
         fitted=read_json(inputs.plan, made_by="plan").get("fitted", []),
         notes=[f"{note[:1].upper()}{note[1:]}." for note in quality.get("notes", [])],
+        seen_as=_seen(inputs, thumbnails, kind),
         by_class=bool((classes.groupby("domain")["split"].nunique() > 1).any()),
     )
+
+
+def _seen(inputs: Inputs, thumbnails: Shown, kind: Kind) -> list[Seen]:
+    """Some examples as they came and as the network sees them; none where packing changes nothing."""
+    return [
+        Seen(kind.shown(each.pixels[None]).uri(0), thumbnails.uri(each.row), f"{each.size[1]:,} × {each.size[0]:,}")
+        for each in read_preview(inputs.dataset)
+    ]
 
 
 def _part(split: str, domains: list[Domain]) -> SplitCounts:

@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from metaloom.config import FEW_TEST_CLASSES
 from metaloom.report.sections.results import Results, Score
 from metaloom.report.words import (
     GROUPS,
@@ -25,6 +26,7 @@ from metaloom.report.words import (
 # of the CSV; shares, and differences as learner minus champion
 COLUMNS = ["learner", "group", "champion", "setting", "n_way", "n_shot", "within_domain"]
 COLUMNS += ["accuracy", "ci95", "worst_decile", "nll", "ece", "episodes", "failed"]
+COLUMNS += ["classes", "classes_low95", "classes_high95"]
 COLUMNS += ["difference", "difference_ci95", "difference_episodes", "p_holm"]
 
 
@@ -49,7 +51,8 @@ MEASURES = (
         "accuracy",
         "Accuracy",
         "Mean accuracy of the test episodes with its 95% interval: bootstrap over episodes; Student's t where they are "
-        "fewer than 20, and none where they are fewer than 5.",
+        "fewer than 20, and none where they are fewer than 5. The second line, where fewer than "
+        f"{FEW_TEST_CLASSES} classes were asked about, is the interval for other classes of this sort.",
         lambda score: score.accuracy,
     ),
     Measure(
@@ -181,7 +184,7 @@ def _cell(results: Results, learner: str, setting: str, won: set[str]) -> list[V
     notes = [note for note in (few, f"{score.failed} failed" if score.failed else "") if note]
     answered = f"n = {score.episodes:,}"
     values = [
-        Value("accuracy", score.text, hint=f"{answered}, {few}" if few else ""),
+        Value("accuracy", score.text, score.over_classes, hint=f"{answered}, {few}" if few else ""),
         Value("behind", gap.behind if gap else UNKNOWN, chances(gap.p) if gap else ""),
         Value("worst", percent(score.worst_decile)),
         Value("nll", decimals(score.nll)),
@@ -210,8 +213,9 @@ def _line(results: Results, learner: str, setting: SettingWords, score: Score) -
     named = [learner, results.groups.get(learner, ""), learner == results.champion]
     shape = [setting.name, setting.n_way, setting.n_shot, setting.within_domain]
     own = [score.accuracy, score.ci95, score.worst_decile, score.nll, score.ece, score.episodes, score.failed]
+    over_classes = [score.classes, score.classes_low95, score.classes_high95]
     paired = [ahead, gap.ci95, gap.episodes, gap.p] if gap else [None] * 4
-    return [_plain(value) for value in (*named, *shape, *own, *paired)]
+    return [_plain(value) for value in (*named, *shape, *own, *over_classes, *paired)]
 
 
 def _plain(value: str | Number | None) -> str | Number:

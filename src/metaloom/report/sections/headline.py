@@ -33,10 +33,11 @@ class Rival:
         if gap is None or not known(gap.difference):
             return "to be compared with"
         few = "" if known(gap.ci95) else f" ({count(gap.episodes, 'episode')}, no interval)"
+        over_classes = f", {gap.over_classes}" if gap.over_classes else ""
         if not gap.clear and not few:
-            return f"not clearly different ({gap.text} points) from"
-        text = gap.text.lstrip("+\N{MINUS SIGN}")
-        return f"{text} points {'more' if (gap.difference or 0) > 0 else 'less'}{few} than"
+            return f"not clearly different ({gap.text} points{over_classes}) from"
+        text, over_classes = gap.text.lstrip("+\N{MINUS SIGN}"), f" ({gap.over_classes})" if gap.over_classes else ""
+        return f"{text} points{over_classes} {'more' if (gap.difference or 0) > 0 else 'less'}{few} than"
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from metaloom.config import FEW_TEST_CLASSES
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Dot, Gap, dot_plot
 from metaloom.report.inputs import Inputs, again
@@ -18,6 +19,7 @@ from metaloom.report.words import (
     SettingWords,
     known,
     learner_title,
+    percent,
     points,
     setting_words,
     with_interval,
@@ -29,7 +31,10 @@ STAGE = "evaluate"
 
 @dataclass(frozen=True)
 class Score:
-    """One learner in one setting, over its test episodes; `ci95` is half the width of the 95% interval."""
+    """One learner in one setting, over its test episodes; `ci95` is half the width of the 95% interval.
+
+    `classes` were asked about; `classes_low95` and `classes_high95` are the ends of the interval over classes.
+    """
 
     accuracy: Number | None
     ci95: Number | None
@@ -38,20 +43,39 @@ class Score:
     ece: Number | None = None
     worst_decile: Number | None = None
     failed: int = 0
+    classes: int | None = None
+    classes_low95: Number | None = None
+    classes_high95: Number | None = None
 
     @property
     def text(self) -> str:
         return with_interval(self.accuracy, self.ci95)
 
+    @property
+    def few_classes(self) -> bool:
+        """Whether the interval over episodes says little about other classes than those that were asked about."""
+        return self.classes is not None and 0 < self.classes < FEW_TEST_CLASSES
+
+    @property
+    def over_classes(self) -> str:
+        """ "46.1 to 76.2%" where the classes are few; empty where they are not, or where there is no interval."""
+        if not self.few_classes or not known(self.classes_low95):
+            return ""
+        return f"{100 * (self.classes_low95 or 0):.1f} to {percent(self.classes_high95)}"
+
 
 @dataclass(frozen=True)
 class Difference:
-    """One learner minus another, on the episodes that both answered; `p` is corrected for their number (Holm)."""
+    """One learner minus another, on the episodes that both answered; `p` is corrected for their number (Holm).
+
+    `classes_ci95` is half the width of the interval over classes, where these are few.
+    """
 
     difference: Number | None
     ci95: Number | None
     episodes: int
     p: Number | None = None
+    classes_ci95: Number | None = None
 
     @property
     def text(self) -> str:
@@ -64,8 +88,16 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the 95% interval leaves out zero."""
-        return known(self.difference) and known(self.ci95) and abs(self.difference or 0) > (self.ci95 or 0)
+        """Whether the 95% interval leaves out zero; over classes too, where these are few."""
+        if not known(self.difference) or not known(self.ci95):
+            return False
+        over_classes = self.classes_ci95 if known(self.classes_ci95) else 0
+        return abs(self.difference or 0) > max(self.ci95 or 0, over_classes or 0)
+
+    @property
+    def over_classes(self) -> str:
+        """ "± 8.4 over classes" where these are few."""
+        return f"± {100 * (self.classes_ci95 or 0):.1f} over classes" if known(self.classes_ci95) else ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +109,6 @@ class Results:
         differences: by setting, learner and rival.
         rivals: by setting, the best single-task learner of each group.
         groups: of each learner: a key of `words.GROUPS`.
-        speed: by learner and setting: adapt_ms, predict_ms (a query), bytes.
         champion: chosen on validation episodes.
         methods: the meta-learners.
     """
@@ -86,7 +117,6 @@ class Results:
     differences: dict[tuple[str, str, str], Difference]
     rivals: dict[str, dict[str, str]]
     groups: dict[str, str]
-    speed: dict[str, dict[str, dict[str, Number]]]
     champion: str
     methods: tuple[str, ...]
 
@@ -152,12 +182,15 @@ def load_results(inputs: Inputs) -> Results:
         raise MetaloomError(f"{path} holds no figures: {again(STAGE)}")
     if champion not in scores:
         raise MetaloomError(f"the champion {champion} has no figures in {path}: {again(STAGE)}")
+    differences = _parsed(folder / "differences.json", _differences)
     return Results(
         scores=scores,
-        differences=_parsed(folder / "differences.json", _differences),
+        differences={
+            where: each if scores[where[1]][where[0]].few_classes else replace(each, classes_ci95=None)
+            for where, each in differences.items()
+        },
         rivals=_parsed(folder / "rivals.json", dict),
         groups=_parsed(folder / "learners.json", lambda raw: {name: each["group"] for name, each in raw.items()}),
-        speed=_parsed(inputs.metrics / "speed.json", dict),
         champion=champion,
         methods=inputs.methods,
     )
@@ -180,13 +213,16 @@ def _score(raw: dict[str, Any]) -> Score:
         raw.get("ece"),
         raw.get("worst_decile"),
         raw.get("failed", 0),
+        raw.get("classes"),
+        raw.get("classes_low95"),
+        raw.get("classes_high95"),
     )
 
 
 def _differences(raw: list[dict[str, Any]]) -> dict[tuple[str, str, str], Difference]:
     return {
         (each["setting"], each["learner"], each["rival"]): Difference(
-            each["difference"], each["ci95"], each["episodes"], each["p_holm"]
+            each["difference"], each["ci95"], each["episodes"], each["p_holm"], each.get("classes_ci95")
         )
         for each in raw
     }

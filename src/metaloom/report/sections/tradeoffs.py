@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -20,6 +21,7 @@ from metaloom.report.words import (
     setting_words,
     size,
 )
+from metaloom.system.files import read_json
 
 MOST_DOMAINS = 24
 FASTEST, SLOWEST = 0.1, 10_000.0  # milliseconds: the ends of the axis, unless there is more
@@ -75,7 +77,7 @@ def tradeoffs(inputs: Inputs, results: Results, setting: SettingWords) -> Tradeo
     columns = ["learner", "setting", "domain", "accuracy", "low95", "high95", "queries"]
     table = read_table(inputs.evaluation / "domains.csv", "evaluate", columns)
     names = [name for name in (setting.name, f"{setting.name}_domain") if (table["setting"] == name).any()]
-    chart, costs = _costs(results, setting)
+    chart, costs = _costs(results, setting, read_json(inputs.metrics / "speed.json", made_by="evaluate"))
     return Tradeoffs([_map(table[table["setting"] == name], setting_words(name)) for name in names], chart, costs)
 
 
@@ -95,10 +97,10 @@ def _cell(row) -> Cell:
     return Cell(percent(row["accuracy"], 0), float(row["accuracy"]), f"{interval}{row['queries']:,} queries")
 
 
-def _costs(results: Results, setting: SettingWords) -> tuple[Markup | None, list[Cost]]:
+def _costs(results: Results, setting: SettingWords, speeds: dict[str, Any]) -> tuple[Markup | None, list[Cost]]:
     costs, series = [], []
     for name in results.ranked(setting.name, list(results.scores)):
-        score, speed = results.scores[name][setting.name], results.speed.get(name, {}).get(setting.name)
+        score, speed = results.scores[name][setting.name], speeds.get(name, {}).get(setting.name)
         if speed is None or not known(score.accuracy) or not speed["adapt_ms"]:
             continue
         number = len(costs) + 1

@@ -1,0 +1,52 @@
+"""Domains and classes that are light on dark where the others are dark on light, or the other way round."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from metaloom.kinds import Kind
+
+DARK, LIGHT = 0.25, 0.75  # of a ground: between them it is neither
+MOST = 0.75  # of a class's examples, so that it is one or the other
+SHOWN = 3
+
+WORDS = {"dark": "light on dark", "light": "dark on light"}
+
+
+def negatives(grounds: Iterable[tuple[str, str, float | None]], kind: Kind) -> list[str]:
+    """A sentence where the classes differ in what they are drawn on, about the fewer of them.
+
+    Args:
+        grounds: domain, class and ground (see `Kind.ground`) of every example that is used.
+        kind: of the examples.
+    """
+    shades: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for domain, name, ground in grounds:
+        shades[domain, name].append(_shade(ground))
+    found: dict[str, list[tuple[str, str]]] = {shade: [] for shade in WORDS}
+    for each, own in shades.items():
+        for shade, classes in found.items():
+            if own.count(shade) >= MOST * len(own):
+                classes.append(each)
+    few, many = sorted(found, key=lambda shade: len(found[shade]))
+    if not found[few]:
+        return []
+    names = _names(found[few], set(shades))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return [
+        f"{', '.join(names[:SHOWN])}{more}: {WORDS[few]}, where {len(found[many])} of the other "
+        f"{len(shades) - len(found[few])} classes are {WORDS[many]}; if that is by accident, invert these {kind.many}"
+    ]
+
+
+def _shade(ground: float | None) -> str:
+    if ground is None or DARK < ground < LIGHT:
+        return "neither"
+    return "dark" if ground <= DARK else "light"
+
+
+def _names(classes: list[tuple[str, str]], everything: set[tuple[str, str]]) -> list[str]:
+    """Of classes; of a domain where all of its classes are among them."""
+    whole = {domain for domain, _ in classes} - {domain for domain, _ in everything - set(classes)}
+    return sorted({domain if domain in whole else name for domain, name in classes})
