@@ -40,6 +40,7 @@ def plan(
     Nothing is trained; data that are new are prepared. Ends with 0 when everything fits, with 2 when not.
     """
     from metaloom.data.packed import Dataset
+    from metaloom.planning.budget import BUDGET, read_budget
     from metaloom.planning.plan import make_plan
     from metaloom.tasks.kept import KEPT
 
@@ -49,7 +50,7 @@ def plan(
             _prepare(root)
         raw, overrides = read_params(), environment_overrides()
         data = Dataset.load(Outputs(root).dataset)
-        made = make_plan(raw, overrides, data.items, data.quality, data.kind.many, KEPT)
+        made = make_plan(raw, overrides, data, KEPT, read_budget(BUDGET))
     if made.findings:
         print(
             "\n".join(["these do not fit the data:", *(f"- {each}" for each in made.findings), made.way_out]),
@@ -72,11 +73,11 @@ def _prepare(root: Path) -> None:
 def _lines(made: Plan, auto: frozenset[str]) -> Iterator[str]:
     """A line for each setting that a run with these methods reads, then what was fitted."""
     values, trained = made.saved(), (*made.settings.methods, PRETRAIN)
-    for section in ("prepare", "episodes", "studies", "train", *trained, "baselines", "export"):
+    for section in ("prepare", "episodes", "studies", "network", "train", *trained, "baselines", "export"):
         for key in (key for key in MOST if key.startswith(f"{section}.")):
             value, most = value_at(values, key), MOST[key]
             fitted = "" if value == most or most == AUTO else f"; {_text(most)} where data are plenty"
-            yield f"{key:<25}{_text(value):<24}" + (f"auto{fitted}" if key in auto else "yours")
+            yield f"{key:<33}{_text(value):<24}" + (f"auto{fitted}" if key in auto else "yours")
     yield from ["", *made.fitted] if made.fitted else []
 
 
