@@ -19,11 +19,13 @@ from prefect.states import Completed, Failed
 
 from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError
-from metaloom.pipeline.child import run_stage
+from metaloom.pipeline.child import run_module, run_stage
 from metaloom.pipeline.stages import StageExit, is_current, stage_names
 from metaloom.pipeline.success import record_success
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
+from metaloom.planning.budget import BUDGET, NO_BUDGET, read_budget, write_budget
 from metaloom.system.lock import BusyError, project_lock
+from metaloom.system.provenance import data_version
 from metaloom.system.terminal import say
 from metaloom.versioning.data import version_dataset as make_version
 from metaloom.versioning.project import find_root, overriding
@@ -77,6 +79,24 @@ def stage(root: str, name: str) -> State[Any]:
     return Completed(name="Cached", message=f"{name} was restored from DVC's run cache")
 
 
+@task(name="budget", task_run_name="budget", **RETRIED)
+def budget(root: str, minutes: float) -> State[Any]:
+    """budget.yaml says how much work fits into so many minutes with these data; 0: there is no budget."""
+    path = Path(root, BUDGET)
+    kept = read_budget(path)
+    if (kept == NO_BUDGET and not minutes) or (kept.minutes, kept.data) == (minutes, data_version(root)):
+        return Completed(name="Cached", message=f"{BUDGET} is up to date")
+    if not minutes:
+        write_budget(path, NO_BUDGET)
+        return Completed(name="Ran", message="no budget")
+    say("budget")
+    try:
+        run_module(root, "metaloom.measuring", f"{minutes:g}", *_listeners())
+    except MetaloomError as error:
+        return Failed(message=str(error))
+    return Completed(name="Ran", message=f"{BUDGET} written")
+
+
 def _listeners() -> tuple[Callable[[str], None], Callable[[str], None]]:
     """Take a stage's lines to the run's logs and the terminal; its `error:` line comes at the end, once."""
     logger = get_run_logger()
@@ -99,6 +119,7 @@ def pipeline(
     locked: bool = False,
     wait: int | float = 0,
     overrides: dict[str, Any] | None = None,
+    minutes: int | float | None = None,
 ) -> State[Any]:
     """Bring everything up to date.
 
@@ -107,13 +128,14 @@ def pipeline(
         locked: refuse to make a new version of data/.
         wait: seconds to wait for another run in the same project.
         overrides: dotted settings and their values, for this run only.
+        minutes: for the whole run, from now on; 0: without a budget again; None: as before.
     """
     started = time.monotonic()
     try:
         project = str(find_root(root))
         with overriding(overrides or {}), project_lock(project, wait):
             load_settings(Path(project, PARAMS))
-            state = _run(project, locked, started)
+            state = _run(project, locked, minutes, started)
             if state.is_completed() and not overrides:
                 record_success(project)
             return state
@@ -122,15 +144,16 @@ def pipeline(
         return Failed(message=str(error))
 
 
-def _run(root: str, locked: bool, started: float) -> State[Any]:
+def _run(root: str, locked: bool, minutes: float | None, started: float) -> State[Any]:
     data = version_dataset(root, locked, return_state=True)
     if not data.is_completed():
         return Failed(message=reason(data))
     done: list[StageRun] = []
-    for name in stage_names(root):
+    minutes = read_budget(Path(root, BUDGET)).minutes if minutes is None else minutes
+    for name in _with_budget(stage_names(root), minutes):
         began = time.monotonic()
         named = stage.with_options(name=name, task_run_name=name)
-        state = named(root, name, return_state=True)
+        state = budget(root, minutes, return_state=True) if name == "budget" else named(root, name, return_state=True)
         if not state.is_completed():
             return Failed(message=reason(state))
         done.append(StageRun(name, state.name or "Ran", time.monotonic() - began))
@@ -138,6 +161,14 @@ def _run(root: str, locked: bool, started: float) -> State[Any]:
     get_run_logger().info(as_text(summary))
     create_markdown_artifact(key="pipeline-summary", markdown=as_markdown(summary))
     return Completed(message="all stages are up to date", data=summary)
+
+
+def _with_budget(stages: list[str], minutes: float | None) -> list[str]:
+    """The stages, with "budget" before what depends on it."""
+    if minutes is None:
+        return stages
+    place = stages.index("plan") if "plan" in stages else len(stages)
+    return [*stages[:place], "budget", *stages[place:]]
 
 
 def reason(state: State[Any]) -> str:

@@ -112,7 +112,7 @@ def make_project(root: Path, shapes: Path, overrides: dict | None = None) -> Pat
 def _template(root: Path, shapes: Path) -> None:
     """All of a project but its params and its first commit."""
     (together.folder() / "graphs_of_projects").mkdir(exist_ok=True)
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+    for name in ("dvc.yaml", "budget.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(REPO / name, root / name)
     for name in ("src", "flows"):
         shutil.copytree(REPO / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))

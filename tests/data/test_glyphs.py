@@ -161,7 +161,7 @@ def test_prepared_and_split_it_has_the_hashes_of_dvc_lock(built, repo, project, 
     shutil.copy(repo / "params.yaml", project)
     monkeypatch.chdir(project)
     prepare.main(str(built[0]), "artifacts/dataset")
-    plan.main("artifacts/dataset", "artifacts/plan.json", "splits.yaml")
+    plan.main("artifacts/dataset", "budget.yaml", "artifacts/plan.json", "splits.yaml")
     made = json.loads((project / "artifacts/plan.json").read_text())
     assert {key: value_at(made, key) for key in MOST} == MOST and not made["fitted"]
     split.main("artifacts/dataset", "artifacts/plan.json", "splits.yaml", "artifacts/splits")

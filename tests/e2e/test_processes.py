@@ -32,7 +32,7 @@ def two(tmp_path, shapes, monkeypatch) -> Path:
 def prepared(two) -> Path:
     """The same with its data prepared and split."""
     run_here(two, sys.executable, "-m", "metaloom.stages.prepare", "data", "artifacts/dataset")
-    run_here(two, sys.executable, "-m", "metaloom.stages.plan", FOLDERS[0], FOLDERS[2], "splits.yaml")
+    run_here(two, sys.executable, "-m", "metaloom.stages.plan", FOLDERS[0], "budget.yaml", FOLDERS[2], "splits.yaml")
     run_here(two, sys.executable, "-m", "metaloom.stages.split", FOLDERS[0], FOLDERS[2], "splits.yaml", FOLDERS[1])
     return two
 

@@ -42,7 +42,7 @@ def root(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         prepare.main(str(shapes), "dataset")
-        plan.main("dataset", "plan.json", "splits.yaml")
+        plan.main("dataset", "budget.yaml", "plan.json", "splits.yaml")
         split.main("dataset", "plan.json", "splits.yaml", "splits")
     for name, accuracy in (("protonet", 0.5), ("maml", 0.7)):
         folder = root / "models" / name

@@ -6,15 +6,23 @@ import json
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from projects import REPO
+from torch._inductor.exc import InvalidCxxCompiler
 
 from metaloom.config import MOST, load_settings, parse_override, read_params, value_at
+from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
+from metaloom.kinds import kind_of
+from metaloom.kinds.vectors.kind import Vectors
+from metaloom.networks import NETWORKS
+from metaloom.planning.budget import Budget, read_budget, write_budget
 from metaloom.planning.fit import plain
 from metaloom.planning.plan import Plan, checked, make_plan
+from metaloom.planning.work import multiplications
 from metaloom.tasks import assign_splits, class_table, draw_fixed_episodes, draw_studies
 
 SHAPES = {  # examples of each class, by domain
@@ -39,10 +47,14 @@ def items(domains: list[list[int]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["class", "domain"]).assign(row=range(len(rows)))
 
 
-def planned(domains: list[list[int]], overrides: dict | None = None) -> Plan:
+def planned(domains: list[list[int]], overrides: dict | None = None, effort: float = 1.0) -> Plan:
     overrides = overrides or {}
     raw = read_params(REPO / "params.yaml", overrides)
-    return make_plan(raw, overrides, items(domains), {"problems": {"small_class": []}}, "images", Path("absent"))
+    kind = kind_of(load_settings(REPO / "params.yaml", overrides))
+    table, packed = items(domains), np.zeros((), np.uint8)
+    shape = (len(table), kind.image_size, kind.image_size, kind.channels)
+    dataset = Dataset(np.broadcast_to(packed, shape), table, {"problems": {"small_class": []}}, kind)
+    return make_plan(raw, overrides, dataset, Path("absent"), Budget(effort=effort))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -162,3 +174,101 @@ def test_later_stages_read_the_plan(tmp_path):
         load_settings(REPO / "params.yaml", {}, plan=path)
     with pytest.raises(MetaloomError, match="not found: `dvc repro plan` makes it"):
         load_settings(REPO / "params.yaml", {}, plan=tmp_path / "absent.json")
+
+
+COLOUR = {"pictures.image_size": 64, "pictures.channels": 3}
+
+
+def test_larger_pictures_get_a_narrower_network_and_fewer_steps():
+    made = planned(SHAPES["plenty"], COLOUR)
+    settings = made.settings
+    assert settings.network.width == 32 and settings.protonet.steps == 130 and settings.maml.steps == 160
+    assert made.fitted == [
+        "work: images 5.8 times as costly as embedded ones: network 32 wide, "
+        "steps of protonet 130, maml 160, pretrain 130"
+    ]
+    assert planned(SHAPES["plenty"], {"pictures.image_size": 256}).settings.protonet.steps == 50  # never fewer
+
+
+def test_what_the_user_wrote_stays_and_a_wide_network_of_his_own_costs_no_steps():
+    written = {"network.width": 128, "protonet.steps": 77, "baselines.scratch.episodes": 2}
+    settings = planned(SHAPES["plenty"], written, effort=4.0).settings
+    assert (settings.network.width, settings.protonet.steps) == (128, 77)
+    assert (settings.baselines.scratch.episodes, settings.baselines.scratch.elsewhere) == (2, 2)
+    assert planned(SHAPES["plenty"], {"network.width": 128}).settings.protonet.steps == MOST["protonet.steps"]
+
+
+def test_more_effort_is_never_less_of_anything():
+    efforts = [planned(SHAPES["plenty"], COLOUR, effort).settings for effort in (0.1, 0.25, 0.5, 1, 1.4, 2, 3, 4, 8)]
+    for read in (
+        lambda settings: settings.network.width,
+        lambda settings: settings.protonet.steps,
+        lambda settings: settings.train.patience,
+        lambda settings: settings.baselines.scratch.episodes,
+        lambda settings: settings.baselines.forest.elsewhere,
+    ):
+        values = list(map(read, efforts))
+        assert values == sorted(values) and values[0] < values[-1]
+    assert planned(SHAPES["plenty"], effort=1.0).settings == planned(SHAPES["plenty"]).settings
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 33)])
+def test_multiplications_are_those_of_the_layers(name, shape):
+    """Counted here from the shapes of the weights and of the maps."""
+    channels, side, width = shape[0], shape[1], 8
+    by_hand = {
+        "conv4": sum(9 * (width if block else channels) * width * (side // 2**block) ** 2 for block in range(4)),
+        "resnet12": _of_resnet12(channels, side, width),
+        "mlp": (channels * side * side + 2 * width) * width,
+        "gru": side * 3 * width * (channels * side + width),
+    }
+    assert multiplications(name, width, shape) == by_hand[name]
+
+
+def _of_resnet12(channels: int, side: int, width: int) -> int:
+    total = 0
+    for block, factor in enumerate((1, 2.5, 5, 10)):
+        wide, pixels = int(width * factor), (side // 2**block) ** 2
+        total += (9 * channels * wide + 2 * 9 * wide * wide + channels * wide) * pixels
+        channels = wide
+    return total
+
+
+def _no_compiler() -> None:
+    raise InvalidCxxCompiler
+
+
+def test_what_the_machine_lacks_is_refused_before_training(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    made = planned(SHAPES["plenty"], {"device": "cuda"})
+    assert made.findings[0].startswith("device: cuda is not available here") and len(made.findings) == 1
+    assert settings_of(made.way_out) == {"device": "auto"}
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", _no_compiler)
+    made = planned(SHAPES["plenty"], {"train.compile": True, "device": "cpu"})
+    assert "there is no C++ compiler here" in made.findings[0] and len(made.findings) == 1
+    assert settings_of(made.way_out) == {"train.compile": "auto", "device": "cpu"}
+
+
+def test_a_network_that_does_not_take_such_examples_is_refused_before_training():
+    rows = np.zeros((14400, 5), np.float32)
+    raw = read_params(REPO / "params.yaml", {"kind": "vectors"})
+    dataset = Dataset(rows, items(SHAPES["plenty"]), {"problems": {"small_class": []}}, Vectors())
+    made = make_plan(raw, {"kind": "vectors"}, dataset, Path("absent"))
+    assert "network.name is conv4, which does not take examples of shape (5,)" in made.findings[0]
+    assert settings_of(made.way_out) == {"kind": "vectors", "network.name": "mlp"}
+
+
+def test_a_budget_is_read_as_it_was_written_and_a_broken_one_is_refused(tmp_path):
+    path = tmp_path / "budget.yaml"
+    assert read_budget(path) == Budget()
+    write_budget(path, Budget(minutes=10, data="abc", effort=1.4))
+    assert read_budget(path) == Budget(minutes=10, data="abc", effort=1.4)
+    for broken in ("minutes: [", "minutes: -1", "hours: 1"):
+        path.write_text(broken)
+        with pytest.raises(MetaloomError, match="git checkout"):
+            read_budget(path)
+
+
+def test_the_committed_budget_is_none():
+    assert read_budget(REPO / "budget.yaml") == Budget()

@@ -29,7 +29,7 @@ BANK = {
 def run_stages() -> tuple[dict, dict]:
     """learner.json and metrics/training/bank.json."""
     prepare.main("data", "artifacts/dataset")
-    plan.main("artifacts/dataset", "artifacts/plan.json", "splits.yaml")
+    plan.main("artifacts/dataset", "budget.yaml", "artifacts/plan.json", "splits.yaml")
     split.main("artifacts/dataset", "artifacts/plan.json", "splits.yaml", "artifacts/splits")
     places = "artifacts/splits", "artifacts/plan.json", "artifacts/models/bank", "metrics/training/bank.json"
     train.main("bank", "artifacts/dataset", *places)

@@ -26,7 +26,7 @@ def prepared(project, monkeypatch) -> Path:
     monkeypatch.chdir(project)
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     prepare.main("data", FOLDERS[0])
-    plan.main(FOLDERS[0], PLAN, "splits.yaml")
+    plan.main(FOLDERS[0], "budget.yaml", PLAN, "splits.yaml")
     split.main(FOLDERS[0], PLAN, "splits.yaml", FOLDERS[1])
     return project
 

@@ -175,7 +175,7 @@ def test_params_are_the_only_leaves(tiny_settings):
 
 def test_the_trainer_takes_both(tiny_settings, tmp_path, monkeypatch):
     """Four steps: compiled they end where plain ones do, in bfloat16 near it."""
-    monkeypatch.setattr("metaloom.training.acceleration._check_compiler", lambda: None)
+    monkeypatch.setattr("metaloom.training.acceleration.check_compiler", lambda device: None)
     monkeypatch.setattr("metaloom.training.acceleration._compiled", lambda n, m: CompiledLoss(m, n, untraced))
     few = {name: tiny_settings.method(name).model_copy(update={"steps": 4}) for name in METHOD_CLASSES}
     settings = tiny_settings.model_copy(update=few)

@@ -50,7 +50,7 @@ def test_training_out_of_memory_says_which_settings_to_lower(project, monkeypatc
 
     monkeypatch.chdir(project)
     prepare.main("data", "artifacts/dataset")
-    plan.main("artifacts/dataset", "artifacts/plan.json", "splits.yaml")
+    plan.main("artifacts/dataset", "budget.yaml", "artifacts/plan.json", "splits.yaml")
     split.main("artifacts/dataset", "artifacts/plan.json", "splits.yaml", "artifacts/splits")
     model = Path("artifacts/models/protonet")
     model.mkdir(parents=True)

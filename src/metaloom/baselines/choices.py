@@ -55,7 +55,7 @@ def choose(
         jobs: processes.
     """
     requests = [
-        Request((name, place, setting), name, candidate, tables[setting].first(_episodes(name, settings)))
+        Request((name, place, setting), name, candidate, tables[setting].first(searched_on(name, settings)))
         for name, baseline in BASELINES.items()
         for place, candidate in enumerate(baseline.candidates(settings))
         for setting in settings.settings
@@ -64,7 +64,8 @@ def choose(
     return {name: _choice(name, settings, tables, answers) for name in BASELINES}
 
 
-def _episodes(name: str, settings: BaselineSettings) -> int:
+def searched_on(name: str, settings: BaselineSettings) -> int:
+    """How many validation episodes each candidate of a learner answers."""
     return min(settings.episodes, BASELINES[name].settings(settings).elsewhere)
 
 
@@ -86,7 +87,7 @@ def _choice(
                 "setting": setting,
                 "n_way": table.n_way,
                 "n_shot": table.support.shape[2],
-                "episodes": _episodes(name, settings),
+                "episodes": searched_on(name, settings),
                 "chosen": candidates[first],
                 "tried": [candidate | figures for candidate, figures in zip(candidates, found, strict=True)],
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,36 +30,64 @@ from metaloom.versioning.project import overriding
 if TYPE_CHECKING:
     from metaloom.planning.plan import Plan
 
+GIGA = 1e9
+
 
 def plan(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting. Repeatable.")
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="N", help="Show what `run --minutes N` would choose; 0: without a budget."),
+    ] = None,
 ) -> None:
-    """Show what each setting that is `auto` becomes with these data, and everything that does not fit them.
+    """Show what each setting that is `auto` becomes with these data, and everything that does not fit them; then the
+    time and memory that a run takes here, measured on a few steps.
 
-    Nothing is trained; data that are new are prepared. Ends with 0 when everything fits, with 2 when not.
+    Data that are new are prepared, nothing else is written. Ends with 0 when everything fits, with 2 when not.
     """
-    from metaloom.data.packed import Dataset
-    from metaloom.planning.plan import make_plan
-    from metaloom.tasks.kept import KEPT
-
+    began = time.perf_counter()
     root = enter_project()
     with overriding(dict(map(parse_override, set_ or []))):
         with ended_by_signals(), project_lock(root, 0):
             _prepare(root)
-        raw, overrides = read_params(), environment_overrides()
-        data = Dataset.load(Outputs(root).dataset)
-        made = make_plan(raw, overrides, data.items, data.quality, data.kind.many, KEPT)
+        _show(Outputs(root).dataset, minutes, began)
+    say("everything fits: `metaloom run" + (f" --minutes {minutes:g}`" if minutes is not None else "`"))
+
+
+def _show(dataset: str, minutes: float | None, began: float) -> None:
+    from metaloom.data.packed import Dataset
+    from metaloom.measuring.choose import effort_for, measuring
+    from metaloom.planning.budget import BUDGET, NO_BUDGET, Budget, read_budget
+    from metaloom.planning.plan import make_plan
+    from metaloom.tasks.kept import KEPT
+
+    raw, overrides, data = read_params(), environment_overrides(), Dataset.load(dataset)
+    budget = NO_BUDGET if minutes == 0 else read_budget(BUDGET)
+    made = make_plan(raw, overrides, data, KEPT, budget)
     if made.findings:
         print(
             "\n".join(["these do not fit the data:", *(f"- {each}" for each in made.findings), made.way_out]),
             file=sys.stderr,
         )
         raise typer.Exit(BAD_INPUT)
-    for line in _lines(made, auto_keys(raw)):
-        print(line)
-    say("everything fits: `metaloom run`")
+    with measuring(dataset) as here:
+        if minutes:
+            budget = Budget(minutes=minutes, effort=effort_for(minutes, here, began)[0])
+            made = make_plan(raw, overrides, data, KEPT, budget)
+        for line in _lines(made, auto_keys(raw)):
+            print(line)
+        seconds = here.seconds(budget.effort)
+        print("\n".join(["", *_times(seconds), f"{'memory':<24}{here.rates(made).memory / GIGA:.1f} GB", ""]))
+
+
+def _times(seconds: dict[str, float]) -> Iterator[str]:
+    from metaloom.pipeline.summary import as_time
+
+    yield "time on this machine, measured on a few steps:"
+    for stage, each in (seconds | {"in all": sum(seconds.values())}).items():
+        yield f"{stage:<24}{as_time(each)}"
 
 
 def _prepare(root: Path) -> None:
@@ -72,11 +101,11 @@ def _prepare(root: Path) -> None:
 def _lines(made: Plan, auto: frozenset[str]) -> Iterator[str]:
     """A line for each setting that a run with these methods reads, then what was fitted."""
     values, trained = made.saved(), (*made.settings.methods, PRETRAIN)
-    for section in ("prepare", "episodes", "studies", "train", *trained, "baselines", "export"):
+    for section in ("prepare", "episodes", "studies", "network", "train", *trained, "baselines", "export"):
         for key in (key for key in MOST if key.startswith(f"{section}.")):
             value, most = value_at(values, key), MOST[key]
             fitted = "" if value == most or most == AUTO else f"; {_text(most)} where data are plenty"
-            yield f"{key:<25}{_text(value):<24}" + (f"auto{fitted}" if key in auto else "yours")
+            yield f"{key:<33}{_text(value):<24}" + (f"auto{fitted}" if key in auto else "yours")
     yield from ["", *made.fitted] if made.fitted else []
 
 

@@ -25,6 +25,14 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a setting for this run. Repeatable."),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Choose widths, steps and episodes so that the whole run takes N minutes; 0: as usual.",
+        ),
+    ] = None,
     locked: Annotated[bool, typer.Option("--locked", help="Refuse to make a new version of a changed data/.")] = False,
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Wait up to SECONDS for another run to finish.")
@@ -41,11 +49,11 @@ def run(
     overrides = dict(map(parse_override, set_ or []))
     load_settings(root / PARAMS, environment_overrides() | overrides)
     with ended_by_signals(), project_lock(root, wait):
-        state = _pipeline(root, locked, overrides)
+        state = _pipeline(root, locked, overrides, minutes)
     _conclude(state)
 
 
-def _pipeline(root: Path, locked: bool, overrides: dict[str, Any]) -> Any:
+def _pipeline(root: Path, locked: bool, overrides: dict[str, Any], minutes: float | None) -> Any:
     """Run the flow; while a temporary server starts (seconds), import the rest and have DVC read dvc.yaml."""
     starting = console.status("starting Prefect") if console.is_terminal and not quiet() else nullcontext()
     with starting, overriding(overrides):
@@ -54,7 +62,7 @@ def _pipeline(root: Path, locked: bool, overrides: dict[str, Any]) -> Any:
 
         stage_names(root)
         server.wait()
-    return pipeline(str(root), locked=locked, overrides=overrides or None, return_state=True)
+    return pipeline(str(root), locked=locked, overrides=overrides or None, minutes=minutes, return_state=True)
 
 
 def _conclude(state: Any) -> None:

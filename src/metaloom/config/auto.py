@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 AUTO = "auto"
 
-# The value of each where data are plenty, which is what the embedded data set gets.
+# The value of each where data are plenty and examples small, which is what the embedded data set gets.
 MOST: dict[str, Any] = {
     "prepare.min_examples": 10,
     "episodes.n_query": 5,
@@ -22,17 +22,33 @@ MOST: dict[str, Any] = {
     "train.n_shot": 1,
     "train.n_query": 5,
     "train.select_on": "5w1s",
+    "train.patience": 10,
+    "network.width": 64,
     "protonet.n_way": 60,
+    "protonet.steps": 200,
     "ridge.n_way": 20,
+    "ridge.steps": 250,
     "maml.n_way": 5,
+    "maml.steps": 250,
     "anil.n_way": 5,
+    "anil.steps": 200,
     "reptile.n_way": 5,
+    "reptile.steps": 200,
     "shared.n_way": 60,
+    "shared.steps": 250,
     "bank.window": 2,
     "bank.stride": 2,
     "bank.n_way": 20,
+    "bank.steps": 250,
     "pretrain.n_way": 60,
+    "pretrain.steps": 200,
     "baselines.settings": ["5w1s", "5w5s"],
+    "baselines.scratch.episodes": 20,
+    "baselines.scratch.elsewhere": 3,
+    "baselines.finetune_all.episodes": 20,
+    "baselines.finetune_all.elsewhere": 3,
+    "baselines.forest.episodes": 20,
+    "baselines.forest.elsewhere": 3,
     "export.domain": AUTO,
     "export.n_shot": 5,
 }
@@ -83,7 +99,19 @@ def where_plenty(raw: Mapping[str, Any]) -> dict[str, Any]:
         derived["studies.uneven"] = []
     if isinstance(window, int):
         derived["bank.stride"] = min(MOST["bank.stride"], window)
+    derived |= _episodes_of_slow_learners(written)
     return values | {key: value for key, value in derived.items() if key in auto}
+
+
+def _episodes_of_slow_learners(written: Callable[[str], Any]) -> dict[str, Any]:
+    """As many elsewhere as the user's own number of episodes allows, and as many episodes as elsewhere."""
+    values = {}
+    for learner in ("scratch", "finetune_all", "forest"):
+        keys = f"baselines.{learner}.episodes", f"baselines.{learner}.elsewhere"
+        episodes, elsewhere = map(written, keys)
+        if isinstance(episodes, int) and isinstance(elsewhere, int):
+            values |= {keys[0]: max(episodes, elsewhere), keys[1]: min(episodes, elsewhere)}
+    return values
 
 
 def same_ways(names: list[str]) -> list[str]:

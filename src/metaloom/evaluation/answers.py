@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,14 +60,11 @@ def single_task_answers(
         tables: fixed episodes.
         jobs: processes, each with one thread.
     """
-    parts = Counter(map(_point, tables))
     requests = []
-    for learner, baseline in BASELINES.items():
-        for name, table in tables.items():
-            limit = -(-settings.asked(baseline.settings(settings), name) // parts[_point(name)])
-            choice = choices[learner].for_task(table.n_way, len(table.labels) / table.n_way)
-            timed = "/" not in name  # the times of the settings are shown, those of the studies not
-            requests.append(Request((learner, name), learner, choice, table.first(limit), timed))
+    for learner, name, table in asked_alone(settings, tables):
+        choice = choices[learner].for_task(table.n_way, len(table.labels) / table.n_way)
+        timed = "/" not in name  # the times of the settings are shown, those of the studies not
+        requests.append(Request((learner, name), learner, choice, table, timed))
     answered = answer_all(views, requests, "evaluate", jobs)
     found: dict[str, OfTables] = {learner: {} for learner in BASELINES}
     speeds: dict[str, dict[str, dict[str, float]]] = {learner: {} for learner in BASELINES}
@@ -78,6 +75,17 @@ def single_task_answers(
         found[learner][name] = Answers(log_softmax(each.scores / t, axis=2), table)
         speeds[learner][name] = _speed(each.adapt_seconds, each.predict_seconds, each.size + _network(learner, views))
     return found, speeds
+
+
+def asked_alone(
+    settings: BaselineSettings, tables: Mapping[str, EpisodeTable]
+) -> Iterator[tuple[str, str, EpisodeTable]]:
+    """Each single-task learner with the names of the episodes that it answers, and those episodes."""
+    parts = Counter(map(_point, tables))
+    for learner, baseline in BASELINES.items():
+        for name, table in tables.items():
+            limit = -(-settings.asked(baseline.settings(settings), name) // parts[_point(name)])
+            yield learner, name, table.first(limit)
 
 
 def _point(name: str) -> str:

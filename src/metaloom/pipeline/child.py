@@ -40,7 +40,7 @@ def run_stage(
     with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
         message = Path(folder, "error")
         message.touch()
-        code, last = _run(root, name, message, out, err)
+        code, last = _run(root, ["metaloom.pipeline", name], message, out, err)
         text = message.read_text(encoding="utf-8").strip()
     if code in (StageExit.RAN, StageExit.CURRENT, StageExit.RESTORED):
         return StageExit(code)
@@ -51,8 +51,20 @@ def run_stage(
     raise MetaloomError(f"stage {name} failed: {text or f'exit code {code}'}")
 
 
+def run_module(
+    root: str | Path, module: str, argument: str, out: Callable[[str], None], err: Callable[[str], None]
+) -> None:
+    """`python -m MODULE ARGUMENT`, which is no stage but ends as one does; the rest as for `run_stage`."""
+    with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
+        message = Path(folder, "error")
+        message.touch()
+        code, last = _run(root, [module, argument], message, out, err)
+        if code:
+            raise MetaloomError(message.read_text(encoding="utf-8").strip() or last or f"{module}: exit code {code}")
+
+
 def _run(
-    root: str | Path, name: str, message: Path, out: Callable[[str], None], err: Callable[[str], None]
+    root: str | Path, command: list[str], message: Path, out: Callable[[str], None], err: Callable[[str], None]
 ) -> tuple[int, str]:
     """Exit code, and the last line on standard error where that is ours to read."""
     last = [""]
@@ -62,7 +74,7 @@ def _run(
         err(line)
 
     child = lifeline.start(
-        ["-m", "metaloom.pipeline", name],
+        ["-m", *command],
         cwd=root,
         env=_environment(message),
         out=subprocess.PIPE,

@@ -119,7 +119,7 @@ def as_text(summary: RunSummary) -> str:
     lines += [f"{word:<8}{path}" for word, path in summary.places.items()]
     lines.append(f"{'data':<8}{summary.data.removeprefix('data/ is ')}")
     lines.append(f"{'stages':<8}{stages_line(summary.stages)}")
-    lines.append(f"{'time':<8}{_seconds(summary.seconds)}")
+    lines.append(f"{'time':<8}{as_time(summary.seconds)}")
     if summary.figures:
         lines.append(f"{'figures':<8}{summary.figures}")
     lines += [f"{'fitted' if place == 0 else '':<8}{each}" for place, each in enumerate(summary.fitted)]
@@ -137,7 +137,7 @@ def as_markdown(summary: RunSummary) -> str:
     lines += [f"- {word}: `{path}`" for word, path in summary.places.items()]
     lines += [
         f"- data: {summary.data}",
-        f"- time: {_seconds(summary.seconds)}",
+        f"- time: {as_time(summary.seconds)}",
         *([f"- figures: {summary.figures}"] if summary.figures else []),
         *(f"- fitted: {each}" for each in summary.fitted),
         *(["", summary.verdict] if summary.verdict else []),
@@ -145,13 +145,13 @@ def as_markdown(summary: RunSummary) -> str:
         "| stage | state | time |",
     ]
     lines.append(_row(["---"] * 3))
-    lines += [_row([each.name, each.state, _seconds(each.seconds)]) for each in summary.stages]
+    lines += [_row([each.name, each.state, as_time(each.seconds)]) for each in summary.stages]
     return "\n".join(lines) + "\n"
 
 
 def stages_line(stages: tuple[StageRun, ...]) -> str:
     """`2 ran (train@maml 61 s, evaluate 20 s), 5 cached`."""
-    ran = [f"{each.name} {_seconds(each.seconds)}" for each in stages if each.state == "Ran"]
+    ran = [f"{each.name} {as_time(each.seconds)}" for each in stages if each.state == "Ran"]
     cached = len(stages) - len(ran)
     if not ran:
         return f"everything was cached ({cached} stages)"
@@ -179,7 +179,8 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _seconds(seconds: float) -> str:
+def as_time(seconds: float) -> str:
+    """Seconds in words."""
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{int(seconds) // 60} min {int(seconds) % 60} s"

@@ -20,10 +20,13 @@ from metaloom.config import (
     StudySettings,
     value_at,
 )
+from metaloom.config.auto import AUTO
 from metaloom.errors import MetaloomError
+from metaloom.networks import NETWORKS, build_network
 from metaloom.planning.deployment import check_key, check_versions, deployed
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
+from metaloom.system.device import check_compiler, choose_device
 from metaloom.tasks.episodes import eligible_groups
 from metaloom.tasks.studies import check_labels, way_domains
 
@@ -48,7 +51,7 @@ class Finding:
 
 def check(settings: Settings, data: Data) -> list[Finding]:
     """What does not fit the data, as far as settings and data alone tell."""
-    return [finding for part in (_episodes, _choices, _studies, _training, _export) for finding in part(settings, data)]
+    return [finding for part in PARTS for finding in part(settings, data)]
 
 
 def _refused(keys: tuple[str, ...], ask: Callable[[], Any], remedy: dict[str, Any] | None = None) -> Iterator[Finding]:
@@ -56,6 +59,21 @@ def _refused(keys: tuple[str, ...], ask: Callable[[], Any], remedy: dict[str, An
         ask()
     except MetaloomError as error:
         yield Finding(keys, str(error).removeprefix(f"{PARAMS}: "), remedy)
+
+
+def _machine(settings: Settings, data: Data) -> Iterator[Finding]:
+    """What the kind of examples, or the machine, does not allow."""
+    name, axes = settings.network.name, len(data.shape)
+    if axes not in NETWORKS[name].axes:
+        fitting = next(each for each, network in NETWORKS.items() if axes in network.axes)
+        yield from _refused(
+            ("network.name",), lambda: build_network(settings.network, "none", data.shape), {"network.name": fitting}
+        )
+    refused = list(_refused(("device",), lambda: choose_device(settings.device), {"device": AUTO}))
+    yield from refused
+    if settings.train.compile is True and not refused:
+        device = choose_device(settings.device)
+        yield from _refused(("train.compile",), lambda: check_compiler(device), {"train.compile": AUTO})
 
 
 def _episodes(settings: Settings, data: Data) -> Iterator[Finding]:
@@ -169,6 +187,9 @@ def _enough(
         if all(each.keys != finding.keys for each in left):
             return frozenset({key})
     return frozenset(written)
+
+
+PARTS = (_machine, _episodes, _choices, _studies, _training, _export)
 
 
 def way_out(settings: Settings, auto: frozenset[str], data: Data, overrides: Mapping[str, Any]) -> str:

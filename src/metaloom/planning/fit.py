@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from metaloom.config import MOST, Setting, Settings, filled, same_ways
+from metaloom.config import METHOD_SETTINGS, MOST, Setting, Settings, filled, same_ways
 from metaloom.config.auto import AUTO
+from metaloom.planning import work
 from metaloom.planning.deployment import of_domain
 from metaloom.planning.pools import Data
 
@@ -181,6 +183,46 @@ def _export_shots(case: Case) -> int:
     return max(1, min(MOST["export.n_shot"], int(counts.min()) - 1)) if len(counts) else 1
 
 
+def _width(case: Case) -> int:
+    return work.width(case.settings.network, case.data.shape, case.data.budget.effort)
+
+
+def step_work(settings: Settings, auto: frozenset[str], data: Data, method: str) -> float:
+    """Of a training step, in units of what it is where data are plenty and examples as large as the embedded ones.
+
+    A network that is wider than usual, by the user or by a time budget, is not meant to learn for fewer steps.
+    """
+    network, own, train = settings.network, settings.method(method), settings.train
+    own_width = min(network.width, MOST["network.width"])
+    width = work.width(network, data.shape, effort=1) if "network.width" in auto else own_width
+    usual = MOST[f"{method}.n_way"] * (MOST["train.n_shot"] + MOST["train.n_query"])
+    return work.times(network, width, data.shape) * own.n_way * train.examples / usual
+
+
+def _steps(method: str) -> Rule:
+    key = f"{method}.steps"
+    return lambda case: work.steps(
+        MOST[key], step_work(case.settings, case.auto, case.data, method), case.data.budget.effort
+    )
+
+
+def _slow_learner(learner: str) -> dict[str, Rule]:
+    section = f"baselines.{learner}"
+
+    def elsewhere(case: Case) -> int:
+        wanted = work.episodes(MOST[f"{section}.elsewhere"], work.FEWEST_ELSEWHERE, case.data.budget.effort)
+        return min(wanted, getattr(case.settings.baselines, learner).episodes)
+
+    def episodes(case: Case) -> int:
+        wanted = work.episodes(MOST[f"{section}.episodes"], work.FEWEST_EPISODES, case.data.budget.effort)
+        most = max(MOST[f"{section}.episodes"], case.settings.episodes.test)
+        written = f"{section}.elsewhere" not in case.auto
+        least = getattr(case.settings.baselines, learner).elsewhere if written else 0
+        return max(least, min(most, wanted))
+
+    return {f"{section}.episodes": episodes, f"{section}.elsewhere": elsewhere}
+
+
 # In an order in which each may read those before it.
 RULES: dict[str, Rule] = {
     "episodes.n_query": _n_query,
@@ -202,7 +244,11 @@ RULES: dict[str, Rule] = {
     "bank.window": _bank_window,
     "bank.stride": _bank_stride,
     "bank.n_way": _bank_n_way,
+    "train.patience": lambda case: math.ceil(MOST["train.patience"] * max(1.0, case.data.budget.effort)),
+    "network.width": _width,
+    **{f"{method}.steps": _steps(method) for method in METHOD_SETTINGS},
     "baselines.settings": lambda case: same_ways(case.settings.episodes.settings),
+    **{key: rule for learner in work.SLOW for key, rule in _slow_learner(learner).items()},
     "export.domain": lambda _: AUTO,
     "export.n_shot": _export_shots,
 }

@@ -10,9 +10,11 @@ from typing import Any
 import pandas as pd
 
 from metaloom.config import PARAMS, Settings, auto_keys, check_settings, filled, where_plenty
+from metaloom.data.packed import Dataset
 from metaloom.data.quality import needed
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
+from metaloom.planning.budget import NO_BUDGET, Budget
 from metaloom.planning.check import check, way_out
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
@@ -47,32 +49,27 @@ class Plan:
 
 
 def make_plan(
-    raw: dict[str, Any],
-    overrides: Mapping[str, Any],
-    items: pd.DataFrame,
-    quality: Mapping[str, Any],
-    many: str,
-    assigned: Path,
+    raw: dict[str, Any], overrides: Mapping[str, Any], dataset: Dataset, assigned: Path, budget: Budget = NO_BUDGET
 ) -> Plan:
     """Fit the settings to the data.
 
     Args:
         raw: params.yaml under the overrides, as it is written.
         overrides: the same ones, for a command that repeats them.
-        items: the usable examples, as `prepare` lists them.
-        quality: which says what classes were left out as too small.
-        many: what several examples are called.
+        dataset: as `prepare` has written it.
         assigned: the file of splits that were drawn before, see `metaloom.tasks.kept`; it need not be there.
+        budget: how much work the run may be.
 
     Raises:
         MetaloomError: a value is illegal, or the data cannot be shared out.
     """
     auto, settings = auto_keys(raw), check_settings(filled(raw, where_plenty(raw)))
-    table = class_table(items)
-    counts = [*table["count"], *(each["examples"] for each in quality["problems"]["small_class"])]
+    table, kind = class_table(dataset.items), kind_of(settings).with_data_of(dataset.kind)
+    left_out = dataset.quality["problems"]["small_class"]
+    counts = [*table["count"], *(each["examples"] for each in left_out)]
     settings = changed(settings, {"prepare.min_examples": needed(settings.prepare.min_examples, counts)})
     classes, unit = share_out(table, settings.split, settings.seed, assigned)
-    data = Data(classes, kind_of(settings).views, many)
+    data = Data(classes, kind.views, kind.many, kind.fitted(dataset.examples[:1]).shape, budget)
     fitted = fit(settings, auto, data)
     said, findings = list(sentences(fitted, auto, data)), [each.message for each in check(fitted, data)]
     remedy = way_out(settings, auto, data, overrides) if findings else ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from metaloom.config import SPLITS
+from metaloom.planning.budget import NO_BUDGET, Budget
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,21 @@ class Pool:
 
 @dataclass(frozen=True)
 class Data:
-    """All splits.
+    """All splits, and what an example is.
 
     Args:
         classes: the class table with its `split` column.
         views: as how many training classes each class counts.
         many: what several examples are called.
+        shape: of one example as a network takes it.
+        budget: how much work the run may be.
     """
 
     classes: pd.DataFrame
     views: int
     many: str
+    shape: tuple[int, ...]
+    budget: Budget = NO_BUDGET
 
     def pool(self, split: str) -> Pool:
         """One split; raises KeyError where it is none."""

@@ -8,6 +8,7 @@ from metaloom.config import MOST, PRETRAIN, Setting, Settings, value_at
 from metaloom.planning.deployment import of_domain
 from metaloom.planning.fit import plain
 from metaloom.planning.pools import Data
+from metaloom.planning.work import times
 
 
 def sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[str]:
@@ -15,6 +16,7 @@ def sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[
     values = plain(settings)
     less = {key for key in auto if value_at(values, key) != MOST[key]}
     trained = [name for name in (*settings.methods, PRETRAIN) if f"{name}.n_way" in less]
+    cheaper = any(key == "network.width" or key.endswith(".steps") for key in less)
     if "prepare.min_examples" in less:
         least = settings.prepare.min_examples
         yield f"prepare: classes from {least} {data.many} upward are used, as many of yours have no more"
@@ -25,6 +27,8 @@ def sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[
         yield f"studies: up to {_several(max(settings.studies.labels), 'shot')}{ways}"
     if trained or "train.n_query" in less:
         yield _training(settings, trained, data)
+    if cheaper:
+        yield _work(settings, data)
     chosen = of_domain(data.classes, settings.export.domain)
     if "export.n_shot" in less and len(chosen):
         shots = _several(settings.export.n_shot, "shot", "shots")
@@ -52,6 +56,15 @@ def _export(settings: Settings, data: Data) -> str:
     domain, shots = settings.export.domain, _several(settings.export.n_shot, "shot")
     fewest = int(data.classes.loc[data.classes["domain"] == domain, "count"].min())
     return f"export: {shots} of {fewest} {data.many} per class of {domain}"
+
+
+def _work(settings: Settings, data: Data) -> str:
+    steps = ", ".join(f"{name} {settings.method(name).steps}" for name in (*settings.methods, PRETRAIN))
+    chosen = f"network {settings.network.width} wide, steps of {steps}"
+    if data.budget.minutes is not None:
+        return f"{data.budget.minutes:g} minutes: {chosen}, {settings.baselines.scratch.episodes} episodes from scratch"
+    costly = times(settings.network, MOST["network.width"], data.shape)
+    return f"work: {data.many} {costly:.1f} times as costly as embedded ones: {chosen}"
 
 
 def _either(numbers: set[int]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from metaloom.config import environment_overrides, read_params
 from metaloom.data.packed import Dataset
+from metaloom.planning.budget import read_budget
 from metaloom.planning.plan import checked, make_plan
 from metaloom.stages import run_stage
 from metaloom.system.files import write_json
@@ -13,13 +14,13 @@ from metaloom.system.terminal import say
 from metaloom.tasks.kept import write_kept
 
 
-def main(dataset: str, plan: str, assigned: str) -> None:
+def main(dataset: str, budget: str, plan: str, assigned: str) -> None:
     """Write the file `plan`: a value for every setting that may be `auto`, and what was fitted in words.
 
     What has a split in the file `assigned` keeps it, and the file then has the splits of all.
     """
     data, place = Dataset.load(dataset), Path(assigned)
-    made = checked(make_plan(read_params(), environment_overrides(), data.items, data.quality, data.kind.many, place))
+    made = checked(make_plan(read_params(), environment_overrides(), data, place, read_budget(budget)))
     write_kept(place, made.classes, made.unit, made.settings.split, made.settings.seed)
     write_json(plan, made.saved())
     for sentence in made.fitted:

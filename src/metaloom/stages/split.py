@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metaloom.config import SPLITS, load_settings
+import pandas as pd
+
+from metaloom.config import SPLITS, Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.stages import run_stage
 from metaloom.system.files import atomic_dir
@@ -19,12 +21,8 @@ def main(dataset: str, plan: str, assigned: str, splits: str) -> None:
     settings = load_settings(plan=plan)
     table = class_table(Dataset.load(dataset).items)
     classes, unit = share_out(table, settings.split, settings.seed, Path(assigned))
-    episodes = draw_fixed_episodes(classes, settings.episodes, settings.seed)
-    studies = draw_studies(classes, settings.studies, settings.episodes.n_query, settings.seed)
     with atomic_dir(splits) as folder:
-        classes.to_parquet(folder / "classes.parquet", index=False)
-        episodes.to_parquet(folder / "episodes.parquet", index=False)
-        studies.to_parquet(folder / STUDIES, index=False)
+        write_splits(folder, classes, settings)
     if unit == "class":
         few = table["domain"].nunique() < len(SPLITS)
         why = f"data/ has {table['domain'].nunique()} domain(s)" if few else f"as {assigned} or data/ has it"
@@ -32,6 +30,18 @@ def main(dataset: str, plan: str, assigned: str, splits: str) -> None:
     for split in SPLITS:
         part = classes[classes["split"] == split]
         say(f"{split}: {len(part):,} classes of {part['domain'].nunique()} domains")
+
+
+def write_splits(folder: Path, classes: pd.DataFrame, settings: Settings) -> None:
+    """Draw the episodes, and write everything into an existing folder.
+
+    Args:
+        classes: the class table with its `split` column.
+    """
+    classes.to_parquet(folder / "classes.parquet", index=False)
+    draw_fixed_episodes(classes, settings.episodes, settings.seed).to_parquet(folder / "episodes.parquet", index=False)
+    studies = draw_studies(classes, settings.studies, settings.episodes.n_query, settings.seed)
+    studies.to_parquet(folder / STUDIES, index=False)
 
 
 if __name__ == "__main__":

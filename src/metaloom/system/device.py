@@ -68,6 +68,22 @@ def check_device(device: torch.device | str) -> torch.device:
     return wanted
 
 
+def check_compiler(device: torch.device) -> None:
+    """Raises MetaloomError where there is no C++ compiler, with which `train.compile` compiles for a CPU."""
+    if device.type != "cpu":
+        return
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        raise MetaloomError(
+            "params.yaml: train.compile is true, but there is no C++ compiler here, which compiling for a CPU needs: "
+            "install one (Debian: apt install g++; or name it in CXX), or set train.compile to auto or false"
+        ) from None
+
+
 @contextmanager
 def explained_out_of_memory(remedy: str) -> Iterator[None]:
     """Turn what a device, torch's CPU allocator or Python raise for want of memory into one error with a remedy.

@@ -17,7 +17,7 @@ from metaloom.errors import MetaloomError
 from metaloom.methods.base import TASKS_AT_A_TIME, Method
 from metaloom.methods.model import Params
 from metaloom.networks.layers import in_bfloat16
-from metaloom.system.device import tf32
+from metaloom.system.device import check_compiler, tf32
 
 MEMORY = 0.5  # share of a GPU's free memory that a step's tasks may take together
 WORTH_COMPILING = 600  # seconds of training, from which `auto` compiles on CUDA: ten times what compiling takes
@@ -40,8 +40,7 @@ def loss_of(name: str, method: Method, settings: TrainSettings, device: torch.de
         return _or_eager(name, method) if wanted else method.loss
     if not settings.compile:
         return method.loss
-    if device.type == "cpu":
-        _check_compiler()
+    check_compiler(device)
     return _compiled(name, method)
 
 
@@ -113,16 +112,3 @@ def _or_eager(name: str, method: Method) -> Loss:
             return method.loss(*args)  # type: ignore[arg-type]
 
     return loss
-
-
-def _check_compiler() -> None:
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
-
-    try:
-        get_cpp_compiler()
-    except InvalidCxxCompiler:
-        raise MetaloomError(
-            "params.yaml: train.compile is true, but there is no C++ compiler here, which compiling for a CPU needs: "
-            "install one (Debian: apt install g++; or name it in CXX), or set train.compile to auto or false"
-        ) from None

@@ -1,0 +1,111 @@
+"""Seconds of each stage of a run, from what a few steps took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaloom.baselines import BASELINES
+from metaloom.baselines.choices import searched_on
+from metaloom.config import PRETRAIN, Settings
+from metaloom.evaluation.answers import asked_alone
+from metaloom.learner.estimate import FOLDS
+from metaloom.measuring.rates import LEARNED, Rates, Trained
+from metaloom.system.parallel import cores
+from metaloom.tasks import EpisodeTable, load_episodes, load_studies
+from metaloom.tasks.studies import ESTIMATES
+from metaloom.training.selection import FEW
+
+# Work of one core that no setting changes much, in starts of a stage's process: on the embedded data.
+FLOW = 3.0  # Prefect's server, and DVC between the stages
+STATISTICS = 4.0  # intervals, tests and the map of the classes
+EXPORT = 6.0  # graphs are traced, written and verified
+REPORT = 1.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The episodes of a run, by name: of validation, of the test with its studies, and tasks to estimate on."""
+
+    validation: dict[str, EpisodeTable]
+    test: dict[str, EpisodeTable]
+    estimates: dict[str, EpisodeTable]
+
+    @classmethod
+    def read(cls, splits: Path, settings: Settings) -> Asked:
+        """From the folder of the stage `split`."""
+        studies = load_studies(splits, settings.studies)
+        tasks = {name: table for name, table in studies.items() if name.startswith(ESTIMATES)}
+        test = load_episodes(splits, "test", []) | {name: studies[name] for name in studies if name not in tasks}
+        return cls(load_episodes(splits, "validation", []), test, tasks)
+
+
+def seconds_by_stage(settings: Settings, rates: Rates, asked: Asked) -> dict[str, float]:
+    """How long each stage is going to take, the flow around them first.
+
+    Args:
+        settings: with a value for everything.
+        rates: measured with the network of these settings.
+        asked: the episodes.
+    """
+    start, champion = rates.start, rates.trained[settings.methods[0]]
+    training = {
+        f"train@{name}" if name != PRETRAIN else name: start + _training(name, settings, rates.trained[name], asked)
+        for name in (*settings.methods, PRETRAIN)
+    }
+    meta = sum(rates.trained[name].answering(*asked.test.values()) for name in settings.methods)
+    meta += champion.answering(*asked.estimates.values()) + _estimating(champion, asked.estimates)
+    return {
+        "flow": FLOW * start,
+        "prepare, plan, split": 2 * start,
+        **training,
+        "tune": 2 * start + _tuning(settings, rates, asked.validation) / cores(),
+        "evaluate": (2 + STATISTICS) * start + meta + _alone(settings, rates, asked.test) / cores(),
+        "export": (1 + EXPORT) * start,
+        "report": (1 + REPORT) * start,
+    }
+
+
+def _training(name: str, settings: Settings, trained: Trained, asked: Asked) -> float:
+    own, train = settings.method(name), settings.train
+    validations = math.ceil(own.steps / train.validate_every)
+    each = own.steps * trained.step + validations * trained.answering(asked.validation[train.select_on])
+    seconds = min(trained.networks * each, train.max_seconds or math.inf)
+    frozen = trained.learner.method.frozen
+    tables = (table if frozen else table.first(FEW) for table in asked.validation.values())
+    return seconds + trained.answering(*tables)  # for the temperature
+
+
+def _estimating(champion: Trained, tables: Mapping[str, EpisodeTable]) -> float:
+    """Cross-validation within support sets; a learner of frozen embeddings makes nothing of it."""
+    if champion.learner.method.frozen:
+        return 0.0
+    learning = LEARNED * getattr(champion.learner.method.settings, "inner_steps", 1)
+    each = sum(len(table) * len(table.labels) for table in tables.values())
+    return champion.passes * each * (FOLDS - 1) * learning
+
+
+def _tuning(settings: Settings, rates: Rates, validation: Mapping[str, EpisodeTable]) -> float:
+    total = 0.0
+    for learner, baseline in BASELINES.items():
+        candidates = baseline.candidates(settings.baselines)
+        for name in settings.baselines.settings:
+            table = validation[name].first(searched_on(learner, settings.baselines))
+            total += len(candidates) * _answering_alone(learner, settings, rates, table)
+    return total
+
+
+def _alone(settings: Settings, rates: Rates, test: Mapping[str, EpisodeTable]) -> float:
+    asked = asked_alone(settings.baselines, test)
+    return sum(_answering_alone(learner, settings, rates, table) for learner, _, table in asked)
+
+
+def _answering_alone(learner: str, settings: Settings, rates: Rates, table: EpisodeTable) -> float:
+    """Seconds of one core."""
+    rate, steps, labelled = rates.alone[learner], 1, len(table.labels)
+    if BASELINES[learner].fit is None:
+        own = BASELINES[learner].candidates(settings.baselines)[0]
+        steps = max(own["steps"], math.ceil(own["epochs"] * labelled / own["batch"]))
+    return len(table) * (steps * rate.task(labelled) + len(table.answers) * rate.query)

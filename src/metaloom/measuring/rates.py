@@ -1,0 +1,179 @@
+"""A few steps of everything that takes long in a run, timed: of each method, and of each single-task learner."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metaloom.baselines import BASELINES, Views, answer_all
+from metaloom.baselines.run import Answered, Request
+from metaloom.config import PRETRAIN, Settings
+from metaloom.data.packed import Dataset
+from metaloom.learner import Learner
+from metaloom.learner.scoring import accuracy_and_nll
+from metaloom.stages.pretrain import own_settings
+from metaloom.stages.train import of_method, trainer_of, training_classes
+from metaloom.system.device import choose_device, finish
+from metaloom.system.parallel import cores
+from metaloom.tasks import EpisodeTable
+from metaloom.training.bank.trainer import BankState
+
+STEPS = 3  # of training; the first one makes machine code and is not counted
+STEPS_ALONE = 2  # of a network that is trained on a support set
+ASKED = 8  # validation episodes of a method that adapts the whole network
+FEW = 3  # episodes of a single-task learner that is quick
+LEARNED = 3.0  # passes through the network that an example to learn from takes; one to be asked about takes one
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A method.
+
+    Args:
+        learner: after a few steps.
+        networks: that are trained (more than one in a bank).
+        step: seconds of a training step.
+        passes: seconds for an example on its way through the network, when fixed episodes are answered.
+    """
+
+    learner: Learner
+    networks: int
+    step: float
+    passes: float
+
+    def answering(self, *tables: EpisodeTable) -> float:
+        """Seconds to answer these episodes."""
+        return self.passes * passes_of(self.learner, *tables)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A single-task learner: seconds of one task (of one step of it, where a network is trained), for few labelled
+    examples and for many, and seconds for a query."""
+
+    few: tuple[int, float]
+    many: tuple[int, float]
+    query: float
+
+    def task(self, labelled: int) -> float:
+        """Seconds, on the line through the two that were measured, and never less than for few."""
+        (few, least), (many, most) = self.few, self.many
+        slope = max(0.0, (most - least) / (many - few)) if many > few else 0.0
+        return least + slope * (labelled - few)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What was measured.
+
+    Args:
+        start: seconds until a stage's process has begun its work.
+        trained: by method, `pretrain` included.
+        alone: by single-task learner.
+        memory: bytes at the peak of a run.
+    """
+
+    start: float
+    trained: dict[str, Trained]
+    alone: dict[str, Alone]
+    memory: int
+
+
+def passes_of(learner: Learner, *tables: EpisodeTable) -> float:
+    """How often an example goes through the network while these episodes are answered."""
+    if learner.method.frozen:
+        return len({int(row) for table in tables for row in table.rows})
+    learning = LEARNED * getattr(learner.method.settings, "inner_steps", 1)
+    return sum(len(table) * (learning * len(table.labels) + len(table.answers)) for table in tables)
+
+
+def measure(settings: Settings, dataset: str, splits: Path, tables: Mapping[str, EpisodeTable], start: float) -> Rates:
+    """Time a few steps of everything.
+
+    Args:
+        settings: with a value for everything.
+        dataset: folder of the stage `prepare`.
+        splits: folder of the splits and episodes; nothing but these is read, and checkpoints are written there.
+        tables: the episodes that single-task learners are asked, by name.
+        start: see `Rates`.
+    """
+    packed = Dataset.load(dataset)
+    trained = {
+        name: _trained(name, settings if name != PRETRAIN else own_settings(settings), packed, dataset, splits)
+        for name in (*settings.methods, PRETRAIN)
+    }
+    first, pretrained = trained[settings.methods[0]].learner, trained[PRETRAIN].learner
+    alone = _alone(settings, torch.from_numpy(packed.examples), tables, first, pretrained)
+    return Rates(start, trained, alone, _memory())
+
+
+def starting() -> float:
+    """Seconds until a stage's process has begun its work: DVC's part and the stage's own."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import dvc.repo, metaloom.stages.evaluate"], check=True)
+    return time.perf_counter() - began
+
+
+def _trained(name: str, settings: Settings, packed: Dataset, dataset: str, splits: Path) -> Trained:
+    device, training = choose_device(settings.device), training_classes(str(splits))
+    few = settings.method(name).model_copy(update={"steps": STEPS})
+    shortened = settings.model_copy(update={name: few})
+    trainer = trainer_of(name, shortened, packed, training, dataset, str(splits), device, code="")
+    times: list[float] = []
+
+    def note(*_: Any) -> None:
+        finish(device)
+        times.append(time.perf_counter())
+
+    asked = trainer.validation if trainer.learner.method.frozen else trainer.validation.first(ASKED)
+    shown = replace(
+        trainer, on_step=note, validation=trainer.validation.first(1), checkpoint=splits / f"{name}.safetensors"
+    )
+    state = of_method(shown, training, str(splits / "no_model")).run()
+    learner = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.params)
+    began = time.perf_counter()
+    accuracy_and_nll(learner, trainer.examples, asked)
+    seconds = time.perf_counter() - began
+    step = (times[STEPS - 1] - times[0]) / (STEPS - 1)
+    return Trained(learner, len(times) // STEPS, step, seconds / passes_of(learner, asked))
+
+
+def _alone(
+    settings: Settings, examples: torch.Tensor, tables: Mapping[str, EpisodeTable], first: Learner, pretrained: Learner
+) -> dict[str, Alone]:
+    by_size = sorted(tables.values(), key=lambda table: len(table.labels))
+    ends = {"few": by_size[0], "many": by_size[-1]}
+    sample = {end: table.first(10) for end, table in ends.items()}
+    views = Views.of(examples, sample.values(), first, pretrained)
+    requests = []
+    for learner, baseline in BASELINES.items():
+        candidates = baseline.candidates(settings.baselines)
+        choice = candidates[len(candidates) // 2]
+        if baseline.fit is None:
+            choice |= {"steps": STEPS_ALONE, "epochs": 0}
+        for end, table in sample.items():
+            size = max(FEW, baseline.together(learner, views, choice, len(table.labels)))
+            requests.append(Request((learner, end), learner, choice, table.first(size)))
+    answered = answer_all(views, requests, "measure")
+    return {learner: _line(learner, answered, ends) for learner in BASELINES}
+
+
+def _line(learner: str, answered: Mapping[Any, Answered], ends: Mapping[str, EpisodeTable]) -> Alone:
+    steps = STEPS_ALONE if BASELINES[learner].fit is None else 1
+    few, many = ((len(table.labels), answered[learner, end].adapt_seconds / steps) for end, table in ends.items())
+    return Alone(few, many, answered[learner, "many"].predict_seconds)
+
+
+def _memory() -> int:
+    """Of this process or of all of its children together, whichever had more at its peak."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(own, child * cores()) * unit
