@@ -9,9 +9,8 @@ With a learned temperature the logits are -τ·‖f(x) - c_k‖²: Oreshkin, Rod
 adaptive metric for improved few-shot learning, 2018 (https://arxiv.org/abs/1805.10123), section 2.1, where τ is
 called α. The weight `temperature` is log τ, so that τ starts at 1 and stays positive.
 
-The distances of embeddings longer than 64 numbers (conv4-64 at 28×28 pixels, as in the paper) are multiplied by 64 over
-that length. Squared distances grow with it: of 1,024 numbers they start so far apart that softmax saturates, and the
-network learns nothing.
+Distances of embeddings longer than 64 numbers are multiplied by 64 over that length
+(`metaloom.methods.model.of_length`).
 
 In the paper an episode's support set is the same for all of its queries. With `take_turns` every example is support in
 one turn and a query in the others, for the same embeddings: Laenen, Bertinetto: On Episodes, Prototypical Networks, and
@@ -28,11 +27,10 @@ from torch import Tensor
 
 from metaloom.config import ProtonetSettings
 from metaloom.methods.embedding import EmbeddingMethod
-from metaloom.methods.model import Head, Params, bias_of_unseen, classes_seen
+from metaloom.methods.model import Head, Params, bias_of_unseen, classes_seen, of_length
 from metaloom.networks import Network
 
 TEMPERATURE = "temperature"
-LENGTH = 64  # numbers of an embedding whose distances are taken as they are
 
 
 class ProtoNet(EmbeddingMethod):
@@ -63,7 +61,7 @@ class ProtoNet(EmbeddingMethod):
 
     def head_from(self, params: Params, prototypes: Float[Tensor, "*task way embed"]) -> Head:
         """The distances to prototypes as a linear head."""
-        scale = LENGTH / max(LENGTH, prototypes.shape[-1])
+        scale = of_length(prototypes.shape[-1])
         head = Head(2 * scale * prototypes, -scale * prototypes.square().sum(dim=-1))
         if self.settings.temperature == "fixed":
             return head
