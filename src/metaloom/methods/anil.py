@@ -22,7 +22,7 @@ from metaloom.config import AnilSettings
 from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.gradient import HEAD, head_of, interpolated
 from metaloom.methods.head_fit import fit_head
-from metaloom.methods.model import Head, Params, blank_head, of_length
+from metaloom.methods.model import Head, Params, blank_head, of_length, of_ways
 
 
 class Anil(EmbeddingMethod):
@@ -40,6 +40,7 @@ class Anil(EmbeddingMethod):
         z = support_z.detach() if self.settings.first_order else support_z
         scale = math.sqrt(of_length(z.shape[-1]))  # one inner rate for embeddings of any length
         start = blank_head(z, support_y, n_way)
-        fitted = fit_head(start, scale * z, support_y, self.settings.inner_steps, self.settings.inner_rate)
+        rate = self.settings.inner_rate * of_ways(support_y, n_way)
+        fitted = fit_head(start, scale * z, support_y, self.settings.inner_steps, rate)
         head = dict(zip(HEAD, (scale * fitted.weight, fitted.bias), strict=True))
         return head_of(interpolated({}, head, self.settings))

@@ -11,7 +11,6 @@ d², how far the support set is from the member's window: the squared distance o
 of the window's examples, in units of their own spread. It needs no labels, and works with one shot.
 ℓ, how well the member solves the task: the NLL in nats of the support examples, each classified by the
 prototypes of the others, over those whose class has another.
-In both every class counts as much as any other, however many examples it has.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from metaloom.config import BankSettings
 from metaloom.methods.embedding import EmbeddingMethod
-from metaloom.methods.model import ROUTER, Episodes, Head, Params, TaskModel, class_weights, one_hot
+from metaloom.methods.model import ROUTER, Episodes, Head, Params, TaskModel, bias_of_unseen, classes_seen, one_hot
 from metaloom.methods.protonet import ProtoNet, prototypes_of
 from metaloom.networks import Network, Tensors
 from metaloom.networks.bank import BIAS, GAIN, BankNetwork, of_member, prefix, seen_by
@@ -109,8 +108,7 @@ class Bank(EmbeddingMethod):
     ) -> Float[Tensor, "*task member"]:
         """What the router thinks of each member; the higher the better."""
         z = support_z.unflatten(-1, (self.network.members, -1))  # (*task, support, member, embed)
-        alike = class_weights(support_y, n_way, z.dtype)[support_y, None, None]
-        far = ((alike * z).mean(dim=-3) - params.statistics[MEAN]).square().sum(dim=-1) / params.statistics[SPREAD]
+        far = (z.mean(dim=-3) - params.statistics[MEAN]).square().sum(dim=-1) / params.statistics[SPREAD]
         loss = [
             left_out_nll(self.member, self._of(params, index), part, support_y, n_way)
             for index, part in enumerate(z.unbind(dim=-2))
@@ -157,15 +155,15 @@ def left_out_nll(
     y: Int[Tensor, " support"],
     n_way: int,
 ) -> Float[Tensor, "*task"]:
-    """Mean NLL of support examples under the prototypes of the others, where classes count alike; 0 where no class has a
-    second example."""
+    """Mean NLL of support examples under the prototypes of the others; 0 where no class has a second example."""
     count = (y == y[:, None]).sum(dim=1).to(z.dtype)  # of the example's class
     others = (count - 1).clamp(min=1)[:, None]
     without = (count[:, None] * prototypes_of(z, y, n_way)[..., y, :] - z) / others
     own = method.head_from(params, without)  # one way an example
     own_logit = (own.weight * z).sum(dim=-1) + own.bias
-    logits = method.head(params, z, y, n_way).logits(z)
+    plain = method.head_from(params, prototypes_of(z, y, n_way))
+    logits = Head(plain.weight, plain.bias + bias_of_unseen(classes_seen(y, n_way))).logits(z)
     logits = torch.where(one_hot(y, n_way), own_logit[..., None], logits)
     nll = torch.logsumexp(logits, dim=-1) - own_logit
-    counts = (count > 1).to(z.dtype) * class_weights(y, n_way, z.dtype)[y]
+    counts = (count > 1).to(z.dtype)
     return (nll * counts).sum(dim=-1) / counts.sum().clamp(min=1)

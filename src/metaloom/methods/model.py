@@ -16,6 +16,7 @@ from metaloom.networks import Network, Tensors
 TRAINING = "training."  # begins the names of weights that exist only while training
 ROUTER = "router."  # begins the names of statistics that choose between the members of a bank
 LENGTH = 64  # numbers of an embedding whose products and distances are taken as they are
+WAYS = 5  # classes of a task whose head takes an inner rate as it is
 UNSEEN = -1e9  # the logit of a class without an example: its probability is exactly zero
 
 
@@ -145,6 +146,16 @@ def of_length(embed: int) -> float:
     of gradient descent on a head goes 16 times as far.
     """
     return LENGTH / max(LENGTH, embed)
+
+
+def of_ways(labels: Int[Tensor, " support"], n_way: int) -> Float[Tensor, ""]:
+    """A factor on the inner rate of a head, under which a step goes as far in a task of any number of classes as in one of
+    five: a class's share in a mean over the examples is smaller the more classes there are.
+
+    It is as stable, too: the mean NLL curves by no more than the largest mean probability of a class, about 1/ways, times
+    the mean of ‖z‖².
+    """
+    return classes_seen(labels, n_way).sum() / WAYS
 
 
 def bias_of_unseen(seen: Bool[Tensor, " n_way"]) -> Float[Tensor, " n_way"]:
