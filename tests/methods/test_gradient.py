@@ -53,8 +53,9 @@ def test_inner_steps_are_sgd_s_on_embeddings_as_long_as_the_papers(name, side, t
     head = torch.nn.Linear(network.embed, 3)
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
-    moved = list(head.parameters()) + ([] if name == "anil" else list(body.values()))
-    optimiser = torch.optim.SGD(moved, lr=0.2)
+    of_head = {"params": head.parameters(), "lr": 0.2 if name == "maml" else 0.2 * 3 / 5}  # three ways: as far as five
+    of_body = {"params": body.values(), "lr": 0.0 if name == "anil" else 0.2}
+    optimiser = torch.optim.SGD([of_head, of_body])
     for _ in range(3):
         optimiser.zero_grad()
         balanced_nll(head(scale * network(body, x)[0]), y).backward()
