@@ -149,11 +149,11 @@ def of_length(embed: int) -> float:
 
 
 def of_ways(labels: Int[Tensor, " support"], n_way: int) -> Float[Tensor, ""]:
-    """A factor on the inner rate of a head, under which a step goes as far in a task of any number of classes as in one of
-    five: a class's share in a mean over the examples is smaller the more classes there are.
+    """A factor on the inner rate of a head, under which a step goes as far in a task of any number of classes as in
+    one of five: a class's share in a mean over the examples is smaller the more classes there are.
 
-    It is as stable, too: the mean NLL curves by no more than the largest mean probability of a class, about 1/ways, times
-    the mean of ‖z‖².
+    It is as stable, too: the mean NLL curves by no more than the largest mean probability of a class, about 1/ways,
+    times the mean of ‖z‖².
     """
     return classes_seen(labels, n_way).sum() / WAYS
 
