@@ -79,7 +79,7 @@ class Reptile(Method):
         """The weights after a step of SGD on each batch of items, the mean NLL over tasks and batches, and the first
         batch's statistics under the shared weights."""
         rate, losses = self.settings.inner_rate, []
-        rates = dict.fromkeys(HEAD, rate * of_ways(y, n_way))
+        rates: Tensors = {name: rate * of_ways(y, n_way) for name in HEAD}
         first, *others = batches
         item = -1 - len(self.network.shape)
         z, statistics = self.network(shared, x.index_select(item, first), generator=generator)
