@@ -49,12 +49,13 @@ def write(root: Path, domains: dict[str, int], examples: int, seed: int = 0) -> 
 def _looks(rng: np.random.Generator, classes: int, hue: float) -> Iterator[Look]:
     """No two with the same outline and mark."""
     outlines = [(points, inner) for points in range(3, 9) for inner in (1.0, 0.45)]
-    kinds = [(*outline, mark) for outline in outlines for mark in MARKS]
+    kinds = [(points, inner, mark) for points, inner in outlines for mark in MARKS]
     for place in rng.choice(len(kinds), classes, replace=False):
         hues = (hue + rng.uniform(-0.2, 0.2, 2)) % 1
         body, mark = (colorsys.hsv_to_rgb(h, s, v) for h, s, v in zip(hues, (0.8, 0.5), (0.6, 0.95), strict=True))
         colours = tuple(int(255 * part) for part in body), tuple(int(255 * part) for part in mark)
-        yield Look(*kinds[place], colours)
+        points, inner, name = kinds[place]
+        yield Look(points, inner, name, colours)
 
 
 def drawn(look: Look, rng: np.random.Generator) -> Image.Image:

@@ -23,6 +23,7 @@ from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.gradient import HEAD, head_of, interpolated
 from metaloom.methods.head_fit import fit_head
 from metaloom.methods.model import Head, Params, blank_head, of_length, of_ways
+from metaloom.networks import Tensors
 
 
 class Anil(EmbeddingMethod):
@@ -42,5 +43,5 @@ class Anil(EmbeddingMethod):
         start = blank_head(z, support_y, n_way)
         rate = self.settings.inner_rate * of_ways(support_y, n_way)
         fitted = fit_head(start, scale * z, support_y, self.settings.inner_steps, rate)
-        head = dict(zip(HEAD, (scale * fitted.weight, fitted.bias), strict=True))
+        head: Tensors = dict(zip(HEAD, (scale * fitted.weight, fitted.bias), strict=True))
         return head_of(interpolated({}, head, self.settings))
