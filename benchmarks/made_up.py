@@ -32,7 +32,7 @@ class Look:
     points: int
     inner: float
     mark: str
-    colours: tuple[tuple[int, int, int], tuple[int, int, int]]
+    colours: tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def write(root: Path, domains: dict[str, int], examples: int, seed: int = 0) -> None:
