@@ -21,7 +21,7 @@ def test_the_head_is_sgd_s_on_a_copy(tiny_settings):
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     head = copy.deepcopy(head)
-    optimiser = torch.optim.SGD(head.parameters(), lr=0.3)
+    optimiser = torch.optim.SGD(head.parameters(), lr=0.3 * 3 / 5)  # three ways: as far as five
     for _ in range(4):
         optimiser.zero_grad()
         F.cross_entropy(head(z), support_y).backward()
@@ -42,7 +42,7 @@ def test_the_gradient_is_torch_func_s(first_order, tiny_settings):
     z = z.detach() if first_order else z
     for _ in range(3):
         slope = grad(lambda w: F.cross_entropy(functional_call(head, w, (z,)), episodes.support_y))(start)
-        start = {k: v - 0.3 * slope[k] for k, v in start.items()}
+        start = {k: v - 0.3 * 3 / 5 * slope[k] for k, v in start.items()}
     expected = F.cross_entropy(functional_call(head, start, (query,)), episodes.query_y)
     loss, _ = method.loss(params, episodes)
     leaves = list(params.weights.values())

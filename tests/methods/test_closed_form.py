@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge as SklearnRidge
+from sklearn.utils.class_weight import compute_sample_weight
 
 from metaloom.methods import Episodes, Head, build_method
 from metaloom.methods.ridge import ridge_solution
@@ -54,6 +55,28 @@ def test_ridge_s_head_scales_the_answers_to_one_hot_targets(tiny_settings):
     expected = SklearnRidge(alpha=0.7, fit_intercept=False).fit(z.numpy(), np.eye(3)[y.numpy()]).predict(query.numpy())
     alpha = math.exp(float(params.weights["ridge.scale"]))
     np.testing.assert_allclose(head.logits(query).numpy(), alpha * expected, rtol=1e-6)
+
+
+def test_ridge_counts_classes_alike_and_takes_embeddings_of_any_length(tiny_settings):
+    """scikit-learn with balanced weights; of four times the papers' 64 numbers products count a quarter."""
+    method, params = method_of("ridge", tiny_settings, regularisation=0.7)
+    z, query, y = embeddings(7, 256), embeddings(5, 256), torch.tensor([2, 0, 1, 1, 2, 2, 2])
+    targets, weight = np.eye(3)[y.numpy()], compute_sample_weight("balanced", y.numpy())
+    model = SklearnRidge(alpha=4 * 0.7, fit_intercept=False).fit(z.numpy(), targets, sample_weight=weight)
+    alpha = math.exp(float(params.weights["ridge.scale"]))
+    got = heads(method, params, z, y).logits(query).numpy()
+    np.testing.assert_allclose(got, alpha * model.predict(query.numpy()), rtol=1e-6)
+
+
+def test_a_prototype_of_few_examples_is_no_farther_on_the_average_than_one_of_many(tiny_settings):
+    """Support sets drawn 20,000 times around the same centres: in the middle the answers are those of the centres."""
+    method, params = method_of("protonet", tiny_settings)
+    y = torch.tensor([0, 1, 1, 2, 2, 2, 2, 2, 2])
+    centres = embeddings(3, 6)
+    logits = heads(method, params, centres[y] + embeddings(20_000, len(y), 6), y).bias  # of a query at zero
+    got = logits - logits.mean(dim=1, keepdim=True)
+    expected = -centres.square().sum(dim=1)
+    np.testing.assert_allclose(got.mean(dim=0), expected - expected.mean(), atol=6 * float(got.std()) / 20_000**0.5)
 
 
 def test_ridge_gives_nan_for_nan_so_that_the_trainer_can_say_what_to_do():

@@ -15,7 +15,9 @@ from trainers import trainer
 
 from metaloom.learner import Learner
 from metaloom.learner.scoring import accuracy_and_nll
+from metaloom.methods import build_method
 from metaloom.methods.gradient import first_gradients
+from metaloom.networks import Conv4
 from metaloom.training.selection import BETAS, choose_beta, wants_beta
 
 GRADIENT_METHODS = ["maml", "anil", "reptile"]
@@ -31,6 +33,34 @@ def test_the_first_gradients_are_autograd_s():
         balanced_nll(head(z[task]), labels).backward()
         torch.testing.assert_close(got["head.weight"][task], head.weight.grad)
         torch.testing.assert_close(got["head.bias"][task], head.bias.grad)
+
+
+@pytest.mark.parametrize("side", [28, 64])
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+def test_inner_steps_are_sgd_s_on_embeddings_as_long_as_the_papers(name, side, tiny_settings):
+    """Of 512 numbers at 64 pixels: a layer on embeddings times the root of 64/512 goes as far as one on 64 numbers."""
+    settings = tiny_settings.method(name).model_copy(update={"norm": "group", "inner_steps": 3, "inner_rate": 0.2})
+    network = Conv4(shape=(1, side, side), width=32, norm="group")
+    method = build_method(name, network, settings)
+    params = method.init(torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    x, query = (torch.randn(n, 1, side, side, generator=generator) for n in (6, 4))
+    y = torch.tensor([0, 1, 1, 2, 2, 2])
+    with torch.no_grad():
+        got = method.adapt(params, x, y, 3).logits(query)
+    body = {key: weight.clone().requires_grad_() for key, weight in params.weights.items() if key[0].isdigit()}
+    scale = min(1.0, 64 / network.embed) ** 0.5
+    head = torch.nn.Linear(network.embed, 3)
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    of_head = {"params": head.parameters(), "lr": 0.2 if name == "maml" else 0.2 * 3 / 5}  # three ways: as far as five
+    of_body = {"params": body.values(), "lr": 0.0 if name == "anil" else 0.2}
+    optimiser = torch.optim.SGD([of_head, of_body])
+    for _ in range(3):
+        optimiser.zero_grad()
+        balanced_nll(head(scale * network(body, x)[0]), y).backward()
+        optimiser.step()
+    torch.testing.assert_close(got, head(scale * network(body, query)[0]).detach(), rtol=1e-3, atol=1e-4)
 
 
 def test_a_start_that_all_classes_share_changes_no_prediction():

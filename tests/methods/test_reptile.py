@@ -35,7 +35,9 @@ def test_an_outer_step_is_the_interpolation(batch, tiny_settings):
     for task in range(2):
         images = torch.cat([episodes.support_x[task], episodes.query_x[task]])
         net = copy.deepcopy(first)
-        optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+        body = [weight for name, weight in net.named_parameters() if not name.startswith("head")]
+        groups = [{"params": net.head.parameters(), "lr": 0.1 * 3 / 5}, {"params": body}]  # three ways: as far as five
+        optimiser = torch.optim.SGD(groups, lr=0.1)
         # the classes in turn: support examples 0-2, then the first query of each class, then the second
         order = [0, 1, 2, 3, 5, 7, 4, 6, 8]
         for step in range(4):

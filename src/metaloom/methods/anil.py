@@ -13,6 +13,8 @@ model is, not what it predicts.
 
 from __future__ import annotations
 
+import math
+
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -20,7 +22,8 @@ from metaloom.config import AnilSettings
 from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.gradient import HEAD, head_of, interpolated
 from metaloom.methods.head_fit import fit_head
-from metaloom.methods.model import Head, Params, blank_head
+from metaloom.methods.model import Head, Params, blank_head, of_length, of_ways
+from metaloom.networks import Tensors
 
 
 class Anil(EmbeddingMethod):
@@ -36,6 +39,9 @@ class Anil(EmbeddingMethod):
         n_way: int,
     ) -> Head:
         z = support_z.detach() if self.settings.first_order else support_z
+        scale = math.sqrt(of_length(z.shape[-1]))  # one inner rate for embeddings of any length
         start = blank_head(z, support_y, n_way)
-        fitted = fit_head(start, z, support_y, self.settings.inner_steps, self.settings.inner_rate)
-        return head_of(interpolated({}, dict(zip(HEAD, fitted, strict=True)), self.settings))
+        rate = self.settings.inner_rate * of_ways(support_y, n_way)
+        fitted = fit_head(start, scale * z, support_y, self.settings.inner_steps, rate)
+        head: Tensors = dict(zip(HEAD, (scale * fitted.weight, fitted.bias), strict=True))
+        return head_of(interpolated({}, head, self.settings))

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from metaloom.config import BankSettings
 from metaloom.methods.embedding import EmbeddingMethod
-from metaloom.methods.model import ROUTER, Episodes, Head, Params, TaskModel, one_hot
+from metaloom.methods.model import ROUTER, Episodes, Head, Params, TaskModel, bias_of_unseen, classes_seen, one_hot
 from metaloom.methods.protonet import ProtoNet, prototypes_of
 from metaloom.networks import Network, Tensors
 from metaloom.networks.bank import BIAS, GAIN, BankNetwork, of_member, prefix, seen_by
@@ -161,7 +161,8 @@ def left_out_nll(
     without = (count[:, None] * prototypes_of(z, y, n_way)[..., y, :] - z) / others
     own = method.head_from(params, without)  # one way an example
     own_logit = (own.weight * z).sum(dim=-1) + own.bias
-    logits = method.head(params, z, y, n_way).logits(z)
+    plain = method.head_from(params, prototypes_of(z, y, n_way))
+    logits = Head(plain.weight, plain.bias + bias_of_unseen(classes_seen(y, n_way))).logits(z)
     logits = torch.where(one_hot(y, n_way), own_logit[..., None], logits)
     nll = torch.logsumexp(logits, dim=-1) - own_logit
     counts = (count > 1).to(z.dtype)

@@ -8,6 +8,9 @@ The head starts at zero, as in Kao, Chiu, Chen: MAML is a Noisy Contrastive Lear
 How to Train Your MAML to Excel in Few-Shot Classification, 2022, https://arxiv.org/abs/2106.16245), and all that
 share it predict the same: softmax ignores what the classes have in common, at every step. At such a head the
 network has no gradient, and the head's is known in closed form: the first step moves the head alone, exactly.
+
+One inner rate serves embeddings of any length: the gradient of the head's weight, which multiplies them, comes times
+`metaloom.methods.model.of_length`. That is plain descent on a head over embeddings times the root of that.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metaloom.config import GradientSettings
-from metaloom.methods.model import Head, TaskModel, class_weights, one_hot
+from metaloom.methods.model import Head, TaskModel, class_weights, of_length, one_hot
 from metaloom.networks import Network, Tensors
 
 HEAD = ("head.weight", "head.bias")  # beside the network's weights while a task is learned
@@ -27,11 +30,15 @@ HEAD = ("head.weight", "head.bias")  # beside the network's weights while a task
 def first_gradients(
     z: Float[Tensor, "*task support embed"], labels: Int[Tensor, " support"], seen: Bool[Tensor, " n_way"]
 ) -> dict[str, Tensor]:
-    """Gradients of each task's mean NLL at a head of zeros, where every class of the task has the same probability."""
+    """Gradients of each task's mean NLL at a head of zeros, where every class of the task has the same probability;
+    that of the weight times `of_length`."""
     member = one_hot(labels, len(seen)).to(z.dtype)
     weight = class_weights(labels, len(seen), z.dtype)[labels, None]
     excess = (seen.to(z.dtype) / seen.sum() - member) * weight / labels.shape[0]
-    return {"head.weight": excess.mT @ z, "head.bias": excess.sum(dim=0).expand(*z.shape[:-2], -1)}
+    return {
+        "head.weight": of_length(z.shape[-1]) * (excess.mT @ z),
+        "head.bias": excess.sum(dim=0).expand(*z.shape[:-2], -1),
+    }
 
 
 def nll_and_gradients(
@@ -44,7 +51,7 @@ def nll_and_gradients(
     generator: torch.Generator | None = None,
 ) -> tuple[Float[Tensor, ""], Tensors]:
     """Mean NLL over the items, in which classes count alike, and its gradients for the network and the head; both are
-    summed over tasks.
+    summed over tasks, that of the head's weight times `of_length`.
 
     Args:
         network: the shared one.
@@ -65,8 +72,10 @@ def nll_and_gradients(
         of_tasks = labels.repeat(logits.shape[0] // labels.shape[0])
         nll = F.cross_entropy(logits, of_tasks, weight, reduction="sum")
         nll = nll / labels.shape[0]
-        gradients = torch.autograd.grad(nll, list(leaves.values()), create_graph=twice)
-    return nll, dict(zip(leaves, gradients, strict=True))
+        found = torch.autograd.grad(nll, list(leaves.values()), create_graph=twice)
+        gradients = dict(zip(leaves, found, strict=True))
+        gradients["head.weight"] = of_length(embedding.shape[-1]) * gradients["head.weight"]
+    return nll, gradients
 
 
 def stacked(weights: Tensors, lead: torch.Size) -> Tensors:

@@ -15,6 +15,8 @@ from metaloom.networks import Network, Tensors
 
 TRAINING = "training."  # begins the names of weights that exist only while training
 ROUTER = "router."  # begins the names of statistics that choose between the members of a bank
+LENGTH = 64  # numbers of an embedding whose products and distances are taken as they are
+WAYS = 5  # classes of a task whose head takes an inner rate as it is
 UNSEEN = -1e9  # the logit of a class without an example: its probability is exactly zero
 
 
@@ -134,6 +136,26 @@ def class_weights(labels: Int[Tensor, " support"], n_way: int, dtype: torch.dtyp
     scikit-learn's class_weight "balanced". All are exactly 1 where all classes have as many."""
     count = one_hot(labels, n_way).sum(dim=0).to(dtype)
     return labels.shape[0] / ((count > 0).sum() * count.clamp(min=1))
+
+
+def of_length(embed: int) -> float:
+    """A factor on products and squared distances of embeddings of so many numbers: 1 up to 64 of them, which are
+    conv4-64's at 28×28 pixels, as in the papers.
+
+    Both grow with the length. Of 1,024 numbers squared distances start so far apart that softmax saturates, and a step
+    of gradient descent on a head goes 16 times as far.
+    """
+    return LENGTH / max(LENGTH, embed)
+
+
+def of_ways(labels: Int[Tensor, " support"], n_way: int) -> Float[Tensor, ""]:
+    """A factor on the inner rate of a head, under which a step goes as far in a task of any number of classes as in
+    one of five: a class's share in a mean over the examples is smaller the more classes there are.
+
+    It is as stable, too: the mean NLL curves by no more than the largest mean probability of a class, about 1/ways,
+    times the mean of ‖z‖².
+    """
+    return classes_seen(labels, n_way).sum() / WAYS
 
 
 def bias_of_unseen(seen: Bool[Tensor, " n_way"]) -> Float[Tensor, " n_way"]:

@@ -9,9 +9,13 @@ With a learned temperature the logits are -τ·‖f(x) - c_k‖²: Oreshkin, Rod
 adaptive metric for improved few-shot learning, 2018 (https://arxiv.org/abs/1805.10123), section 2.1, where τ is
 called α. The weight `temperature` is log τ, so that τ starts at 1 and stays positive.
 
-The distances of embeddings longer than 64 numbers (conv4-64 at 28×28 pixels, as in the paper) are multiplied by 64 over
-that length. Squared distances grow with it: of 1,024 numbers they start so far apart that softmax saturates, and the
-network learns nothing.
+Distances of embeddings longer than 64 numbers are multiplied by 64 over that length
+(`metaloom.methods.model.of_length`).
+
+Where classes have unlike numbers of examples we deviate: a mean of few examples is off by more, and so farther from
+everything, its own class's queries too. Over support sets ‖f(x) - c_k‖² has the expectation of the distance to the
+class's true mean plus σ²/n_k, where σ² is the mean squared distance of a class's examples from its true mean. What a
+class has more of that than the class with most examples is taken off its distances.
 
 In the paper an episode's support set is the same for all of its queries. With `take_turns` every example is support in
 one turn and a query in the others, for the same embeddings: Laenen, Bertinetto: On Episodes, Prototypical Networks, and
@@ -28,11 +32,10 @@ from torch import Tensor
 
 from metaloom.config import ProtonetSettings
 from metaloom.methods.embedding import EmbeddingMethod
-from metaloom.methods.model import Head, Params, bias_of_unseen, classes_seen
+from metaloom.methods.model import Head, Params, bias_of_unseen, classes_seen, of_length, one_hot
 from metaloom.networks import Network
 
 TEMPERATURE = "temperature"
-LENGTH = 64  # numbers of an embedding whose distances are taken as they are
 
 
 class ProtoNet(EmbeddingMethod):
@@ -58,13 +61,19 @@ class ProtoNet(EmbeddingMethod):
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> Head:
-        head = self.head_from(params, prototypes_of(support_z, support_y, n_way))
+        prototypes = prototypes_of(support_z, support_y, n_way)
+        head = self.head_from(params, prototypes, excess_of(support_z, support_y, prototypes))
         return Head(head.weight, head.bias + bias_of_unseen(classes_seen(support_y, n_way)))
 
-    def head_from(self, params: Params, prototypes: Float[Tensor, "*task way embed"]) -> Head:
-        """The distances to prototypes as a linear head."""
-        scale = LENGTH / max(LENGTH, prototypes.shape[-1])
-        head = Head(2 * scale * prototypes, -scale * prototypes.square().sum(dim=-1))
+    def head_from(
+        self,
+        params: Params,
+        prototypes: Float[Tensor, "*task way embed"],
+        excess: Float[Tensor, "*task way"] | float = 0.0,
+    ) -> Head:
+        """The squared distances to prototypes, less their excess, as a linear head."""
+        scale = of_length(prototypes.shape[-1])
+        head = Head(2 * scale * prototypes, scale * (excess - prototypes.square().sum(dim=-1)))
         if self.settings.temperature == "fixed":
             return head
         tau = params.weights[TEMPERATURE].exp()
@@ -77,3 +86,18 @@ def prototypes_of(
     """Mean embedding of each class; zero for one without an example."""
     member = (support_y == torch.arange(n_way, device=support_y.device)[:, None]).to(support_z.dtype)
     return member @ support_z / member.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def excess_of(
+    support_z: Float[Tensor, "*task support embed"],
+    support_y: Int[Tensor, " support"],
+    prototypes: Float[Tensor, "*task way embed"],
+) -> Float[Tensor, "*task way"]:
+    """How much larger squared distances to each prototype are, on the average, than those to the prototype of the class
+    with most examples; a constant, as it is zero where all have as many, which is so in training."""
+    with torch.no_grad():
+        count = one_hot(support_y, prototypes.shape[-2]).sum(dim=0).to(support_z.dtype)
+        inside = (support_z - prototypes[..., support_y, :]).square().sum(dim=(-2, -1))
+        variance = inside / (count - 1).clamp(min=0).sum().clamp(min=1)
+        share = 1 / count.clamp(min=1)
+        return variance[..., None] * (share - share.amin())

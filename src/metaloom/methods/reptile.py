@@ -24,7 +24,7 @@ from torch import Tensor
 from metaloom.config import ReptileSettings
 from metaloom.methods.base import Method, rate_for
 from metaloom.methods.gradient import HEAD, first_gradients, interpolated, nll_and_gradients, stacked, task_model
-from metaloom.methods.model import Episodes, Params, TaskModel, bias_of_unseen, classes_seen, one_hot
+from metaloom.methods.model import Episodes, Params, TaskModel, bias_of_unseen, classes_seen, of_ways, one_hot
 from metaloom.networks import Tensors
 
 
@@ -79,18 +79,19 @@ class Reptile(Method):
         """The weights after a step of SGD on each batch of items, the mean NLL over tasks and batches, and the first
         batch's statistics under the shared weights."""
         rate, losses = self.settings.inner_rate, []
+        rates: Tensors = {name: rate * of_ways(y, n_way) for name in HEAD}
         first, *others = batches
         item = -1 - len(self.network.shape)
         z, statistics = self.network(shared, x.index_select(item, first), generator=generator)
         seen = classes_seen(y, n_way)
         gradients = first_gradients(z.detach(), y[first], seen)
-        weights = stacked(shared, x.shape[:item]) | {name: -rate * gradients[name] for name in HEAD}
+        weights = stacked(shared, x.shape[:item]) | {name: -rates[name] * gradients[name] for name in HEAD}
         weights["head.bias"] = weights["head.bias"] + bias_of_unseen(seen)
         for batch in others:
             nll, gradients = nll_and_gradients(
                 self.network, weights, x.index_select(item, batch), y[batch], twice=False, generator=generator
             )
-            weights = {name: weight - rate * gradients[name] for name, weight in weights.items()}
+            weights = {name: weight - rates.get(name, rate) * gradients[name] for name, weight in weights.items()}
             losses.append(nll.detach() / math.prod(x.shape[:item]))
         return weights, (sum(losses, z.new_full((), math.log(n_way)))) / (1 + len(losses)), statistics
 

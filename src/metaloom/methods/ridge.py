@@ -6,8 +6,10 @@ embeddings X, W = (XᵀX + λI)⁻¹XᵀY = Xᵀ(XXᵀ + λI)⁻¹Y (the paper's
 α·x·W + β. The solution is differentiable, so the network, λ and α learn through it. The weight `regularisation`
 is log λ, `scale` is log α.
 
-We deviate in two places. Of the two forms we solve the smaller one, whatever the shots. And β is left out: it
-adds the same to every class, which softmax takes away again.
+We deviate in four places. Of the two forms we solve the smaller one, whatever the shots. β is left out: it adds the
+same to every class, which softmax takes away again. Classes count alike, however many examples each has: an example's
+squared error has the weight of its class (`metaloom.methods.model.class_weights`). And one λ serves embeddings of any
+length: they are taken times the root of `metaloom.methods.model.of_length`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from metaloom.config import RidgeSettings
 from metaloom.methods.embedding import EmbeddingMethod
-from metaloom.methods.model import Head, Params, blank_head, one_hot
+from metaloom.methods.model import Head, Params, blank_head, class_weights, of_length, one_hot
 from metaloom.networks import Network
 
 REGULARISATION, SCALE = "ridge.regularisation", "ridge.scale"  # networks have a "scale" of their own
@@ -52,8 +54,10 @@ class Ridge(EmbeddingMethod):
         n_way: int,
     ) -> Head:
         targets = one_hot(support_y, n_way).to(support_z.dtype)
-        solution = ridge_solution(support_z, targets, params.weights[REGULARISATION].exp())
-        weight = params.weights[SCALE].exp() * solution.mT
+        alike = class_weights(support_y, n_way, support_z.dtype)[support_y, None].sqrt()
+        scale = math.sqrt(of_length(support_z.shape[-1]))
+        solution = ridge_solution(scale * alike * support_z, alike * targets, params.weights[REGULARISATION].exp())
+        weight = scale * params.weights[SCALE].exp() * solution.mT
         return Head(weight, blank_head(support_z, support_y, n_way).bias.expand(weight.shape[:-1]))
 
 

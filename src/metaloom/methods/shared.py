@@ -24,7 +24,7 @@ from metaloom.config import SharedSettings
 from metaloom.errors import MetaloomError
 from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.head_fit import fit_head
-from metaloom.methods.model import TRAINING, Episodes, Head, Params, blank_head, class_weights
+from metaloom.methods.model import TRAINING, Episodes, Head, Params, blank_head, class_weights, of_ways
 from metaloom.networks import Tensors
 
 WEIGHT, BIAS = f"{TRAINING}head.weight", f"{TRAINING}head.bias"
@@ -51,7 +51,8 @@ class Shared(EmbeddingMethod):
         alike = class_weights(support_y, n_way, support_z.dtype)[support_y]
         length = (support_z.square().sum(dim=-1) * alike).mean(dim=-1).sqrt().clamp(min=1e-6)[..., None, None]
         start = blank_head(support_z, support_y, n_way)
-        fitted = fit_head(start, support_z / length, support_y, self.settings.inner_steps, self.settings.inner_rate)
+        rate = self.settings.inner_rate * of_ways(support_y, n_way)
+        fitted = fit_head(start, support_z / length, support_y, self.settings.inner_steps, rate)
         beta = 1.0 if self.settings.beta == "auto" else self.settings.beta  # auto: plain until one is chosen
         return Head(beta * fitted.weight / length, beta * fitted.bias)
 
