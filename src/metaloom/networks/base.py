@@ -33,6 +33,7 @@ class Network(ABC):
     norm: str
     dropout: float = 0.0
 
+    convolutions: ClassVar[bool] = False  # whether it has any, which `metaloom.networks.engine` is for
     axes: ClassVar[tuple[int, ...]] = (1, 2, 3)  # how many an example may have
 
     @property

@@ -7,11 +7,9 @@ theirs are convolutions of the ordinary shape, too, and whoever has the three pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -64,34 +62,3 @@ class _Gradients(Function):
             to_d_y = through_x if to_d_y is None else through_x.add_(to_d_y)
             _, d_kernels = products.gradients(d_y, to_x, kernels, False, True)
         return to_d_y, d_x, d_kernels, None, None
-
-
-_backward = torch.ops.aten.convolution_backward
-
-
-def _convolved(x: Tensor, kernels: Tensor) -> Tensor:
-    each = zip(_by_task(x, kernels), kernels, strict=True)
-    return _together([F.conv2d(own, kernel, padding=kernels.shape[-1] // 2) for own, kernel in each])
-
-
-def _gradients(d_y: Tensor, x: Tensor, kernels: Tensor, of_x: bool, of_kernels: bool) -> tuple[Any, Any]:
-    geometry = [1, 1], [kernels.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
-    d_xs, d_kernels = [], []
-    for each in zip(_by_task(d_y, kernels), _by_task(x, kernels), kernels, strict=True):
-        d_x, d_kernel, _ = _backward(*each, None, *geometry, [of_x, of_kernels, False])
-        d_xs.append(d_x)
-        d_kernels.append(d_kernel)
-    return _together(d_xs) if of_x else None, torch.stack(d_kernels) if of_kernels else None
-
-
-def _by_task(x: Tensor, kernels: Tensor) -> Sequence[Tensor]:
-    return x.split(len(x) // len(kernels))
-
-
-def _together(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-ONE_BY_ONE = Products(
-    _convolved, _gradients
-)  # torch's own, task after task, as a CPU likes: (example, …), task by task

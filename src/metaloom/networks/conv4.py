@@ -40,6 +40,7 @@ FAR = 1e20  # more than any bias over any gain, little enough to stay finite in 
 class Conv4(Network):
     """Width: channels of every block."""
 
+    convolutions: ClassVar[bool] = True
     axes: ClassVar[tuple[int, ...]] = (3,)
 
     @property

@@ -40,12 +40,10 @@ def machine_code() -> ModuleType | None:
     return _machine_code(os.environ.get(ENGINE, "auto"))
 
 
-def ran_on(device: torch.device) -> str:
-    """The device's type, and on a CPU all that decides the last bits there: the engine and its BLAS."""
-    code = machine_code() if device.type == "cpu" else None
-    if code is None:
-        return f"{device.type}, torch"
-    return f"{device.type}, numba {code.NUMBA}, products by {code.chosen()}"
+def described() -> str:
+    """The engine and its BLAS, with their versions."""
+    code = machine_code()
+    return f"numba {code.NUMBA}, products by {code.chosen()}" if code else f"torch {torch.__version__}"
 
 
 @cache
@@ -89,7 +87,7 @@ def _compare(cpu: ModuleType) -> None:
         results = []
         for block in (lambda *given: cpu.convolve_and_pool(*given, sums=True, twice=False), _by_torch):
             found = block(*leaves)
-            loss = sum(each.square().sum() for each in found)
+            loss = torch.stack([each.square().sum() for each in found]).sum()
             results.append([each.detach() for each in (*found, *torch.autograd.grad(loss, leaves))])
     for ours, expected in zip(*results, strict=True):
         if not torch.allclose(ours, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max())):

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from metaloom.networks.bilinear import ONE_BY_ONE, Products
+from metaloom.networks.bilinear import Products
 from metaloom.networks.cpu import kernels as kernel
 from metaloom.networks.cpu.convolution import gathered, gradient_space, is_tiled, prepared
 from metaloom.networks.cpu.parts import channels_last, check_fit, empty, flat, over, parts_of, pixels
@@ -117,13 +118,13 @@ def _arrays(*values: Tensor) -> list[Any]:
 def _convolved(x: Tensor, kernels: Tensor) -> Tensor:
     check_fit(x, kernels)
     x = channels_last(x)
-    return _by_tiles(x, kernels) if kernels.shape[-1] == 3 else ONE_BY_ONE.convolved(x, kernels)
+    return _by_tiles(x, kernels) if kernels.shape[-1] == 3 else _one_by_one(x, kernels)
 
 
 def _gradients(d_y: Tensor, x: Tensor, kernels: Tensor, of_x: bool, of_kernels: bool) -> tuple[Any, Any]:
     d_y, x = channels_last(d_y), channels_last(x)
     if kernels.shape[-1] != 3:
-        return ONE_BY_ONE.gradients(d_y, x, kernels, of_x, of_kernels)
+        return _gradients_one_by_one(d_y, x, kernels, of_x, of_kernels)
     d_x = _by_tiles(d_y, kernels, turned=True) if of_x else None
     return d_x, _kernel_gradients(d_y, x, kernels) if of_kernels else None
 
@@ -152,3 +153,27 @@ def _kernel_gradients(d_y: Tensor, x: Tensor, kernels: Tensor) -> Tensor:
         lambda part: kernel_gradient(of_y[part.examples], of_x[part.examples], tiled, d_kernels[part.index]),
     )
     return gathered(d_kernels, parts, kernels)
+
+
+def _one_by_one(x: Tensor, kernels: Tensor) -> Tensor:
+    """By torch's own operators, task after task."""
+    each = zip(_by_task(x, kernels), kernels, strict=True)
+    return _together([F.conv2d(own, kernel, padding=kernels.shape[-1] // 2) for own, kernel in each])
+
+
+def _gradients_one_by_one(d_y: Tensor, x: Tensor, kernels: Tensor, of_x: bool, of_kernels: bool) -> tuple[Any, Any]:
+    geometry = [1, 1], [kernels.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
+    d_xs, d_kernels = [], []
+    for each in zip(_by_task(d_y, kernels), _by_task(x, kernels), kernels, strict=True):
+        d_x, d_kernel, _ = torch.ops.aten.convolution_backward(*each, None, *geometry, [of_x, of_kernels, False])
+        d_xs.append(d_x)
+        d_kernels.append(d_kernel)
+    return _together(d_xs) if of_x else None, torch.stack(d_kernels) if of_kernels else None
+
+
+def _by_task(x: Tensor, kernels: Tensor) -> tuple[Tensor, ...]:
+    return x.split(len(x) // len(kernels))
+
+
+def _together(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
