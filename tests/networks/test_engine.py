@@ -46,12 +46,14 @@ print(ran_by("conv4", torch.device("cpu")))
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch):
+def fresh():
     """No engine is known yet, and none wanted."""
-    monkeypatch.delenv(engine.ENGINE, raising=False)
+    before = os.environ.pop(engine.ENGINE, None)
     engine._machine_code.cache_clear()
     yield
     engine._machine_code.cache_clear()
+    os.environ.pop(engine.ENGINE, None)
+    os.environ |= {engine.ENGINE: before} if before else {}
 
 
 def in_a_process(code: str, source: Path, **variables: str) -> subprocess.CompletedProcess[str]:
