@@ -17,15 +17,18 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from contenders import works
 from gpu_steps import (
     PRECISIONS,
     Bench,
     Figures,
     alone,
+    beside_peers,
     ceilings,
     count,
     host,
@@ -39,6 +42,7 @@ from gpu_steps import (
 from metaloom.config import METHODS
 from metaloom.system.device import choose_device
 
+PEERS = ("higher", "torchopt", "learn2learn", "easyfsl")
 SECOND_ORDER = {"maml.inner_rate": 0.1, "maml.first_order": False}
 
 
@@ -64,6 +68,7 @@ def plan(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
         yield f"step: {name}", run if bench.device.type == "cuda" else "it counts kernels"
     yield from _rates(bench)
     yield from _alone(bench)
+    yield from _beside_peers(bench)
     for seconds in (10, 20):
         run = partial(omniglot, bench, seconds)
         yield f"Omniglot, {seconds} s", run if bench.omniglot else "needs --omniglot"
@@ -103,6 +108,15 @@ def _alone(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
                 run: Any = partial(alone, bench, name, own, mode, graph=True, plain=plain)
                 what = f"alone: {title}, {mode}, graph{', plain layers' * plain}"
                 yield what, run if bench.device.type == "cuda" else "it needs CUDA"
+
+
+def _beside_peers(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
+    """Those of the peers that are installed."""
+    installed = any(find_spec(name) for name in PEERS)
+    for title, work in works(bench.device.type, bench.small):
+        for mode in ("float32", "tf32"):
+            run: Any = partial(beside_peers, bench, work, mode)
+            yield f"peers: {title}, {mode}", run if installed else f"none of {', '.join(PEERS)} is installed"
 
 
 def fenced(name: str, step: Callable[[], Figures] | str) -> Figures:

@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic products; read when CUDA starts
 
+import contenders
 import torch
 import torch.nn.functional as F
 from gpu_work import Work, example, gradients, moved
@@ -225,6 +226,15 @@ def alone(bench: Bench, name: str, overrides: Figures, mode: str, graph: bool = 
         call = captured(once, torch.Generator(bench.device)) if graph else once
         taken = bench.seconds(call)
     return {"ms": taken * 1e3, "tasks/s": len(episodes) / taken, "images/s": _images(trainer) / taken}
+
+
+def beside_peers(bench: Bench, work: contenders.Work, mode: str) -> Figures:
+    """Tasks a second of loss and gradient, of us and of the peers that are installed, in turns."""
+    with tf32(mode == "tf32"):
+        rates, absent = contenders.rates(work, 1 if bench.small else 10)
+    found = {f"{name} tasks/s": statistics.median(values) for name, values in rates.items()}
+    found["× the fastest"] = found[f"{contenders.OURS} tasks/s"] / contenders.fastest(rates)
+    return found | {name: f"left out, {why}" for name, why in absent.items()}
 
 
 def _images(trainer: Trainer) -> int:

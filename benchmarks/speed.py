@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -25,9 +24,10 @@ from pathlib import Path
 import peers
 import torch
 from arithmetic import ConvPeak, conv4_macs, maml_macs, training_macs
-from contenders import OURS, SIZE, WIDTH, Contender, Work, contender, disagreement, present
+from contenders import OURS, PLAIN, SIZE, WIDTH, Contender, Work, contender, disagreement, present, seconds
 from measure import machine
 
+from metaloom.networks.engine import described
 from metaloom.system.device import keep_freed_memory
 
 THREADS = 2
@@ -86,7 +86,7 @@ def compare(row: Row, rounds: int, peak: ConvPeak) -> list[str]:
     if not row.same:
         return [_line(f"{name}, our conv4-{row.work.width} with turns", row, OURS, rates, peaks)]
     return [_line(name, row, each.name, rates, peaks) for each in here] + [
-        f"| {name} | {who} | {why} | | |" for who, why in absent.items()
+        f"| {name} | {who} | {why} | | | |" for who, why in absent.items()
     ]
 
 
@@ -109,21 +109,22 @@ def turns(
     for _ in range(rounds):
         peaks.append(peak())
         for each in here:
-            each.forget()
             torch.set_num_threads(THREADS)  # our worker threads set theirs, which some libraries take for everyone's
-            started = time.perf_counter()
-            each.step()
-            rates[each.name].append(amount / (time.perf_counter() - started))
+            rates[each.name].append(amount / seconds(each, torch.device("cpu")))
     return rates, peaks
 
 
 def _line(name: str, row: Row, who: str, rates: dict[str, list[float]], peaks: list[float]) -> str:
     own = rates[who]
-    fastest = [max(values) for values in zip(*(rates[peer] for peer in rates if peer != OURS), strict=True)]
+    fastest = [
+        max(values) for values in zip(*(rates[peer] for peer in rates if peer not in (OURS, PLAIN)), strict=True)
+    ]
     ratio = statistics.median(a / b for a, b in zip(own, fastest, strict=True)) if fastest else float("nan")
     share = statistics.median(rate * row.macs / limit for rate, limit in zip(own, peaks, strict=True))
+    over_plain = [a / b for a, b in zip(own, rates.get(PLAIN, []), strict=False)]
     rate = f"{statistics.median(own):.1f} {row.unit} ({min(own):.1f}–{max(own):.1f})"
-    return f"| {name} | {who} | {rate} | {ratio:.2f} | {f'{share:.0%}' if row.same else ''} |"
+    plain = f"{statistics.median(over_plain):.2f}" if over_plain else ""
+    return f"| {name} | {who} | {rate} | {ratio:.2f} | {plain} | {f'{share:.0%}' if row.same else ''} |"
 
 
 def memory(archive: Path | None, quick: bool) -> list[str]:
@@ -177,8 +178,9 @@ def report(archive: Path | None, quick: bool) -> None:
     rounds, peak = (1, ConvPeak()) if quick else (12, ConvPeak())
     keep_freed_memory()
     print(f"{machine()}, {THREADS} threads; {', '.join(map(_version, (*peers.MAML_PEERS, 'easyfsl')))}")
+    print(f"Our engine: {described()}; plain layers are ours by torch's own operators.")
     print(f"Median of {rounds} rounds (min–max); in a round everyone has a turn. malloc keeps freed memory, for all.\n")
-    print("| row | who | rate | × the fastest peer | of conv peak |\n|---|---|---|---|---|")
+    print("| row | who | rate | × the fastest peer | × our plain layers | of conv peak |\n|---|---|---|---|---|---|")
     for row in rows(quick):
         print("\n".join(compare(row, rounds, peak)), flush=True)
     print(f"\nconv peak, 64→64 3×3 forward: {2 * peak.best / 1e9:.0f} GFLOP/s at best\n" + "\n".join(NOTES.values()))

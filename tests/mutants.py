@@ -53,8 +53,8 @@ MUTANTS = (
         "second_order",
         "networks",
         "the second derivative of a convolution lacks one of its two terms",
-        "to_d_y = through_x if to_d_y is None else to_d_y.add_(through_x)",
-        "to_d_y = through_x if to_d_y is None else to_d_y",
+        "to_d_y = through_x if to_d_y is None else through_x.add_(to_d_y)",
+        "to_d_y = through_x",
     ),
     Mutant(
         "beta",

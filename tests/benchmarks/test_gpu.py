@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import io
 import zipfile
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import cross_entropy
 
 CHEAP = (
     "ceilings",
@@ -82,6 +84,39 @@ def test_weights_that_are_not_the_same_again_are_told_apart(gpu, monkeypatch):
     monkeypatch.setattr(gpu.Bench, "trainer", lambda *args, **rest: plain(*args, **rest, seed=next(seeds)))
     found = gpu.repeated(bench, "protonet", deterministic=False)
     assert not found["again bits"] and found["again"] > 0
+
+
+def test_peers_that_are_not_installed_are_left_out_and_named(gpu, monkeypatch):
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None)
+    own = dict(gpu.plan(gpu.Bench(torch.device("cpu"), True, None)))
+    left_out = [step for name, step in own.items() if name.startswith("peers: ")]
+    assert left_out == ["none of higher, torchopt, learn2learn, easyfsl is installed"] * 4
+
+
+def test_a_peer_that_is_installed_takes_its_turns_on_the_device(gpu, plan, monkeypatch):
+    """One that is written here: MAML by torch's own functional call."""
+    contenders = importlib.import_module("contenders")
+
+    def by_hand(network, rate, steps, first_order):
+        def task(support_x, support_y, query_x, query_y, share):
+            fast = dict(network.named_parameters())
+            for _ in range(steps):
+                loss = cross_entropy(torch.func.functional_call(network, fast, (support_x,)), support_y)
+                slopes = torch.autograd.grad(loss, list(fast.values()), create_graph=not first_order)
+                fast = {name: w - rate * slope for (name, w), slope in zip(fast.items(), slopes, strict=True)}
+            loss = cross_entropy(torch.func.functional_call(network, fast, (query_x,)), query_y)
+            (loss * share).backward()
+            return loss.detach()
+
+        return task
+
+    monkeypatch.setattr(contenders.peers, "MAML_PEERS", {"by hand": by_hand})
+    (work,) = (work for _, work in contenders.works("cpu", quick=True) if work.method == "maml")
+    here, absent = contenders.present(replace(work, queries=1, width=contenders.WIDTH), torch.float64)
+    assert [each.name for each in here] == ["metaloom", "metaloom, plain layers", "by hand"] and not absent
+    assert all(contenders.disagreement(here[0], other) < 1e-6 for other in here[1:])
+    done = gpu.beside_peers(gpu.Bench(torch.device("cpu"), True, None), replace(work, queries=1), "float32")
+    assert done["× the fastest"] == done["metaloom tasks/s"] / done["by hand tasks/s"]
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ import torch
 import metaloom.networks.conv4 as conv4
 import metaloom.networks.layers as layers
 from metaloom.networks import Conv4
-from metaloom.networks.cpu import Activation, Convolution, blas, kernels, parts
+from metaloom.networks.bilinear import Convolution
+from metaloom.networks.cpu import TILED, Activation, blas, kernels, measured, parts
 from metaloom.networks.cpu.second_order import PoolAndSum
 
 WIDTH = 16
@@ -161,20 +162,19 @@ def test_second_derivatives_by_finite_differences_in_any_layout(layout):
 
     generator = torch.Generator().manual_seed(3)
     for function, inputs in (
-        (Convolution, (leaf(4, 2, 5, 4), leaf(2, 3, 2, 3, 3))),
-        (Activation, (leaf(2, 3, 3, 2), leaf(2, 3), leaf(2, 3))),
-        (PoolAndSum, (leaf(2, 3, 5, 4),)),
+        (lambda *given: Convolution.apply(*given, TILED), (leaf(4, 2, 5, 4), leaf(2, 3, 2, 3, 3))),
+        (lambda *given: Convolution.apply(*given, TILED), (leaf(4, 2, 5, 4), leaf(2, 3, 2, 1, 1))),
+        (Activation.apply, (leaf(2, 3, 3, 2), leaf(2, 3), leaf(2, 3))),
+        (PoolAndSum.apply, (leaf(2, 3, 5, 4),)),
     ):
-        assert torch.autograd.gradcheck(function.apply, inputs, fast_mode=True)
-        assert torch.autograd.gradgradcheck(function.apply, inputs, fast_mode=True)
+        assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
+        assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_the_matrix_product_is_torch_s_or_scipy_s(there, monkeypatch, tmp_path):
-    if not there:
-        monkeypatch.setattr(torch, "__file__", str(tmp_path / "__init__.py"))
+@pytest.mark.parametrize("name", [name for name, find in measured.BLAS.items() if find("dgemm")])
+def test_each_blas_multiplies_matrices(name):
     a, b, c = torch.randn(3, 5, 4).double().numpy(), torch.randn(3, 4, 2).double().numpy(), np.empty((3, 5, 2))
-    product = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(blas._address("dgemm"))
+    product = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(measured.BLAS[name]("dgemm"))
     no, sizes, factors = ctypes.c_char(b"N"), (ctypes.c_int * 3)(2, 5, 4), (ctypes.c_double * 2)(1, 0)
     n, m, k = (ctypes.addressof(sizes) + 4 * i for i in range(3))
     one, zero = (ctypes.addressof(factors) + 8 * i for i in range(2))
@@ -182,8 +182,13 @@ def test_the_matrix_product_is_torch_s_or_scipy_s(there, monkeypatch, tmp_path):
         letter = ctypes.addressof(no)
         product(letter, letter, n, m, k, one, b[i].ctypes.data, n, a[i].ctypes.data, k, zero, c[i].ctypes.data, n)
     np.testing.assert_allclose(c, a @ b, atol=1e-12)
+
+
+def test_machine_code_multiplies_matrices():
+    a, b, c = torch.randn(3, 5, 4).double().numpy(), torch.randn(3, 4, 2).double().numpy(), np.zeros((3, 5, 2))
     blas.multiply(a, b, c, 4)
     np.testing.assert_allclose(c[:, :4], a[:, :4] @ b, atol=1e-12)
+    assert not c[:, 4].any()
     sums = np.ones((3, 4, 2))
     blas.add_products(a, c, sums, 5)
     np.testing.assert_allclose(sums, 1 + a.transpose(0, 2, 1) @ c, atol=1e-12)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +23,7 @@ from metaloom.errors import MetaloomError
 from metaloom.methods import METHOD_CLASSES
 from metaloom.stages import run_stage
 from metaloom.training.checkpoint import State
-from metaloom.training.launch import begin, launch
+from metaloom.training.launch import FRESH_STORE, begin, launch
 from metaloom.training.ranks import ALONE, Ranks, check_processes, check_shares
 
 CPU = torch.device("cpu")
@@ -105,6 +108,25 @@ def end_together(folder: Path, ranks: Ranks) -> None:
     state = replace(made, settings=made.settings.model_copy(update={"max_seconds": 0.2})).run()
     ours = (state.step, state.seconds, state.history)
     assert ranks.agreed(lambda: ours) == ours
+
+
+def on_machines(folder: str, machine: str) -> None:
+    """One of two machines, each with a folder of its own; the second is lost once, with all that runs on it."""
+    torch.set_num_threads(1)
+    begin()
+    own, mark = Path(folder, machine), Path(folder, "lost")
+    with Ranks.joined(CPU) as ranks:
+
+        def lose(step: int, loss: float) -> None:
+            if machine == "second" and step == 7 and not mark.exists():
+                mark.touch()
+                os.kill(os.getppid(), signal.SIGKILL)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        made = trainer("protonet", settings_of(), own, ranks=ranks, on_step=lose)
+        keep(made.run(), Path(folder, "lost.weights"), ranks)
+        alone = trainer("protonet", settings_of(), own / "whole", ranks=ranks)
+        keep(alone.run(), Path(folder, "whole.weights"), ranks)
 
 
 def keep(state: State, path: Path, ranks: Ranks) -> None:
@@ -194,6 +216,41 @@ def test_the_same_for_other_methods_and_an_error_for_the_user_comes_through(name
         assert_same(undisturbed / f"{name}.whole", tmp_path / f"{name}.killed")
 
 
+def machine(folder: Path, name: str, port: int) -> subprocess.Popen[bytes]:
+    """torchrun on one of two machines, as a user starts it by hand."""
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parent), str(REPO / "src")])
+    place = ["--nnodes=2", "--nproc-per-node=1", "--max-restarts=2", "--local-addr=127.0.0.1"]
+    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=two"]
+    meeting += [f"--rdzv-conf=is_host={int(name == 'first')},keep_alive_interval=1,keep_alive_max_attempt=2"]
+    (folder / name).mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *place, *meeting, __file__, "machines", str(folder), name],
+        env=os.environ | FRESH_STORE | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_lost_and_comes_back_takes_up_the_first_one_s_step(tmp_path):
+    """The second has no checkpoint: only the first process writes it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    first, second = (machine(tmp_path, name, port) for name in ("first", "second"))
+    try:
+        assert second.wait(120) == -signal.SIGKILL
+        second = machine(tmp_path, "second", port)
+        assert (first.wait(120), second.wait(120)) == (0, 0)
+    finally:
+        for each in (first, second):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(each.pid, signal.SIGKILL)
+            each.wait()
+    assert not (tmp_path / "second/protonet.safetensors").exists()
+    assert_same(tmp_path / "whole.weights", tmp_path / "lost.weights")
+
+
 @pytest.mark.parametrize(("processes", "tasks", "nearest"), [(2, 1, 2), (2, 5, 4), (3, 10, 9), (4, 11, 12), (8, 2, 8)])
 def test_tasks_that_cannot_be_shared_out_equally(processes, tasks, nearest):
     message = f"maml.tasks_per_step is {tasks}, which {processes} processes .* nearest that works is {nearest}$"
@@ -232,4 +289,7 @@ def test_dropout_differs_between_processes_and_is_the_same_again():
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage(work))
+    if sys.argv[1] == "machines":
+        on_machines(*sys.argv[2:])
+    else:
+        sys.exit(run_stage(work))

@@ -45,7 +45,8 @@ def test_a_banks_sharpness_is_chosen_with_images_on_the_host(tiny_settings, tmp_
 def test_a_resumed_optimiser_counts_its_steps_on_the_host(tiny_settings, tmp_path):
     made = trainer("protonet", tiny_settings, tmp_path)
     made.run()
-    state = checkpoint.resumed(made.checkpoint, made.fingerprint, DEVICE, made._fresh, made._optimiser)
+    saved = checkpoint.read(made.checkpoint, made.fingerprint)
+    state = saved and checkpoint.restored(saved, DEVICE, made._fresh, made._optimiser)
     assert state is not None and state.best is not None
     assert {tensor.device for group in (state.params, state.best) for tensor in group.weights.values()} == {DEVICE}
     for moments in state.optimiser.state.values():

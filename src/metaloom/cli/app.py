@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from metaloom import __version__
-from metaloom.cli import adapt, bundle, compare, data, fleet, plan, registry, report, run, serve
+from metaloom.cli import adapt, bundle, compare, data, engine, fleet, plan, registry, report, run, serve
 from metaloom.errors import BAD_INPUT, MetaloomError
 from metaloom.system.terminal import QUIET
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command(rich_help_panel=PIPELINE)(run.run)
 app.command(rich_help_panel=PIPELINE)(plan.plan)
+app.command(rich_help_panel=PIPELINE)(engine.engine)
 app.command(rich_help_panel=PIPELINE)(report.report)
 app.command(rich_help_panel=PIPELINE)(serve.serve)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)

@@ -141,6 +141,7 @@ class Settings(Section):
 
     seed: Annotated[int, Field(ge=0)]
     device: Literal["auto", "cpu", "cuda", "mps"]
+    engine: Literal["auto", "torch", "numba"]
     methods: Annotated[list[MethodName], Field(min_length=1)]
     kind: KindName
     pictures: PicturesSettings

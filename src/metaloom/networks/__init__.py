@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import torch
+
 from metaloom.config import NetworkSettings
 from metaloom.errors import MetaloomError
 from metaloom.networks.base import Network, Tensors
 from metaloom.networks.conv4 import Conv4
+from metaloom.networks.engine import described
 from metaloom.networks.gru import Gru
 from metaloom.networks.mlp import Mlp
 from metaloom.networks.resnet12 import ResNet12
 
-__all__ = ["NETWORKS", "Conv4", "Gru", "Mlp", "Network", "ResNet12", "Tensors", "build_network"]
+__all__ = ["NETWORKS", "Conv4", "Gru", "Mlp", "Network", "ResNet12", "Tensors", "build_network", "ran_by"]
 
 NETWORKS: dict[str, type[Network]] = {"conv4": Conv4, "resnet12": ResNet12, "mlp": Mlp, "gru": Gru}
+
+
+def ran_by(name: str, device: torch.device) -> str:
+    """All that decides the last bits of a network there: the device's type, on a CPU the engine of its convolutions."""
+    convolves = device.type == "cpu" and NETWORKS[name].convolutions
+    return f"{device.type}, {described()}" if convolves else device.type
 
 
 def build_network(settings: NetworkSettings, norm: str, shape: tuple[int, ...]) -> Network:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -33,6 +33,7 @@ class Network(ABC):
     norm: str
     dropout: float = 0.0
 
+    convolutions: ClassVar[bool] = False  # whether it has any, which `metaloom.networks.engine` is for
     axes: ClassVar[tuple[int, ...]] = (1, 2, 3)  # how many an example may have
 
     @property
@@ -80,3 +81,17 @@ class Network(ABC):
         Returns:
             The embeddings and the statistics that were used (none unless the norm is "batch").
         """
+
+
+class Pooled(NamedTuple):
+    """What a CPU's block hands on: max-pooled maps, and the sum and sum of squares of all pixels before pooling.
+
+    Args:
+        maps: 2×2 maxima.
+        total: of each example and channel.
+        squares: likewise.
+    """
+
+    maps: Float[Tensor, "example out height width"]
+    total: Float[Tensor, "example out"]
+    squares: Float[Tensor, "example out"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import ModuleType
 from typing import ClassVar
 
 import torch
@@ -16,8 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from metaloom.networks.base import Network, Tensors
-from metaloom.networks.cpu import Activation, Pooled, convolve_and_pool, threads_for_parts
+from metaloom.networks.base import Network, Pooled, Tensors
+from metaloom.networks.engine import machine_code
 from metaloom.networks.layers import (
     EPSILON,
     convolution,
@@ -39,6 +40,7 @@ FAR = 1e20  # more than any bias over any gain, little enough to stay finite in 
 class Conv4(Network):
     """Width: channels of every block."""
 
+    convolutions: ClassVar[bool] = True
     axes: ClassVar[tuple[int, ...]] = (3,)
 
     @property
@@ -46,7 +48,8 @@ class Conv4(Network):
         return self.width * (self.shape[-1] // 2**BLOCKS) ** 2
 
     def threads(self, device: torch.device) -> AbstractContextManager[None]:
-        return threads_for_parts() if device.type == "cpu" else nullcontext()
+        code = machine_code() if device.type == "cpu" else None
+        return code.threads_for_parts() if code else nullcontext()
 
     def init(self, generator: torch.Generator) -> Tensors:
         """He-normal convolutions, norms at one and zero."""
@@ -69,8 +72,8 @@ class Conv4(Network):
         twice: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "*task example embed"], Tensors]:
-        if on_cpu(x):
-            return self._on_cpu(weights, x, statistics, twice, generator)
+        if on_cpu(x) and (code := machine_code()):
+            return self._on_cpu(code, weights, x, statistics, twice, generator)
         used: Tensors = {}
         for block in range(BLOCKS):
             x = convolution(x, weights[f"{block}.conv"], twice)
@@ -81,6 +84,7 @@ class Conv4(Network):
 
     def _on_cpu(
         self,
+        code: ModuleType,
         weights: Tensors,
         x: Tensor,
         statistics: Tensors | None,
@@ -97,12 +101,12 @@ class Conv4(Network):
                 sign = torch.where(weights[f"{block}.scale"].detach() < 0, -1.0, 1.0).to(kernel.dtype)
                 kernel = kernel * sign[..., None, None, None]
             kernels = kernel if kernel.dim() == 5 else kernel[None]  # one for all tasks is one task to the kernels
-            pooled = convolve_and_pool(maps, gain, bias, kernels, sums, twice)
+            pooled = code.convolve_and_pool(maps, gain, bias, kernels, sums, twice)
             pixels = maps.shape[-2] * maps.shape[-1]
             maps = pooled.maps
             gain, bias = self._affine(pooled, pixels, weights, f"{block}.", sign, statistics, used, lead)
             maps, gain, bias = _dropped_below(maps, gain, bias, self.dropout, generator)
-        return Activation.apply(maps, gain, bias).flatten(1).unflatten(0, lead), used
+        return code.Activation.apply(maps, gain, bias).flatten(1).unflatten(0, lead), used
 
     def _affine(
         self,

@@ -3,7 +3,7 @@
 Tasks lie side by side as groups of channels, (example, task · channel, height, width), so that one kernel serves all of
 them. torch's own second derivatives are many times more work: that of a convolution with groups is a convolution for
 each group, with a kernel as large as the map, and that of a group norm some forty passes over it. Here they are written
-out: a convolution's gradients are bilinear, so that theirs are convolutions of the ordinary shape, too.
+out; `metaloom.networks.bilinear` has those of a convolution.
 
 Nothing here depends on the device, so the CPU can prove it.
 """
@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from metaloom.networks.bilinear import Products
+
 FEW = 4  # input channels, as a picture has
 
 _backward = torch.ops.aten.convolution_backward
@@ -35,41 +37,6 @@ def parted(
 ) -> Float[Tensor, "task example channel *pixels"]:
     """A view of joined tasks as they were."""
     return x.unflatten(1, (tasks, -1)).transpose(0, 1)
-
-
-class Convolution(Function):
-    """Convolution of joined tasks with kernels (task, out, channel, k, k), k odd, that keeps the size."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, kernels: Tensor) -> Tensor:
-        ctx.save_for_backward(x, kernels)
-        return _convolved(x, kernels)
-
-    @staticmethod
-    def backward(ctx: Any, d_y: Tensor) -> Any:
-        return _ConvolutionGradients.apply(d_y, *ctx.saved_tensors, ctx.needs_input_grad[0])
-
-
-class _ConvolutionGradients(Function):
-    @staticmethod
-    def forward(ctx: Any, d_y: Tensor, x: Tensor, kernels: Tensor, needs_x: bool) -> Any:
-        ctx.save_for_backward(d_y, x, kernels)
-        ctx.set_materialize_grads(False)
-        return _gradients(d_y, x, kernels, needs_x, True)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, to_x: Tensor | None, to_kernels: Tensor | None) -> Any:
-        d_y, x, kernels = ctx.saved_tensors
-        to_d_y = d_x = d_kernels = None
-        if to_kernels is not None:
-            to_d_y = _convolved(x, to_kernels)
-            d_x, _ = _gradients(d_y, x, to_kernels, ctx.needs_input_grad[1], False)
-        if to_x is not None:
-            through_x = _convolved(to_x, kernels)
-            to_d_y = through_x if to_d_y is None else through_x.add_(to_d_y)
-            _, d_kernels = _gradients(d_y, to_x, kernels, False, True)
-        return to_d_y, d_x, d_kernels, None
 
 
 def _convolved(x: Tensor, kernels: Tensor) -> Tensor:
@@ -97,6 +64,9 @@ def _gradients(d_y: Tensor, x: Tensor, kernels: Tensor, of_x: bool, of_kernels: 
         return d_x, products.sum(dim=0).view(kernels.shape)
     columns = windows.permute(1, 2, 3, 4, 0, 5, 6).flatten(4).flatten(1, 3)  # (task, tap, example · pixel)
     return d_x, (rows.permute(1, 2, 0, 3, 4).flatten(2) @ columns.mT).view(kernels.shape)
+
+
+GROUPED = Products(_convolved, _gradients)  # of joined tasks
 
 
 def _as_products(x: Tensor, kernels: Tensor) -> bool:

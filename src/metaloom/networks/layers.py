@@ -1,7 +1,7 @@
 """Layers as pure functions, with or without a leading task axis on the input and on the weights.
 
 This is the form for every network and for export. `metaloom.networks.cpu` has conv4's block in the form that a CPU
-likes, and second derivatives that it likes for all; `metaloom.networks.gpu` has the layers that other devices take.
+likes, and convolutions that it likes for all; `metaloom.networks.gpu` has the layers that other devices take.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from metaloom.networks import gpu
 from metaloom.networks.base import Tensors
-from metaloom.networks.cpu import Convolution
+from metaloom.networks.bilinear import Convolution
+from metaloom.networks.engine import machine_code
 
 EPSILON = 1e-5
 GROUPS = 8  # at most; a group has at least four channels, as a deep map may have a single pixel
@@ -29,18 +30,18 @@ def convolution(
 ) -> Float[Tensor, "*task example out height width"]:
     """A convolution that keeps the size (k is odd), with one kernel for all or one for each task.
 
-    On a CPU tasks go one after the other, on other devices together. There, and in a graph that is traced, the result
+    In machine code tasks go one after the other, elsewhere together. There, and in a graph that is traced, the result
     of several kernels lies in memory as (example, task, …), which the layers after it pass on.
     """
     x, kernel = _lowered(x), _lowered(kernel)
     stacked = kernel if kernel.dim() == 5 else kernel[None]
     if beyond_cpu(x) and kernel.dim() == 5:
-        return gpu.parted(gpu.Convolution.apply(gpu.joined(x), stacked), len(stacked))
+        return gpu.parted(Convolution.apply(gpu.joined(x), stacked, gpu.GROUPED), len(stacked))
     lead, flat = x.shape[:-3], x.flatten(0, -4)
     if beyond_cpu(x) and (twice or x.shape[-3] <= gpu.FEW):
-        return gpu.Convolution.apply(flat, stacked).unflatten(0, lead)
-    if on_cpu(x) and (twice or len(stacked) > 1):
-        return Convolution.apply(flat, stacked).unflatten(0, lead)
+        return Convolution.apply(flat, stacked, gpu.GROUPED).unflatten(0, lead)
+    if on_cpu(x) and (code := machine_code()) and (twice or len(stacked) > 1):
+        return Convolution.apply(flat, stacked, code.TILED).unflatten(0, lead)
     if len(stacked) == 1:
         layout = torch.channels_last if on_cpu(x) else torch.preserve_format
         return F.conv2d(flat, stacked[0].contiguous(memory_format=layout), padding=kernel.shape[-1] // 2).unflatten(
@@ -84,14 +85,16 @@ def full(x: Tensor) -> Tensor:
 
 
 def on_cpu(x: Tensor) -> bool:
-    """Whether to take the CPU's form: not in bfloat16, and not while torch traces a graph that may run elsewhere."""
+    """Whether to take machine code: not in bfloat16, and not while torch traces a graph that may run elsewhere."""
     lowered = _in_bfloat16 or x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
-    return x.device.type == "cpu" and not lowered and not traced()
+    return x.device.type == "cpu" and not lowered and not traced() and machine_code() is not None
 
 
 def beyond_cpu(x: Tensor) -> bool:
-    """Whether to take the form of `metaloom.networks.gpu`: what is traced has torch's own operators instead."""
-    return not on_cpu(x) and not traced()
+    """Whether to take the form of `metaloom.networks.gpu`: what is traced, and a CPU without machine code, have torch's
+    own operators instead."""
+    plain = traced() or (x.device.type == "cpu" and machine_code() is None)
+    return not plain and not on_cpu(x)
 
 
 def traced() -> bool:

@@ -32,6 +32,7 @@ SLOPE = 0.1
 class ResNet12(Network):
     """Width: channels of the first block; the others have 2.5, 5 and 10 times as many."""
 
+    convolutions: ClassVar[bool] = True
     axes: ClassVar[tuple[int, ...]] = (3,)
 
     @property

@@ -32,6 +32,7 @@ from metaloom.evaluation.tables import (
 )
 from metaloom.learner import Learner, champion
 from metaloom.learner.placement import placed
+from metaloom.networks.engine import choose_engine
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, return_freed_memory
 from metaloom.system.files import atomic_dir, nulled, read_json, write_json
@@ -54,6 +55,7 @@ def main(
     """Write the folder `evaluation`, the figures as metrics, and times beside them: those differ from run to run."""
     settings = load_settings(plan=plan)
     device = choose_device(settings.device)
+    choose_engine(settings.engine)
     best = champion(models, settings.methods)
     fixed, studies = load_episodes(splits, "test", []), load_studies(splits, settings.studies)
     learners = {name: Learner.load(Path(models) / name, device) for name in settings.methods}

@@ -20,6 +20,7 @@ from metaloom.handoff.bundle.write import write_bundle
 from metaloom.handoff.graphs.costs import Asked
 from metaloom.learner import AdaptedTask, champion
 from metaloom.learner.estimate import held_out
+from metaloom.networks.engine import choose_engine
 from metaloom.planning.deployment import deployed
 from metaloom.stages import run_stage
 from metaloom.system.files import nulled, read_json, required
@@ -43,6 +44,7 @@ class DeploymentTask:
 def main(dataset: str, splits: str, plan: str, models: str, evaluation: str, metrics: str, bundle: str) -> None:
     """Write the bundle folder; nothing is put in place that does not verify."""
     settings = load_settings(plan=plan)
+    choose_engine(settings.engine)
     name = champion(models, settings.methods)
     maker = Maker.open(
         Path(models) / name, settings, _measured(Path(evaluation), metrics, name), settings.model_dump(mode="json")

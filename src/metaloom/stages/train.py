@@ -21,6 +21,8 @@ from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
 from metaloom.learner import Learner
 from metaloom.learner.placement import placed
+from metaloom.networks import ran_by
+from metaloom.networks.engine import choose_engine
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, explained_out_of_memory
 from metaloom.system.files import atomic_dir, required, write_json
@@ -68,6 +70,7 @@ def meta_train(
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.absolute()))
     device, processes = choose_device(settings.device), settings.train.processes
+    choose_engine(settings.engine)
     if launched():
         begin()
     elif processes > 1:
@@ -198,13 +201,15 @@ def _fresh_learner(
 def _fingerprint(
     code: str, config: dict[str, Any], settings: Settings, device: torch.device, dataset: str, splits: str
 ) -> str:
-    """Changes with anything that would change the run: code, torch, the device as it is, settings, data, splits."""
+    """Changes with anything that would change the run: code, torch, device and engine as they are, settings, data,
+    splits."""
     files = (
         Path(dataset) / "items.parquet",
         Path(splits) / "classes.parquet",
         Path(splits) / "episodes.parquet",
     )
-    parts = [code, torch.__version__, device.type, json.dumps(config), settings.train.model_dump_json()]
+    parts = [code, torch.__version__, ran_by(settings.network.name, device)]
+    parts += [json.dumps(config), settings.train.model_dump_json()]
     parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -10,6 +10,7 @@ from metaloom.baselines import Views, choose
 from metaloom.config import load_settings
 from metaloom.data.packed import Dataset
 from metaloom.learner import Learner, champion
+from metaloom.networks.engine import choose_engine
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, return_freed_memory
 from metaloom.system.files import write_json
@@ -21,6 +22,7 @@ def main(dataset: str, splits: str, plan: str, models: str, pretrained: str, cho
     """Write what was chosen, and all that was tried, as JSON."""
     settings = load_settings(plan=plan)
     device = choose_device(settings.device)
+    choose_engine(settings.engine)
     tables = load_episodes(splits, "validation", settings.baselines.settings)
     best = Learner.load(Path(models) / champion(models, settings.methods), device)
     examples = torch.from_numpy(Dataset.load(dataset).examples)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -70,25 +70,39 @@ def save(state: State, path: Path, fingerprint: str) -> None:
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, metadata)
 
 
-def resumed(
-    path: Path,
-    fingerprint: str,
-    device: torch.device,
-    fresh: Callable[[], State],
-    optimiser: Callable[[Params], torch.optim.Optimizer],
-) -> State | None:
-    """The state of the checkpoint, or None where there is none of this very run.
+class Saved(NamedTuple):
+    """A checkpoint as it was read, on the host.
+
+    Args:
+        tensors: weights, statistics, moments and the generator's state, by name.
+        about: JSON of the rest.
+    """
+
+    tensors: dict[str, Tensor]
+    about: str
+
+
+def read(path: Path, fingerprint: str) -> Saved | None:
+    """The checkpoint of this very run, or None where there is none.
 
     A damaged one, or one of another network, version, data or settings, will be written over.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            if (metadata or {}).get("fingerprint") != fingerprint:
+            metadata = file.metadata() or {}
+            if metadata.get("fingerprint") != fingerprint:
                 return None  # of other settings, data or code, or of another program: start afresh
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            return Saved(tensors, metadata["state"])
     except (FileNotFoundError, SafetensorError):
         return None
+
+
+def restored(
+    saved: Saved, device: torch.device, fresh: Callable[[], State], optimiser: Callable[[Params], torch.optim.Optimizer]
+) -> State:
+    """The state that was saved, on the device."""
+    tensors = saved.tensors
     state = fresh()
     state.params, state.best = (_params(tensors, group).to(device) for group in ("now/", "best/"))
     state.optimiser = optimiser(state.params)
@@ -101,7 +115,7 @@ def resumed(
     # it takes the moments to the weights' device; Adam's count of steps goes with them on CUDA, else stays on the host
     state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
     state.generator.set_state(tensors["generator"])
-    for name, value in json.loads(metadata["state"]).items():
+    for name, value in json.loads(saved.about).items():
         setattr(state, name, value)
     return state
 

@@ -150,8 +150,9 @@ class Trainer:
         return state
 
     def _resumed(self) -> State | None:
-        file = self.checkpoint
-        return checkpoint.resumed(file, self.fingerprint, self.learner.device, self._fresh, self._optimiser)
+        """From the first process's checkpoint: other machines have none, or an older one."""
+        saved = self.ranks.agreed(lambda: checkpoint.read(self.checkpoint, self.fingerprint))
+        return saved and checkpoint.restored(saved, self.learner.device, self._fresh, self._optimiser)
 
     def _optimiser(self, params: Params) -> torch.optim.Optimizer:
         # by name: a checkpoint's moments are numbered, and it gives the weights back in an order of its own

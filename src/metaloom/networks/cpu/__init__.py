@@ -11,31 +11,19 @@ Gradients of pixels that tie for a maximum go to the first of them, as in torch.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from jaxtyping import Float
+from numba import __version__ as NUMBA
 from torch import Tensor
 
+from metaloom.networks.base import Pooled
+from metaloom.networks.bilinear import Convolution
 from metaloom.networks.cpu import first
 from metaloom.networks.cpu.block import Block, FirstBlock
-from metaloom.networks.cpu.parts import threads_for_parts
-from metaloom.networks.cpu.second_order import Activation, Convolution, PoolAndSum
+from metaloom.networks.cpu.measured import chosen
+from metaloom.networks.cpu.parts import check_fit, threads_for_parts
+from metaloom.networks.cpu.second_order import TILED, Activation, PoolAndSum
 
-__all__ = ["Activation", "Convolution", "Pooled", "convolve_and_pool", "threads_for_parts"]
-
-
-class Pooled(NamedTuple):
-    """Max-pooled maps, and the sum and sum of squares of all pixels before pooling.
-
-    Args:
-        maps: 2×2 maxima.
-        total: of each example and channel.
-        squares: likewise.
-    """
-
-    maps: Float[Tensor, "example out height width"]
-    total: Float[Tensor, "example out"]
-    squares: Float[Tensor, "example out"]
+__all__ = ["NUMBA", "TILED", "Activation", "chosen", "convolve_and_pool", "threads_for_parts"]
 
 
 def convolve_and_pool(
@@ -55,10 +43,14 @@ def convolve_and_pool(
         kernels: one per task.
         sums: whether they are wanted; zeros if not.
         twice: the gradient is going to be differentiated again.
+
+    Raises:
+        ValueError: kernels that do not fit x.
     """
+    check_fit(x, kernels)
     if not twice and gain is None and x.shape[1] <= first.CHANNELS and not x.requires_grad:
         return Pooled(*FirstBlock.apply(x, kernels, sums))
     if not twice:
         return Pooled(*Block.apply(x, gain, bias, kernels, sums))
     activated = x if gain is None else Activation.apply(x, gain, bias)
-    return Pooled(*PoolAndSum.apply(Convolution.apply(activated, kernels)))
+    return Pooled(*PoolAndSum.apply(Convolution.apply(activated, kernels, TILED)))

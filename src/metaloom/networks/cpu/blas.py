@@ -1,33 +1,23 @@
 """Products of matrices for machine code, which calls BLAS by address and so keeps clear of Python's lock.
 
-It is the BLAS in torch where torch has one of its own (MKL), and else scipy's. The address goes by a name, so that
-machine code kept on disk finds it in another process.
+`metaloom.networks.cpu.measured` chooses the BLAS. The address goes by a name, so that machine code kept on disk finds
+it in another process.
 """
 
 from __future__ import annotations
 
-import ctypes
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
-import torch
 from numba import types
-from numba.extending import get_cython_function_address
 
 from metaloom.networks.cpu.kernels import jit
-
-
-def _address(name: str) -> int:
-    for library in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
-        if function := getattr(ctypes.CDLL(str(library)), f"{name}_", None):
-            return ctypes.cast(function, ctypes.c_void_p).value or 0
-    return get_cython_function_address("scipy.linalg.cython_blas", name)
+from metaloom.networks.cpu.measured import address_of
 
 
 def _function(name: str) -> Any:
-    llvm.add_symbol(f"metaloom_{name}", _address(name))
+    llvm.add_symbol(f"metaloom_{name}", address_of(name))
     return types.ExternalFunction(f"metaloom_{name}", types.void(*[types.uintp] * 13))
 
 

@@ -27,6 +27,16 @@ class Part(NamedTuple):
     examples: slice
 
 
+def check_fit(x: Tensor, kernels: Tensor) -> None:
+    """Machine code would read beyond the ends of what does not fit.
+
+    Raises:
+        ValueError: kernels for other channels than x has, or for tasks that cannot share its examples equally.
+    """
+    if x.shape[1] != kernels.shape[2] or len(x) % len(kernels):
+        raise ValueError(f"kernels (task, out, channel, k, k) {tuple(kernels.shape)} do not fit x {tuple(x.shape)}")
+
+
 def parts_of(x: Tensor, kernels: Tensor) -> list[Part]:
     """Examples of one task that fit the cache; x has as many examples for each task as for the others.
 

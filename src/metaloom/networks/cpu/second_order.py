@@ -1,7 +1,4 @@
-"""Convolution, pooling and activation whose gradients are differentiated again, on a CPU.
-
-torch's own second derivative of a convolution is a convolution with a kernel as large as the map, several times
-slower than the ones of ordinary shape that it also is.
+"""Pooling and activation whose gradients are differentiated again, on a CPU, and the products of its convolutions.
 
 Each forward pass saves its input itself, not the copy in another layout that it may work on: through a copy no
 second derivative would reach the input.
@@ -17,51 +14,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from metaloom.networks.bilinear import Products
 from metaloom.networks.cpu import kernels as kernel
 from metaloom.networks.cpu.convolution import gathered, gradient_space, is_tiled, prepared
-from metaloom.networks.cpu.parts import channels_last, empty, flat, over, parts_of, pixels
+from metaloom.networks.cpu.parts import channels_last, check_fit, empty, flat, over, parts_of, pixels
 from metaloom.networks.cpu.passes import convolve, kernel_gradient
-
-_backward = torch.ops.aten.convolution_backward
-
-
-class Convolution(Function):
-    """Convolution of (example, …) with kernels (task, out, channel, k, k), k odd, as many examples for each task."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, kernels: Tensor) -> Tensor:
-        ctx.save_for_backward(x, kernels)
-        return _convolved(channels_last(x), kernels)
-
-    @staticmethod
-    def backward(ctx: Any, d_y: Tensor) -> Any:
-        x, kernels = ctx.saved_tensors
-        return _ConvolutionGradients.apply(d_y, x, kernels, ctx.needs_input_grad[0])
-
-
-class _ConvolutionGradients(Function):
-    @staticmethod
-    def forward(ctx: Any, d_y: Tensor, x: Tensor, kernels: Tensor, needs_x: bool) -> Any:
-        d_y, x = channels_last(d_y), channels_last(x)
-        ctx.save_for_backward(d_y, x, kernels)
-        ctx.set_materialize_grads(False)
-        return _convolved(d_y, kernels, turned=True) if needs_x else None, _kernel_gradients(d_y, x, kernels)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, to_x: Tensor | None, to_kernels: Tensor | None) -> Any:
-        """The gradients are bilinear: of d_y and the kernels, and of d_y and x."""
-        d_y, x, kernels = ctx.saved_tensors
-        to_d_y = d_x = d_kernels = None
-        if to_kernels is not None:
-            to_d_y = _convolved(x, to_kernels)
-            d_x = _convolved(d_y, to_kernels, turned=True) if ctx.needs_input_grad[1] else None
-        if to_x is not None:
-            to_x = channels_last(to_x)
-            through_x = _convolved(to_x, kernels)
-            to_d_y = through_x if to_d_y is None else to_d_y.add_(through_x)
-            d_kernels = _kernel_gradients(d_y, to_x, kernels)
-        return to_d_y, d_x, d_kernels, None
 
 
 class Activation(Function):
@@ -158,34 +115,65 @@ def _arrays(*values: Tensor) -> list[Any]:
     return [each.detach().contiguous().numpy() for each in values]
 
 
-def _convolved(x: Tensor, kernels: Tensor, turned: bool = False) -> Tensor:
+def _convolved(x: Tensor, kernels: Tensor) -> Tensor:
+    check_fit(x, kernels)
+    x = channels_last(x)
+    return _by_tiles(x, kernels) if kernels.shape[-1] == 3 else _one_by_one(x, kernels)
+
+
+def _gradients(d_y: Tensor, x: Tensor, kernels: Tensor, of_x: bool, of_kernels: bool) -> tuple[Any, Any]:
+    d_y, x = channels_last(d_y), channels_last(x)
+    if kernels.shape[-1] != 3:
+        return _gradients_one_by_one(d_y, x, kernels, of_x, of_kernels)
+    d_x = _by_tiles(d_y, kernels, turned=True) if of_x else None
+    return d_x, _kernel_gradients(d_y, x, kernels) if of_kernels else None
+
+
+TILED = Products(_convolved, _gradients)  # of (example, …), as many examples for each task
+
+
+def _by_tiles(x: Tensor, kernels: Tensor, turned: bool = False) -> Tensor:
     """Through the kernels, or back through them."""
     y = empty(x, (len(x), kernels.shape[2 if turned else 1], *x.shape[2:]))
-    parts = parts_of(x, kernels)
-    if kernels.shape[-1] == 3:
-        values, tiled = prepared(kernels, turned)
-        of_x, of_y = pixels(x), pixels(y)
-        over(parts, lambda part: convolve(of_x[part.examples], values[part.task], tiled, of_y[part.examples]))
-        return y
-    if turned:
-        kernels = kernels.flip(3, 4).transpose(1, 2)
-    for _, task, examples in parts:
-        y[examples] = F.conv2d(x[examples], kernels[task], padding=kernels.shape[-1] // 2)
+    values, tiled = prepared(kernels, turned)
+    of_x, of_y = pixels(x), pixels(y)
+    over(
+        parts_of(x, kernels),
+        lambda part: convolve(of_x[part.examples], values[part.task], tiled, of_y[part.examples]),
+    )
     return y
 
 
 def _kernel_gradients(d_y: Tensor, x: Tensor, kernels: Tensor) -> Tensor:
     parts = parts_of(x, kernels)
-    if kernels.shape[-1] == 3:
-        d_kernels = gradient_space(kernels, parts)
-        of_y, of_x, tiled = pixels(d_y), pixels(x), is_tiled(kernels)
-        over(
-            parts,
-            lambda part: kernel_gradient(of_y[part.examples], of_x[part.examples], tiled, d_kernels[part.index]),
-        )
-        return gathered(d_kernels, parts, kernels)
-    result = torch.zeros(kernels.shape, dtype=kernels.dtype)
+    d_kernels = gradient_space(kernels, parts)
+    of_y, of_x, tiled = pixels(d_y), pixels(x), is_tiled(kernels)
+    over(
+        parts,
+        lambda part: kernel_gradient(of_y[part.examples], of_x[part.examples], tiled, d_kernels[part.index]),
+    )
+    return gathered(d_kernels, parts, kernels)
+
+
+def _one_by_one(x: Tensor, kernels: Tensor) -> Tensor:
+    """By torch's own operators, task after task."""
+    each = zip(_by_task(x, kernels), kernels, strict=True)
+    return _together([F.conv2d(own, kernel, padding=kernels.shape[-1] // 2) for own, kernel in each])
+
+
+def _gradients_one_by_one(d_y: Tensor, x: Tensor, kernels: Tensor, of_x: bool, of_kernels: bool) -> tuple[Any, Any]:
     geometry = [1, 1], [kernels.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1
-    for _, task, examples in parts:
-        result[task] += _backward(d_y[examples], x[examples], kernels[task], None, *geometry, [False, True, False])[1]
-    return result
+    d_xs, d_kernels = [], []
+    for each in zip(_by_task(d_y, kernels), _by_task(x, kernels), kernels, strict=True):
+        d_x, d_kernel, _ = torch.ops.aten.convolution_backward(*each, None, *geometry, [of_x, of_kernels, False])
+        d_xs.append(d_x)
+        d_kernels.append(d_kernel)
+    return _together(d_xs) if of_x else None, torch.stack(d_kernels) if of_kernels else None
+
+
+def _by_task(x: Tensor, kernels: Tensor) -> tuple[Tensor, ...]:
+    return x.split(len(x) // len(kernels))
+
+
+def _together(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

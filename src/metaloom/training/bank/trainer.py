@@ -25,6 +25,7 @@ from metaloom.learner.placement import picked
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.methods.bank import Bank
 from metaloom.methods.model import Params
+from metaloom.networks import ran_by
 from metaloom.system.terminal import say
 from metaloom.tasks import spread_rows
 from metaloom.tasks.sampler import EpisodeSampler
@@ -94,7 +95,7 @@ class BankTrainer:
         Raises:
             MetaloomError: as the trainer, or the windows do not fit the data.
         """
-        plans, known = self.plans(), self._known()
+        plans, known = self.plans(), self.template.ranks.agreed(self._known)
         kept = sum(plan.fingerprint in known for plan in plans)
         say(f"bank: {len(plans)} networks, {kept} of them taken over from the previous model")
         members, steps_run, seconds = [], 0, 0.0
@@ -103,6 +104,8 @@ class BankTrainer:
             if member is None:
                 member, spent = self._train(plan, index, len(plans))
                 steps_run, seconds = steps_run + _steps(member), seconds + spent
+            else:
+                member = replace(member, params=member.params.to(self.template.learner.device))
             self._replay(member, sum(map(_steps, members)))
             members.append(member)
         learner = self._bank(members)
@@ -134,7 +137,7 @@ class BankTrainer:
         found = windows(
             describe_domains(self.template.learner.encoding.kind, examples, training), self._method.settings
         )
-        shared = self._shared_fingerprint()
+        shared = self.template.ranks.agreed(self._shared_fingerprint)
         plans = []
         for domains in found:
             classes = training[training["domain"].isin(domains)]
@@ -162,14 +165,15 @@ class BankTrainer:
         own = {"method": method, "network": config["network"], "seed": config["seed"]}
         validation = self.template.validation
         rows = torch.cat([torch.as_tensor(each).flatten() for each in (validation.support, validation.query)])
-        parts = [self.template.code, torch.__version__, self.template.learner.device.type, json.dumps(own)]
+        ran = ran_by(config["network"]["name"], self.template.learner.device)
+        parts = [self.template.code, torch.__version__, ran, json.dumps(own)]
         parts += [self.template.settings.model_dump_json(), str(validation.support.shape), str(validation.query.shape)]
         return "\n".join([*parts, _hash(self.template.examples[rows].cpu().numpy().tobytes())])
 
     def _known(self) -> dict[str, Member]:
-        """The previous model's networks by fingerprint; none where it cannot be read."""
+        """The previous model's networks by fingerprint, on the host; none where it cannot be read."""
         try:
-            learner = Learner.load(self.previous, self.template.learner.device)
+            learner = Learner.load(self.previous)
         except MetaloomError:
             return {}
         abouts = learner.config.get("members", [])

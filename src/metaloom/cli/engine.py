@@ -1,0 +1,25 @@
+"""`metaloom engine`: what computes the networks on this machine's processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metaloom.config import PARAMS, read_params
+
+
+def engine() -> None:
+    """Show the engine of networks on this processor, and which library multiplies its matrices.
+
+    The libraries are measured once for a processor and their versions. In a project its `engine` setting counts.
+    """
+    from metaloom.networks.engine import choose_engine, described, machine_code
+
+    if Path(PARAMS).is_file():
+        choose_engine(str(read_params().get("engine", "auto")))
+    code = machine_code()
+    print(f"engine: {described()}")
+    if code is not None:
+        choice = code.chosen()
+        rates = ", ".join(f"{name} {rate:.0f}" for name, rate in choice.rates.items())
+        print(f"products of matrices, GFLOP/s on a thread: {rates}")
+        print(f"kept in {choice.file}: without it they are measured again")
