@@ -100,4 +100,4 @@ def excess_of(
         inside = (support_z - prototypes[..., support_y, :]).square().sum(dim=(-2, -1))
         variance = inside / (count - 1).clamp(min=0).sum().clamp(min=1)
         share = 1 / count.clamp(min=1)
-        return variance[..., None] * (share - share.amin())
+        return variance[..., None] * (share - share.amin(dim=-1, keepdim=True))
