@@ -228,7 +228,7 @@ def test_versions_side_by_side(copied, tmp_path):
     assert "`dvc repro prepare` may not have run" in metaloom(copied, "compare", "HEAD").stdout
     run_here(copied, "dvc", "repro", "prepare")
     said = metaloom(copied, "compare", "HEAD").stdout
-    assert "1 domain(s) added: script" in said and "4 class(es) added: script/class0" in said
+    assert "1 domain added: script" in said and "4 classes added: script/class0" in said
     assert "script: 32 added" in said and "1 relabelled: domain1/class0 → domain1/class1" in said
     assert "domain1: within noise" in said and "farther from training than 95% of the test classes" in said
     assert "plots     " in said and (copied / ".metaloom/compare/index.html").is_file()

@@ -11,6 +11,7 @@ import typer
 
 from metaloom.config import DOMAIN_SUFFIX, METHODS
 from metaloom.system.files import strict_json
+from metaloom.system.plural import several
 
 if TYPE_CHECKING:
     from metaloom.versioning.comparison import Comparison
@@ -82,10 +83,10 @@ def _data(found: Comparison) -> Iterator[str]:
         behind = " examples are used; `dvc repro prepare` may not have run since the data changed"
         yield f"data      the same{'' if same else behind}"
         return
-    for what, names in (("domain(s)", found.change.domains), ("class(es)", found.change.classes)):
+    for what, names in ((("domain", "domains"), found.change.domains), (("class", "classes"), found.change.classes)):
         for verb, which in names.items():
             if which:
-                yield f"data      {len(which):,} {what} {verb}: {_few(which)}"
+                yield f"data      {several(len(which), *what)} {verb}: {_few(which)}"
     for domain, counts in found.change.examples.iterrows():
         told = ", ".join(f"{n:,} {verb}" for verb, n in counts.items() if n)
         yield f"data      {domain}: {told}"

@@ -18,7 +18,7 @@ from metaloom.tasks import EpisodeTable, load_episodes, load_studies
 from metaloom.tasks.studies import ESTIMATES
 from metaloom.training.selection import FEW
 
-# Work of one core that no setting changes much, in starts of a stage's process: on the embedded data.
+# Work of one core that no setting changes much, in starts of a stage's process, roughly.
 FLOW = 3.0  # Prefect's server, and DVC between the stages
 STATISTICS = 4.0  # intervals, tests and the map of the classes
 EXPORT = 6.0  # graphs are traced, written and verified

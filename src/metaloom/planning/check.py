@@ -27,6 +27,7 @@ from metaloom.planning.deployment import check_key, check_versions, deployed
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
 from metaloom.system.device import check_compiler, choose_device
+from metaloom.system.plural import several
 from metaloom.tasks.episodes import eligible_groups
 from metaloom.tasks.studies import check_labels, way_domains
 
@@ -131,7 +132,7 @@ def _training(settings: Settings, data: Data) -> Iterator[Finding]:
             yield Finding((key,), f"{message} equally; the nearest that works is {nearest}", {key: nearest})
     domains = len(data.pool("train").domains)
     if "bank" in settings.methods and settings.bank.window > domains:
-        message = f"bank.window is {settings.bank.window}, but the training split has {domains} domain(s)"
+        message = f"bank.window is {settings.bank.window}, but the training split has {several(domains, 'domain')}"
         yield Finding(("bank.window", "bank.stride"), f"{message}; the largest that works is {domains}")
     elif "bank" in settings.methods and settings.bank.stride > settings.bank.window:
         message = f"bank.stride is {settings.bank.stride}, which is more than bank.window ({settings.bank.window})"

@@ -9,6 +9,7 @@ from metaloom.planning.deployment import of_domain
 from metaloom.planning.fit import plain
 from metaloom.planning.pools import Data
 from metaloom.planning.work import times
+from metaloom.system.plural import several
 
 
 def sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[str]:
@@ -24,14 +25,14 @@ def sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[
         yield _episodes(settings, data)
     if less & {"studies.labels", "studies.n_way", "studies.ways"}:
         ways = f" and {max(settings.studies.ways)} ways" if settings.studies.ways else ""
-        yield f"studies: up to {_several(max(settings.studies.labels), 'shot')}{ways}"
+        yield f"studies: up to {several(max(settings.studies.labels), 'shot')}{ways}"
     if trained or "train.n_query" in less:
         yield _training(settings, trained, data)
     if cheaper:
         yield _work(settings, data)
     chosen = of_domain(data.classes, settings.export.domain)
     if "export.n_shot" in less and len(chosen):
-        shots = _several(settings.export.n_shot, "shot", "shots")
+        shots = several(settings.export.n_shot, "shot", "shots")
         yield f"export: {shots} of {int(chosen['count'].min())} {data.many} per class of {chosen['domain'].iloc[0]}"
 
 
@@ -41,19 +42,19 @@ def _episodes(settings: Settings, data: Data) -> str:
     classes = min(pool.ways(1 + n_query) for pool in data.asked)
     typical = min(pool.typical for pool in data.asked)
     learned = f"{_either(shots)} {'shot' if shots == {1} else 'shots'}"
-    asked = f"{_several(n_query, 'query', 'queries')} of {typical} {data.many}"
+    asked = f"{several(n_query, 'query', 'queries')} of {typical} {data.many}"
     return f"episodes: {_either(ways)} ways of your {classes} classes, {learned} and {asked}"
 
 
 def _training(settings: Settings, trained: list[str], data: Data) -> str:
     each = ", ".join(f"{name} {settings.method(name).n_way}" for name in trained)
     ways = f"{each} ways of {data.training(settings.train.examples)} classes, " if each else ""
-    queries = _several(settings.train.n_query, "query", "queries")
+    queries = several(settings.train.n_query, "query", "queries")
     return f"training: {ways}{queries} of {data.pool('train').typical} {data.many}"
 
 
 def _export(settings: Settings, data: Data) -> str:
-    domain, shots = settings.export.domain, _several(settings.export.n_shot, "shot")
+    domain, shots = settings.export.domain, several(settings.export.n_shot, "shot")
     fewest = int(data.classes.loc[data.classes["domain"] == domain, "count"].min())
     return f"export: {shots} of {fewest} {data.many} per class of {domain}"
 
@@ -69,7 +70,3 @@ def _work(settings: Settings, data: Data) -> str:
 
 def _either(numbers: set[int]) -> str:
     return " or ".join(map(str, sorted(numbers)))
-
-
-def _several(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -10,6 +10,7 @@ from metaloom.config import SPLITS, Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.stages import run_stage
 from metaloom.system.files import atomic_dir
+from metaloom.system.plural import several
 from metaloom.system.terminal import say
 from metaloom.tasks import class_table, draw_fixed_episodes, draw_studies
 from metaloom.tasks.kept import share_out
@@ -25,11 +26,11 @@ def main(dataset: str, plan: str, assigned: str, splits: str) -> None:
         write_splits(folder, classes, settings)
     if unit == "class":
         few = table["domain"].nunique() < len(SPLITS)
-        why = f"data/ has {table['domain'].nunique()} domain(s)" if few else f"as {assigned} or data/ has it"
+        why = f"data/ has {several(table['domain'].nunique(), 'domain')}" if few else f"as {assigned} or data/ has it"
         say(f"shared out class by class: {why} (split.by: {settings.split.by})")
     for split in SPLITS:
         part = classes[classes["split"] == split]
-        say(f"{split}: {len(part):,} classes of {part['domain'].nunique()} domains")
+        say(f"{split}: {several(len(part), 'class', 'classes')} of {several(part['domain'].nunique(), 'domain')}")
 
 
 def write_splits(folder: Path, classes: pd.DataFrame, settings: Settings) -> None:
