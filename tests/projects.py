@@ -50,6 +50,8 @@ TINY = {  # a whole pipeline in about a minute
     "reptile.steps": 20,
     "reptile.tasks_per_step": 2,
     "reptile.batch": 6,
+    "reptile.inner_steps": 5,
+    "reptile.inner_rate": 0.1,
     "studies.episodes": 4,
     "studies.n_way": 3,
     "studies.labels": [1, 2, 4],

@@ -39,11 +39,11 @@ def test_illegal_settings_name_what_is_legal(repo, overrides, message):
 
 def test_a_typo_in_the_file_is_named_with_its_neighbours(repo, tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text((repo / "params.yaml").read_text().replace("patience:", "patiance:"))
+    path.write_text((repo / "params.yaml").read_text().replace("validate_every:", "validat_every:"))
     with pytest.raises(MetaloomError) as caught:
         load_settings(path)
-    assert "train.patience is missing" in str(caught.value)
-    assert "did you mean patience?" in str(caught.value)
+    assert "train.validate_every is missing" in str(caught.value)
+    assert "did you mean validate_every?" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["{", "a: [1"])

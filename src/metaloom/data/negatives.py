@@ -15,7 +15,7 @@ WORDS = {"dark": "light on dark", "light": "dark on light"}
 
 
 def negatives(grounds: Iterable[tuple[str, str, float | None]], kind: Kind) -> list[str]:
-    """A sentence where the classes differ in what they are drawn on, about the fewer of them.
+    """A sentence where most classes are drawn on one ground and some on the opposite one, about those.
 
     Args:
         grounds: domain, class and ground (see `Kind.ground`) of every example that is used.
@@ -30,7 +30,7 @@ def negatives(grounds: Iterable[tuple[str, str, float | None]], kind: Kind) -> l
             if own.count(shade) >= MOST * len(own):
                 classes.append(each)
     few, many = sorted(found, key=lambda shade: len(found[shade]))
-    if not found[few]:
+    if not found[few] or 2 * len(found[many]) <= len(shades):
         return []
     names = _names(found[few], set(shades))
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

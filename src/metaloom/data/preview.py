@@ -34,6 +34,8 @@ class Preview:
 
 def write_preview(folder: Path, scan: Scan, used: Sequence[int]) -> None:
     """Of a few of the used examples; nothing where packing changes none of them."""
+    if not scan.listing.kind.previews:
+        return
     chosen, listing = _chosen([scan.shapes[index] for index in used]), scan.listing
     items, kind = [listing.items[used[row]] for row in chosen], scan.listing.kind
     found: dict[str, Any] = {}  # arrays

@@ -123,6 +123,8 @@ class Kind(ABC):
         saved."""
         return np.zeros(len(raw), bool)
 
+    previews: ClassVar[bool] = False  # whether `preview` shows anything
+
     def preview(self, content: bytes) -> UInt8[np.ndarray, "height width 3"] | None:
         """One example as a person sees it, reduced; None where nothing is lost when it is packed.
 

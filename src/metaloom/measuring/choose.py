@@ -14,6 +14,7 @@ from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.measuring.estimate import Asked, seconds_by_stage
 from metaloom.measuring.rates import Rates, measure, starting
+from metaloom.networks.engine import choose_engine
 from metaloom.planning.budget import Budget
 from metaloom.planning.plan import Plan, checked, make_plan
 from metaloom.stages.split import write_splits
@@ -51,6 +52,7 @@ class Measuring:
         if width not in self._rates:
             if known is None:
                 write_splits(self.splits, plan.classes, plan.settings)
+            choose_engine(plan.settings.engine)
             tables = self.asked(plan).test
             start = known.start if known else starting()
             self._rates[width] = measure(plan.settings, self.dataset, self.splits, tables, start)

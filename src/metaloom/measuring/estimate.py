@@ -72,7 +72,7 @@ def _training(name: str, settings: Settings, trained: Trained, asked: Asked) -> 
     own, train = settings.method(name), settings.train
     validations = math.ceil(own.steps / train.validate_every)
     each = own.steps * trained.step + validations * trained.answering(asked.validation[train.select_on])
-    seconds = min(trained.networks * each, train.max_seconds or math.inf)
+    seconds = trained.networks * min(each, train.max_seconds or math.inf)
     frozen = trained.learner.method.frozen
     tables = (table if frozen else table.first(FEW) for table in asked.validation.values())
     return seconds + trained.answering(*tables)  # for the temperature

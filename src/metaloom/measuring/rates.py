@@ -134,8 +134,13 @@ def _trained(name: str, settings: Settings, packed: Dataset, dataset: str, split
         times.append(time.perf_counter())
 
     asked = trainer.validation if trainer.learner.method.frozen else trainer.validation.first(ASKED)
+    to_the_end = trainer.settings.model_copy(update={"max_seconds": None, "validate_every": STEPS})
     shown = replace(
-        trainer, on_step=note, validation=trainer.validation.first(1), checkpoint=splits / f"{name}.safetensors"
+        trainer,
+        settings=to_the_end,
+        on_step=note,
+        validation=trainer.validation.first(1),
+        checkpoint=splits / f"{name}.safetensors",
     )
     state = of_method(shown, training, str(splits / "no_model")).run()
     learner = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.params)

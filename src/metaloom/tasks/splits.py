@@ -13,7 +13,6 @@ from jaxtyping import Int
 
 from metaloom.config import SPLITS, Domains, SplitSettings
 from metaloom.errors import MetaloomError
-from metaloom.system.plural import several
 
 FEWEST = 2  # classes of a split that is drawn class by class
 USUAL_WAYS = 5  # classes that a question has, for which such a split should be enough
@@ -88,8 +87,8 @@ def _empty(name: str, wanted: Domains, unit: str, there: int) -> str:
         more = "and each is in one split as a whole; add domains, change the split, or set split.by to class"
     else:
         more = f"and a split takes {FEWEST} of them or more; add classes or change the split"
-    units = several(there, unit, {"domain": "domains", "class": "classes"}[unit])
-    return f"params.yaml: split.{name} ({wanted}) leaves no {unit} for {name}: data/ has {units}, {more}"
+    units = {"domain": "domain(s)", "class": "class(es)"}[unit]
+    return f"params.yaml: split.{name} ({wanted}) leaves no {unit} for {name}: data/ has {there} {units}, {more}"
 
 
 def _by_patterns(units: list[str], wanted: dict[str, Domains], unit: str) -> Assigned:

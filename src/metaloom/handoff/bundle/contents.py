@@ -29,6 +29,7 @@ from metaloom.handoff.metadata import (
 from metaloom.handoff.shipped.verify import INPUT
 from metaloom.kinds.base import Encoding
 from metaloom.learner import AdaptedTask, Learner
+from metaloom.networks.engine import choose_engine
 from metaloom.system.files import read_json
 from metaloom.system.provenance import commit, data_version, libraries, sha256
 from metaloom.system.sources import digest
@@ -124,6 +125,7 @@ class Maker:
         Raises:
             MetaloomError: it cannot be read.
         """
+        choose_engine(settings.engine)
         learner = Learner.load(model)
         validation = read_json(model / "metrics.json", made_by=f"train@{model.name}")["validation"]
         git = commit()

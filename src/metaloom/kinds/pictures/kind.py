@@ -61,6 +61,7 @@ class Pictures(Kind):
     formats: ClassVar[str] = IN_WORDS
     layout: ClassVar[str] = "domain/class/image.png"
     chances: ClassVar[int] = 6
+    previews: ClassVar[bool] = True
 
     def decode(self, content: bytes) -> UInt8[np.ndarray, "height width channel"]:
         return decode(content, self.channels)

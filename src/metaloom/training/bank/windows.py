@@ -19,7 +19,6 @@ from torch import Tensor
 from metaloom.config import BankSettings
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind
-from metaloom.system.plural import several
 from metaloom.tasks import spread_rows
 
 SAMPLE = 256  # examples that a domain is described by, at most
@@ -53,8 +52,8 @@ def windows(descriptors: Descriptors, settings: BankSettings) -> list[tuple[str,
     names = sorted(descriptors, key=lambda name: hashlib.sha256(name.encode()).digest())
     if settings.window > len(names):
         raise MetaloomError(
-            f"params.yaml: bank.window is {settings.window}, but the training split has "
-            f"{several(len(names), 'domain')}; the largest that works is {len(names)}"
+            f"params.yaml: bank.window is {settings.window}, but the training split has {len(names)} domain(s); "
+            f"the largest that works is {len(names)}"
         )
     if settings.stride > settings.window:
         raise MetaloomError(
