@@ -146,7 +146,7 @@ def test_the_stage_writes_the_chosen_beta(make):
     root = make({"maml.beta": "auto", "maml.inner_steps": 2, "maml.steps": 2, "episodes.validation": 4})
     for stage, *arguments in (
         ("prepare", "data", "dataset"),
-        ("plan", "dataset", "plan.json", "splits.yaml"),
+        ("plan", "dataset", "budget.yaml", "plan.json", "splits.yaml"),
         ("split", "dataset", "plan.json", "splits.yaml", "splits"),
         ("train", "maml", "dataset", "splits", "plan.json", "model", "metrics.json"),
     ):

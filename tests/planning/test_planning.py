@@ -264,7 +264,7 @@ def test_a_budget_is_read_as_it_was_written_and_a_broken_one_is_refused(tmp_path
     assert read_budget(path) == Budget()
     write_budget(path, Budget(minutes=10, data="abc", effort=1.4))
     assert read_budget(path) == Budget(minutes=10, data="abc", effort=1.4)
-    for broken in ("minutes: [", "minutes: -1", "hours: 1"):
+    for broken in ("minutes: [", "minutes: -1", "hours: 1", "", "- 10"):
         path.write_text(broken)
         with pytest.raises(MetaloomError, match="git checkout"):
             read_budget(path)

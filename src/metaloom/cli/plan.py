@@ -21,7 +21,7 @@ from metaloom.config import (
     read_params,
     value_at,
 )
-from metaloom.errors import BAD_INPUT
+from metaloom.errors import BAD_INPUT, MetaloomError
 from metaloom.system.lock import project_lock
 from metaloom.system.terminal import say
 from metaloom.versioning.paths import Outputs
@@ -94,6 +94,8 @@ def _prepare(root: Path) -> None:
     from metaloom.pipeline.child import run_stage
     from metaloom.pipeline.stages import is_current
 
+    if not Path(root, "data").is_dir():
+        raise MetaloomError("there is no data/ yet: `metaloom data add PATH` fills it, the first `metaloom run` too")
     if not is_current(root, "prepare"):
         run_stage(root, "prepare", say, lambda line: None)
 

@@ -49,7 +49,10 @@ def read_budget(path: str | Path) -> Budget:
         return NO_BUDGET
     remedy = f"`git checkout {path}` restores the last one"
     try:
-        return Budget.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise MetaloomError(f"{path} has no minutes, data and effort: {remedy}")
+        return Budget.model_validate(found)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise MetaloomError(f"{path} is no valid YAML ({' '.join(str(error).split())}): {remedy}") from None
     except ValidationError as error:
