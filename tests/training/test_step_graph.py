@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -61,6 +65,18 @@ def test_what_cannot_be_captured_goes_on_as_it_was_with_one_line(tiny_settings, 
     said = capsys.readouterr().out
     assert said.count("\n") == 1
     assert "shared: no CUDA graph (operation not permitted when stream is capturing): kernels are launched" in said
+
+
+def test_what_a_graph_reads_is_kept_as_long_as_it_can_be_replayed(monkeypatch):
+    episodes = torch.ones(3)  # nobody but the work holds it
+    freed = weakref.ref(episodes)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Mock)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: nullcontext())
+    replay = graph.captured(partial(torch.sum, episodes), torch.Generator())
+    del episodes
+    assert freed() is not None and replay() == 3
+    del replay
+    assert freed() is None
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,17 @@ def captured(work: Callable[[], Tensor], generator: torch.Generator) -> Callable
     with torch.cuda.graph(graph):
         figures = work()
 
-    def replay() -> Tensor:
-        graph.replay()
-        return figures.clone()
+    return _Replay(graph, figures, work)
 
-    return replay
+
+@dataclass(frozen=True)
+class _Replay:
+    """One more run of a graph, which reads the memory of what its work holds: both stay as long as it does."""
+
+    graph: torch.cuda.CUDAGraph
+    figures: Tensor
+    work: Callable[[], Tensor]
+
+    def __call__(self) -> Tensor:
+        self.graph.replay()
+        return self.figures.clone()
