@@ -21,6 +21,7 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import torch
+import yaml
 from measure import Measured, fresh_clone, machine, measure
 from PIL import Image
 
@@ -151,10 +152,9 @@ def commands(root: Path, folder: Path, images: np.ndarray, tasks: int) -> None:
             print(f"{count:,} tasks, {what:14} {whole.seconds:6.1f} s: {rate:6,.0f} a minute, {net:6,.0f} after "
                   f"a start of {start:4.1f} s; {size:,.1f} MB, {whole.peak}")  # fmt: skip
     print("\nsmaller forms, calibrated on training classes, on the test episodes")
-    inputs = ("dataset", "splits", "plan.json", "models")
-    export = [*(f"artifacts/{name}" for name in inputs), "metrics/evaluation.json", "artifacts/evaluation"]
+    *export, _ = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["export"]["cmd"].split()
     with patch.dict(os.environ, {"METALOOM_SET": '{"export.variants": ["fp16", "int8"]}'}):
-        measure(root, "python", "-m", "metaloom.stages.export", *export, str(folder / "small"))
+        measure(root, *export, str(folder / "small"))
     print(re.findall(r"## Smaller.*?(?=\n## )", (folder / "small/MODEL_CARD.md").read_text(), re.DOTALL)[0])
 
 
