@@ -12,7 +12,8 @@ from metaloom.config import DOMAIN_SUFFIX, Setting
 Number = int | float  # JSON writes 1.0 as either
 
 MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
-PLUS_MINUS = "\N{NO-BREAK SPACE}\N{PLUS-MINUS SIGN}\N{NO-BREAK SPACE}"
+SPACE = "\N{NO-BREAK SPACE}"
+PLUS_MINUS = f"{SPACE}\N{PLUS-MINUS SIGN}{SPACE}"
 
 LEARNERS = {
     "protonet": ("ProtoNet", "meta-learned embedding, nearest class mean"),
