@@ -129,11 +129,6 @@ def marked(text: str) -> Markup:
     return Markup("").join(part.format(each) for part, each in zip(parts, text.split("`"), strict=True))
 
 
-def count(number: int, one: str, many: str = "") -> str:
-    """3, "class", "classes" → "3 classes"."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def duration(seconds: Number) -> str:
     """192.4 → "3 min 12 s"."""
     if seconds < 60:

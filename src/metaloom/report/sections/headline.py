@@ -10,7 +10,8 @@ from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Gap
 from metaloom.report.inputs import again
 from metaloom.report.sections.results import STAGE, Difference, Results, Score, accuracy_plot, shown
-from metaloom.report.words import MINUS, SettingWords, count, known, learner_title
+from metaloom.report.words import MINUS, SettingWords, known, learner_title
+from metaloom.system.plural import several
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Rival:
             return "to be compared with"
         more, size = "more" if (gap.difference or 0) > 0 else "less", gap.lead.lstrip(f"+{MINUS}")
         if not known(gap.ci95):
-            return f"{size} points {more} ({count(gap.episodes, 'episode')}, no interval) than"
+            return f"{size} points {more} ({several(gap.episodes, 'episode')}, no interval) than"
         if not gap.clear:
             return f"not clearly different ({', '.join(filter(None, (f'{gap.lead} points', gap.margins)))}) from"
         return f"{size} points {f'({gap.margins}) ' if gap.margins else ''}{more} than"
