@@ -172,10 +172,11 @@ def test_data_that_no_setting_fits_need_more_data():
 
 def test_a_missing_key_counts_as_auto_and_can_be_set(tmp_path):
     params = yaml.safe_load((REPO / "params.yaml").read_text())
-    del params["studies"]["ways"], params["export"]["n_shot"]
+    del params["studies"]["ways"], params["export"]["n_shot"], params["engine"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     assert load_settings(tmp_path / "params.yaml", {}) == load_settings(REPO / "params.yaml", {})
-    assert load_settings(tmp_path / "params.yaml", {"export.n_shot": 3}).export.n_shot == 3
+    set_to = load_settings(tmp_path / "params.yaml", {"export.n_shot": 3, "engine": "torch"})
+    assert (set_to.export.n_shot, set_to.engine) == (3, "torch")
 
 
 def test_later_stages_read_the_plan(tmp_path):
