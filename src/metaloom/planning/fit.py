@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.config import METHOD_SETTINGS, MOST, Setting, Settings, filled, same_ways
-from metaloom.config.auto import AUTO
+from metaloom.config.auto import AUTO, SLOW
 from metaloom.planning import work
 from metaloom.planning.deployment import of_domain
 from metaloom.planning.pools import Data
@@ -251,7 +251,7 @@ RULES: dict[str, Rule] = {
     "network.width": _width,
     **{f"{method}.steps": _steps(method) for method in METHOD_SETTINGS},
     "baselines.settings": lambda case: same_ways(case.settings.episodes.settings),
-    **{key: rule for learner in work.SLOW for key, rule in _slow_learner(learner).items()},
+    **{key: rule for learner in SLOW for key, rule in _slow_learner(learner).items()},
     "export.domain": lambda _: AUTO,
     "export.n_shot": _export_shots,
 }
