@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -161,3 +162,23 @@ def test_check_lists_what_is_wrong_and_writes_nothing(here):
         file.write_text("hello")
     assert metaloom_data("check").startswith("1 ")
     assert not (here / "artifacts").exists() and not (here / "data.dvc").exists()
+
+
+def test_what_is_refused_is_listed_before_it_is_added(here, more):
+    """The refusal names the command that lists the rest, with the layout that was given."""
+    broken = sorted((more / "class0").iterdir())[:5]
+    for file in broken:
+        file.write_text("hello")
+    before = names(here / "data")
+    with pytest.raises(MetaloomError, match="Fix or remove them") as refused:
+        metaloom_data("add", more, "--layout", "flat")
+    command = re.findall(r"`metaloom data (.*?)`", str(refused.value))[0]
+    assert command == f"check {more} --layout flat"
+    output = metaloom_data(*command.split())
+    assert output.startswith("1 ") and "layout: flat" in output and "over prepare.max_bad_share" in output
+    assert all(f"{more.name}/class0/{file.name}" in output for file in broken)
+    assert names(here / "data") == before
+    with pytest.raises(MetaloomError, match="give a PATH with it"):
+        metaloom_data("check", "--layout", "flat")
+    with pytest.raises(MetaloomError, match="not found: give a folder or one of these files"):
+        metaloom_data("check", here / "absent")

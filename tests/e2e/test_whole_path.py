@@ -100,7 +100,7 @@ def test_the_plan_of_a_project_is_shown_and_what_does_not_fit_is_refused(copied)
     shown = metaloom(copied, "plan", "--set", "train.n_query=auto").stdout
     assert re.search(r"train.n_query +5 +auto", shown) and "everything fits" in shown
     refused = metaloom(copied, "plan", "--set", "export.domain=greek", check=False)
-    assert refused.returncode == 2 and refused.stderr.splitlines()[0] == "these do not fit the data:"
+    assert refused.returncode == 2 and refused.stderr.splitlines()[0] == "it cannot run as it is set:"
     assert refused.stderr.splitlines()[-1].startswith("This fits: metaloom run --set export.domain=auto")
     code = "import sys, metaloom.cli.app, metaloom.cli.plan"
     run_here(copied, sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules")

@@ -102,14 +102,34 @@ def test_the_champion_for_the_first_test_domain(exported: Path):
     assert "| domain7 | 75.0% (70.0% to 80.0%) | 40 |" in card and "Licence: not stated." in card
     assert "| 61.0% ± 2.0% (of other classes 41.0% to 78.0%) |" in card and "dvc repro" in card
     assert (
-        "is not clearly different (-5.0 ± 1.0 (± 8.0 over classes) points) from that of `logistic`, the best with"
-        in card
-    )
+        "is not clearly different (-5.0 points, ± 8.0 for other classes, ± 1.0 for other questions about the same "
+        "ones) from that of `logistic`, the best without"
+    ) in card
     assert metadata["metrics"]["validation"]["accuracy"] == 0.7
     assert "| validation | 3w1s | 70.0%, the best of 4 looks |" in card
     assert not metadata["task"]["meta_trained_on_it"] and not metadata["task"]["chosen_on_it"]
     names = sorted(classes.loc[classes["domain"] == domain, "class"])
     assert [f"{domain}/{label}" for label in json.loads((exported / "labels.json").read_text())] == names
+
+
+@pytest.mark.parametrize(
+    ("classes", "rival", "words"),
+    [
+        (100, {"classes_ci95": 0.08}, "is 5.0 ± 1.0 points less than"),
+        (8, {"classes_ci95": 0.02}, "is 5.0 points (± 2.0 for other classes, ± 1.0 for other questions about the same"),
+        (2, {"classes_ci95": None}, "is not clearly different (-5.0 points, ± 1.0 for other questions about the same "),
+        (2, {"ci95": None}, "is 5.0 points less (too few episodes for an interval) than"),
+    ],
+)
+def test_the_card_counts_a_lead_as_clear_only_where_it_is_so_over_classes_too(exported: Path, classes, rival, words):
+    raw = json.loads((exported / "metadata.json").read_text())
+    raw["metrics"]["evaluation"]["3w1s"]["classes"] = classes
+    raw["metrics"]["rival"] |= rival
+    if classes == 2:
+        raw["metrics"]["evaluation"]["3w1s"].update(classes_low95=None, classes_high95=None)
+    card = model_card(read_metadata(raw), json.loads((exported / "labels.json").read_text()))
+    assert f"12 episodes) {words}" in card
+    assert ("61.0% ± 2.0% (2 classes, too few to tell about others)" in card) == (classes == 2)
 
 
 def test_the_accuracy_is_that_of_the_file_on_what_it_has_not_learned(exported: Path, tiny_settings: Settings):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,13 +16,17 @@ from chromium import BINARY, Browser
 from PIL import ExifTags, Image, ImageDraw, ImageOps
 
 from metaloom.config import Settings
+from metaloom.data.support import read_support
 from metaloom.errors import MetaloomError
 from metaloom.handoff.adapting.one import adapt_to
+from metaloom.handoff.adapting.solve import solve
 from metaloom.handoff.bundle import page
+from metaloom.handoff.bundle.contents import Maker
 from metaloom.handoff.bundle.predict import predict
+from metaloom.handoff.bundle.write import fill_folder
 from metaloom.handoff.shipped.verify import verify
 from metaloom.kinds.pictures.read import decode
-from metaloom.kinds.pictures.resize import resize
+from metaloom.kinds.pictures.resize import Fit, resize
 from metaloom.learner import Learner
 
 browser_needed = pytest.mark.skipif(not BINARY.exists(), reason=f"no browser at {BINARY}")
@@ -100,6 +107,63 @@ def test_it_reads_files_as_predict_does(browser: Browser, with_page: Path, tmp_p
     for file, expected in zip(files, predict(with_page, files), strict=True):
         found = browser.run(OPENED.format(data=base64.b64encode(file.read_bytes()).decode()))["probabilities"]
         np.testing.assert_allclose(found, [expected.probabilities[label] for label in labels], atol=1e-3)
+
+
+SCALED = """(async () => {{
+  const file = new Blob([bytes("{data}")]);
+  return Array.from(pixels(scaled(onPaper(await createImageBitmap(file)), SUPPORT_SIDE)).data);
+}})()"""
+
+
+def with_page_alone(folder: Path, model: Path, task: Path, settings: Settings) -> Path:
+    """A bundle whose only graph is model.onnx, which is soon made."""
+    maker = Maker.open(model, settings)
+    encoding = maker.learner.encoding
+    support = read_support(task, encoding.kind, encoding.packed)
+    (solved,) = solve(maker, {task.name: support})
+    folder.mkdir()
+    export = settings.export.model_copy(update={"page": True})
+    fill_folder(folder, replace(solved.contents(maker), learner=None), export)
+    return folder
+
+
+@pytest.fixture
+def longish(tmp_path: Path) -> list[Path]:
+    """A wide picture and a tall one, lopsided both."""
+    for name, (width, height) in (("wide", (90, 40)), ("tall", (30, 71))):
+        shape = Image.new("L", (width, height), 255)
+        ImageDraw.Draw(shape).polygon([(1, 1), (width // 3, height - 2), (width - 2, height // 4)], fill=0)
+        shape.save(tmp_path / f"{name}.png")
+    return [tmp_path / "wide.png", tmp_path / "tall.png"]
+
+
+@browser_needed
+@pytest.mark.slow
+def test_pictures_that_are_no_squares_are_padded_cropped_or_stretched_as_predict_does(
+    browser: Browser, with_page: Path, make_learner, save_model, shapes: Path, tiny_settings, longish, tmp_path: Path
+):
+    """In the graph, to its rounding; a support picture is scaled by the browser, which blends pixels in its own way."""
+    answers, squares = {}, {}
+    for fit in get_args(Fit):
+        encoding = (learner := make_learner("protonet")).encoding
+        read_so = learner.reading(replace(encoding, kind=replace(encoding.kind, fit=fit)))
+        model = save_model(read_so, tmp_path / fit)
+        bundle = with_page_alone(tmp_path / f"{fit}_bundle", model, shapes / "domain0", tiny_settings)
+        browser.open(bundle / "index.html")
+        browser.run("window.ready")
+        files = [base64.b64encode(file.read_bytes()).decode() for file in longish]
+        answers[fit] = np.array([browser.run(OPENED.format(data=data))["probabilities"] for data in files])
+        squares[fit] = np.array([browser.run(SCALED.format(data=data)) for data in files]).reshape(2, 112, 112)
+        labels = json.loads((bundle / "labels.json").read_text())
+        expected = [[each.probabilities[label] for label in labels] for each in predict(bundle, longish)]
+        np.testing.assert_allclose(answers[fit], expected, atol=1e-3, err_msg=fit)
+        resized = [resize(decode(file.read_bytes(), 1)[None], 112, fit)[0, :, :, 0] for file in longish]
+        assert np.abs(squares[fit] - resized).mean(axis=(1, 2)).max() < 4, fit
+    for fit, other in itertools.combinations(answers, 2):
+        assert np.abs(answers[fit] - answers[other]).max() > 1e-2, (fit, other)
+        assert np.abs(squares[fit] - squares[other]).mean() > 10, (fit, other)
+    browser.open(with_page / "index.html")  # for the tests that share the browser
+    browser.run("window.ready")
 
 
 @browser_needed

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from numba.core.errors import LoweringError
 from typer.testing import CliRunner
 
 from metaloom.cli.app import app
@@ -97,12 +98,30 @@ def test_machine_code_that_computes_something_else_is_not_taken(wrong, capsys):
     assert engine.machine_code() is None
     assert engine.machine_code() is None
     (said,) = capsys.readouterr().out.splitlines()
-    assert said.endswith("numba does not work here (ArithmeticError: its convolution is not torch's)")
+    assert said.endswith("numba does not work here (its convolution is not torch's)")
+
+
+def test_an_error_of_our_own_kernels_does_not_become_a_slow_run(monkeypatch):
+    def broken(*given, **how):
+        raise IndexError("a part too many")
+
+    monkeypatch.setattr("metaloom.networks.cpu.convolve_and_pool", broken)
+    with pytest.raises(IndexError, match="a part too many"):
+        engine.machine_code()
+
+
+def test_a_processor_that_numba_cannot_compile_for_gets_torch_s_layers(monkeypatch, capsys):
+    def uncompiled(*given, **how):
+        raise LoweringError("no such instruction")
+
+    monkeypatch.setattr("metaloom.networks.cpu.convolve_and_pool", uncompiled)
+    assert engine.machine_code() is None
+    assert "numba does not work here (LoweringError: " in capsys.readouterr().out
 
 
 def test_an_engine_that_is_asked_for_is_had_or_refused(wrong, monkeypatch):
     engine.choose_engine("numba")
-    with pytest.raises(MetaloomError, match="engine is numba, which does not work here .*: set it to auto"):
+    with pytest.raises(MetaloomError, match="engine is numba, which does not work here .*: give `--set engine=auto`"):
         engine.machine_code()
     monkeypatch.undo()
     engine.choose_engine("numba")
@@ -197,7 +216,7 @@ def test_a_processor_and_a_version_are_measured_for_themselves(blas, monkeypatch
 
 def test_where_there_is_no_library_there_is_no_machine_code(monkeypatch):
     monkeypatch.setattr(measured, "BLAS", {"torch": lambda function: 0})
-    with pytest.raises(LookupError, match="neither torch nor scipy"):
+    with pytest.raises(MetaloomError, match="neither torch nor scipy"):
         measured.chosen.__wrapped__()
 
 
@@ -216,3 +235,8 @@ def test_a_command_shows_it(monkeypatch, tmp_path):
     Path("params.yaml").write_text("engine: torch\n")
     engine._machine_code.cache_clear()
     assert CliRunner().invoke(app, ["engine"]).output == f"engine: torch {torch.__version__}\n"
+    Path("params.yaml").write_text("engine: cuda\n")
+    with pytest.raises(MetaloomError, match="^params.yaml: engine is cuda: write one of auto, torch, numba$"):
+        CliRunner().invoke(app, ["engine"], catch_exceptions=False)
+    Path("params.yaml").write_text("seed: 0\n")  # of an earlier version
+    assert CliRunner().invoke(app, ["engine"]).output.startswith("engine: numba ")

@@ -83,10 +83,26 @@ def test_small_data_say_what_was_fitted_each_once():
     assert planned(SHAPES["three domains of five classes of five"]).fitted == [
         "prepare: classes from 5 images upward are used, as many of yours have no more",
         "episodes: 5 ways of your 5 classes, 1 or 3 shots and 2 queries of 5 images",
+        "episodes: no separate ones within one domain, as all test classes are of d00",
         "studies: up to 3 shots and 5 ways",
         "training: protonet 5, pretrain 5 ways of 5 classes, 4 queries of 5 images",
         "export: 4 shots of 5 images per class of d00",
     ]
+
+
+ONE_TEST_DOMAIN = {"split.test": ["d00"], "split.validation": ["d01", "d02"]}
+
+
+def test_questions_within_the_only_test_domain_are_not_asked_twice():
+    """There they are any questions; within one of two domains they are others."""
+    of_one, of_two = planned([[40] * 30] * 6, ONE_TEST_DOMAIN), planned([[40] * 30] * 6, {"split.test": ["d00", "d05"]})
+    assert not of_one.settings.episodes.within_domain and of_one.settings.studies.kinds == ["any"]
+    assert of_one.fitted == ["episodes: no separate ones within one domain, as all test classes are of d00"]
+    assert of_two.settings.episodes.within_domain and of_two.settings.studies.kinds == ["any", "domain"]
+    written = planned([[40] * 30] * 6, ONE_TEST_DOMAIN | {"episodes.within_domain": True, "studies.kinds": ["domain"]})
+    assert "5w1s_domain" in written.settings.episodes.names and written.settings.studies.kinds == ["domain"]
+    few_each = planned([[40] * 2] * 30)
+    assert "episodes: none within one domain, as no domain has enough classes" in few_each.fitted
 
 
 def settings_of(way_out: str) -> dict:
@@ -156,10 +172,11 @@ def test_data_that_no_setting_fits_need_more_data():
 
 def test_a_missing_key_counts_as_auto_and_can_be_set(tmp_path):
     params = yaml.safe_load((REPO / "params.yaml").read_text())
-    del params["studies"]["ways"], params["export"]["n_shot"]
+    del params["studies"]["ways"], params["export"]["n_shot"], params["engine"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     assert load_settings(tmp_path / "params.yaml", {}) == load_settings(REPO / "params.yaml", {})
-    assert load_settings(tmp_path / "params.yaml", {"export.n_shot": 3}).export.n_shot == 3
+    set_to = load_settings(tmp_path / "params.yaml", {"export.n_shot": 3, "engine": "torch"})
+    assert (set_to.export.n_shot, set_to.engine) == (3, "torch")
 
 
 def test_later_stages_read_the_plan(tmp_path):

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not BINARY.exists(), reason=f"no browser at {BIN
 WIDTHS = (360, 768, 1280, 1600)
 OUTSIDE = """[...document.querySelectorAll("main *, header *")].filter(e => {
   const box = e.getBoundingClientRect();
-  const scrolls = e.closest(".scroll, pre, nav ul, .skip");
+  const scrolls = e.closest(".scroll, pre, .skip");
   return box.width && !scrolls && (box.right > innerWidth + 0.5 || box.left < -0.5);
 }).map(e => e.outerHTML.slice(0, 120))"""
 SMALL_TEXT = """[...document.querySelectorAll("body *")].filter(e =>
@@ -66,6 +66,9 @@ def test_fits_every_window_in_light_and_dark(browser, which, request):
             assert browser.run(OUTSIDE) == [], (width, dark)
             assert browser.run(OVERLAPS) == [], (width, dark)
             backgrounds.add(browser.run("getComputedStyle(document.body).backgroundColor"))
+    browser.look(390, dark=False)
+    cut = "[...document.querySelectorAll('nav, nav *')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert browser.run(cut) == 0, "the page's parts are all in sight"
     assert browser.run(SMALL_TEXT) == []
     assert len(backgrounds) == 2, "dark looks like light"
     requests = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]

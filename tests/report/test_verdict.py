@@ -45,9 +45,12 @@ def test_a_champion_that_is_not_worth_it_says_so(small, difference, words):
     assert ("it is behind in 5-way 1-shot, 20-way 1-shot, 20-way 5-shot" in verdict(small)) == (difference < 0)
 
 
+SAME = "± 1.0 for other questions about the same"
+
+
 @pytest.mark.parametrize(("classes", "few"), [(9, True), (100, False)])
 def test_few_test_classes_have_an_interval_over_classes_too(small, classes, few):
-    """What is clear over episodes alone is not clear."""
+    """What is clear over episodes alone is not clear, and what each margin is of is said."""
     far_apart(small, 1.0)
     over = {"classes": classes, "classes_low95": 0.71, "classes_high95": 0.99}
     rewrite(
@@ -56,10 +59,29 @@ def test_few_test_classes_have_an_interval_over_classes_too(small, classes, few)
     rewrite(small.evaluation / "differences.json", lambda raw: [each.update(classes_ci95=0.2) for each in raw])
     said = verdict(small).replace("\xa0", " ")
     assert ("(of other classes 71.0 to 99.0%: only 9 were asked about)" in said) == few
-    assert ("is not clearly different (+7.5 ± 1.0 points, ± 20.0 over classes) from New head" in said) == few
+    unclear = f"is not clearly different (+7.5 points, ± 20.0 for other classes, {SAME} ones) from New head"
+    assert (unclear in said) == few
+    assert ("questions about classes that it has never seen, 7.5 ± 1.0 points more than New head" in said) == (not few)
     page = build(small)
     assert ("for other classes of this sort the 95% interval is <strong>71.0 to 99.0%</strong>" in page) == few
     assert ('<span class="fine">71.0 to 99.0%</span>' in page) == few
+
+
+@pytest.mark.parametrize(
+    ("over_classes", "words"),
+    [
+        (None, f"which is not clearly different (+7.5 points, {SAME} classes, too few to tell about others) from"),
+        (0.02, f"7.5 points (± 2.0 for other classes, {SAME} ones) more than"),
+    ],
+)
+def test_classes_too_few_for_an_interval_over_them_make_nothing_clear(small, over_classes, words):
+    two = {"classes": 2, "classes_low95": None, "classes_high95": None}
+    rewrite(
+        small.metrics / "evaluation.json", lambda raw: [s.update(two) for own in raw.values() for s in own.values()]
+    )
+    rewrite(small.evaluation / "differences.json", lambda raw: [each.update(classes_ci95=over_classes) for each in raw])
+    said = verdict(small).replace("\xa0", " ")
+    assert f"(too few to tell about others: only 2 were asked about), {words} New head" in said
 
 
 def test_the_report_says_it_at_its_top(small):

@@ -126,10 +126,45 @@ def test_a_split_that_cannot_be(changes, message):
 
 
 def test_too_few_domains():
-    with pytest.raises(MetaloomError, match=r"data/ has 1 domain\(s\), .* or set split.by to class"):
+    with pytest.raises(MetaloomError, match=r"data/ has 1 of them, .* or set split.by to class"):
         assign_splits(a_class_table(1), splits(by="domain"), seed=0)
-    with pytest.raises(MetaloomError, match=r"leaves no class for train: data/ has 4 class\(es\), and a split takes 2"):
-        assign_splits(a_class_table(1, 4), splits(), seed=0)
+    for classes, words in ((1, "one class"), (4, "4 classes")):
+        with pytest.raises(MetaloomError, match=f"^data/ has {words}, and a run needs 6 or more .*: add classes$"):
+            assign_splits(a_class_table(1, classes), splits(), seed=0)
+
+
+def of_sizes(*sizes: int) -> pd.DataFrame:
+    """A class table of domains with so many classes."""
+    rows = [(f"d{d:02}/c{c:02}", f"d{d:02}") for d, n in enumerate(sizes) for c in range(n) for _ in range(10)]
+    return class_table(pd.DataFrame(rows, columns=["class", "domain"]).assign(row=range(len(rows))))
+
+
+def pairs(table: pd.DataFrame) -> dict[str, int]:
+    """Classes of the domain that has most of them, by split."""
+    return table.groupby(["split", "domain"]).size().groupby("split").max().to_dict()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_validation_and_test_have_two_classes_of_one_domain(seed):
+    """Where domains have a class each, or classes are shared out one by one, they would not by chance."""
+    for table, own in (
+        (of_sizes(*[1] * 24, 6, 6), splits()),
+        (of_sizes(*[3] * 8), splits(by="class", validation=0.1, test=0.1)),
+        (of_sizes(3, 3), splits()),
+    ):
+        found = assign_splits(table, own, seed)
+        assert min(pairs(found)["validation"], pairs(found)["test"]) > 1
+        assert set(found["split"]) == {"train", "validation", "test"}
+    assert pairs(assign_splits(of_sizes(*[1] * 9), splits(), seed))["test"] == 1  # there is nothing to do about it
+
+
+@pytest.mark.parametrize(("unit", "sizes"), [("domain", [*[1] * 9, 4, 4]), ("class", [2] * 9)])
+def test_what_has_a_split_stays_there_though_it_is_alone_in_it(unit, sizes):
+    own, before = splits(by=unit), of_sizes(*[1] * 9)
+    kept = assign_splits(before, own, 0).set_index(unit)["split"].to_dict()
+    after = assign_splits(of_sizes(*sizes), own, 0, kept)
+    assert kept.items() <= after.set_index(unit)["split"].to_dict().items()
+    assert min(pairs(after)["validation"], pairs(after)["test"]) > 1
 
 
 @pytest.mark.parametrize(("classes", "sizes"), [(24, [13, 5, 6]), (10, [5, 2, 3]), (6, [2, 2, 2]), (100, [60, 15, 25])])

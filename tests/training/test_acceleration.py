@@ -91,7 +91,7 @@ class Peeking(ProtoNet):
 def test_what_cannot_be_one_graph_is_refused(kind, why, tiny_settings):
     method, params = made("protonet", "mlp", tiny_settings)
     loss = CompiledLoss(kind(method.network, method.settings), "protonet", untraced)
-    with pytest.raises(MetaloomError, match=f"protonet cannot be compiled here .*{why}.* set it to false"):
+    with pytest.raises(MetaloomError, match=f"protonet cannot be compiled here .*{why}.* `--set train.compile=false`"):
         loss(params, episodes())
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from metaloom.data.layouts import Part
 
 DATA = Path("data")
+Layout = Annotated[
+    str | None, typer.Option(help="How its files lie: domains, flat, splits or table; without it: found out.")
+]
 _SHOWN = 10
 
 app = typer.Typer(help="Add data, and see what is wrong with it.", no_args_is_help=True)
@@ -30,9 +33,7 @@ def add(
     name: Annotated[str | None, typer.Option(help="What to call it in data/.")] = None,
     replace: Annotated[bool, typer.Option(help="Replace what has this name in data/.")] = False,
     only: Annotated[bool, typer.Option(help="Take everything else out of data/.")] = False,
-    layout: Annotated[
-        str | None, typer.Option(help="How its files lie: domains, flat, splits or table; without it: found out.")
-    ] = None,
+    layout: Layout = None,
 ) -> None:
     """Check a folder or archive of examples, copy it into data/ as it is, and make a new data version.
 
@@ -73,14 +74,20 @@ def add(
 
 
 @app.command()
-def check() -> None:
-    """Print what `prepare` would use of data/ and what is wrong with the rest; writes nothing.
+def check(
+    path: Annotated[
+        Path | None, typer.Argument(help="A folder or an archive that is not in data/ yet; without it: data/.")
+    ] = None,
+    layout: Layout = None,
+) -> None:
+    """Print what `prepare` would use and what is wrong with the rest; writes nothing.
 
     Exits with 1 when more is unusable than prepare.max_bad_share.
     """
     from rich.console import Console
 
     from metaloom.config import load_settings
+    from metaloom.data.add import list_elsewhere
     from metaloom.data.quality import judge
     from metaloom.data.scan import scan
     from metaloom.data.sources import list_sources
@@ -88,12 +95,16 @@ def check() -> None:
 
     everything = load_settings()
     settings, kind = everything.prepare, kind_of(everything)
-    listing = list_sources(DATA, kind)
+    if path is not None and path.resolve() == DATA.resolve():
+        path = None
+    if path is None and layout is not None:
+        raise MetaloomError(f"--layout {layout}: give a PATH with it; what is in {DATA}/ has its own, from `data add`")
+    listing = list_sources(DATA, kind) if path is None else list_elsewhere(path, kind, layout)
     report = judge(scan(listing), settings.min_examples).report
-    _say_read(listing.parts, report)
+    _say_read(listing.parts, report, given=layout is not None)
     over = report["bad_share"] > settings.max_bad_share
     console = Console(highlight=False)
-    console.print(_table(report))
+    console.print(_table(report, path or DATA))
     verdict = "over" if over else "within"
     console.print(
         f"{report['bad_share']:.1%} of the {kind.many} are unusable, {verdict} prepare.max_bad_share "
@@ -128,11 +139,11 @@ def _say_problems(report: dict[str, Any]) -> None:
         say(f"left out: {', '.join(counts)} (`metaloom data check` lists them)")
 
 
-def _table(report: dict[str, Any]) -> Table:
+def _table(report: dict[str, Any], path: Path) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{DATA}/", show_header=True)
+    table = Table(title=escape(str(path)), show_header=True)
     table.add_column("")
     table.add_column("count", justify="right")
     table.add_column("which", overflow="fold")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from metaloom.config import PARAMS, read_params
+from metaloom.errors import MetaloomError
 
 
 def engine() -> None:
@@ -12,10 +13,13 @@ def engine() -> None:
 
     The libraries are measured once for a processor and their versions. In a project its `engine` setting counts.
     """
-    from metaloom.networks.engine import choose_engine, described, machine_code
+    from metaloom.networks.engine import ENGINES, choose_engine, described, machine_code
 
     if Path(PARAMS).is_file():
-        choose_engine(str(read_params().get("engine", "auto")))
+        wanted = read_params()["engine"]
+        if wanted not in ENGINES:
+            raise MetaloomError(f"{PARAMS}: engine is {wanted}: write one of {', '.join(ENGINES)}")
+        choose_engine(wanted)
     code = machine_code()
     print(f"engine: {described()}")
     if code is not None:

@@ -68,7 +68,7 @@ def _show(dataset: str, minutes: float | None, began: float) -> None:
     made = make_plan(raw, overrides, data, KEPT, budget)
     if made.findings:
         print(
-            "\n".join(["these do not fit the data:", *(f"- {each}" for each in made.findings), made.way_out]),
+            "\n".join(["it cannot run as it is set:", *(f"- {each}" for each in made.findings), made.way_out]),
             file=sys.stderr,
         )
         raise typer.Exit(BAD_INPUT)

@@ -52,6 +52,7 @@ MOST: dict[str, Any] = {
     "export.domain": AUTO,
     "export.n_shot": 5,
 }
+SLOW = ("scratch", "finetune_all", "forest")  # single-task learners that take most of the time
 FEWEST = 2  # usable examples that a class has to have: one to learn from, one to ask
 
 
@@ -106,7 +107,7 @@ def where_plenty(raw: Mapping[str, Any]) -> dict[str, Any]:
 def _episodes_of_slow_learners(written: Callable[[str], Any]) -> dict[str, Any]:
     """As many elsewhere as the user's own number of episodes allows, and as many episodes as elsewhere."""
     values = {}
-    for learner in ("scratch", "finetune_all", "forest"):
+    for learner in SLOW:
         keys = f"baselines.{learner}.episodes", f"baselines.{learner}.elsewhere"
         episodes, elsewhere = map(written, keys)
         if isinstance(episodes, int) and isinstance(elsewhere, int):

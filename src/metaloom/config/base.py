@@ -9,9 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 SPLITS = ("train", "validation", "test")
 DOMAIN_SUFFIX = "_domain"  # marks a setting whose episodes stay within one domain
-FEW_TEST_CLASSES = (
-    100  # below which an interval over 200 episodes misses the accuracy on other classes half of the time
-)
+FEW_TEST_CLASSES = 100  # with fewer an interval over 200 episodes misses the accuracy on others half of the time
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]

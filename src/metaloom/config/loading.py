@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from metaloom.config.auto import MOST, auto_keys, filled, value_at, where_plenty
+from metaloom.config.auto import AUTO, MOST, auto_keys, filled, value_at, where_plenty
 from metaloom.config.settings import Settings
 from metaloom.errors import MetaloomError
 from metaloom.system.files import read_json
@@ -25,6 +25,7 @@ MOVED = {  # settings of earlier versions
     "train.mirror": "pictures.mirror",
     **{f"{method}.shift": "pictures.test_shift" for method in ("protonet", "ridge", "bank")},
 }
+ADDED = {"engine": AUTO}  # settings that do not depend on the data, and that files of earlier versions lack
 OVERRIDES = "METALOOM_SET"  # JSON of dotted keys and values: how `run --set` reaches stages that DVC starts
 
 
@@ -65,7 +66,7 @@ def read_params(path: str | Path = PARAMS, overrides: dict[str, Any] | None = No
     except yaml.YAMLError as error:
         raise MetaloomError(f"{path} is no valid YAML: {error}") from None
     overrides = environment_overrides() if overrides is None else overrides
-    return apply_overrides(raw or {}, overrides)
+    return apply_overrides(ADDED | raw if isinstance(raw, dict) else raw or ADDED, overrides)
 
 
 def environment_overrides() -> dict[str, Any]:

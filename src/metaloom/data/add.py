@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from metaloom.data.given import check_layout, read_given, write_given
 from metaloom.data.layouts import Part
 from metaloom.data.quality import check_quality, judge
 from metaloom.data.scan import scan
-from metaloom.data.sources import list_sources
+from metaloom.data.sources import Listing, list_sources
 from metaloom.errors import MetaloomError
 from metaloom.kinds import KINDS, Kind, Tables
 from metaloom.system.files import atomic_dir
@@ -52,6 +53,38 @@ def inspect_addition(
         MetaloomError: it is absent, no such thing, unsafe, lies in data/, its name is taken, or too
             much of it is bad.
     """
+    _check_path(path, kind, layout)
+    source, target = path.resolve(), data.resolve()
+    if source == target or target in source.parents or source in target.parents:
+        raise MetaloomError(f"{path} and {data} lie in one another: copy it elsewhere first")
+    name = _checked_name(path, name, kind)
+    if (data / name).exists() and not overwrite:
+        raise MetaloomError(f"{data / name} exists: add --replace to replace it, or choose another --name")
+    listing = _listed(path, name, kind, layout)
+    quality = judge(scan(listing), settings.min_examples)
+    given = [] if layout is None else ["--layout", layout]
+    check_quality(
+        quality.report, settings, kind, str(path), shlex.join(["metaloom", "data", "check", str(path), *given])
+    )
+    domains = sorted({listing.items[index].domain for index in quality.used})
+    return Addition(path, name, domains, quality.report, layout, listing.parts)
+
+
+def list_elsewhere(path: Path, kind: Kind, layout: str | None) -> Listing:
+    """The examples of a folder or an archive that is not in data/, as they would lie there.
+
+    Raises:
+        MetaloomError: it is absent or no such thing, or `list_sources` refuses it.
+    """
+    _check_path(path, kind, layout)
+    return _listed(path, _checked_name(path, None, kind), kind, layout)
+
+
+def _listed(path: Path, name: str, kind: Kind, layout: str | None) -> Listing:
+    return list_sources(path, kind, prefix=name, given={name: layout} if layout else {})
+
+
+def _check_path(path: Path, kind: Kind, layout: str | None) -> None:
     tables = kind.suffixes if isinstance(kind, Tables) else ()
     if layout is not None:
         check_layout(layout, "--layout")
@@ -62,17 +95,6 @@ def inspect_addition(
         raise MetaloomError(f"{path} not found: give a folder or one of these files: {files}")
     if not path.is_dir() and archive_stem(path.name) is None and not _ends(path, tables):
         raise MetaloomError(f"{path} is no folder and none of these files: {files}{_of_another_kind(path)}")
-    source, target = path.resolve(), data.resolve()
-    if source == target or target in source.parents or source in target.parents:
-        raise MetaloomError(f"{path} and {data} lie in one another: copy it elsewhere first")
-    name = _checked_name(path, name, (*SUFFIXES, *kind.suffixes))
-    if (data / name).exists() and not overwrite:
-        raise MetaloomError(f"{data / name} exists: add --replace to replace it, or choose another --name")
-    listing = list_sources(path, kind, prefix=name, given={name: layout} if layout else {})
-    quality = judge(scan(listing), settings.min_examples)
-    check_quality(quality.report, settings, kind, str(path))
-    domains = sorted({listing.items[index].domain for index in quality.used})
-    return Addition(path, name, domains, quality.report, layout, listing.parts)
 
 
 def _of_another_kind(path: Path) -> str:
@@ -81,7 +103,8 @@ def _of_another_kind(path: Path) -> str:
     return f"; for a table set `kind: {kinds[0]}` in params.yaml" if kinds else ""
 
 
-def _checked_name(path: Path, name: str | None, suffixes: tuple[str, ...]) -> str:
+def _checked_name(path: Path, name: str | None, kind: Kind) -> str:
+    suffixes = (*SUFFIXES, *kind.suffixes)
     name = path.resolve().name if name is None else name
     if not name or name != Path(name).name or name.startswith("."):
         raise MetaloomError(f"--name {name!r}: give one name, without slashes and without a dot at the front")

@@ -120,8 +120,17 @@ def _unique(scan: Scan) -> tuple[list[int], list[dict[str, str]], list[dict[str,
     return sorted(keep), duplicate, conflict
 
 
-def check_quality(report: dict[str, Any], settings: PrepareSettings, kind: Kind, where: str) -> None:
+def check_quality(
+    report: dict[str, Any], settings: PrepareSettings, kind: Kind, where: str, lists: str = "metaloom data check"
+) -> None:
     """Stop when too much of the data is bad, or nothing is left.
+
+    Args:
+        report: of `judge`.
+        settings: how much may be bad.
+        kind: of the examples.
+        where: the data are.
+        lists: the command that lists all that is wrong with them.
 
     Raises:
         MetaloomError: it names the first few files and what to do about them.
@@ -130,7 +139,7 @@ def check_quality(report: dict[str, Any], settings: PrepareSettings, kind: Kind,
         raise MetaloomError(
             f"{where}: {report['bad_share']:.1%} of {report['examples']} {kind.many} are unusable, more than "
             f"prepare.max_bad_share ({settings.max_bad_share:.1%}): {_first_bad(report['problems'], kind)}. "
-            "Fix or remove them (`metaloom data check` lists all), or raise prepare.max_bad_share"
+            f"Fix or remove them (`{lists}` lists all), or raise prepare.max_bad_share"
             + "".join(f". {note}" for note in report["notes"])
         )
     if not report["used"]:

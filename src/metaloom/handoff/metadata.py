@@ -103,13 +103,20 @@ class Score(Open):
     classes_high95: float | None = None
 
     @property
+    def few_classes(self) -> bool:
+        """Whether the interval over episodes says little about other classes than those that were asked about."""
+        return self.classes is not None and 0 < self.classes < FEW_TEST_CLASSES
+
+    @property
     def in_words(self) -> str:
         """The accuracy with its interval, and the one over classes where these are few."""
         if self.accuracy is None:
             return "not measured"
         said = f"{self.accuracy:.1%}" + ("" if self.ci95 is None else f" ± {self.ci95:.1%}")
-        if self.classes is None or self.classes >= FEW_TEST_CLASSES or self.classes_low95 is None:
+        if not self.few_classes:
             return said
+        if self.classes_low95 is None:
+            return f"{said} ({self.classes} classes, too few to tell about others)"
         return f"{said} (of other classes {self.classes_low95:.1%} to {self.classes_high95:.1%})"
 
 

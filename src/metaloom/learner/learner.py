@@ -144,8 +144,8 @@ class Learner:
         classes, labels = np.unique(np.asarray(support_y), return_inverse=True)
         if len(labels) != len(examples) or len(classes) < 2:
             raise MetaloomError(
-                f"{len(examples)} support {self.encoding.kind.many} with {len(labels)} labels of {len(classes)} "
-                f"class(es): give one label per {self.encoding.kind.one}, and at least two classes"
+                f"{len(examples)} support {self.encoding.kind.many}, {len(labels)} labels, classes: {len(classes)}; "
+                f"give one label per {self.encoding.kind.one}, and at least two classes"
             )
         with torch.no_grad():
             x = self.encoding(examples.to(self.device)).to(next(iter(self.params.weights.values())).dtype)

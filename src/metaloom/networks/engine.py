@@ -53,17 +53,33 @@ def _machine_code(wanted: str) -> ModuleType | None:
     if wanted == "torch":
         return None
     try:
-        from metaloom.networks import cpu
-
-        _compare(cpu)
-    except Exception as error:  # a fence: whatever a compiler or a library raises here must not cost a run
-        why = _why(error)
+        return _working()
+    except MetaloomError as error:
         if wanted == "numba":
             raise MetaloomError(
-                f"params.yaml: engine is numba, which does not work here ({why}): set it to auto"
+                f"params.yaml: engine is numba, which does not work here ({error}): give `--set engine=auto`, or write "
+                "`engine: auto` in params.yaml"
             ) from error
-        say(f"engine: torch's layers alone, two to three times as slow in training: numba does not work here ({why})")
+        say(f"engine: torch's layers alone, two to three times as slow in training: numba does not work here ({error})")
         return None
+
+
+def _working() -> ModuleType:
+    """Machine code that was made here and computes what torch does; any other error is one of our own, and is shown.
+
+    Raises:
+        MetaloomError: there is none.
+    """
+    try:
+        from metaloom.networks import cpu
+    except (ImportError, OSError, RuntimeError) as error:  # no numba, no library that it loads, no folder for its code
+        raise MetaloomError(_why(error)) from error
+    from numba.core.errors import NumbaError
+
+    try:
+        _compare(cpu)
+    except (NumbaError, OSError) as error:  # it cannot compile for this processor, or not keep what it compiled
+        raise MetaloomError(_why(error)) from error
     return cpu
 
 
@@ -78,7 +94,7 @@ def _compare(cpu: ModuleType) -> None:
     """A block, forth and back, against torch's operators.
 
     Raises:
-        ArithmeticError: they differ.
+        MetaloomError: they differ.
     """
     generator = torch.Generator().manual_seed(0)
     shapes = ((4, 16, 6, 6), (4, 16), (4, 16), (1, 16, 16, 3, 3))
@@ -91,7 +107,7 @@ def _compare(cpu: ModuleType) -> None:
             results.append([each.detach() for each in (*found, *torch.autograd.grad(loss, leaves))])
     for ours, expected in zip(*results, strict=True):
         if not torch.allclose(ours, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max())):
-            raise ArithmeticError("its convolution is not torch's")
+            raise MetaloomError("its convolution is not torch's")
 
 
 def _by_torch(x: Tensor, gain: Tensor, bias: Tensor, kernels: Tensor) -> tuple[Tensor, ...]:

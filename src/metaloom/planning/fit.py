@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.config import METHOD_SETTINGS, MOST, Setting, Settings, filled, same_ways
-from metaloom.config.auto import AUTO
+from metaloom.config.auto import AUTO, SLOW
 from metaloom.planning import work
 from metaloom.planning.deployment import of_domain
 from metaloom.planning.pools import Data
@@ -83,6 +83,8 @@ def _n_query(case: Case) -> int:
 
 def _within_domain(case: Case) -> bool:
     n_query = case.settings.episodes.n_query
+    if case.data.pool("test").of_one_domain(1 + n_query):
+        return False
     if "episodes.settings" not in case.auto:
         return _all_fit(case, n_query, (True,))
     return case.data.ways(1 + n_query, (True,)) >= min(FEW, case.data.ways(1 + n_query, (False,)))
@@ -110,7 +112,8 @@ def _typical(case: Case) -> int:
 
 def _study_kinds(case: Case) -> list[str]:
     test, examples = case.data.pool("test"), 1 + case.settings.episodes.n_query
-    return ["any", "domain"] if test.ways(examples, True) >= min(FEW, test.ways(examples)) else ["any"]
+    many = test.ways(examples, within=True) >= min(FEW, test.ways(examples))
+    return ["any", "domain"] if many and not test.of_one_domain(examples) else ["any"]
 
 
 def _study_ways(case: Case, examples: int) -> int:
@@ -248,7 +251,7 @@ RULES: dict[str, Rule] = {
     "network.width": _width,
     **{f"{method}.steps": _steps(method) for method in METHOD_SETTINGS},
     "baselines.settings": lambda case: same_ways(case.settings.episodes.settings),
-    **{key: rule for learner in work.SLOW for key, rule in _slow_learner(learner).items()},
+    **{key: rule for learner in SLOW for key, rule in _slow_learner(learner).items()},
     "export.domain": lambda _: AUTO,
     "export.n_shot": _export_shots,
 }

@@ -26,6 +26,10 @@ class Pool:
         large = self.classes[self.classes["count"] >= examples]
         return int(large.groupby("domain").size().max()) if within and len(large) else len(large)
 
+    def of_one_domain(self, examples: int) -> bool:
+        """Whether all classes with so many examples are: then questions within a domain are the same as any others."""
+        return self.ways(examples, within=True) == self.ways(examples)
+
     @property
     def typical(self) -> int:
         """Examples that three quarters of the classes have."""

@@ -11,6 +11,8 @@ from metaloom.planning.pools import Data
 from metaloom.planning.work import times
 from metaloom.system.plural import several
 
+WITHIN = "episodes.within_domain"
+
 
 def sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[str]:
     """Of the settings that are `auto`, those that are other than where data are plenty."""
@@ -21,8 +23,10 @@ def sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[
     if "prepare.min_examples" in less:
         least = settings.prepare.min_examples
         yield f"prepare: classes from {least} {data.many} upward are used, as many of yours have no more"
-    if any(key.startswith("episodes.") for key in less):
+    if any(key.startswith("episodes.") for key in less - {WITHIN}):
         yield _episodes(settings, data)
+    if WITHIN in less:
+        yield _not_within_domain(settings, data)
     if less & {"studies.labels", "studies.n_way", "studies.ways"}:
         ways = f" and {max(settings.studies.ways)} ways" if settings.studies.ways else ""
         yield f"studies: up to {several(max(settings.studies.labels), 'shot')}{ways}"
@@ -46,17 +50,18 @@ def _episodes(settings: Settings, data: Data) -> str:
     return f"episodes: {_either(ways)} ways of your {classes} classes, {learned} and {asked}"
 
 
+def _not_within_domain(settings: Settings, data: Data) -> str:
+    test = data.pool("test")
+    if test.of_one_domain(1 + settings.episodes.n_query):
+        return f"episodes: no separate ones within one domain, as all test classes are of {test.domains[0]}"
+    return "episodes: none within one domain, as no domain has enough classes"
+
+
 def _training(settings: Settings, trained: list[str], data: Data) -> str:
     each = ", ".join(f"{name} {settings.method(name).n_way}" for name in trained)
     ways = f"{each} ways of {data.training(settings.train.examples)} classes, " if each else ""
     queries = several(settings.train.n_query, "query", "queries")
     return f"training: {ways}{queries} of {data.pool('train').typical} {data.many}"
-
-
-def _export(settings: Settings, data: Data) -> str:
-    domain, shots = settings.export.domain, several(settings.export.n_shot, "shot")
-    fewest = int(data.classes.loc[data.classes["domain"] == domain, "count"].min())
-    return f"export: {shots} of {fewest} {data.many} per class of {domain}"
 
 
 def _work(settings: Settings, data: Data) -> str:

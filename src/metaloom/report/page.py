@@ -26,6 +26,7 @@ from metaloom.report.sections.tradeoffs import tradeoffs
 from metaloom.report.sections.training import training
 from metaloom.report.sections.trust import trust
 from metaloom.report.verdict import verdict
+from metaloom.system.plural import several
 
 LARGEST = 5_000_000  # bytes
 SECTIONS = (  # anchor and template, title
@@ -92,6 +93,7 @@ def render(**parts: Any) -> str:
     environment.globals.update(
         sections=SECTIONS,
         words=words,
+        several=several,
         style=Markup(_source(environment, "style.css")),
         script=Markup(_source(environment, "page.js")),
         script_hash=_integrity(_source(environment, "page.js")),

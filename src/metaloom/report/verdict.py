@@ -31,6 +31,8 @@ def _answer(results: Results, answer: Headline) -> str:
     said = f"{name} is right in {right} of {setting.title} questions about classes that it has never seen"
     if score.over_classes:
         said += f" (of other classes {score.over_classes}: only {score.classes} were asked about)"
+    elif score.few_classes:
+        said += f" (too few to tell about others: only {score.classes} were asked about)"
     rival = _other_way(answer.rival, answer.transfer)
     if rival is None:
         return said

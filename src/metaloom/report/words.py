@@ -12,7 +12,8 @@ from metaloom.config import DOMAIN_SUFFIX, Setting
 Number = int | float  # JSON writes 1.0 as either
 
 MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
-PLUS_MINUS = "\N{NO-BREAK SPACE}\N{PLUS-MINUS SIGN}\N{NO-BREAK SPACE}"
+SPACE = "\N{NO-BREAK SPACE}"
+PLUS_MINUS = f"{SPACE}\N{PLUS-MINUS SIGN}{SPACE}"
 
 LEARNERS = {
     "protonet": ("ProtoNet", "meta-learned embedding, nearest class mean"),
@@ -126,11 +127,6 @@ def marked(text: str) -> Markup:
     """`what is between backquotes` as code, all else as it is."""
     parts = (Markup("<code>{}</code>") if place % 2 else Markup("{}") for place in range(text.count("`") + 1))
     return Markup("").join(part.format(each) for part, each in zip(parts, text.split("`"), strict=True))
-
-
-def count(number: int, one: str, many: str = "") -> str:
-    """3, "class", "classes" → "3 classes"."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def duration(seconds: Number) -> str:

@@ -65,9 +65,7 @@ def main(
     examples = placed(raw, device)
 
     asked = fixed | {name: table for name, table in studies.items() if not name.startswith(ESTIMATES)}
-    answers: dict[str, OfTables] = {}
-    for name, learner in track(learners.items(), "evaluate meta-learners", len(learners)):
-        answers[name] = meta_answers(learner, examples, fixed | studies if name == best else asked)
+    answers = _meta(learners, examples, dict.fromkeys(learners, asked) | {best: fixed | studies})
     speeds = {name: _speeds(learner, examples, fixed) for name, learner in learners.items()}
     views = Views.of(raw, asked.values(), learners[best], Learner.load(pretrained, device, "pretrain"))
     return_freed_memory()  # the processes of the single-task learners take their own
@@ -77,19 +75,35 @@ def main(
     class_of, _ = pd.factorize(data.items["class"])
     everyone = Everyone(answers | alone, groups, best, settings.evaluate.bootstrap, class_of)
 
-    summary = {
-        name: {setting: rounded_figures(each) for setting, each in own.items()}
-        for name, own in summarise(everyone, list(fixed)).items()
-    }
+    summary = _rounded(everyone, list(fixed))
     with atomic_dir(evaluation) as folder:
         _write_settings(folder, everyone, list(fixed), summary, learners, data.items, chosen)
         _write_studies(folder, everyone, settings)
         _write_space(folder, learners[best], examples, splits, settings.seed)
-        estimates = estimate_rows(learners[best], raw, answers[best])
-        estimates.to_parquet(folder / "estimates.parquet", index=False)
-        write_json(folder / "estimates.json", nulled(estimate_figures(estimates, settings.evaluate.bootstrap)))
+        _write_estimates(folder, estimate_rows(learners[best], raw, answers[best]), settings.evaluate.bootstrap)
     write_json(metrics, nulled(summary))
     write_json(speed, speeds | {name: {s: each[s] for s in fixed} for name, each in speeds_alone.items()})
+    _report(summary, best)
+
+
+def _meta(
+    learners: dict[str, Learner], examples: Tensor, asked: dict[str, dict[str, EpisodeTable]]
+) -> dict[str, OfTables]:
+    """The answers of each meta-learner to what it is asked."""
+    tracked = track(learners.items(), "evaluate meta-learners", len(learners))
+    return {name: meta_answers(learner, examples, asked[name]) for name, learner in tracked}
+
+
+def _rounded(everyone: Everyone, settings: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The figures, {learner: {setting: figures}}."""
+    return {
+        name: {setting: rounded_figures(each) for setting, each in own.items()}
+        for name, own in summarise(everyone, settings).items()
+    }
+
+
+def _report(summary: dict[str, dict[str, dict[str, Any]]], best: str) -> None:
+    """Lines about the champion, and about who failed."""
     say(f"{best}: " + ", ".join(f"{setting} {_said(each)}" for setting, each in summary[best].items()))
     for name, figures in summary.items():
         if failed := sum(each["failed"] for each in figures.values()):
@@ -158,6 +172,12 @@ def _write_space(folder: Path, learner: Learner, examples: Tensor, splits: str, 
     space = embed_classes(learner, examples, pd.read_parquet(Path(splits) / "classes.parquet"))
     class_map(space, seed).to_parquet(folder / "map.parquet", index=False)
     nearness(space).to_parquet(folder / "nearness.parquet", index=False)
+
+
+def _write_estimates(folder: Path, estimates: pd.DataFrame, samples: int) -> None:
+    """How far estimates from a support set alone lie from the truth."""
+    estimates.to_parquet(folder / "estimates.parquet", index=False)
+    write_json(folder / "estimates.json", nulled(estimate_figures(estimates, samples)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Int
 from metaloom.config import SPLITS, Domains, SplitSettings
 from metaloom.errors import MetaloomError
 
-FEWEST = 2  # classes of a split that is drawn class by class
+FEWEST = 2  # classes of a split, and of one domain at least in those that are asked about
 USUAL_WAYS = 5  # classes that a question has, for which such a split should be enough
 
 Assigned = dict[str, str]  # the split of each domain, or of each class
@@ -49,7 +50,8 @@ def assign_splits(
 
     Patterns come first, then the splits that data/ itself names, then where a domain or class was before, then shares
     of the classes, then "rest". For a share, domains or classes are taken in an order that is a hash of their name and
-    the seed, so that adding one hardly moves the others.
+    the seed, so that adding one hardly moves the others; validation and test get two classes of one domain, where what
+    is free allows it: no task could be handed off from a class alone.
 
     Args:
         classes: from `class_table`.
@@ -61,7 +63,7 @@ def assign_splits(
         MetaloomError: a domain or class in two splits, a pattern that matches none, an empty split.
     """
     unit = unit_of(classes, settings)
-    sizes = classes.groupby(unit, sort=True).size()
+    sizes, domain_of = classes.groupby(unit, sort=True).size(), classes.set_index("class")["domain"]
     wanted: dict[str, Domains] = {name: getattr(settings, name) for name in SPLITS}
     given = classes.loc[classes["given"] != ""].groupby(unit)["given"].first().to_dict()
     before = {each: split for each, split in (kept or {}).items() if each in sizes.index}
@@ -69,8 +71,8 @@ def assign_splits(
     for name in ("test", "validation", "train"):
         share = wanted[name]
         if isinstance(share, float):
-            draw = _domains_of_share if unit == "domain" else _classes_of_share
-            split_of |= dict.fromkeys(draw(sizes, split_of, name, share, seed), name)
+            draw, among = (_domains_of_share, sizes) if unit == "domain" else (_classes_of_share, domain_of)
+            split_of |= dict.fromkeys(draw(among, split_of, name, share, seed), name)
     rest = [name for name in SPLITS if wanted[name] == "rest"]
     if len(rest) > 1:
         raise MetaloomError(f'params.yaml: split: only one of {", ".join(rest)} can be "rest"')
@@ -83,12 +85,15 @@ def assign_splits(
 
 
 def _empty(name: str, wanted: Domains, unit: str, there: int) -> str:
+    if unit == "class" and there < FEWEST * len(SPLITS):
+        found = "one class" if there == 1 else f"{there} classes"
+        each = f"{FEWEST} to learn from, {FEWEST} to choose by and {FEWEST} to ask about"
+        return f"data/ has {found}, and a run needs {FEWEST * len(SPLITS)} or more ({each}): add classes"
     if unit == "domain":
         more = "and each is in one split as a whole; add domains, change the split, or set split.by to class"
     else:
         more = f"and a split takes {FEWEST} of them or more; add classes or change the split"
-    units = {"domain": "domain(s)", "class": "class(es)"}[unit]
-    return f"params.yaml: split.{name} ({wanted}) leaves no {unit} for {name}: data/ has {there} {units}, {more}"
+    return f"params.yaml: split.{name} ({wanted}) leaves no {unit} for {name}: data/ has {there} of them, {more}"
 
 
 def _by_patterns(units: list[str], wanted: dict[str, Domains], unit: str) -> Assigned:
@@ -122,23 +127,47 @@ def _matching(units: list[str], patterns: list[str], name: str, unit: str) -> li
 def _domains_of_share(sizes: pd.Series, taken: Assigned, name: str, share: float, seed: int) -> list[str]:
     """Free domains with which the split has about `share` of all classes: at most a fifth more, at least one domain."""
     already = [domain for domain, split in taken.items() if split == name]
-    limit, total, chosen = 1.2 * share * sizes.sum(), int(sizes[already].sum()), []
     free = _shuffled([domain for domain in sizes.index if domain not in taken], seed)
+    chosen = _up_to(share * sizes.sum(), sizes, already, free)
+    if name == "train" or sizes[[*already, *chosen]].max() >= FEWEST:
+        return chosen
+    first = _smallest([domain for domain in free if sizes[domain] >= FEWEST], sizes)
+    others = [domain for domain in free if domain not in first]
+    return first + _up_to(share * sizes.sum(), sizes, [*already, *first], others)
+
+
+def _up_to(wanted: float, sizes: pd.Series, already: list[str], free: list[str]) -> list[str]:
+    total, chosen = int(sizes[already].sum()), []
     for domain in free:
-        if total >= share * sizes.sum():
+        if total >= wanted:
             break
-        if total + sizes[domain] <= limit:
+        if total + sizes[domain] <= 1.2 * wanted:
             chosen.append(domain)
             total += sizes[domain]
-    return chosen or ([] if already else sorted(free, key=lambda domain: (sizes[domain], domain))[:1])
+    return chosen or ([] if already else _smallest(free, sizes))
 
 
-def _classes_of_share(sizes: pd.Series, taken: Assigned, name: str, share: float, seed: int) -> list[str]:
+def _smallest(domains: list[str], sizes: pd.Series) -> list[str]:
+    return sorted(domains, key=lambda domain: (sizes[domain], domain))[:1]
+
+
+def _classes_of_share(domain_of: pd.Series, taken: Assigned, name: str, share: float, seed: int) -> list[str]:
     """Free classes with which the split has `share` of all, and enough for a question where there are enough."""
-    already = sum(split == name for split in taken.values())
-    enough = max(FEWEST, min(USUAL_WAYS, len(sizes) // 4), math.ceil(share * len(sizes)))
-    free = _shuffled([each for each in sizes.index if each not in taken], seed)
-    return free[: max(0, enough - already)]
+    already = [each for each, split in taken.items() if split == name]
+    enough = max(FEWEST, min(USUAL_WAYS, len(domain_of) // 4), math.ceil(share * len(domain_of)))
+    free = _shuffled([each for each in sorted(domain_of.index) if each not in taken], seed)
+    chosen = free[: max(0, enough - len(already))]
+    return chosen if name == "train" else _with_a_pair(chosen, already, free, domain_of)
+
+
+def _with_a_pair(chosen: list[str], already: list[str], free: list[str], domain_of: pd.Series) -> list[str]:
+    """The chosen classes; where all of the split are of different domains, the last one gives way to another."""
+    there = Counter(domain_of[each] for each in [*already, *chosen])
+    pairs = [each for each in free if each not in chosen and domain_of[each] in there]
+    if not pairs or max(there.values()) >= FEWEST:
+        return chosen
+    last = [each for each in chosen if domain_of[each] != domain_of[pairs[0]]][-1:]
+    return [each for each in chosen if each not in last] + pairs[:1]
 
 
 def _shuffled(names: list[str], seed: int) -> list[str]:

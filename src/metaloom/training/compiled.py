@@ -89,7 +89,8 @@ class CompiledLoss:
 
     def _refusal(self, why: str) -> MetaloomError:
         return MetaloomError(
-            f"params.yaml: train.compile: {self.name} cannot be compiled here ({why}); set it to false"
+            f"params.yaml: train.compile: {self.name} cannot be compiled here ({why}): give "
+            "`--set train.compile=false`, or write `compile: false` there"
         )
 
 

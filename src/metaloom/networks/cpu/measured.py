@@ -24,6 +24,7 @@ from filelock import FileLock
 from numba.extending import get_cython_function_address
 from threadpoolctl import ThreadpoolController
 
+from metaloom.errors import MetaloomError
 from metaloom.networks.cpu.kernels import activate
 from metaloom.system.files import write_json
 
@@ -56,11 +57,11 @@ def chosen() -> Choice:
     """The BLAS of this process, which keeps to one thread from here on.
 
     Raises:
-        LookupError: there is none.
+        MetaloomError: there is none.
     """
     there = {name: address for name, find in BLAS.items() if (address := find("sgemm"))}
     if not there:
-        raise LookupError("there is no BLAS: neither torch nor scipy has one")
+        raise MetaloomError("there is no BLAS: neither torch nor scipy has one")
     versions = "-".join(f"{name}{version(name)}" for name in there)
     file = Path(activate.stats.cache_path) / f"products-{llvm.get_host_cpu_name()}-{versions}.json"
     _keep_to_one_thread()

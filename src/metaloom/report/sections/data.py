@@ -15,8 +15,8 @@ from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, Shown
 from metaloom.report.charts.marks import stacked_bar
 from metaloom.report.inputs import Inputs, again, read_table
-from metaloom.report.words import count
 from metaloom.system.files import read_json
+from metaloom.system.plural import several
 
 SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test", "": "not used"}
 THUMBNAILS = 6  # of a domain, each of another class
@@ -199,5 +199,5 @@ def _describe(entry: Any) -> str:
     if "of" in entry:
         return f"{entry['source']} = {entry['of']}"
     if "examples" in entry:
-        return f"{entry['class']}: {count(entry['examples'], 'example')}"
+        return f"{entry['class']}: {several(entry['examples'], 'example')}"
     return ": ".join(str(value) for value in entry.values())

@@ -7,8 +7,9 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.report.inputs import Inputs, again
-from metaloom.report.words import count, known, percent, size
+from metaloom.report.words import known, percent, size
 from metaloom.system.files import read_json, required
+from metaloom.system.plural import several
 
 STAGE = "export"
 SUMS = "SHA256SUMS"
@@ -108,7 +109,7 @@ def _row(label: str, task: Any, first_row: dict[str, Any]) -> int | None:
 
 
 def _accuracy_from(measured: dict[str, Any]) -> str:
-    examples = count(measured["examples"], "example")
+    examples = several(measured["examples"], "example")
     how = f"measured on {examples} of these classes that it did not learn from"
     if measured.get("kind") == "cross_validation":
         how = f"measured by cross-validation on its own {examples}"
@@ -125,7 +126,7 @@ def _learned_from(task: dict[str, Any]) -> str:
         seen = "these classes were part of meta-training"
     elif task.get("chosen_on_it"):
         seen = "the meta-learner and its temperature were chosen on these classes"
-    return f"Adapted from {count(task['support_examples'], 'labelled example')}; {seen}."
+    return f"Adapted from {several(task['support_examples'], 'labelled example')}; {seen}."
 
 
 def _files(inputs: Inputs) -> list[BundleFile]:

@@ -10,7 +10,8 @@ from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Gap
 from metaloom.report.inputs import again
 from metaloom.report.sections.results import STAGE, Difference, Results, Score, accuracy_plot, shown
-from metaloom.report.words import SettingWords, count, known, learner_title
+from metaloom.report.words import MINUS, SettingWords, known, learner_title
+from metaloom.system.plural import several
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,16 @@ class Rival:
 
     @property
     def verdict(self) -> str:
-        """ "31.2 ± 0.9 points more than"; says so where the interval holds zero, or where there is none."""
+        """ "31.2 ± 0.9 points more than"; says so where an interval holds zero, or where there is none."""
         gap = self.difference
         if gap is None or not known(gap.difference):
             return "to be compared with"
-        few = "" if known(gap.ci95) else f" ({count(gap.episodes, 'episode')}, no interval)"
-        over_classes = f", {gap.over_classes}" if gap.over_classes else ""
-        if not gap.clear and not few:
-            return f"not clearly different ({gap.text} points{over_classes}) from"
-        text, over_classes = gap.text.lstrip("+\N{MINUS SIGN}"), f" ({gap.over_classes})" if gap.over_classes else ""
-        return f"{text} points{over_classes} {'more' if (gap.difference or 0) > 0 else 'less'}{few} than"
+        more, size = "more" if (gap.difference or 0) > 0 else "less", gap.lead.lstrip(f"+{MINUS}")
+        if not known(gap.ci95):
+            return f"{size} points {more} ({several(gap.episodes, 'episode')}, no interval) than"
+        if not gap.clear:
+            return f"not clearly different ({', '.join(filter(None, (f'{gap.lead} points', gap.margins)))}) from"
+        return f"{size} points {f'({gap.margins}) ' if gap.margins else ''}{more} than"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Dot, Gap, dot_plot
 from metaloom.report.inputs import Inputs, again
 from metaloom.report.words import (
+    SPACE,
     Number,
     SettingWords,
     known,
@@ -68,7 +69,7 @@ class Score:
 class Difference:
     """One learner minus another, on the episodes that both answered; `p` is corrected for their number (Holm).
 
-    `classes_ci95` is half the width of the interval over classes, where these are few.
+    `classes_ci95` is half the width of the interval over classes, which counts where these are few.
     """
 
     difference: Number | None
@@ -76,6 +77,7 @@ class Difference:
     episodes: int
     p: Number | None = None
     classes_ci95: Number | None = None
+    few_classes: bool = False
 
     @property
     def text(self) -> str:
@@ -89,15 +91,25 @@ class Difference:
     @property
     def clear(self) -> bool:
         """Whether the 95% interval leaves out zero; over classes too, where these are few."""
-        if not known(self.difference) or not known(self.ci95):
-            return False
-        over_classes = self.classes_ci95 if known(self.classes_ci95) else 0
-        return abs(self.difference or 0) > max(self.ci95 or 0, over_classes or 0)
+        margins = [self.ci95, self.classes_ci95] if self.few_classes else [self.ci95]
+        return known(self.difference) and all(
+            known(margin) and abs(self.difference or 0) > (margin or 0) for margin in margins
+        )
 
     @property
-    def over_classes(self) -> str:
-        """ "± 8.4 over classes" where these are few."""
-        return f"± {100 * (self.classes_ci95 or 0):.1f} over classes" if known(self.classes_ci95) else ""
+    def lead(self) -> str:
+        """ "+31.2 ± 0.9"; without the interval where the classes are few, as `margins` explains both."""
+        return points(self.difference, None if self.few_classes else self.ci95)
+
+    @property
+    def margins(self) -> str:
+        """Where the classes are few, how far the difference may be from others; empty where they are not."""
+        if not self.few_classes:
+            return ""
+        questions = f"±{SPACE}{100 * (self.ci95 or 0):.1f} for other questions about the same"
+        if not known(self.classes_ci95):
+            return f"{questions} classes, too few to tell about others"
+        return f"±{SPACE}{100 * (self.classes_ci95 or 0):.1f} for other classes, {questions} ones"
 
 
 @dataclass(frozen=True)
@@ -186,7 +198,7 @@ def load_results(inputs: Inputs) -> Results:
     return Results(
         scores=scores,
         differences={
-            where: each if scores[where[1]][where[0]].few_classes else replace(each, classes_ci95=None)
+            where: replace(each, few_classes=scores[where[1]][where[0]].few_classes)
             for where, each in differences.items()
         },
         rivals=_parsed(folder / "rivals.json", dict),

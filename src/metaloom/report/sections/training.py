@@ -13,8 +13,9 @@ from markupsafe import Markup
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Curve, curve_plot
 from metaloom.report.inputs import Inputs, again
-from metaloom.report.words import count, duration, learner_title, percent, setting_words
+from metaloom.report.words import duration, learner_title, percent, setting_words
 from metaloom.system.files import read_json, required
+from metaloom.system.plural import several
 
 SMOOTH_FROM = 60  # points; fewer are drawn as they are
 MOST = 400  # points of one line
@@ -54,15 +55,16 @@ def _training(inputs: Inputs, method: str) -> Training:
 def _facts(metrics: dict[str, Any], speed: dict[str, Any]) -> list[str]:
     validation = metrics["validation"]
     setting = setting_words(validation["setting"])
+    episodes = several(validation["episodes"], "validation episode")
     facts = [
-        f"{percent(validation['accuracy'])} on {count(validation['episodes'], 'validation episode')} ({setting.full}), "
+        f"{percent(validation['accuracy'])} on {episodes} ({setting.full}), "
         f"the best of {validation.get('looks', 'several')} looks",
-        f"best of {count(metrics['steps'], 'step')} was {metrics['best_step']:,}",
+        f"best of {several(metrics['steps'], 'step')} was {metrics['best_step']:,}",
     ]
     if "seconds" in speed:
         facts.append(duration(speed["seconds"]))
     if "examples_per_second" in speed:
-        facts.append(f"{speed['examples_per_second']:,.0f} examples/s on {count(speed['threads'], 'thread')}")
+        facts.append(f"{speed['examples_per_second']:,.0f} examples/s on {several(speed['threads'], 'thread')}")
     return facts
 
 
