@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +14,16 @@ from metaloom.config import environment_overrides, read_params
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.measuring.estimate import Asked, seconds_by_stage
-from metaloom.measuring.rates import Rates, measure, starting
+from metaloom.measuring.rates import Rates, Watch, measure, starting
 from metaloom.networks.engine import choose_engine
 from metaloom.planning.budget import Budget
 from metaloom.planning.plan import Plan, checked, make_plan
 from metaloom.stages.split import write_splits
 from metaloom.tasks.kept import KEPT
 
-EFFORTS = tuple(2 ** (quarter / 4) for quarter in range(-12, 17))  # 1/8 to 16
+EFFORTS = tuple(round(2 ** (quarter / 4), 4) for quarter in range(-12, 17))  # 1/8 to 16
 AIM = 0.95  # share of the minutes that is planned with
+MARGIN = 1.1  # on the least minutes that are told: they are enough when measured again
 BARELY = 0.6  # of the minutes: where all that can be bought takes less, it is said
 
 
@@ -32,10 +34,12 @@ class Measuring:
     Args:
         dataset: folder of the stage `prepare`.
         splits: an empty folder, for episodes.
+        spent: seconds since the run began.
     """
 
     dataset: str
     splits: Path
+    spent: Callable[[], float]
     _rates: dict[int, Rates] = field(default_factory=dict)
     _plans: dict[float, Plan] = field(default_factory=dict)
 
@@ -50,13 +54,16 @@ class Measuring:
         """Measured with the network of this plan."""
         width, known = plan.settings.network.width, next(iter(self._rates.values()), None)
         if width not in self._rates:
-            if known is None:
-                write_splits(self.splits, plan.classes, plan.settings)
+            watch = Watch(self.spent)
+            start = known.start if known else starting(watch)
+            splitting = known.splitting if known else watch.quickest(lambda: self._split(plan), 1)
             choose_engine(plan.settings.engine)
             tables = self.asked(plan).test
-            start = known.start if known else starting()
-            self._rates[width] = measure(plan.settings, self.dataset, self.splits, tables, start)
+            self._rates[width] = measure(plan.settings, self.dataset, self.splits, tables, start, splitting, watch)
         return self._rates[width]
+
+    def _split(self, plan: Plan) -> None:
+        write_splits(self.splits, plan.classes, plan.settings)
 
     def asked(self, plan: Plan) -> Asked:
         """The episodes."""
@@ -69,40 +76,51 @@ class Measuring:
 
 
 @contextmanager
-def measuring(dataset: str) -> Iterator[Measuring]:
-    """For the project in the working directory, which `prepare` is up to date in; nothing in it changes."""
+def measuring(dataset: str, already: float = 0.0) -> Iterator[Measuring]:
+    """For the project in the working directory, which `prepare` is up to date in; nothing in it changes.
+
+    Args:
+        dataset: folder of the stage `prepare`.
+        already: seconds that the run has taken so far.
+    """
+    began = time.perf_counter() - already
     with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
-        yield Measuring(dataset, Path(folder))
+        yield Measuring(dataset, Path(folder), lambda: time.perf_counter() - began)
 
 
-def effort_for(minutes: float, here: Measuring, began: float) -> tuple[float, float]:
-    """The greatest effort with which the whole run takes no longer, and the seconds that it then takes.
+def effort_for(minutes: float, here: Measuring) -> tuple[float, float]:
+    """The greatest effort with which the whole run takes no longer, and the seconds that its rest then takes.
 
     Args:
         minutes: for everything, measuring included.
         here: the project.
-        began: `time.perf_counter()` when the run began.
 
     Raises:
         MetaloomError: not even the least effort fits; or something else does not fit the data.
     """
-    found, fitting, over = None, -1, len(EFFORTS)
+
+    def seconds(place: int) -> float:
+        return sum(here.seconds(EFFORTS[place]).values())
+
+    def fits(place: int) -> bool:
+        return seconds(place) <= AIM * 60 * minutes - here.spent()
+
+    fitting, over, middle = -1, len(EFFORTS), EFFORTS.index(1.0)
     while over - fitting > 1:
+        fitting, over = (middle, over) if fits(middle) else (fitting, middle)
         middle = (fitting + over) // 2
-        seconds = sum(here.seconds(EFFORTS[middle]).values())
-        if seconds <= AIM * 60 * minutes - (time.perf_counter() - began):
-            fitting, found = middle, seconds
-        else:
-            over = middle
-    if found is None:
-        least = sum(here.seconds(EFFORTS[0]).values()) + time.perf_counter() - began
+    # Time has gone by since that effort was looked at, if another width was measured after it.
+    while fitting >= 0 and not fits(fitting):
+        fitting -= 1
+    if fitting < 0:
+        least = seconds(0) + here.spent()
         raise MetaloomError(
             f"--minutes {minutes:g} is too short: with the least training a run with these data takes "
-            f"{least / 60:.1f} minutes here. The least that works is --minutes {_above(least / AIM / 60):g}"
+            f"{least / 60:.1f} minutes here. The least that works is --minutes {_above(least / 60):g}"
         )
-    return EFFORTS[fitting], found
+    return EFFORTS[fitting], seconds(fitting)
 
 
 def _above(minutes: float) -> float:
-    """A little more, in halves."""
-    return int(2 * minutes + 1) / 2 + (0.5 if minutes > 1 else 0.0)
+    """What is safe to ask for where a run takes so long, in halves."""
+    return math.ceil(2 * MARGIN * minutes / AIM) / 2

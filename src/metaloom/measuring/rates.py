@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +25,48 @@ from metaloom.stages.pretrain import own_settings
 from metaloom.stages.train import of_method, trainer_of, training_classes
 from metaloom.system.device import choose_device, finish
 from metaloom.system.parallel import cores
+from metaloom.system.terminal import bar
 from metaloom.tasks import EpisodeTable
 from metaloom.training.bank.trainer import BankState
 
-STEPS = 3  # of training; the first one makes machine code and is not counted
+STEPS = 5  # of training; the first one makes machine code and is not counted
 STEPS_ALONE = 2  # of a network that is trained on a support set
+REPEATS = 2  # of all else
 ASKED = 8  # validation episodes of a method that adapts the whole network
 FEW = 3  # episodes of a single-task learner that is quick
 LEARNED = 3.0  # passes through the network that an example to learn from takes; one to be asked about takes one
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Times work, and shows what is measured.
+
+    Args:
+        spent: seconds since the run began.
+        clock: in seconds.
+    """
+
+    spent: Callable[[], float]
+    clock: Callable[[], float] = time.perf_counter
+
+    def quickest(self, work: Callable[[], Any], repeats: int = REPEATS) -> float:
+        """Seconds of the quickest of several turns: what else the machine does makes them longer, never shorter."""
+        times = []
+        for _ in range(repeats):
+            began = self.clock()
+            work()
+            times.append(self.clock() - began)
+        return min(times)
+
+    def text(self) -> str:
+        """For a progress bar."""
+        return f"{self.spent():.0f} s so far"
+
+    @contextmanager
+    def shown(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A progress bar; gives what takes the number of things that are done."""
+        with bar(f"measure {what}", total, self.text()) as running:
+            yield lambda done: running.update(done, self.text())
 
 
 @dataclass(frozen=True)
@@ -76,12 +112,14 @@ class Rates:
 
     Args:
         start: seconds until a stage's process has begun its work.
+        splitting: seconds in which the stage `split` draws the episodes.
         trained: by method, `pretrain` included.
         alone: by single-task learner.
         memory: bytes at the peak of a run.
     """
 
     start: float
+    splitting: float
     trained: dict[str, Trained]
     alone: dict[str, Alone]
     memory: int
@@ -95,7 +133,15 @@ def passes_of(learner: Learner, *tables: EpisodeTable) -> float:
     return sum(len(table) * (learning * len(table.labels) + len(table.answers)) for table in tables)
 
 
-def measure(settings: Settings, dataset: str, splits: Path, tables: Mapping[str, EpisodeTable], start: float) -> Rates:
+def measure(
+    settings: Settings,
+    dataset: str,
+    splits: Path,
+    tables: Mapping[str, EpisodeTable],
+    start: float,
+    splitting: float,
+    watch: Watch,
+) -> Rates:
     """Time a few steps of everything.
 
     Args:
@@ -103,56 +149,62 @@ def measure(settings: Settings, dataset: str, splits: Path, tables: Mapping[str,
         dataset: folder of the stage `prepare`.
         splits: folder of the splits and episodes; nothing but these is read, and checkpoints are written there.
         tables: the episodes that single-task learners are asked, by name.
-        start: see `Rates`.
+        start, splitting: see `Rates`.
+        watch: that times it.
     """
     packed = Dataset.load(dataset)
     trained = {
-        name: _trained(name, settings if name != PRETRAIN else own_settings(settings), packed, dataset, splits)
+        name: _trained(name, settings if name != PRETRAIN else own_settings(settings), packed, dataset, splits, watch)
         for name in (*settings.methods, PRETRAIN)
     }
     first, pretrained = trained[settings.methods[0]].learner, trained[PRETRAIN].learner
-    alone = _alone(settings, torch.from_numpy(packed.examples), tables, first, pretrained)
-    return Rates(start, trained, alone, _memory())
+    alone = _alone(settings, torch.from_numpy(packed.examples), tables, first, pretrained, watch)
+    return Rates(start, splitting, trained, alone, _memory())
 
 
-def starting() -> float:
+def starting(watch: Watch) -> float:
     """Seconds until a stage's process has begun its work: DVC's part and the stage's own."""
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import dvc.repo, metaloom.stages.evaluate"], check=True)
-    return time.perf_counter() - began
+    command = [sys.executable, "-c", "import dvc.repo, metaloom.stages.evaluate"]
+    with watch.shown("the start of a stage", REPEATS):
+        return watch.quickest(lambda: subprocess.run(command, check=True))
 
 
-def _trained(name: str, settings: Settings, packed: Dataset, dataset: str, splits: Path) -> Trained:
+def _trained(name: str, settings: Settings, packed: Dataset, dataset: str, splits: Path, watch: Watch) -> Trained:
     device, training = choose_device(settings.device), training_classes(str(splits))
     few = settings.method(name).model_copy(update={"steps": STEPS})
     shortened = settings.model_copy(update={name: few})
     trainer = trainer_of(name, shortened, packed, training, dataset, str(splits), device, code="")
     times: list[float] = []
-
-    def note(*_: Any) -> None:
-        finish(device)
-        times.append(time.perf_counter())
-
     asked = trainer.validation if trainer.learner.method.frozen else trainer.validation.first(ASKED)
     to_the_end = trainer.settings.model_copy(update={"max_seconds": None, "validate_every": STEPS})
-    shown = replace(
-        trainer,
-        settings=to_the_end,
-        on_step=note,
-        validation=trainer.validation.first(1),
-        checkpoint=splits / f"{name}.safetensors",
-    )
-    state = of_method(shown, training, str(splits / "no_model")).run()
-    learner = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.params)
-    began = time.perf_counter()
-    accuracy_and_nll(learner, trainer.examples, asked)
-    seconds = time.perf_counter() - began
-    step = (times[STEPS - 1] - times[0]) / (STEPS - 1)
+    with watch.shown(f"{name}, {settings.network.width} wide", STEPS) as done:
+
+        def note(*_: Any) -> None:
+            finish(device)
+            times.append(watch.clock())
+            done(len(times) % STEPS)
+
+        shown = replace(
+            trainer,
+            settings=to_the_end,
+            on_step=note,
+            validation=trainer.validation.first(1),
+            checkpoint=splits / f"{name}.safetensors",
+        )
+        state = of_method(shown, training, str(splits / "no_model")).run()
+        learner = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.params)
+        seconds = watch.quickest(lambda: accuracy_and_nll(learner, trainer.examples, asked))
+    step = min(later - earlier for earlier, later in itertools.pairwise(times[:STEPS]))
     return Trained(learner, len(times) // STEPS, step, seconds / passes_of(learner, asked))
 
 
 def _alone(
-    settings: Settings, examples: torch.Tensor, tables: Mapping[str, EpisodeTable], first: Learner, pretrained: Learner
+    settings: Settings,
+    examples: torch.Tensor,
+    tables: Mapping[str, EpisodeTable],
+    first: Learner,
+    pretrained: Learner,
+    watch: Watch,
 ) -> dict[str, Alone]:
     by_size = sorted(tables.values(), key=lambda table: len(table.labels))
     ends = {"few": by_size[0], "many": by_size[-1]}
@@ -166,15 +218,17 @@ def _alone(
             choice |= {"steps": STEPS_ALONE, "epochs": 0}
         for end, table in sample.items():
             size = max(FEW, baseline.together(learner, views, choice, len(table.labels)))
-            requests.append(Request((learner, end), learner, choice, table.first(size)))
-    answered = answer_all(views, requests, "measure")
+            requests += [Request((learner, end, turn), learner, choice, table.first(size)) for turn in range(REPEATS)]
+    answered = answer_all(views, requests, f"measure single-task learners, {watch.text()}")
     return {learner: _line(learner, answered, ends) for learner in BASELINES}
 
 
 def _line(learner: str, answered: Mapping[Any, Answered], ends: Mapping[str, EpisodeTable]) -> Alone:
     steps = STEPS_ALONE if BASELINES[learner].fit is None else 1
-    few, many = ((len(table.labels), answered[learner, end].adapt_seconds / steps) for end, table in ends.items())
-    return Alone(few, many, answered[learner, "many"].predict_seconds)
+    turns = {end: [answered[learner, end, turn] for turn in range(REPEATS)] for end in ends}
+    least = {end: min(each.adapt_seconds for each in own) / steps for end, own in turns.items()}
+    few, many = ((len(table.labels), least[end]) for end, table in ends.items())
+    return Alone(few, many, min(each.predict_seconds for each in turns["many"]))
 
 
 def _memory() -> int:

@@ -1,0 +1,74 @@
+"""What a few steps took, and what follows for more of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from trainers import images_of_classes
+
+from metaloom.baselines.run import Answered
+from metaloom.kinds.pictures.encode import PictureEncoding
+from metaloom.learner import Learner
+from metaloom.measuring.rates import (
+    REPEATS,
+    STEPS_ALONE,
+    Alone,
+    Trained,
+    Watch,
+    _line,
+    passes_of,
+)
+from metaloom.tasks import EpisodeTable
+
+
+def table(episodes: int = 2, ways: int = 3, shots: int = 1, queries: int = 2) -> EpisodeTable:
+    rows = np.arange(ways * (shots + queries)).reshape(1, ways, -1).repeat(episodes, axis=0)
+    return EpisodeTable(rows[:, :, :shots], rows[:, :, shots:])
+
+
+@pytest.fixture(scope="module")
+def encoding() -> PictureEncoding:
+    return PictureEncoding.of(images_of_classes())
+
+
+def test_a_task_takes_as_long_as_the_line_through_two_says():
+    alone = Alone((5, 1.0), (25, 3.0), 0.0)
+    assert [alone.task(labelled) for labelled in (5, 15, 50)] == [1.0, 2.0, 5.5]
+    assert Alone((5, 1.0), (5, 1.0), 0.0).task(50) == 1.0  # all tasks are of one size
+    assert Alone((5, 1.0), (25, 0.5), 0.0).task(25) == 1.0  # noise
+
+
+def test_the_quickest_of_several_turns_counts():
+    """A turn that another program disturbed does not."""
+    ticks = iter([0.0, 9.0, 10.0, 12.0, 20.0, 24.0])
+    watch = Watch(lambda: 0.0, clock=lambda: next(ticks))
+    assert watch.quickest(lambda: None, 3) == 2.0
+
+
+def test_it_is_shown_how_long_it_has_been_measuring():
+    assert Watch(lambda: 12.4).text() == "12 s so far"
+
+
+def test_frozen_embeddings_are_made_once_per_example(tiny_settings, encoding):
+    assert passes_of(Learner.create("protonet", tiny_settings, encoding), table(), table(episodes=5)) == 9
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_a_network_that_learns_passes_each_labelled_example_three_times_a_step(tiny_settings, encoding, steps):
+    """Two episodes of three labelled examples, and of six that are asked about."""
+    own = Learner.create("maml", tiny_settings, encoding).changed(inner_steps=steps)
+    assert passes_of(own, table()) == 2 * (3 * steps * 3 + 6)
+    assert Trained(own, 1, step=1.0, passes=0.5).answering(table(), table()) == passes_of(own, table())
+
+
+@pytest.mark.parametrize(("name", "steps"), [("logistic", 1), ("scratch", STEPS_ALONE)])
+def test_the_quickest_turn_of_a_single_task_learner_counts(name, steps):
+    ends = {"few": table(), "many": table(shots=5)}
+
+    def answered(seconds: float) -> Answered:
+        return Answered(np.zeros((1, 6, 3), np.float32), np.zeros(1, bool), seconds, seconds / 10, 0)
+
+    turns = {
+        (name, end, turn): answered((1 if end == "few" else 2) * (turn + 1)) for end in ends for turn in range(REPEATS)
+    }
+    assert _line(name, turns, ends) == Alone((3, 1 / steps), (15, 2 / steps), 0.2)
