@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from trainers import images_of_classes
@@ -15,8 +17,10 @@ from metaloom.measuring.rates import (
     Alone,
     Trained,
     Watch,
-    _line,
+    _of_learner,
+    _telling,
     passes_of,
+    sampled,
 )
 from metaloom.tasks import EpisodeTable
 
@@ -31,11 +35,9 @@ def encoding() -> PictureEncoding:
     return PictureEncoding.of(images_of_classes())
 
 
-def test_a_task_takes_as_long_as_the_line_through_two_says():
-    alone = Alone((5, 1.0), (25, 3.0), 0.0)
-    assert [alone.task(labelled) for labelled in (5, 15, 50)] == [1.0, 2.0, 5.5]
-    assert Alone((5, 1.0), (5, 1.0), 0.0).task(50) == 1.0  # all tasks are of one size
-    assert Alone((5, 1.0), (25, 0.5), 0.0).task(25) == 1.0  # noise
+def test_a_task_takes_as_long_as_the_line_between_two_says():
+    alone = Alone({25: 3.0, 5: 1.0, 100: 4.5}, 0.0)
+    assert [alone.task(labelled) for labelled in (1, 5, 15, 50, 200)] == [1.0, 1.0, 2.0, 3.5, 4.5]
 
 
 def test_the_quickest_of_several_turns_counts():
@@ -61,14 +63,26 @@ def test_a_network_that_learns_passes_each_labelled_example_three_times_a_step(t
     assert Trained(own, 1, step=1.0, passes=0.5).answering(table(), table()) == passes_of(own, table())
 
 
+def test_the_sizes_that_are_asked_for_most_are_measured():
+    tables = {"5w1s": table(12), "5w5s": table(shots=5), "labels/2": table(shots=2), "ways/9": table(ways=9, shots=2)}
+    assert {size: len(each) for size, each in sampled(tables).items()} == {3: 10, 15: 2, 18: 1}
+
+
+def test_a_network_takes_no_longer_for_a_step_from_a_batch_upward():
+    assert _telling([5, 20, 25, 100, 143], 25) == [5, 20, 25]
+    assert _telling([5, 100, 143], 25) == [5, 100] and _telling([5, 100], math.inf) == [5, 100]
+
+
 @pytest.mark.parametrize(("name", "steps"), [("logistic", 1), ("scratch", STEPS_ALONE)])
 def test_the_quickest_turn_of_a_single_task_learner_counts(name, steps):
-    ends = {"few": table(), "many": table(shots=5)}
+    """One that fails is done at once, which says nothing."""
 
-    def answered(seconds: float) -> Answered:
-        return Answered(np.zeros((1, 6, 3), np.float32), np.zeros(1, bool), seconds, seconds / 10, 0)
+    def answered(seconds: float, failed: bool = False) -> Answered:
+        return Answered(np.zeros((1, 6, 3), np.float32), np.array([failed]), seconds, seconds / 10, 0)
 
     turns = {
-        (name, end, turn): answered((1 if end == "few" else 2) * (turn + 1)) for end in ends for turn in range(REPEATS)
+        (name, size, turn): answered(seconds + turn) for size, seconds in ((3, 1), (15, 2)) for turn in range(REPEATS)
     }
-    assert _line(name, turns, ends) == Alone((3, 1 / steps), (15, 2 / steps), 0.2)
+    assert _of_learner(name, turns) == Alone({3: 1 / steps, 15: 2 / steps}, 0.2)
+    turns[name, 3, 0] = answered(0.0, failed=True)
+    assert _of_learner(name, turns).tasks[3] == 2 / steps

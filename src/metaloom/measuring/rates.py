@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from metaloom.baselines import BASELINES, Views, answer_all
@@ -33,7 +35,7 @@ STEPS = 5  # of training; the first one makes machine code and is not counted
 STEPS_ALONE = 2  # of a network that is trained on a support set
 REPEATS = 2  # of all else
 ASKED = 8  # validation episodes of a method that adapts the whole network
-FEW = 3  # episodes of a single-task learner that is quick
+FEW = 2  # episodes of a single-task learner that is quick
 LEARNED = 3.0  # passes through the network that an example to learn from takes; one to be asked about takes one
 
 
@@ -92,18 +94,20 @@ class Trained:
 
 @dataclass(frozen=True)
 class Alone:
-    """A single-task learner: seconds of one task (of one step of it, where a network is trained), for few labelled
-    examples and for many, and seconds for a query."""
+    """A single-task learner.
 
-    few: tuple[int, float]
-    many: tuple[int, float]
+    Args:
+        tasks: seconds of one task (of one step of it, where a network is trained) by its number of labelled examples.
+        query: seconds for a query.
+    """
+
+    tasks: Mapping[int, float]
     query: float
 
     def task(self, labelled: int) -> float:
-        """Seconds, on the line through the two that were measured, and never less than for few."""
-        (few, least), (many, most) = self.few, self.many
-        slope = max(0.0, (most - least) / (many - few)) if many > few else 0.0
-        return least + slope * (labelled - few)
+        """Seconds, on the line between the two measured numbers beside it; beyond the ends as at the end."""
+        sizes = sorted(self.tasks)
+        return float(np.interp(labelled, sizes, [self.tasks[size] for size in sizes]))
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,8 @@ def _trained(name: str, settings: Settings, packed: Dataset, dataset: str, split
             checkpoint=splits / f"{name}.safetensors",
         )
         state = of_method(shown, training, str(splits / "no_model")).run()
-        learner = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.params)
+        params = None if isinstance(state, BankState) else state.params.kept().detached()
+        learner = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=params)
         seconds = watch.quickest(lambda: accuracy_and_nll(learner, trainer.examples, asked))
     step = min(later - earlier for earlier, later in itertools.pairwise(times[:STEPS]))
     return Trained(learner, len(times) // STEPS, step, seconds / passes_of(learner, asked))
@@ -206,29 +211,46 @@ def _alone(
     pretrained: Learner,
     watch: Watch,
 ) -> dict[str, Alone]:
-    by_size = sorted(tables.values(), key=lambda table: len(table.labels))
-    ends = {"few": by_size[0], "many": by_size[-1]}
-    sample = {end: table.first(10) for end, table in ends.items()}
+    sample = sampled(tables)
     views = Views.of(examples, sample.values(), first, pretrained)
-    requests = []
+    requests: list[Request] = []
     for learner, baseline in BASELINES.items():
         candidates = baseline.candidates(settings.baselines)
         choice = candidates[len(candidates) // 2]
         if baseline.fit is None:
             choice |= {"steps": STEPS_ALONE, "epochs": 0}
-        for end, table in sample.items():
-            size = max(FEW, baseline.together(learner, views, choice, len(table.labels)))
-            requests += [Request((learner, end, turn), learner, choice, table.first(size)) for turn in range(REPEATS)]
+        for size in _telling(sorted(sample), choice.get("batch", math.inf)):
+            few = sample[size].first(max(FEW, baseline.together(learner, views, choice, size)))
+            requests += [Request((learner, size, turn), learner, choice, few) for turn in range(REPEATS)]
     answered = answer_all(views, requests, f"measure single-task learners, {watch.text()}")
-    return {learner: _line(learner, answered, ends) for learner in BASELINES}
+    return {learner: _of_learner(learner, answered) for learner in BASELINES}
 
 
-def _line(learner: str, answered: Mapping[Any, Answered], ends: Mapping[str, EpisodeTable]) -> Alone:
+def sampled(tables: Mapping[str, EpisodeTable]) -> dict[int, EpisodeTable]:
+    """Some episodes of each size that is asked for most, of the smallest and the largest, by labelled examples."""
+    by_size = sorted(tables.values(), key=lambda table: len(table.labels))
+    fixed = [table for name, table in tables.items() if "/" not in name]  # the others are of studies
+    few = {len(table.labels): table.first(10) for table in (by_size[0], *fixed)}
+    return {
+        len(by_size[-1].labels): by_size[-1].first(1)
+    } | few  # one of the largest: it may take as long as all others
+
+
+def _telling(sizes: Sequence[int], batch: float) -> list[int]:
+    """Those of the ascending sizes that take a step of different lengths: beyond a batch all take the same."""
+    return [size for place, size in enumerate(sizes) if place == 0 or sizes[place - 1] < batch]
+
+
+def _of_learner(learner: str, answered: Mapping[Any, Answered]) -> Alone:
     steps = STEPS_ALONE if BASELINES[learner].fit is None else 1
-    turns = {end: [answered[learner, end, turn] for turn in range(REPEATS)] for end in ends}
-    least = {end: min(each.adapt_seconds for each in own) / steps for end, own in turns.items()}
-    few, many = ((len(table.labels), least[end]) for end, table in ends.items())
-    return Alone(few, many, min(each.predict_seconds for each in turns["many"]))
+    sizes = sorted({size for name, size, _ in answered if name == learner})
+    turns = {size: [answered[learner, size, turn] for turn in range(REPEATS)] for size in sizes}
+    right = {
+        size: [each for each in own if not each.failed.any()] for size, own in turns.items()
+    }  # others took no time
+    tasks = {size: min(each.adapt_seconds for each in own) / steps for size, own in right.items() if own}
+    queries = [each.predict_seconds for each in right[sizes[-1]]]
+    return Alone(tasks or {1: 0.0}, min(queries, default=0.0))
 
 
 def _memory() -> int:
