@@ -18,8 +18,8 @@ from metaloom.tasks import EpisodeTable, load_episodes, load_studies
 from metaloom.tasks.studies import ESTIMATES
 from metaloom.training.selection import FEW
 
-# Work that no setting changes much, in starts of a stage's process: of the default run on two idle cores, where the report,
-# which is hardly more than a start, took 2 s.
+# Work that no setting changes much, in starts of a stage's process: of the default run on two idle cores, where the
+# report, which is hardly more than a start, took 2 s.
 FLOW = 4.0  # Prefect's server, and DVC between the stages: 9 s
 STATISTICS = 3.0  # intervals, tests, the map of the classes and the estimates
 EXPORT = 6.0  # graphs are traced, written and verified: 15 s with the start
