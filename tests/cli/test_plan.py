@@ -21,6 +21,9 @@ class Linear(Measuring):
     def __init__(self) -> None:
         super().__init__("", Path(), lambda: 0.0)
 
+    def measured(self, effort: float) -> bool:
+        return False
+
     def seconds(self, effort: float) -> dict[str, float]:
         return {"training": 60.0 * effort}
 

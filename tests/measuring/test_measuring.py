@@ -17,23 +17,30 @@ class Linear(Measuring):
     def __init__(self, spent: float = 0.0) -> None:
         super().__init__("", Path(), lambda: spent)
 
+    def measured(self, effort: float) -> bool:
+        return False
+
     def seconds(self, effort: float) -> dict[str, float]:
         return {"fixed": 60.0, "training": 60.0 * effort}
 
 
 class Wider(Linear):
-    """The same, where more effort than 1 has another width: to measure it takes a minute, once."""
-
-    gone = 0.0
+    """The same, where more effort than 1 has another width. To measure a width takes half a minute, and the wider one
+    turns out to be twice as slow as it was guessed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.spent = lambda: self.gone
+        self.seen = set[bool]()
+        self.spent = lambda: 30.0 * len(self.seen)
+
+    def measured(self, effort: float) -> bool:
+        new = (effort > 1) not in self.seen
+        self.seen.add(effort > 1)
+        return new
 
     def seconds(self, effort: float) -> dict[str, float]:
-        if effort > 1:
-            self.gone = 60.0
-        return super().seconds(effort)
+        slow = 2 if effort > 1 and True in self.seen else 1
+        return {"fixed": 60.0, "training": 60.0 * effort * slow}
 
 
 @pytest.mark.parametrize("minutes", [2, 3, 6, 10])
@@ -48,11 +55,11 @@ def test_what_has_gone_by_counts():
 
 
 def test_the_effort_still_fits_after_another_width_was_measured():
-    """Effort 1 fits 2.5 minutes until a minute has gone to find out that a wider network does not."""
+    """More than 1 seems to fit 3 minutes. Once the wider network is measured neither it does, nor all of effort 1."""
     here = Wider()
-    effort, seconds = effort_for(2.5, here)
-    assert here.gone and effort < 1
-    assert seconds + here.gone <= AIM * 60 * 2.5
+    effort, seconds = effort_for(3, here)
+    assert here.seen == {False, True} and effort < 1
+    assert seconds + here.spent() <= AIM * 60 * 3 < 60 * (1 + 1.0) + here.spent()
 
 
 def test_too_few_minutes_are_refused_with_the_least_that_works():

@@ -75,6 +75,7 @@ def _show(root: Path, dataset: str, minutes: float | None) -> None:
         raise typer.Exit(BAD_INPUT)
     with measuring(dataset) as here:
         budget = _chosen(root, kept, minutes, raw, here)
+        here.measured(budget.effort)
         made = make_plan(raw, overrides, data, KEPT, budget)
         for line in _lines(made, usual, auto_keys(raw), budget.minutes):
             print(line)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from metaloom.config import environment_overrides, read_params
+from metaloom.config import PRETRAIN, environment_overrides, read_params
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.measuring.estimate import Asked, seconds_by_stage
@@ -18,6 +18,7 @@ from metaloom.measuring.rates import Rates, Watch, measure, starting
 from metaloom.networks.engine import choose_engine
 from metaloom.planning.budget import Budget
 from metaloom.planning.plan import Plan, checked, make_plan
+from metaloom.planning.work import multiplications
 from metaloom.stages.split import write_splits
 from metaloom.tasks.kept import KEPT
 
@@ -29,7 +30,8 @@ BARELY = 0.6  # of the minutes: where all that can be bought takes less, it is s
 
 @dataclass
 class Measuring:
-    """A project whose run is timed; each width of the network is measured once.
+    """A project whose run is timed. Each width of the network is measured once; until then its rates follow from those
+    of another, by their multiplications.
 
     Args:
         dataset: folder of the stage `prepare`.
@@ -50,17 +52,29 @@ class Measuring:
             self._plans[budget.effort] = checked(make_plan(read_params(), overrides, data, KEPT, budget))
         return self._plans[budget.effort]
 
-    def rates(self, plan: Plan) -> Rates:
-        """Measured with the network of this plan."""
-        width, known = plan.settings.network.width, next(iter(self._rates.values()), None)
-        if width not in self._rates:
+    def measured(self, effort: float) -> bool:
+        """Measure the width of the network that so much effort has; whether that was new."""
+        plan, known = self.plan(Budget(effort=effort)), next(iter(self._rates.values()), None)
+        width = plan.settings.network.width
+        new = width not in self._rates
+        if new:
             watch = Watch(self.spent)
             start = known.start if known else starting(watch)
             splitting = known.splitting if known else watch.quickest(lambda: self._split(plan), 1)
             choose_engine(plan.settings.engine)
             tables = self.asked(plan).test
             self._rates[width] = measure(plan.settings, self.dataset, self.splits, tables, start, splitting, watch)
-        return self._rates[width]
+        return new
+
+    def rates(self, plan: Plan) -> Rates:
+        """With the network of this plan."""
+        network = plan.settings.network
+        if network.width in self._rates:
+            return self._rates[network.width]
+        width, known = min(self._rates.items(), key=lambda each: abs(each[0] - network.width))
+        shape = known.trained[PRETRAIN].learner.method.network.shape
+        work, of_known = (multiplications(network.name, each, shape) for each in (network.width, width))
+        return known.scaled(work / of_known)
 
     def _split(self, plan: Plan) -> None:
         write_splits(self.splits, plan.classes, plan.settings)
@@ -70,7 +84,7 @@ class Measuring:
         return Asked.read(self.splits, plan.settings)
 
     def seconds(self, effort: float) -> dict[str, float]:
-        """Of each stage, with so much work."""
+        """Of each stage, with so much work; a width has been measured."""
         plan = self.plan(Budget(effort=effort))
         return seconds_by_stage(plan.settings, self.rates(plan), self.asked(plan))
 
@@ -99,26 +113,31 @@ def effort_for(minutes: float, here: Measuring) -> tuple[float, float]:
         MetaloomError: not even the least effort fits; or something else does not fit the data.
     """
 
-    def seconds(place: int) -> float:
-        return sum(here.seconds(EFFORTS[place]).values())
-
-    def fits(place: int) -> bool:
-        return seconds(place) <= AIM * 60 * minutes - here.spent()
-
-    fitting, over, middle = -1, len(EFFORTS), EFFORTS.index(1.0)
-    while over - fitting > 1:
-        fitting, over = (middle, over) if fits(middle) else (fitting, middle)
-        middle = (fitting + over) // 2
-    # Time has gone by since that effort was looked at, if another width was measured after it.
-    while fitting >= 0 and not fits(fitting):
-        fitting -= 1
-    if fitting < 0:
-        least = seconds(0) + here.spent()
+    here.measured(1.0)
+    effort, seconds = _greatest(minutes, here)
+    while here.measured(effort):  # it was guessed, and time has gone by
+        effort, seconds = _greatest(minutes, here)
+    if not _fits(minutes, here, seconds):
+        least = (seconds + here.spent()) / 60
         raise MetaloomError(
             f"--minutes {minutes:g} is too short: with the least training a run with these data takes "
-            f"{least / 60:.1f} minutes here. The least that works is --minutes {_above(least / 60):g}"
+            f"{least:.1f} minutes here. The least that works is --minutes {_above(least):g}"
         )
-    return EFFORTS[fitting], seconds(fitting)
+    return effort, seconds
+
+
+def _greatest(minutes: float, here: Measuring) -> tuple[float, float]:
+    """The greatest effort that fits, or the least of all, with its seconds."""
+    fitting, over = 0, len(EFFORTS)
+    while over - fitting > 1:
+        middle = (fitting + over) // 2
+        seconds = sum(here.seconds(EFFORTS[middle]).values())
+        fitting, over = (middle, over) if _fits(minutes, here, seconds) else (fitting, middle)
+    return EFFORTS[fitting], sum(here.seconds(EFFORTS[fitting]).values())
+
+
+def _fits(minutes: float, here: Measuring, seconds: float) -> bool:
+    return seconds <= AIM * 60 * minutes - here.spent()
 
 
 def _above(minutes: float) -> float:

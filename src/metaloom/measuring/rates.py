@@ -109,6 +109,10 @@ class Alone:
         sizes = sorted(self.tasks)
         return float(np.interp(labelled, sizes, [self.tasks[size] for size in sizes]))
 
+    def scaled(self, factor: float) -> Alone:
+        """One that takes so many times as long."""
+        return Alone({size: factor * each for size, each in self.tasks.items()}, factor * self.query)
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -127,6 +131,15 @@ class Rates:
     trained: dict[str, Trained]
     alone: dict[str, Alone]
     memory: int
+
+    def scaled(self, factor: float) -> Rates:
+        """As they are, roughly, where the network is so many times the work."""
+        trained = {
+            name: replace(each, step=factor * each.step, passes=factor * each.passes)
+            for name, each in self.trained.items()
+        }
+        alone = {name: each if BASELINES[name].fit else each.scaled(factor) for name, each in self.alone.items()}
+        return replace(self, trained=trained, alone=alone)
 
 
 def passes_of(learner: Learner, *tables: EpisodeTable) -> float:
