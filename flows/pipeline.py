@@ -17,13 +17,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from metaloom.config import PARAMS, load_settings
+from metaloom.config import PARAMS, load_settings, read_params
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.child import run_module, run_stage
 from metaloom.pipeline.stages import StageExit, is_current, stage_names
 from metaloom.pipeline.success import record_success
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
-from metaloom.planning.budget import BUDGET, NO_BUDGET, read_budget, write_budget
+from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, planned_at, read_budget, write_budget
 from metaloom.system.lock import BusyError, project_lock
 from metaloom.system.provenance import data_version
 from metaloom.system.terminal import say
@@ -80,18 +80,33 @@ def stage(root: str, name: str) -> State[Any]:
 
 
 @task(name="budget", task_run_name="budget", **RETRIED)
-def budget(root: str, minutes: float) -> State[Any]:
-    """budget.yaml says how much work fits into so many minutes with these data; 0: there is no budget."""
+def budget(root: str, minutes: float, began: float) -> State[Any]:
+    """budget.yaml says how much work fits into so many minutes with these data and settings; 0: there is no budget.
+
+    Where `metaloom plan` has chosen it, that is what is run.
+
+    Args:
+        root: the project's root.
+        minutes: for the whole run.
+        began: Unix time at which the run did.
+    """
     path = Path(root, BUDGET)
     kept = read_budget(path)
-    if (kept == NO_BUDGET and not minutes) or (kept.minutes, kept.data) == (minutes, data_version(root)):
+    asked = budget_for(minutes, data_version(root), read_params(Path(root, PARAMS))) if minutes else NO_BUDGET
+    changes = kept.changes(asked)
+    if not changes:
         return Completed(name="Cached", message=f"{BUDGET} is up to date")
     if not minutes:
         write_budget(path, NO_BUDGET)
         return Completed(name="Ran", message="no budget")
-    say("budget")
+    say("budget" if "minutes" in changes else f"budget: chosen again, for other {' and '.join(changes)} than before")
     try:
-        run_module(root, "metaloom.measuring", f"{minutes:g}", *_listeners())
+        planned = read_budget(Path(root, planned_at(minutes)))
+        if planned.changes(asked):
+            run_module(root, "metaloom.measuring", [f"{minutes:g}", f"{began:.3f}"], *_listeners())
+        else:
+            write_budget(path, planned)
+            say(f"  effort {planned.effort:.2f}, as `metaloom plan` has chosen")
     except MetaloomError as error:
         return Failed(message=str(error))
     return Completed(name="Ran", message=f"{BUDGET} written")
@@ -150,10 +165,11 @@ def _run(root: str, locked: bool, minutes: float | None, started: float) -> Stat
         return Failed(message=reason(data))
     done: list[StageRun] = []
     minutes = read_budget(Path(root, BUDGET)).minutes if minutes is None else minutes
+    asked = minutes or 0, time.time() - (time.monotonic() - started)
     for name in _with_budget(stage_names(root), minutes):
         began = time.monotonic()
         named = stage.with_options(name=name, task_run_name=name)
-        state = budget(root, minutes, return_state=True) if name == "budget" else named(root, name, return_state=True)
+        state = budget(root, *asked, return_state=True) if name == "budget" else named(root, name, return_state=True)
         if not state.is_completed():
             return Failed(message=reason(state))
         done.append(StageRun(name, state.name or "Ran", time.monotonic() - began))

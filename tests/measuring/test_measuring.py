@@ -1,49 +1,69 @@
-"""How long a run takes, from a few steps, and how much work fits into so many minutes."""
+"""How much work fits into so many minutes."""
 
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import pytest
 
 from metaloom.errors import MetaloomError
 from metaloom.measuring.choose import AIM, EFFORTS, Measuring, effort_for
-from metaloom.measuring.rates import Alone
 
 
 class Linear(Measuring):
-    """A project whose run takes a minute, and another one for each unit of effort."""
+    """A project whose run takes a minute, and another one for each unit of effort; `spent` seconds are gone."""
+
+    def __init__(self, spent: float = 0.0) -> None:
+        super().__init__("", Path(), lambda: spent)
+
+    def measured(self, effort: float) -> bool:
+        return False
 
     def seconds(self, effort: float) -> dict[str, float]:
         return {"fixed": 60.0, "training": 60.0 * effort}
 
 
-LINEAR = Linear("", Path())
+class Wider(Linear):
+    """The same, where more effort than 1 has another width. To measure a width takes half a minute, and the wider one
+    turns out to be twice as slow as it was guessed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = set[bool]()
+        self.spent = lambda: 30.0 * len(self.seen)
+
+    def measured(self, effort: float) -> bool:
+        new = (effort > 1) not in self.seen
+        self.seen.add(effort > 1)
+        return new
+
+    def seconds(self, effort: float) -> dict[str, float]:
+        slow = 2 if effort > 1 and True in self.seen else 1
+        return {"fixed": 60.0, "training": 60.0 * effort * slow}
 
 
 @pytest.mark.parametrize("minutes", [2, 3, 6, 10])
 def test_the_greatest_effort_that_fits_is_chosen(minutes):
-    effort, seconds = effort_for(minutes, LINEAR, time.perf_counter())
-    fitting = [each for each in EFFORTS if 1 + each <= AIM * minutes - 0.01]
-    assert effort == max(fitting) and seconds == 60 * (1 + effort)
+    effort, seconds = effort_for(minutes, Linear())
+    fitting = [each for each in EFFORTS if 1 + each <= AIM * minutes]
+    assert effort == max(fitting) and seconds == pytest.approx(60 * (1 + effort))
 
 
-def test_what_measuring_took_counts():
-    early, late = (effort_for(4, LINEAR, time.perf_counter() - spent)[0] for spent in (0, 60))
-    assert late < early
+def test_what_has_gone_by_counts():
+    assert effort_for(4, Linear(spent=60))[0] == effort_for(4 - 1 / AIM, Linear())[0] < effort_for(4, Linear())[0]
+
+
+def test_the_effort_still_fits_after_another_width_was_measured():
+    """More than 1 seems to fit 3 minutes. Once the wider network is measured neither it does, nor all of effort 1."""
+    here = Wider()
+    effort, seconds = effort_for(3, here)
+    assert here.seen == {False, True} and effort < 1
+    assert seconds + here.spent() <= AIM * 60 * 3 < 60 * (1 + 1.0) + here.spent()
 
 
 def test_too_few_minutes_are_refused_with_the_least_that_works():
     with pytest.raises(MetaloomError, match="--minutes 1 is too short: .* takes 1.1 minutes here") as caught:
-        effort_for(1, LINEAR, time.perf_counter())
+        effort_for(1, Linear())
     least = float(re.findall(r"--minutes ([\d.]+)", str(caught.value))[-1])
-    assert effort_for(least, LINEAR, time.perf_counter())[0] >= EFFORTS[0]
-
-
-def test_a_task_takes_as_long_as_the_line_through_two_says():
-    alone = Alone((5, 1.0), (25, 3.0), 0.0)
-    assert [alone.task(labelled) for labelled in (5, 15, 50)] == [1.0, 2.0, 5.5]
-    assert Alone((5, 1.0), (5, 1.0), 0.0).task(50) == 1.0  # all tasks are of one size
-    assert Alone((5, 1.0), (25, 0.5), 0.0).task(25) == 1.0  # noise
+    assert effort_for(least, Linear(spent=6))[0] >= EFFORTS[0]  # also where it is measured a little slower

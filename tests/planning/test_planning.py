@@ -13,6 +13,7 @@ import yaml
 from projects import REPO
 from torch._inductor.exc import InvalidCxxCompiler
 
+from metaloom.cli.plan import _lines
 from metaloom.config import MOST, load_settings, parse_override, read_params, value_at
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
@@ -279,13 +280,26 @@ def test_a_network_that_does_not_take_such_examples_is_refused_before_training()
 def test_a_budget_is_read_as_it_was_written_and_a_broken_one_is_refused(tmp_path):
     path = tmp_path / "budget.yaml"
     assert read_budget(path) == Budget()
-    write_budget(path, Budget(minutes=10, data="abc", effort=1.4))
-    assert read_budget(path) == Budget(minutes=10, data="abc", effort=1.4)
+    written = Budget(minutes=10, data="abc", settings="def", effort=1.4)
+    write_budget(path, written)
+    assert read_budget(path) == written
     for broken in ("minutes: [", "minutes: -1", "hours: 1", "", "- 10"):
         path.write_text(broken)
         with pytest.raises(MetaloomError, match="git checkout"):
             read_budget(path)
 
 
-def test_the_committed_budget_is_none():
-    assert read_budget(REPO / "budget.yaml") == Budget()
+def test_the_committed_budget_is_none_as_it_is_written(tmp_path):
+    write_budget(tmp_path / "budget.yaml", Budget())
+    assert (REPO / "budget.yaml").read_text() == (tmp_path / "budget.yaml").read_text()
+
+
+def test_plan_says_which_numbers_the_budget_chose():
+    usual, made = planned(SHAPES["plenty"], COLOUR), planned(SHAPES["plenty"], COLOUR, effort=4.0)
+    auto = frozenset(MOST) - {"maml.steps"}
+    lines = {line.split()[0]: line for line in _lines(made, usual, auto, 10) if line}
+    assert lines["protonet.steps"].split(maxsplit=2)[1:] == ["500", "auto for --minutes 10; 130 without"]
+    assert lines["network.width"].split(maxsplit=2)[1:] == ["64", "auto for --minutes 10; 32 without"]
+    assert lines["maml.steps"].endswith("yours") and lines["protonet.n_way"].endswith("auto")
+    before = {line.split()[0]: line for line in _lines(usual, usual, auto, None) if line}
+    assert before["protonet.steps"].endswith("auto; 200 where data are plenty")

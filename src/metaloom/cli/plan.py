@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +27,8 @@ from metaloom.versioning.paths import Outputs
 from metaloom.versioning.project import overriding
 
 if TYPE_CHECKING:
+    from metaloom.measuring.choose import Measuring
+    from metaloom.planning.budget import Budget
     from metaloom.planning.plan import Plan
 
 GIGA = 1e9
@@ -39,47 +40,69 @@ def plan(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0, metavar="N", help="Show what `run --minutes N` would choose; 0: without a budget."),
+        typer.Option(min=0, metavar="N", help="Show what `run --minutes N` takes; 0: without a budget."),
     ] = None,
 ) -> None:
     """Show what each setting that is `auto` becomes with these data, and everything that does not fit them; then the
     time and memory that a run takes here, measured on a few steps.
 
-    Data that are new are prepared, nothing else is written. Ends with 0 when everything fits, with 2 when not.
+    Data that are new are prepared, and what --minutes N chooses is kept for `run --minutes N`; nothing else is written.
+    Ends with 0 when everything fits, with 2 when not.
     """
-    began = time.perf_counter()
     root = enter_project()
     with overriding(dict(map(parse_override, set_ or []))):
         with ended_by_signals(), project_lock(root, 0):
             _prepare(root)
-        _show(Outputs(root).dataset, minutes, began)
+        _show(root, Outputs(root).dataset, minutes)
     say("everything fits: `metaloom run" + (f" --minutes {minutes:g}`" if minutes is not None else "`"))
 
 
-def _show(dataset: str, minutes: float | None, began: float) -> None:
+def _show(root: Path, dataset: str, minutes: float | None) -> None:
     from metaloom.data.packed import Dataset
-    from metaloom.measuring.choose import effort_for, measuring
-    from metaloom.planning.budget import BUDGET, NO_BUDGET, Budget, read_budget
+    from metaloom.measuring.choose import measuring
+    from metaloom.planning.budget import BUDGET, NO_BUDGET, read_budget
     from metaloom.planning.plan import make_plan
     from metaloom.tasks.kept import KEPT
 
     raw, overrides, data = read_params(), environment_overrides(), Dataset.load(dataset)
-    budget = NO_BUDGET if minutes == 0 else read_budget(BUDGET)
-    made = make_plan(raw, overrides, data, KEPT, budget)
-    if made.findings:
+    kept = NO_BUDGET if minutes == 0 else read_budget(BUDGET)
+    usual = make_plan(raw, overrides, data, KEPT)
+    if usual.findings:
         print(
-            "\n".join(["it cannot run as it is set:", *(f"- {each}" for each in made.findings), made.way_out]),
+            "\n".join(["it cannot run as it is set:", *(f"- {each}" for each in usual.findings), usual.way_out]),
             file=sys.stderr,
         )
         raise typer.Exit(BAD_INPUT)
     with measuring(dataset) as here:
-        if minutes:
-            budget = Budget(minutes=minutes, effort=effort_for(minutes, here, began)[0])
-            made = make_plan(raw, overrides, data, KEPT, budget)
-        for line in _lines(made, auto_keys(raw)):
+        budget = _chosen(root, kept, minutes, raw, here)
+        here.measured(budget.effort)
+        made = make_plan(raw, overrides, data, KEPT, budget)
+        for line in _lines(made, usual, auto_keys(raw), budget.minutes):
             print(line)
         seconds = here.seconds(budget.effort)
         print("\n".join(["", *_times(seconds), f"{'memory':<24}{here.rates(made).memory / GIGA:.1f} GB", ""]))
+
+
+def _chosen(root: Path, kept: Budget, minutes: float | None, raw: dict[str, Any], here: Measuring) -> Budget:
+    """The budget that a run now has: the kept one, or one that is chosen here and kept for the run to take."""
+    from metaloom.measuring.choose import effort_for
+    from metaloom.planning.budget import BUDGET, budget_for, planned_at, write_budget
+    from metaloom.versioning.data import held_version
+
+    wanted = kept.minutes if minutes is None else minutes
+    if not wanted:
+        return kept
+    asked = budget_for(wanted, held_version(root), raw)
+    changes = kept.changes(asked)
+    if not changes:
+        print(f"{BUDGET} keeps what was chosen for --minutes {wanted:g} with these data and settings\n")
+        return kept
+    if minutes is None:
+        changed = " and ".join(changes)
+        print(f"the effort in {BUDGET} is of other {changed}: the next run has the one that is chosen here\n")
+    chosen = asked.model_copy(update={"effort": effort_for(wanted, here)[0]})
+    write_budget(root / planned_at(wanted), chosen)
+    return chosen
 
 
 def _times(seconds: dict[str, float]) -> Iterator[str]:
@@ -100,13 +123,22 @@ def _prepare(root: Path) -> None:
         run_stage(root, "prepare", say, lambda line: None)
 
 
-def _lines(made: Plan, auto: frozenset[str]) -> Iterator[str]:
-    """A line for each setting that a run with these methods reads, then what was fitted."""
-    values, trained = made.saved(), (*made.settings.methods, PRETRAIN)
+def _lines(made: Plan, usual: Plan, auto: frozenset[str], minutes: float | None) -> Iterator[str]:
+    """A line for each setting that a run with these methods reads, then what was fitted.
+
+    Args:
+        made: with the budget.
+        usual: without one.
+        auto: dotted keys.
+        minutes: of the budget.
+    """
+    values, before, trained = made.saved(), usual.saved(), (*made.settings.methods, PRETRAIN)
     for section in ("prepare", "episodes", "studies", "network", "train", *trained, "baselines", "export"):
         for key in (key for key in MOST if key.startswith(f"{section}.")):
-            value, most = value_at(values, key), MOST[key]
+            value, unbound, most = value_at(values, key), value_at(before, key), MOST[key]
             fitted = "" if value == most or most == AUTO else f"; {_text(most)} where data are plenty"
+            if value != unbound and minutes:
+                fitted = f" for --minutes {minutes:g}; {_text(unbound)} without"
             yield f"{key:<33}{_text(value):<24}" + (f"auto{fitted}" if key in auto else "yours")
     yield from ["", *made.fitted] if made.fitted else []
 

@@ -1,4 +1,4 @@
-"""`python -m metaloom.measuring MINUTES`: choose how much work fits into so many minutes, and write budget.yaml.
+"""`python -m metaloom.measuring MINUTES BEGAN`: choose how much work fits into so many minutes, and write budget.yaml.
 
 The flow runs it in a process of its own, as it runs the stages.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 
+from metaloom.config import read_params
 from metaloom.measuring.choose import BARELY, effort_for, measuring
-from metaloom.planning.budget import BUDGET, Budget, write_budget
+from metaloom.planning.budget import BUDGET, budget_for, write_budget
 from metaloom.stages import run_stage
 from metaloom.system.lifeline import end_with_parent
 from metaloom.system.provenance import data_version
@@ -16,12 +17,13 @@ from metaloom.system.terminal import say
 from metaloom.versioning.paths import Outputs
 
 
-def main(minutes: str) -> None:
-    """Measure, choose, and write the file as a whole."""
-    began, wanted = time.perf_counter(), float(minutes)
-    with measuring(Outputs().dataset) as here:
-        effort, seconds = effort_for(wanted, here, began)
-    write_budget(BUDGET, Budget(minutes=wanted, data=data_version(), effort=round(effort, 4)))
+def main(minutes: str, began: str) -> None:
+    """Measure, choose, and write the file as a whole; `began` is the Unix time at which the run did."""
+    wanted, already = float(minutes), time.time() - float(began)
+    with measuring(Outputs().dataset, already) as here:
+        effort, seconds = effort_for(wanted, here)
+        seconds += here.spent()
+    write_budget(BUDGET, budget_for(wanted, data_version(), read_params()).model_copy(update={"effort": effort}))
     say(f"effort {effort:.2f} of what a run without a budget has: about {seconds / 60:.1f} of {wanted:g} minutes")
     if seconds < BARELY * 60 * wanted:
         say("there is nothing more to buy with the rest: more classes or examples would help, more time would not")

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from metaloom.config import environment_overrides, read_params
+from metaloom.config import PRETRAIN, environment_overrides, read_params
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.measuring.estimate import Asked, seconds_by_stage
-from metaloom.measuring.rates import Rates, measure, starting
+from metaloom.measuring.rates import Rates, Watch, measure, starting
 from metaloom.networks.engine import choose_engine
 from metaloom.planning.budget import Budget
 from metaloom.planning.plan import Plan, checked, make_plan
+from metaloom.planning.work import multiplications
 from metaloom.stages.split import write_splits
 from metaloom.tasks.kept import KEPT
 
-EFFORTS = tuple(2 ** (quarter / 4) for quarter in range(-12, 17))  # 1/8 to 16
+EFFORTS = tuple(round(2 ** (quarter / 4), 4) for quarter in range(-12, 17))  # 1/8 to 16
 AIM = 0.95  # share of the minutes that is planned with
+MARGIN = 1.1  # on the least minutes that are told: they are enough when measured again
 BARELY = 0.6  # of the minutes: where all that can be bought takes less, it is said
 
 
 @dataclass
 class Measuring:
-    """A project whose run is timed; each width of the network is measured once.
+    """A project whose run is timed. Each width of the network is measured once; until then its rates follow from those
+    of another, by their multiplications.
 
     Args:
         dataset: folder of the stage `prepare`.
         splits: an empty folder, for episodes.
+        spent: seconds since the run began.
     """
 
     dataset: str
     splits: Path
+    spent: Callable[[], float]
     _rates: dict[int, Rates] = field(default_factory=dict)
     _plans: dict[float, Plan] = field(default_factory=dict)
 
@@ -46,63 +52,94 @@ class Measuring:
             self._plans[budget.effort] = checked(make_plan(read_params(), overrides, data, KEPT, budget))
         return self._plans[budget.effort]
 
-    def rates(self, plan: Plan) -> Rates:
-        """Measured with the network of this plan."""
-        width, known = plan.settings.network.width, next(iter(self._rates.values()), None)
-        if width not in self._rates:
-            if known is None:
-                write_splits(self.splits, plan.classes, plan.settings)
+    def measured(self, effort: float) -> bool:
+        """Measure the width of the network that so much effort has; whether that was new."""
+        plan, known = self.plan(Budget(effort=effort)), next(iter(self._rates.values()), None)
+        width = plan.settings.network.width
+        new = width not in self._rates
+        if new:
+            watch = Watch(self.spent)
+            start = known.start if known else starting(watch)
+            splitting = known.splitting if known else watch.quickest(lambda: self._split(plan), 1)
             choose_engine(plan.settings.engine)
             tables = self.asked(plan).test
-            start = known.start if known else starting()
-            self._rates[width] = measure(plan.settings, self.dataset, self.splits, tables, start)
-        return self._rates[width]
+            self._rates[width] = measure(plan.settings, self.dataset, self.splits, tables, start, splitting, watch)
+        return new
+
+    def rates(self, plan: Plan) -> Rates:
+        """With the network of this plan."""
+        network = plan.settings.network
+        if network.width in self._rates:
+            return self._rates[network.width]
+        width, known = min(self._rates.items(), key=lambda each: abs(each[0] - network.width))
+        shape = known.trained[PRETRAIN].learner.method.network.shape
+        work, of_known = (multiplications(network.name, each, shape) for each in (network.width, width))
+        return known.scaled(work / of_known)
+
+    def _split(self, plan: Plan) -> None:
+        write_splits(self.splits, plan.classes, plan.settings)
 
     def asked(self, plan: Plan) -> Asked:
         """The episodes."""
         return Asked.read(self.splits, plan.settings)
 
     def seconds(self, effort: float) -> dict[str, float]:
-        """Of each stage, with so much work."""
+        """Of each stage, with so much work; a width has been measured."""
         plan = self.plan(Budget(effort=effort))
         return seconds_by_stage(plan.settings, self.rates(plan), self.asked(plan))
 
 
 @contextmanager
-def measuring(dataset: str) -> Iterator[Measuring]:
-    """For the project in the working directory, which `prepare` is up to date in; nothing in it changes."""
+def measuring(dataset: str, already: float = 0.0) -> Iterator[Measuring]:
+    """For the project in the working directory, which `prepare` is up to date in; nothing in it changes.
+
+    Args:
+        dataset: folder of the stage `prepare`.
+        already: seconds that the run has taken so far.
+    """
+    began = time.perf_counter() - already
     with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
-        yield Measuring(dataset, Path(folder))
+        yield Measuring(dataset, Path(folder), lambda: time.perf_counter() - began)
 
 
-def effort_for(minutes: float, here: Measuring, began: float) -> tuple[float, float]:
-    """The greatest effort with which the whole run takes no longer, and the seconds that it then takes.
+def effort_for(minutes: float, here: Measuring) -> tuple[float, float]:
+    """The greatest effort with which the whole run takes no longer, and the seconds that its rest then takes.
 
     Args:
         minutes: for everything, measuring included.
         here: the project.
-        began: `time.perf_counter()` when the run began.
 
     Raises:
         MetaloomError: not even the least effort fits; or something else does not fit the data.
     """
-    found, fitting, over = None, -1, len(EFFORTS)
+
+    here.measured(1.0)
+    effort, seconds = _greatest(minutes, here)
+    while here.measured(effort):  # it was guessed, and time has gone by
+        effort, seconds = _greatest(minutes, here)
+    if not _fits(minutes, here, seconds):
+        least = (seconds + here.spent()) / 60
+        raise MetaloomError(
+            f"--minutes {minutes:g} is too short: with the least training a run with these data takes "
+            f"{least:.1f} minutes here. The least that works is --minutes {_above(least):g}"
+        )
+    return effort, seconds
+
+
+def _greatest(minutes: float, here: Measuring) -> tuple[float, float]:
+    """The greatest effort that fits, or the least of all, with its seconds."""
+    fitting, over = 0, len(EFFORTS)
     while over - fitting > 1:
         middle = (fitting + over) // 2
         seconds = sum(here.seconds(EFFORTS[middle]).values())
-        if seconds <= AIM * 60 * minutes - (time.perf_counter() - began):
-            fitting, found = middle, seconds
-        else:
-            over = middle
-    if found is None:
-        least = sum(here.seconds(EFFORTS[0]).values()) + time.perf_counter() - began
-        raise MetaloomError(
-            f"--minutes {minutes:g} is too short: with the least training a run with these data takes "
-            f"{least / 60:.1f} minutes here. The least that works is --minutes {_above(least / AIM / 60):g}"
-        )
-    return EFFORTS[fitting], found
+        fitting, over = (middle, over) if _fits(minutes, here, seconds) else (fitting, middle)
+    return EFFORTS[fitting], sum(here.seconds(EFFORTS[fitting]).values())
+
+
+def _fits(minutes: float, here: Measuring, seconds: float) -> bool:
+    return seconds <= AIM * 60 * minutes - here.spent()
 
 
 def _above(minutes: float) -> float:
-    """A little more, in halves."""
-    return int(2 * minutes + 1) / 2 + (0.5 if minutes > 1 else 0.0)
+    """What is safe to ask for where a run takes so long, in halves."""
+    return math.ceil(2 * MARGIN * minutes / AIM) / 2

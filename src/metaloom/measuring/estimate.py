@@ -10,7 +10,7 @@ from pathlib import Path
 from metaloom.baselines import BASELINES
 from metaloom.baselines.choices import searched_on
 from metaloom.config import PRETRAIN, Settings
-from metaloom.evaluation.answers import asked_alone
+from metaloom.evaluation.answers import TIMED, asked_alone
 from metaloom.learner.estimate import FOLDS
 from metaloom.measuring.rates import LEARNED, Rates, Trained
 from metaloom.system.parallel import cores
@@ -18,11 +18,11 @@ from metaloom.tasks import EpisodeTable, load_episodes, load_studies
 from metaloom.tasks.studies import ESTIMATES
 from metaloom.training.selection import FEW
 
-# Work of one core that no setting changes much, in starts of a stage's process, roughly.
-FLOW = 3.0  # Prefect's server, and DVC between the stages
-STATISTICS = 4.0  # intervals, tests and the map of the classes
-EXPORT = 6.0  # graphs are traced, written and verified
-REPORT = 1.0
+# Work that no setting changes much, in starts of a stage's process: of the default run on two idle cores, where the
+# report, which is hardly more than a start, took 2 s.
+FLOW = 4.0  # Prefect's server, and DVC between the stages: 9 s
+STATISTICS = 3.0  # intervals, tests, the map of the classes and the estimates
+EXPORT = 6.0  # graphs are traced, written and verified: 15 s with the start
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,19 @@ def seconds_by_stage(settings: Settings, rates: Rates, asked: Asked) -> dict[str
         f"train@{name}" if name != PRETRAIN else name: start + _training(name, settings, rates.trained[name], asked)
         for name in (*settings.methods, PRETRAIN)
     }
-    meta = sum(rates.trained[name].answering(*asked.test.values()) for name in settings.methods)
+    meta = sum(_meta(rates.trained[name], asked.test) for name in settings.methods)
     meta += champion.answering(*asked.estimates.values()) + _estimating(champion, asked.estimates)
+    seen = _views(champion, rates.trained[PRETRAIN], asked.test)
+    searched = {name: asked.validation[name] for name in settings.baselines.settings}
+    tuning = _views(champion, rates.trained[PRETRAIN], searched) + _tuning(settings, rates, searched) / cores()
     return {
         "flow": FLOW * start,
-        "prepare, plan, split": 2 * start,
+        "plan, split": 2 * start + rates.splitting,
         **training,
-        "tune": 2 * start + _tuning(settings, rates, asked.validation) / cores(),
-        "evaluate": (2 + STATISTICS) * start + meta + _alone(settings, rates, asked.test) / cores(),
+        "tune": 2 * start + tuning,
+        "evaluate": (2 + STATISTICS) * start + meta + seen + _alone(settings, rates, asked.test) / cores(),
         "export": (1 + EXPORT) * start,
-        "report": (1 + REPORT) * start,
+        "report": start,
     }
 
 
@@ -76,6 +79,18 @@ def _training(name: str, settings: Settings, trained: Trained, asked: Asked) -> 
     frozen = trained.learner.method.frozen
     tables = (table if frozen else table.first(FEW) for table in asked.validation.values())
     return seconds + trained.answering(*tables)  # for the temperature
+
+
+def _meta(trained: Trained, tables: Mapping[str, EpisodeTable]) -> float:
+    """The answers, and a few of them again on one thread, which are timed."""
+    timed = [table.first(TIMED + 1) for name, table in tables.items() if "/" not in name]
+    return trained.answering(*tables.values()) + cores() * sum(map(trained.answering, timed))
+
+
+def _views(champion: Trained, pretrained: Trained, tables: Mapping[str, EpisodeTable]) -> float:
+    """The embeddings that single-task learners see: each example once, by both networks."""
+    rows = {int(row) for table in tables.values() for row in table.rows}
+    return len(rows) * (champion.passes + pretrained.passes)
 
 
 def _estimating(champion: Trained, tables: Mapping[str, EpisodeTable]) -> float:

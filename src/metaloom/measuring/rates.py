@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from metaloom.baselines import BASELINES, Views, answer_all
@@ -23,14 +27,48 @@ from metaloom.stages.pretrain import own_settings
 from metaloom.stages.train import of_method, trainer_of, training_classes
 from metaloom.system.device import choose_device, finish
 from metaloom.system.parallel import cores
+from metaloom.system.terminal import bar
 from metaloom.tasks import EpisodeTable
 from metaloom.training.bank.trainer import BankState
 
-STEPS = 3  # of training; the first one makes machine code and is not counted
+STEPS = 5  # of training; the first one makes machine code and is not counted
 STEPS_ALONE = 2  # of a network that is trained on a support set
+REPEATS = 2  # of all else
 ASKED = 8  # validation episodes of a method that adapts the whole network
-FEW = 3  # episodes of a single-task learner that is quick
+FEW = 2  # episodes of a single-task learner that is quick
 LEARNED = 3.0  # passes through the network that an example to learn from takes; one to be asked about takes one
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Times work, and shows what is measured.
+
+    Args:
+        spent: seconds since the run began.
+        clock: in seconds.
+    """
+
+    spent: Callable[[], float]
+    clock: Callable[[], float] = time.perf_counter
+
+    def quickest(self, work: Callable[[], Any], repeats: int = REPEATS) -> float:
+        """Seconds of the quickest of several turns: what else the machine does makes them longer, never shorter."""
+        times = []
+        for _ in range(repeats):
+            began = self.clock()
+            work()
+            times.append(self.clock() - began)
+        return min(times)
+
+    def text(self) -> str:
+        """For a progress bar."""
+        return f"{self.spent():.0f} s so far"
+
+    @contextmanager
+    def shown(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A progress bar; gives what takes the number of things that are done."""
+        with bar(f"measure {what}", total, self.text()) as running:
+            yield lambda done: running.update(done, self.text())
 
 
 @dataclass(frozen=True)
@@ -56,18 +94,24 @@ class Trained:
 
 @dataclass(frozen=True)
 class Alone:
-    """A single-task learner: seconds of one task (of one step of it, where a network is trained), for few labelled
-    examples and for many, and seconds for a query."""
+    """A single-task learner.
 
-    few: tuple[int, float]
-    many: tuple[int, float]
+    Args:
+        tasks: seconds of one task (of one step of it, where a network is trained) by its number of labelled examples.
+        query: seconds for a query.
+    """
+
+    tasks: Mapping[int, float]
     query: float
 
     def task(self, labelled: int) -> float:
-        """Seconds, on the line through the two that were measured, and never less than for few."""
-        (few, least), (many, most) = self.few, self.many
-        slope = max(0.0, (most - least) / (many - few)) if many > few else 0.0
-        return least + slope * (labelled - few)
+        """Seconds, on the line between the two measured numbers beside it; beyond the ends as at the end."""
+        sizes = sorted(self.tasks)
+        return float(np.interp(labelled, sizes, [self.tasks[size] for size in sizes]))
+
+    def scaled(self, factor: float) -> Alone:
+        """One that takes so many times as long."""
+        return Alone({size: factor * each for size, each in self.tasks.items()}, factor * self.query)
 
 
 @dataclass(frozen=True)
@@ -76,15 +120,26 @@ class Rates:
 
     Args:
         start: seconds until a stage's process has begun its work.
+        splitting: seconds in which the stage `split` draws the episodes.
         trained: by method, `pretrain` included.
         alone: by single-task learner.
         memory: bytes at the peak of a run.
     """
 
     start: float
+    splitting: float
     trained: dict[str, Trained]
     alone: dict[str, Alone]
     memory: int
+
+    def scaled(self, factor: float) -> Rates:
+        """As they are, roughly, where the network is so many times the work."""
+        trained = {
+            name: replace(each, step=factor * each.step, passes=factor * each.passes)
+            for name, each in self.trained.items()
+        }
+        alone = {name: each if BASELINES[name].fit else each.scaled(factor) for name, each in self.alone.items()}
+        return replace(self, trained=trained, alone=alone)
 
 
 def passes_of(learner: Learner, *tables: EpisodeTable) -> float:
@@ -95,7 +150,15 @@ def passes_of(learner: Learner, *tables: EpisodeTable) -> float:
     return sum(len(table) * (learning * len(table.labels) + len(table.answers)) for table in tables)
 
 
-def measure(settings: Settings, dataset: str, splits: Path, tables: Mapping[str, EpisodeTable], start: float) -> Rates:
+def measure(
+    settings: Settings,
+    dataset: str,
+    splits: Path,
+    tables: Mapping[str, EpisodeTable],
+    start: float,
+    splitting: float,
+    watch: Watch,
+) -> Rates:
     """Time a few steps of everything.
 
     Args:
@@ -103,78 +166,104 @@ def measure(settings: Settings, dataset: str, splits: Path, tables: Mapping[str,
         dataset: folder of the stage `prepare`.
         splits: folder of the splits and episodes; nothing but these is read, and checkpoints are written there.
         tables: the episodes that single-task learners are asked, by name.
-        start: see `Rates`.
+        start, splitting: see `Rates`.
+        watch: that times it.
     """
     packed = Dataset.load(dataset)
     trained = {
-        name: _trained(name, settings if name != PRETRAIN else own_settings(settings), packed, dataset, splits)
+        name: _trained(name, settings if name != PRETRAIN else own_settings(settings), packed, dataset, splits, watch)
         for name in (*settings.methods, PRETRAIN)
     }
     first, pretrained = trained[settings.methods[0]].learner, trained[PRETRAIN].learner
-    alone = _alone(settings, torch.from_numpy(packed.examples), tables, first, pretrained)
-    return Rates(start, trained, alone, _memory())
+    alone = _alone(settings, torch.from_numpy(packed.examples), tables, first, pretrained, watch)
+    return Rates(start, splitting, trained, alone, _memory())
 
 
-def starting() -> float:
+def starting(watch: Watch) -> float:
     """Seconds until a stage's process has begun its work: DVC's part and the stage's own."""
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import dvc.repo, metaloom.stages.evaluate"], check=True)
-    return time.perf_counter() - began
+    command = [sys.executable, "-c", "import dvc.repo, metaloom.stages.evaluate"]
+    with watch.shown("the start of a stage", REPEATS):
+        return watch.quickest(lambda: subprocess.run(command, check=True))
 
 
-def _trained(name: str, settings: Settings, packed: Dataset, dataset: str, splits: Path) -> Trained:
+def _trained(name: str, settings: Settings, packed: Dataset, dataset: str, splits: Path, watch: Watch) -> Trained:
     device, training = choose_device(settings.device), training_classes(str(splits))
     few = settings.method(name).model_copy(update={"steps": STEPS})
     shortened = settings.model_copy(update={name: few})
     trainer = trainer_of(name, shortened, packed, training, dataset, str(splits), device, code="")
     times: list[float] = []
-
-    def note(*_: Any) -> None:
-        finish(device)
-        times.append(time.perf_counter())
-
     asked = trainer.validation if trainer.learner.method.frozen else trainer.validation.first(ASKED)
     to_the_end = trainer.settings.model_copy(update={"max_seconds": None, "validate_every": STEPS})
-    shown = replace(
-        trainer,
-        settings=to_the_end,
-        on_step=note,
-        validation=trainer.validation.first(1),
-        checkpoint=splits / f"{name}.safetensors",
-    )
-    state = of_method(shown, training, str(splits / "no_model")).run()
-    learner = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.params)
-    began = time.perf_counter()
-    accuracy_and_nll(learner, trainer.examples, asked)
-    seconds = time.perf_counter() - began
-    step = (times[STEPS - 1] - times[0]) / (STEPS - 1)
+    with watch.shown(f"{name}, {settings.network.width} wide", STEPS) as done:
+
+        def note(*_: Any) -> None:
+            finish(device)
+            times.append(watch.clock())
+            done(len(times) % STEPS)
+
+        shown = replace(
+            trainer,
+            settings=to_the_end,
+            on_step=note,
+            validation=trainer.validation.first(1),
+            checkpoint=splits / f"{name}.safetensors",
+        )
+        state = of_method(shown, training, str(splits / "no_model")).run()
+        params = None if isinstance(state, BankState) else state.params.kept().detached()
+        learner = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=params)
+        seconds = watch.quickest(lambda: accuracy_and_nll(learner, trainer.examples, asked))
+    step = min(later - earlier for earlier, later in itertools.pairwise(times[:STEPS]))
     return Trained(learner, len(times) // STEPS, step, seconds / passes_of(learner, asked))
 
 
 def _alone(
-    settings: Settings, examples: torch.Tensor, tables: Mapping[str, EpisodeTable], first: Learner, pretrained: Learner
+    settings: Settings,
+    examples: torch.Tensor,
+    tables: Mapping[str, EpisodeTable],
+    first: Learner,
+    pretrained: Learner,
+    watch: Watch,
 ) -> dict[str, Alone]:
-    by_size = sorted(tables.values(), key=lambda table: len(table.labels))
-    ends = {"few": by_size[0], "many": by_size[-1]}
-    sample = {end: table.first(10) for end, table in ends.items()}
+    sample = sampled(tables)
     views = Views.of(examples, sample.values(), first, pretrained)
-    requests = []
+    requests: list[Request] = []
     for learner, baseline in BASELINES.items():
         candidates = baseline.candidates(settings.baselines)
         choice = candidates[len(candidates) // 2]
         if baseline.fit is None:
             choice |= {"steps": STEPS_ALONE, "epochs": 0}
-        for end, table in sample.items():
-            size = max(FEW, baseline.together(learner, views, choice, len(table.labels)))
-            requests.append(Request((learner, end), learner, choice, table.first(size)))
-    answered = answer_all(views, requests, "measure")
-    return {learner: _line(learner, answered, ends) for learner in BASELINES}
+        for size in _telling(sorted(sample), choice.get("batch", math.inf)):
+            few = sample[size].first(max(FEW, baseline.together(learner, views, choice, size)))
+            requests += [Request((learner, size, turn), learner, choice, few) for turn in range(REPEATS)]
+    answered = answer_all(views, requests, f"measure single-task learners, {watch.text()}")
+    return {learner: _of_learner(learner, answered) for learner in BASELINES}
 
 
-def _line(learner: str, answered: Mapping[Any, Answered], ends: Mapping[str, EpisodeTable]) -> Alone:
+def sampled(tables: Mapping[str, EpisodeTable]) -> dict[int, EpisodeTable]:
+    """Some episodes of each size that is asked for most, of the smallest and the largest, by labelled examples."""
+    by_size = sorted(tables.values(), key=lambda table: len(table.labels))
+    fixed = [table for name, table in tables.items() if "/" not in name]  # the others are of studies
+    few = {len(table.labels): table.first(10) for table in (by_size[0], *fixed)}
+    return {
+        len(by_size[-1].labels): by_size[-1].first(1)
+    } | few  # one of the largest: it may take as long as all others
+
+
+def _telling(sizes: Sequence[int], batch: float) -> list[int]:
+    """Those of the ascending sizes that take a step of different lengths: beyond a batch all take the same."""
+    return [size for place, size in enumerate(sizes) if place == 0 or sizes[place - 1] < batch]
+
+
+def _of_learner(learner: str, answered: Mapping[Any, Answered]) -> Alone:
     steps = STEPS_ALONE if BASELINES[learner].fit is None else 1
-    few, many = ((len(table.labels), answered[learner, end].adapt_seconds / steps) for end, table in ends.items())
-    return Alone(few, many, answered[learner, "many"].predict_seconds)
+    sizes = sorted({size for name, size, _ in answered if name == learner})
+    turns = {size: [answered[learner, size, turn] for turn in range(REPEATS)] for size in sizes}
+    right = {
+        size: [each for each in own if not each.failed.any()] for size, own in turns.items()
+    }  # others took no time
+    tasks = {size: min(each.adapt_seconds for each in own) / steps for size, own in right.items() if own}
+    queries = [each.predict_seconds for each in right[sizes[-1]]]
+    return Alone(tasks or {1: 0.0}, min(queries, default=0.0))
 
 
 def _memory() -> int:

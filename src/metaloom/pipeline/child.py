@@ -52,13 +52,13 @@ def run_stage(
 
 
 def run_module(
-    root: str | Path, module: str, argument: str, out: Callable[[str], None], err: Callable[[str], None]
+    root: str | Path, module: str, arguments: list[str], out: Callable[[str], None], err: Callable[[str], None]
 ) -> None:
-    """`python -m MODULE ARGUMENT`, which is no stage but ends as one does; the rest as for `run_stage`."""
+    """`python -m MODULE ARGUMENTS`, which is no stage but ends as one does; the rest as for `run_stage`."""
     with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
         message = Path(folder, "error")
         message.touch()
-        code, last = _run(root, [module, argument], message, out, err)
+        code, last = _run(root, [module, *arguments], message, out, err)
         if code:
             raise MetaloomError(message.read_text(encoding="utf-8").strip() or last or f"{module}: exit code {code}")
 

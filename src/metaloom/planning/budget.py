@@ -5,18 +5,24 @@ The stage `plan` depends on it, so that `dvc repro` repeats the run of `metaloom
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from metaloom.config import AUTO, METHODS, auto_keys, filled
+from metaloom.config.settings import KindName
 from metaloom.errors import MetaloomError
 from metaloom.system.files import atomic_file
+from metaloom.system.lock import STATE
 
 BUDGET = Path("budget.yaml")  # in a project's root
 ABOUT = """\
-# What `metaloom run --minutes N` has chosen; it stays until the data or N change. `--minutes 0` goes back to this.
+# What `metaloom run --minutes N` has chosen; it stays until the data, the settings or N change. `--minutes 0` goes back
+# to a run without a budget.
 """
 
 
@@ -26,6 +32,7 @@ class Budget(BaseModel):
     Args:
         minutes: that the whole run may take; None: there is no budget.
         data: the version of data/ that `effort` was chosen for.
+        settings: a hash of the settings that it was chosen for, see `settings_hash`.
         effort: 1 where there is no budget, 2 for twice the steps. With it networks get wider, and slow learners answer
             more episodes.
     """
@@ -33,10 +40,42 @@ class Budget(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     minutes: Annotated[float, Field(gt=0)] | None = None
     data: str | None = None
+    settings: str | None = None
     effort: Annotated[float, Field(gt=0)] = 1.0
+
+    def changes(self, asked: Budget) -> list[str]:
+        """What is asked for now that `effort` was not chosen for: "minutes", "data", "settings"; none: it holds."""
+        return [name for name in ("minutes", "data", "settings") if getattr(self, name) != getattr(asked, name)]
 
 
 NO_BUDGET = Budget()
+
+
+def budget_for(minutes: float, data: str | None, raw: dict[str, Any]) -> Budget:
+    """A budget whose effort is yet to be chosen.
+
+    Args:
+        minutes: for the whole run.
+        data: the version of data/.
+        raw: params.yaml under the overrides, as it is written; a legal one.
+    """
+    return Budget(minutes=minutes, data=data, settings=settings_hash(raw))
+
+
+def settings_hash(raw: dict[str, Any]) -> str:
+    """Of all that an effort is chosen for: the settings as they are written, so with `auto` for what it chooses.
+
+    Neither sections of methods and kinds that are not used count, nor `export`: its time does not depend on it.
+    """
+    unused = {"export", *METHODS, *get_args(KindName)} - {*raw["methods"], raw["kind"]}
+    written = filled(raw, dict.fromkeys(auto_keys(raw), AUTO))
+    read = {section: value for section, value in written.items() if section not in unused}
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def planned_at(minutes: float) -> Path:
+    """The file in a project's root that keeps what `metaloom plan --minutes N` chose here, for the run to take."""
+    return Path(STATE, f"planned-{minutes:g}-minutes.yaml")
 
 
 def read_budget(path: str | Path) -> Budget:
@@ -47,7 +86,7 @@ def read_budget(path: str | Path) -> Budget:
     """
     if not Path(path).is_file():
         return NO_BUDGET
-    remedy = f"`git checkout {path}` restores the last one"
+    remedy = f"`git checkout {path}` restores the last one" if Path(path).name == BUDGET.name else "remove it"
     try:
         found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         if not isinstance(found, dict):

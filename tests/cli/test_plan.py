@@ -1,0 +1,66 @@
+"""`metaloom plan`: which effort it shows, and that the run then has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from projects import REPO
+
+from metaloom.cli import plan
+from metaloom.config import PARAMS, read_params
+from metaloom.measuring.choose import Measuring
+from metaloom.planning.budget import BUDGET, NO_BUDGET, Budget, budget_for, planned_at, read_budget
+
+RAW = read_params(REPO / PARAMS, {})
+
+
+class Linear(Measuring):
+    """A project whose run takes a minute for each unit of effort."""
+
+    def __init__(self) -> None:
+        super().__init__("", Path(), lambda: 0.0)
+
+    def measured(self, effort: float) -> bool:
+        return False
+
+    def seconds(self, effort: float) -> dict[str, float]:
+        return {"training": 60.0 * effort}
+
+
+@pytest.fixture
+def chosen(tmp_path, monkeypatch):
+    """`chosen(kept, minutes)`, in a project whose data/ is version "new"."""
+    monkeypatch.setattr("metaloom.versioning.data.held_version", lambda root: "new")
+    return lambda kept, minutes: plan._chosen(tmp_path, kept, minutes, RAW, Linear())
+
+
+def kept_for(minutes: float, data: str = "new", effort: float = 0.5) -> Budget:
+    return budget_for(minutes, data, RAW).model_copy(update={"effort": effort})
+
+
+def test_without_minutes_there_is_no_budget(chosen, tmp_path):
+    assert chosen(NO_BUDGET, None) == NO_BUDGET and not list(tmp_path.iterdir())
+
+
+def test_what_is_chosen_is_kept_for_the_run(chosen, tmp_path):
+    made = chosen(NO_BUDGET, 4)
+    assert (made.minutes, made.data, made.effort) == (4, "new", 3.3636)
+    assert read_budget(tmp_path / planned_at(4)) == made and not (tmp_path / BUDGET).exists()
+
+
+@pytest.mark.parametrize("minutes", [4, None])
+def test_what_is_kept_is_shown_while_it_holds(chosen, capsys, minutes):
+    assert chosen(kept_for(4), minutes) == kept_for(4)
+    assert "keeps what was chosen for --minutes 4" in capsys.readouterr().out
+
+
+def test_an_effort_of_other_data_is_not_shown_as_if_it_held(chosen, tmp_path, capsys):
+    made = chosen(kept_for(4, data="old"), None)
+    assert made.effort == 3.3636 and read_budget(tmp_path / planned_at(4)) == made
+    assert "the effort in budget.yaml is of other data: the next run has the one that is" in capsys.readouterr().out
+
+
+def test_an_effort_of_other_settings_is_not_shown_as_if_it_held(chosen, capsys):
+    assert chosen(kept_for(4).model_copy(update={"settings": "before"}), None).effort == 3.3636
+    assert "is of other settings" in capsys.readouterr().out
