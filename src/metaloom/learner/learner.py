@@ -29,7 +29,7 @@ from metaloom.methods.model import Head, Params
 from metaloom.methods.registry import build_method, method_class
 from metaloom.networks import build_network
 from metaloom.system.device import check_device
-from metaloom.system.files import read_json, write_json
+from metaloom.system.files import makes, read_json, write_json
 from metaloom.system.seeds import Stream, generator
 from metaloom.tasks import EpisodeTable
 
@@ -241,7 +241,7 @@ def _read_params(path: Path, method: Method, device: torch.device | str, made_by
     try:
         flat = load_file(path, device=str(device))
     except (FileNotFoundError, SafetensorError) as error:
-        raise MetaloomError(f"{path} cannot be read ({error}): `dvc repro {made_by}` makes it") from None
+        raise MetaloomError(f"{path} cannot be read ({error}): {makes(made_by)}") from None
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "statistics": {}}
     for name, tensor in flat.items():
         group, _, key = name.partition("/")

@@ -12,6 +12,8 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 
+AT_ROOT = "run metaloom in the root of its repository"  # what to do where a file of the project is absent
+
 
 @contextmanager
 def atomic_dir(path: str | Path) -> Iterator[Path]:
@@ -103,9 +105,18 @@ def required(path: str | Path, made_by: str = "") -> Path:
     """
     path = Path(path)
     if not path.is_file():
-        remedy = f": `dvc repro {made_by}` makes it" if made_by else ""
-        raise MetaloomError(f"{path} not found{remedy}")
+        raise MetaloomError(f"{path} not found{f': {makes(made_by)}' if made_by else ''}")
     return path
+
+
+def makes(stage: str) -> str:
+    """What to do about a file that is absent or behind: the DVC stage that makes it."""
+    return f"`dvc repro {stage}` makes it"
+
+
+def makes_again(stage: str) -> str:
+    """What to do about a file that is there but broken, which DVC does not see."""
+    return f"`dvc repro -f {stage}` makes it again"
 
 
 def read_json(path: str | Path, made_by: str = "") -> Any:

@@ -14,9 +14,9 @@ from metaloom.data.preview import read_preview
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, Shown
 from metaloom.report.charts.marks import stacked_bar
-from metaloom.report.inputs import Inputs, again, read_table
+from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.words import count
-from metaloom.system.files import read_json
+from metaloom.system.files import makes_again, read_json
 
 SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test", "": "not used"}
 THUMBNAILS = 6  # of a domain, each of another class
@@ -126,7 +126,7 @@ def data_card(inputs: Inputs, dataset: Dataset, thumbnails: Shown) -> DataCard:
     missing = {"examples", "used", "problems"} - quality.keys()
     if missing:
         path, lacks = inputs.dataset / "quality.json", ", ".join(sorted(missing))
-        raise MetaloomError(f"{path} lacks {lacks}: {again('prepare')}")
+        raise MetaloomError(f"{path} lacks {lacks}: {makes_again('prepare')}")
     classes = read_table(inputs.splits / "classes.parquet", "split", ["class", "domain", "split", "first", "count"])
     domains = _domains(classes)
     shown = _thin(domains[:MOST_DOMAINS], thumbnails)
