@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
-from metaloom.data.negatives import negatives
 from metaloom.data.packed import Dataset
 from metaloom.data.preview import read_preview
 from metaloom.kinds.pictures.ground import grounds
@@ -58,14 +57,14 @@ def test_pictures_whose_edges_are_of_many_levels_have_no_ground():
     touched[:, :8, :20] = 0  # what is drawn reaches the edge
     assert np.isnan(grounds(np.concatenate([noise, ramp]))).all()
     assert grounds(touched).tolist() == [[250, 250, 250]]
-    assert Pictures(28, 3).ground(noise[0]) is None and Pictures(28, 3).ground(touched[0]) == 250 / 255
+    assert Pictures(28, 3).trait(noise[0]) is None and Pictures(28, 3).trait(touched[0]) == 250 / 255
 
 
 def test_classes_of_photographs_and_mixed_ones_are_neither():
     kind = Pictures(28, 1)
     mixed = [("a", f"a/{place % 2}", (0.0, 1.0)[place // 2 % 2]) for place in range(40)]
-    assert negatives(mixed, kind) == []
-    assert negatives([("a", "a/x", 1.0), ("a", "a/y", 1.0), ("a", "a/z", None), ("a", "a/w", 0.5)], kind) == []
+    assert kind.oddities(mixed) == []
+    assert kind.oddities([("a", "a/x", 1.0), ("a", "a/y", 1.0), ("a", "a/z", None), ("a", "a/w", 0.5)]) == []
 
 
 def test_pictures_that_are_packed_as_they_came_need_no_preview(place: Path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -112,9 +112,17 @@ class Kind(ABC):
     def pack(self, example: Shaped[np.ndarray, ...]) -> Shaped[np.ndarray, ...]:
         """An example in the one shape and dtype in which all are stored."""
 
-    def ground(self, example: Shaped[np.ndarray, ...]) -> float | None:
-        """How light what a decoded example is drawn on is, 0 to 1; None where there is no such thing."""
+    def trait(self, example: Shaped[np.ndarray, ...]) -> float | None:
+        """A number of a decoded example by which `oddities` finds it odd among others; None: it has none."""
         return None
+
+    def oddities(self, traits: Iterable[tuple[str, str, float | None]]) -> list[str]:
+        """A sentence about each group of examples that are unlike the others as if by accident.
+
+        Args:
+            traits: domain, class and trait of every example that is used.
+        """
+        return []
 
     def looks_negative(
         self, raw: Shaped[np.ndarray, "item ..."], saved: Mapping[str, Any]
