@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, Shaped
 
 from metaloom.errors import MetaloomError
 
@@ -133,8 +133,10 @@ class Kind(ABC):
 
     previews: ClassVar[bool] = False  # whether `preview` shows anything
 
-    def preview(self, content: bytes) -> UInt8[np.ndarray, "height width 3"] | None:
-        """One example as a person sees it, reduced; None where nothing is lost when it is packed.
+    def preview(self, content: bytes) -> tuple[str, str] | None:
+        """One example as it came, for a person: a data: URI as `Shown.uri` gives it, and its size in words.
+
+        None: there is nothing to show beside the packed example.
 
         Args:
             content: as `decode` takes it.
@@ -239,6 +241,7 @@ class Encoding(ABC):
 
     kind: Kind
     dtype: ClassVar[str]  # of packed examples, in numpy's words
+    negative_remedy: ClassVar[str] = ""  # how a caller turns packed examples that look inverted, for a message
     extreme: ClassVar[tuple[str, ...]] = ()  # of `golden`: they magnify rounding, so no question for smaller graphs
     variable: ClassVar[tuple[int, ...]]  # axes of a batch of raw examples whose size varies from call to call
 
@@ -308,7 +311,7 @@ class Encoding(ABC):
         Raises:
             MetaloomError: there is no such thing.
         """
-        raise MetaloomError(f"{self.kind.many} have no negative: only pictures can be inverted")
+        raise MetaloomError(f"{self.kind.many} have no negative: leave out --invert")
 
     def looks_inverted(self, packed: Shaped[np.ndarray, "item ..."]) -> bool:
         """Whether packed examples look like the negative of those in training."""

@@ -16,7 +16,7 @@ from metaloom.kinds.pictures.ground import grounds, negatives
 from metaloom.kinds.pictures.negatives import odd_grounds
 from metaloom.kinds.pictures.read import IN_WORDS, SUFFIXES, decode, is_blank, is_picture
 from metaloom.kinds.pictures.resize import PAPER, Fit, resize, scaled
-from metaloom.kinds.pictures.show import Thumbnails
+from metaloom.kinds.pictures.show import Thumbnails, encode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,11 +86,14 @@ class Pictures(Kind):
     ) -> Bool[np.ndarray, " item"]:
         return negatives(PAPER - raw if self.inverted else raw, saved["shift"])
 
-    def preview(self, content: bytes) -> UInt8[np.ndarray, "height width 3"]:
+    def preview(self, content: bytes) -> tuple[str, str]:
         picture = decode(content, 3)
         height, width, _ = picture.shape
         factor = min(1.0, PREVIEW / max(height, width))
-        return scaled(picture, max(1, round(factor * height)), max(1, round(factor * width)))
+        small = scaled(picture, max(1, round(factor * height)), max(1, round(factor * width)))
+        if self.channels == 1 and (small == small[..., :1]).all():  # no colour was lost
+            small = small[..., :1]
+        return encode(small), f"{width:,} × {height:,} pixels"
 
     def pack(self, example: UInt8[np.ndarray, "height width channel"]) -> UInt8[np.ndarray, "size size channel"]:
         return self.packed(example[None])[0]
