@@ -63,7 +63,7 @@ class Dataset:
         """
         folder = Path(folder)
         quality = read_json(folder / QUALITY, made_by="prepare")
-        kind = kind_from(read_json(folder / KIND, made_by="prepare"))
+        kind = kind_from(read_json(folder / KIND, made_by="prepare"), folder / KIND, makes_again("prepare"))
         try:
             examples = np.load(folder / EXAMPLES, mmap_mode="c", allow_pickle=False)
             items = pq.read_table(folder / ITEMS, schema=_SCHEMA).to_pandas()

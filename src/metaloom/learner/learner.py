@@ -115,7 +115,7 @@ class Learner:
                 f"{folder}/learner.json has format {config.get('format')}; this metaloom reads {FORMAT}: train again"
             )
         try:
-            name, method, encoding = _described(config)
+            name, method, encoding = _described(config, folder / "learner.json")
             temperature = Temperature.read(config.get("temperature", {}))
         except (KeyError, TypeError, ValidationError) as error:
             raise MetaloomError(
@@ -227,11 +227,11 @@ def _method(name: str, network: NetworkSettings, own: MethodSettings, encoding: 
     return build_method(name, built, own, **shape)
 
 
-def _described(config: dict[str, Any]) -> tuple[str, Method, Encoding]:
+def _described(config: dict[str, Any], path: Path) -> tuple[str, Method, Encoding]:
     """What learner.json says, but for the weights."""
     options = dict(config["method"])
     name = options.pop("name")
-    encoding = kind_from(config["input"]).encoding(config["input"])
+    encoding = kind_from(config["input"], path, "train again").encoding(config["input"])
     shape = {"members": len(config["members"])} if "members" in config else {}
     method = _method(name, NetworkSettings(**config["network"]), METHOD_SETTINGS[name](**options), encoding, **shape)
     return name, method, encoding
