@@ -245,6 +245,8 @@ def _read_params(path: Path, method: Method, device: torch.device | str, made_by
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "statistics": {}}
     for name, tensor in flat.items():
         group, _, key = name.partition("/")
+        if group not in groups:
+            raise MetaloomError(f"{path} holds {name}, which no learner has: train again")
         groups[group][key] = tensor
     expected = method.init(torch.Generator())
     for group, tensors in groups.items():
