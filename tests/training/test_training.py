@@ -228,7 +228,10 @@ def test_labels_need_not_be_0_to_n(short, tmp_path):
 def test_loading_what_is_damaged_or_of_another_kind(short, tmp_path):
     with pytest.raises(MetaloomError, match="dvc repro train@"):
         Learner.load(tmp_path / "protonet")
-    trainer("protonet", short, tmp_path).learner.save(tmp_path)
+    learner = trainer("protonet", short, tmp_path).learner
+    learner.save(tmp_path / "made/on/the/way")
+    assert Learner.load(tmp_path / "made/on/the/way").config == learner.config
+    learner.save(tmp_path)
     text = (tmp_path / "learner.json").read_text()
     (tmp_path / "learner.json").write_text(text.replace('"width": 8', '"width": 16'))
     with pytest.raises(MetaloomError, match="another network"):

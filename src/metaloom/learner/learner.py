@@ -29,7 +29,7 @@ from metaloom.methods.model import Head, Params
 from metaloom.methods.registry import build_method, method_class
 from metaloom.networks import build_network
 from metaloom.system.device import check_device
-from metaloom.system.files import makes, read_json, write_json
+from metaloom.system.files import atomic_file, makes, read_json, write_json
 from metaloom.system.seeds import Stream, generator
 from metaloom.tasks import EpisodeTable
 
@@ -88,10 +88,11 @@ class Learner:
         return replace(self, encoding=encoding, config=self.config | {"input": encoding.saved()})
 
     def save(self, folder: str | Path) -> None:
-        """Write model.safetensors and learner.json into an existing folder."""
+        """Write model.safetensors and learner.json, each whole or not at all; a folder is made where there is none."""
         groups = {"weights": self.params.kept().weights, "statistics": self.params.statistics}
         flat = {f"{group}/{k}": v.contiguous() for group, tensors in groups.items() for k, v in tensors.items()}
-        save_file(flat, Path(folder) / "model.safetensors")
+        with atomic_file(Path(folder) / "model.safetensors") as temporary:
+            save_file(flat, temporary)
         write_json(Path(folder) / "learner.json", self.config)
 
     @classmethod
