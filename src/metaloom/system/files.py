@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
+from metaloom.system.rounding import nulled
 
 AT_ROOT = "run metaloom in the root of its repository"  # what to do where a file of the project is absent
 
@@ -73,15 +74,6 @@ def write_json(path: str | Path, value: Any) -> None:
 def strict_json(value: Any) -> str:
     """Indented, and what any reader of JSON reads: null in place of NaN."""
     return json.dumps(nulled(value), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def nulled(value: Any) -> Any:
-    """The same with None in place of every NaN, for figures that may not exist; in dicts, lists and tuples."""
-    if isinstance(value, dict):
-        return {name: nulled(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [nulled(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _not_finite(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
