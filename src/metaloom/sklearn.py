@@ -59,10 +59,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, ways = np.unique(y, return_inverse=True)
         examples = self._examples(X, learner.encoding, "support")
         if learner.encoding.looks_inverted(examples.numpy()):
-            many = learner.encoding.kind.many
+            encoding = learner.encoding
             warnings.warn(
-                f"the {many} look like the negative of those in training: give 255 - X, or a learner that reads "
-                "them so, learner.reading(learner.encoding.inverted())",
+                f"the {encoding.kind.many} look like the negative of those in training: {encoding.negative_remedy}, or "
+                "give a learner that reads them so, learner.reading(learner.encoding.inverted())",
                 stacklevel=2,
             )
         try:

@@ -195,6 +195,9 @@ def test_an_absent_or_damaged_data_set_says_how_to_make_it(place):
     images.write_bytes(images.read_bytes()[:500])
     with pytest.raises(MetaloomError, match="is damaged.*dvc repro -f prepare"):
         Dataset.load("artifacts/dataset")
+    (place / "artifacts/dataset/kind.json").write_text('{"kind": "pictures", "channels": 1}')
+    with pytest.raises(MetaloomError, match="kind.json: .* lacks image_size: `dvc repro -f prepare`"):
+        Dataset.load("artifacts/dataset")
 
 
 def test_many_batches_through_processes(place, monkeypatch):

@@ -227,6 +227,10 @@ def test_an_encoding_comes_back_from_its_plain_values():
     assert encoding.shape == encoding.packed == (4,) and encoding.raw == ("batch", 4)
     with pytest.raises(MetaloomError, match="no kind of examples 'sounds': this metaloom knows pictures, vectors"):
         kind_from({"kind": "sounds"})
+    with pytest.raises(MetaloomError, match="^a.json: what it says of pictures lacks channels, image_size: ask again$"):
+        kind_from({"kind": "pictures", "fit": "pad"}, "a.json", "ask again")
+    with pytest.raises(MetaloomError, match="rows have no negative: leave out --invert"):
+        encoding.inverted()
 
 
 def test_jitter_of_strength_zero_changes_nothing_and_of_one_stays_in_its_bounds():

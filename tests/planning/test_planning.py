@@ -188,7 +188,7 @@ def test_later_stages_read_the_plan(tmp_path):
     written = load_settings(REPO / "params.yaml", {"export.n_shot": 2}, plan=path)
     assert written.export.n_shot == 2 and written.episodes == made.settings.episodes
     path.write_text("{}")
-    with pytest.raises(MetaloomError, match="lacks anil.n_way, .*`dvc repro plan` makes it again"):
+    with pytest.raises(MetaloomError, match="lacks anil.n_way, .*`dvc repro plan` makes it"):
         load_settings(REPO / "params.yaml", {}, plan=path)
     with pytest.raises(MetaloomError, match="not found: `dvc repro plan` makes it"):
         load_settings(REPO / "params.yaml", {}, plan=tmp_path / "absent.json")

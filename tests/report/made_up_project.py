@@ -13,6 +13,7 @@ import pandas as pd
 import yaml
 from PIL import Image, ImageDraw
 
+from metaloom.kinds.pictures.show import encode
 from metaloom.report.inputs import Inputs
 from metaloom.system.files import write_json
 
@@ -114,8 +115,8 @@ def _dataset(inputs, rng, domains, n_classes, size, channels, class_name) -> pd.
     items["sha256"] = [hashlib.sha256(source.encode()).hexdigest() for source in items["source"]]
     items.to_parquet(inputs.dataset / "items.parquet", index=False)
     np.save(inputs.dataset / "examples.npy", np.stack(pictures))
-    before = np.full((40, 90, 3), (200, 60, 40), np.uint8)
-    np.savez(inputs.dataset / "preview.npz", rows=np.array([3]), sizes=np.array([[400, 900]]), **{"3": before})
+    before = encode(np.full((40, 90, 3), (200, 60, 40), np.uint8))
+    write_json(inputs.dataset / "preview.json", [{"row": 3, "uri": before, "size": "900 × 400 pixels"}])
     write_json(inputs.dataset / "kind.json", {"kind": "pictures", "image_size": size, "channels": channels})
     write_quality(inputs, len(items), {})
     return classes

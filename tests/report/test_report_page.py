@@ -70,15 +70,19 @@ def test_one_method_one_setting_no_single_task_learner(tmp_path):
     assert not any("within one domain" in text for _, text in page.all("th"))
 
 
-def test_many_domains_of_large_colour_pictures_stay_small(tmp_path):
+def test_many_domains_of_large_colour_pictures_stay_small(tmp_path, monkeypatch):
+    monkeypatch.setattr("metaloom.report.sections.tradeoffs.MOST_DOMAINS", 5)
     project = make_project(tmp_path, 40, 6, settings=("5w1s", "20w5s", "20w5s_domain"), size=72, channels=3)
     rng = np.random.default_rng(0)
     shape = np.load(project.dataset / "examples.npy", mmap_mode="r").shape
     np.save(project.dataset / "examples.npy", rng.integers(0, 256, shape, dtype=np.uint8))  # noise: the worst case
+    write_quality(project, 10, {"unreadable": [{"source": f"{n}.png", "reason": "cut off"} for n in range(26)]})
     text = build(project)
     assert len(text.encode()) <= LARGEST
     page = Page(text)
     assert len(page.all("table", **{"class": "domains"})) == 1 and "Script 039" in text
+    assert f"and 1 more in {project.dataset / 'quality.json'}" in text
+    assert f"more domains in {project.evaluation / 'domains.csv'}" in text
     assert any("episode of 4" in text or "episodes of 4" in text for _, text in page.all("summary"))
 
 

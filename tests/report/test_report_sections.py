@@ -286,5 +286,5 @@ def test_what_was_fitted_to_the_data_is_listed_once(page):
 def test_what_the_network_sees_stands_beside_what_came(small, text):
     part = text[text.index("What the network sees") : text.index("Every domain with its split")]
     assert "900 × 400" in part and part.count("<img") == 2 and "28 × 28 pixels in grey" in part
-    (small.dataset / "preview.npz").unlink()
+    (small.dataset / "preview.json").unlink()
     assert "What the network sees" not in build(small)

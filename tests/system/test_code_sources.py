@@ -111,8 +111,10 @@ def test_everything_that_python_imports_for_training_counts():
 
 
 def test_what_decides_values_in_system_counts():
-    assert {Path("system/seeds.py")} <= sources("metaloom.stages.train")
+    """Draws, what a GPU may round, figures without a value, the libraries that a bundle names."""
+    assert {Path("system/seeds.py"), Path("system/device.py")} <= sources("metaloom.stages.train")
     assert {Path("system/seeds.py"), Path("system/rounding.py")} <= sources("metaloom.stages.evaluate")
+    assert {Path("system/rounding.py"), Path("system/provenance.py")} <= sources("metaloom.stages.export")
 
 
 def test_what_is_left_out_is_there():

@@ -7,7 +7,8 @@ import stat
 import pytest
 
 from metaloom.errors import MetaloomError
-from metaloom.system.files import atomic_dir, atomic_file, nulled, read_json, strict_json, write_json
+from metaloom.system.files import atomic_dir, atomic_file, read_json, strict_json, write_json
+from metaloom.system.rounding import nulled
 
 
 def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):

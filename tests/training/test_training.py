@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from trainers import CLASSES, COUNT, Killed, images_of_classes, shortened, tensors_of, trainer, turned
 
 from metaloom.config import Settings
@@ -227,7 +228,10 @@ def test_labels_need_not_be_0_to_n(short, tmp_path):
 def test_loading_what_is_damaged_or_of_another_kind(short, tmp_path):
     with pytest.raises(MetaloomError, match="dvc repro train@"):
         Learner.load(tmp_path / "protonet")
-    trainer("protonet", short, tmp_path).learner.save(tmp_path)
+    learner = trainer("protonet", short, tmp_path).learner
+    learner.save(tmp_path / "made/on/the/way")
+    assert Learner.load(tmp_path / "made/on/the/way").config == learner.config
+    learner.save(tmp_path)
     text = (tmp_path / "learner.json").read_text()
     (tmp_path / "learner.json").write_text(text.replace('"width": 8', '"width": 16'))
     with pytest.raises(MetaloomError, match="another network"):
@@ -236,6 +240,9 @@ def test_loading_what_is_damaged_or_of_another_kind(short, tmp_path):
     with pytest.raises(MetaloomError, match="format 9"):
         Learner.load(tmp_path)
     (tmp_path / "learner.json").write_text(text)
+    save_file({"biases/0": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(MetaloomError, match="model.safetensors holds biases/0, which no learner has: train again"):
+        Learner.load(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(MetaloomError, match="cannot be read"):
         Learner.load(tmp_path)

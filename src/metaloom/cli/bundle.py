@@ -109,7 +109,7 @@ def bench(
     bundle: BundleFolder,
     seconds: Annotated[float, typer.Option(min=0.05, help="For each row of the table.")] = 1.0,
     model: Annotated[
-        Path | None, typer.Option(help="Meta-learner for the rows of torch; without it that of artifacts/models.")
+        Path | None, typer.Option(help="Meta-learner for the rows of torch; without it those of the project.")
     ] = None,
 ) -> None:
     """Measure latency and throughput by batch and threads, torch beside it in the same run."""

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from metaloom.config.auto import AUTO, MOST, auto_keys, filled, value_at, where_plenty
 from metaloom.config.settings import Settings
 from metaloom.errors import MetaloomError
-from metaloom.system.files import read_json
+from metaloom.system.files import AT_ROOT, makes, read_json
 
 PARAMS = "params.yaml"
 MOVED = {  # settings of earlier versions
@@ -52,7 +52,7 @@ def _planned(raw: dict[str, Any], plan: str | Path) -> dict[str, Any]:
     found = read_json(plan, made_by="plan") if auto else {}
     values = {key: value_at(found, key) for key in auto}
     if lacking := sorted(key for key, value in values.items() if value is None):
-        raise MetaloomError(f"{plan} lacks {', '.join(lacking)}: `dvc repro plan` makes it again")
+        raise MetaloomError(f"{plan} lacks {', '.join(lacking)}: {makes('plan')}")
     return values
 
 
@@ -62,7 +62,7 @@ def read_params(path: str | Path = PARAMS, overrides: dict[str, Any] | None = No
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MetaloomError(f"{path} not found: run metaloom in the root of its repository") from None
+        raise MetaloomError(f"{path} not found: {AT_ROOT}") from None
     except yaml.YAMLError as error:
         raise MetaloomError(f"{path} is no valid YAML: {error}") from None
     overrides = environment_overrides() if overrides is None else overrides

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, kind_from
-from metaloom.system.files import read_json, write_json
+from metaloom.system.files import makes_again, read_json, write_json
 
 if TYPE_CHECKING:  # who reads a data set does not depend on how it was scanned
     from metaloom.data.scan import Scan
@@ -63,16 +63,16 @@ class Dataset:
         """
         folder = Path(folder)
         quality = read_json(folder / QUALITY, made_by="prepare")
-        kind = kind_from(read_json(folder / KIND, made_by="prepare"))
+        kind = kind_from(read_json(folder / KIND, made_by="prepare"), folder / KIND, makes_again("prepare"))
         try:
             examples = np.load(folder / EXAMPLES, mmap_mode="c", allow_pickle=False)
             items = pq.read_table(folder / ITEMS, schema=_SCHEMA).to_pandas()
         except (OSError, ValueError, EOFError, pa.ArrowException) as error:
-            raise MetaloomError(f"{folder} is damaged ({error}): `dvc repro -f prepare` makes it again") from None
+            raise MetaloomError(f"{folder} is damaged ({error}): {makes_again('prepare')}") from None
         if len(examples) != len(items):
             raise MetaloomError(
                 f"{folder} is damaged: {EXAMPLES} holds {len(examples)} {kind.many} for {len(items)} items: "
-                "`dvc repro -f prepare` makes it again"
+                f"{makes_again('prepare')}"
             )
         return cls(examples, items, quality, kind)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from metaloom.config import PrepareSettings, least_examples
-from metaloom.data.negatives import negatives
 from metaloom.data.scan import Scan
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind
@@ -42,7 +41,7 @@ def judge(scan: Scan, min_examples: int | Literal["auto"]) -> Quality:
     small = [{"class": name, "examples": usable[name]} for name in classes if usable[name] < least]
     used = [index for index in keep if usable[items[index].class_name] >= least]
     bad = len(unreadable) + len(duplicate) + sum(len(group["sources"]) for group in conflict)
-    grounds = ((items[index].domain, items[index].class_name, scan.grounds[index]) for index in used)
+    traits = ((items[index].domain, items[index].class_name, scan.traits[index]) for index in used)
     report = {
         "examples": len(items),
         "used": len(used),
@@ -57,7 +56,7 @@ def judge(scan: Scan, min_examples: int | Literal["auto"]) -> Quality:
             "empty_class": scan.listing.empty,
             "ignored": scan.listing.ignored,
         },
-        "notes": scan.listing.notes + twins(classes) + negatives(grounds, scan.listing.kind),
+        "notes": scan.listing.notes + twins(classes) + scan.listing.kind.oddities(traits),
     }
     return Quality(report, used)
 

@@ -32,14 +32,14 @@ class Decoded:
     packed: np.ndarray | None
     shape: tuple[int, ...] = ()  # as it would be packed; () where the kind makes all alike
     raw: tuple[int, ...] = ()  # its shape as it is
-    ground: float | None = None  # see `Kind.ground`
+    trait: float | None = None  # see `Kind.trait`
 
 
 @dataclass(frozen=True)
 class Scan:
     """What is known of every item of the listing, in its order; equal `digests` are equal examples.
 
-    `shapes` and `grounds` are those of the decoded examples.
+    `shapes` and `traits` are those of the decoded examples.
     """
 
     listing: Listing
@@ -47,7 +47,7 @@ class Scan:
     digests: list[bytes]
     reasons: list[str]  # empty for a readable example
     shapes: list[tuple[int, ...]]
-    grounds: list[float | None]
+    traits: list[float | None]
 
 
 def scan(listing: Listing, packed: Path | None = None) -> Scan:
@@ -60,7 +60,7 @@ def scan(listing: Listing, packed: Path | None = None) -> Scan:
     array = _Array(packed, n) if packed is not None else None
     sha256, digests, reasons = [""] * n, [b""] * n, [""] * n
     shapes: list[tuple[int, ...]] = [()] * n
-    grounds: list[float | None] = [None] * n
+    traits: list[float | None] = [None] * n
     work = partial(_decode_batch, kind=kind, pack=packed is not None)
     first: tuple[int, ...] | None = None
     with bar(f"reading {kind.many}", n) as running:
@@ -69,7 +69,7 @@ def scan(listing: Listing, packed: Path | None = None) -> Scan:
             for each in batch:
                 sha256[each.index], digests[each.index] = each.sha256, each.digest
                 reasons[each.index] = each.reason
-                shapes[each.index], grounds[each.index] = each.raw, each.ground
+                shapes[each.index], traits[each.index] = each.raw, each.trait
                 if each.reason:
                     continue
                 first = each.shape if first is None else first
@@ -80,7 +80,7 @@ def scan(listing: Listing, packed: Path | None = None) -> Scan:
             running.update(done)
     if array is not None:
         array.close()
-    return Scan(listing, sha256, digests, reasons, shapes, grounds)
+    return Scan(listing, sha256, digests, reasons, shapes, traits)
 
 
 def _misfit(shape: tuple[int, ...], first: tuple[int, ...]) -> str:
@@ -139,8 +139,8 @@ def _decode_one(index: int, content: bytes | str, kind: Kind, pack: bool) -> Dec
     # rows are compared where nothing is packed too, so that `data check` finds what `prepare` finds
     packed = kind.pack(example) if pack or isinstance(kind, Tables) else None
     shape = () if packed is None else packed.shape
-    digest, ground = digest_of(example), kind.ground(example)
-    return Decoded(index, sha256, digest, "", packed if pack else None, shape, example.shape, ground)
+    digest, trait = digest_of(example), kind.trait(example)
+    return Decoded(index, sha256, digest, "", packed if pack else None, shape, example.shape, trait)
 
 
 def digest_of(example: np.ndarray) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metaloom.errors import MetaloomError
@@ -26,8 +27,13 @@ def kind_of(settings: Settings) -> Kind:
     return KINDS[settings.kind](**getattr(settings, settings.kind).model_dump())
 
 
-def kind_from(described: dict[str, Any]) -> Kind:
+def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "") -> Kind:
     """What `Kind.described` has said, beside which there may be more.
+
+    Args:
+        described: its plain values.
+        where: they stand, for the message.
+        remedy: what to do where a value is missing, for the message.
 
     Raises:
         MetaloomError: this metaloom has no such kind, or a value of it is missing.
@@ -35,7 +41,11 @@ def kind_from(described: dict[str, Any]) -> Kind:
     name = described.get("kind", "pictures")
     if name not in KINDS:
         raise MetaloomError(f"there is no kind of examples {name!r}: this metaloom knows {', '.join(KINDS)}")
-    known = {each.name for each in fields(KINDS[name])}
+    known = {each.name: each for each in fields(KINDS[name])}
+    needed = {key for key, each in known.items() if each.default is MISSING and each.default_factory is MISSING}
+    if missing := sorted(needed - described.keys()):
+        where, remedy = f"{where}: " if where else "", f": {remedy}" if remedy else ""
+        raise MetaloomError(f"{where}what it says of {name} lacks {', '.join(missing)}{remedy}")
     values = {key: value for key, value in described.items() if key in known}
     # JSON makes lists of tuples
     return KINDS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

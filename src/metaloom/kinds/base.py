@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, Shaped
 
 from metaloom.errors import MetaloomError
 
@@ -112,9 +112,17 @@ class Kind(ABC):
     def pack(self, example: Shaped[np.ndarray, ...]) -> Shaped[np.ndarray, ...]:
         """An example in the one shape and dtype in which all are stored."""
 
-    def ground(self, example: Shaped[np.ndarray, ...]) -> float | None:
-        """How light what a decoded example is drawn on is, 0 to 1; None where there is no such thing."""
+    def trait(self, example: Shaped[np.ndarray, ...]) -> float | None:
+        """A number of a decoded example by which `oddities` finds it odd among others; None: it has none."""
         return None
+
+    def oddities(self, traits: Iterable[tuple[str, str, float | None]]) -> list[str]:
+        """A sentence about each group of examples that are unlike the others as if by accident.
+
+        Args:
+            traits: domain, class and trait of every example that is used.
+        """
+        return []
 
     def looks_negative(
         self, raw: Shaped[np.ndarray, "item ..."], saved: Mapping[str, Any]
@@ -125,8 +133,10 @@ class Kind(ABC):
 
     previews: ClassVar[bool] = False  # whether `preview` shows anything
 
-    def preview(self, content: bytes) -> UInt8[np.ndarray, "height width 3"] | None:
-        """One example as a person sees it, reduced; None where nothing is lost when it is packed.
+    def preview(self, content: bytes) -> tuple[str, str] | None:
+        """One example as it came, for a person: a data: URI as `Shown.uri` gives it, and its size in words.
+
+        None: there is nothing to show beside the packed example.
 
         Args:
             content: as `decode` takes it.
@@ -231,6 +241,7 @@ class Encoding(ABC):
 
     kind: Kind
     dtype: ClassVar[str]  # of packed examples, in numpy's words
+    negative_remedy: ClassVar[str] = ""  # how a caller turns packed examples that look inverted, for a message
     extreme: ClassVar[tuple[str, ...]] = ()  # of `golden`: they magnify rounding, so no question for smaller graphs
     variable: ClassVar[tuple[int, ...]]  # axes of a batch of raw examples whose size varies from call to call
 
@@ -300,7 +311,7 @@ class Encoding(ABC):
         Raises:
             MetaloomError: there is no such thing.
         """
-        raise MetaloomError(f"{self.kind.many} have no negative: only pictures can be inverted")
+        raise MetaloomError(f"{self.kind.many} have no negative: leave out --invert")
 
     def looks_inverted(self, packed: Shaped[np.ndarray, "item ..."]) -> bool:
         """Whether packed examples look like the negative of those in training."""

@@ -29,7 +29,7 @@ from metaloom.methods.model import Head, Params
 from metaloom.methods.registry import build_method, method_class
 from metaloom.networks import build_network
 from metaloom.system.device import check_device
-from metaloom.system.files import read_json, write_json
+from metaloom.system.files import atomic_file, makes, read_json, write_json
 from metaloom.system.seeds import Stream, generator
 from metaloom.tasks import EpisodeTable
 
@@ -88,10 +88,11 @@ class Learner:
         return replace(self, encoding=encoding, config=self.config | {"input": encoding.saved()})
 
     def save(self, folder: str | Path) -> None:
-        """Write model.safetensors and learner.json into an existing folder."""
+        """Write model.safetensors and learner.json, each whole or not at all; a folder is made where there is none."""
         groups = {"weights": self.params.kept().weights, "statistics": self.params.statistics}
         flat = {f"{group}/{k}": v.contiguous() for group, tensors in groups.items() for k, v in tensors.items()}
-        save_file(flat, Path(folder) / "model.safetensors")
+        with atomic_file(Path(folder) / "model.safetensors") as temporary:
+            save_file(flat, temporary)
         write_json(Path(folder) / "learner.json", self.config)
 
     @classmethod
@@ -115,7 +116,7 @@ class Learner:
                 f"{folder}/learner.json has format {config.get('format')}; this metaloom reads {FORMAT}: train again"
             )
         try:
-            name, method, encoding = _described(config)
+            name, method, encoding = _described(config, folder / "learner.json")
             temperature = Temperature.read(config.get("temperature", {}))
         except (KeyError, TypeError, ValidationError) as error:
             raise MetaloomError(
@@ -227,11 +228,11 @@ def _method(name: str, network: NetworkSettings, own: MethodSettings, encoding: 
     return build_method(name, built, own, **shape)
 
 
-def _described(config: dict[str, Any]) -> tuple[str, Method, Encoding]:
+def _described(config: dict[str, Any], path: Path) -> tuple[str, Method, Encoding]:
     """What learner.json says, but for the weights."""
     options = dict(config["method"])
     name = options.pop("name")
-    encoding = kind_from(config["input"]).encoding(config["input"])
+    encoding = kind_from(config["input"], path, "train again").encoding(config["input"])
     shape = {"members": len(config["members"])} if "members" in config else {}
     method = _method(name, NetworkSettings(**config["network"]), METHOD_SETTINGS[name](**options), encoding, **shape)
     return name, method, encoding
@@ -241,10 +242,12 @@ def _read_params(path: Path, method: Method, device: torch.device | str, made_by
     try:
         flat = load_file(path, device=str(device))
     except (FileNotFoundError, SafetensorError) as error:
-        raise MetaloomError(f"{path} cannot be read ({error}): `dvc repro {made_by}` makes it") from None
+        raise MetaloomError(f"{path} cannot be read ({error}): {makes(made_by)}") from None
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "statistics": {}}
     for name, tensor in flat.items():
         group, _, key = name.partition("/")
+        if group not in groups:
+            raise MetaloomError(f"{path} holds {name}, which no learner has: train again")
         groups[group][key] = tensor
     expected = method.init(torch.Generator())
     for group, tensors in groups.items():

@@ -126,8 +126,8 @@ def checked(
 
 def _encoding(saved: dict[str, Any], path: Path) -> Encoding:
     try:
-        return kind_from(saved).encoding(saved)
-    except (KeyError, TypeError):
+        return kind_from(saved, path, "save the task again").encoding(saved)
+    except (KeyError, TypeError):  # the numbers that were fitted
         raise MetaloomError(f"{path} is damaged: its input is {saved}; save the task again") from None
 
 

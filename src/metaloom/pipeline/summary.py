@@ -13,9 +13,10 @@ from metaloom.errors import MetaloomError
 from metaloom.pipeline.committed import against_committed
 from metaloom.report.inputs import Inputs
 from metaloom.report.verdict import verdict
-from metaloom.system.files import nulled, read_json
+from metaloom.system.files import read_json
 from metaloom.system.git import changed, committed
 from metaloom.system.provenance import POINTER
+from metaloom.system.rounding import nulled
 from metaloom.versioning.paths import Outputs
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from metaloom.errors import MetaloomError
-from metaloom.system.files import required
+from metaloom.kinds import Shown
+from metaloom.system.files import makes_again, required
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,6 @@ class Inputs:
     root: Path = Path()
 
 
-def again(made_by: str) -> str:
-    """What to do about a file that is there but broken."""
-    return f"`dvc repro -f {made_by}` makes it again"
-
-
 def read_table(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
     """Read a Parquet or CSV file.
 
@@ -41,8 +38,26 @@ def read_table(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's and the CSV reader's errors are subclasses of these
-        raise MetaloomError(f"{path} cannot be read ({error}): {again(made_by)}") from None
+        raise MetaloomError(f"{path} cannot be read ({error}): {makes_again(made_by)}") from None
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise MetaloomError(f"{path} lacks the column(s) {', '.join(missing)}: {again(made_by)}")
+        raise MetaloomError(f"{path} lacks the column(s) {', '.join(missing)}: {makes_again(made_by)}")
     return table
+
+
+def fitting_rows(path: Path, rows: Iterable[int], thumbnails: Shown) -> None:
+    """Refuse rows that the data set does not have.
+
+    Args:
+        path: where they stand, for the message.
+        rows: of the data set.
+        thumbnails: of all of its rows.
+
+    Raises:
+        MetaloomError: one of them is beyond the last.
+    """
+    highest = max(rows, default=-1)
+    if highest >= len(thumbnails):
+        raise MetaloomError(
+            f"{path} shows row {highest}, but the data set has {len(thumbnails):,}: `dvc repro` makes them fit"
+        )

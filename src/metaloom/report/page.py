@@ -54,6 +54,7 @@ def build(inputs: Inputs) -> str:
     card = data_card(inputs, dataset, thumbnails)
     answer = headline(results)
     page = render(
+        inputs=inputs,
         results=results,
         headline=answer,
         verdict=verdict(inputs),

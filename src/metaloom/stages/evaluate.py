@@ -35,7 +35,8 @@ from metaloom.learner.placement import placed
 from metaloom.networks.engine import choose_engine
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, return_freed_memory
-from metaloom.system.files import atomic_dir, nulled, read_json, write_json
+from metaloom.system.files import atomic_dir, read_json, write_json
+from metaloom.system.rounding import nulled
 from metaloom.system.terminal import say, track
 from metaloom.tasks import EpisodeTable, load_episodes, load_studies
 from metaloom.tasks.studies import ESTIMATES

@@ -23,7 +23,8 @@ from metaloom.learner.estimate import held_out
 from metaloom.networks.engine import choose_engine
 from metaloom.planning.deployment import deployed
 from metaloom.stages import run_stage
-from metaloom.system.files import nulled, read_json, required
+from metaloom.system.files import read_json, required
+from metaloom.system.rounding import nulled
 from metaloom.system.terminal import bar, say
 from metaloom.tasks import load_episodes
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
+from metaloom.system.rounding import nulled
+
+AT_ROOT = "run metaloom in the root of its repository"  # what to do where a file of the project is absent
 
 
 @contextmanager
@@ -73,15 +76,6 @@ def strict_json(value: Any) -> str:
     return json.dumps(nulled(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def nulled(value: Any) -> Any:
-    """The same with None in place of every NaN, for figures that may not exist; in dicts, lists and tuples."""
-    if isinstance(value, dict):
-        return {name: nulled(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [nulled(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
 def _not_finite(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
     """Where the numbers are that JSON has not, as `protonet.5w1s.nll`."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -103,9 +97,18 @@ def required(path: str | Path, made_by: str = "") -> Path:
     """
     path = Path(path)
     if not path.is_file():
-        remedy = f": `dvc repro {made_by}` makes it" if made_by else ""
-        raise MetaloomError(f"{path} not found{remedy}")
+        raise MetaloomError(f"{path} not found{f': {makes(made_by)}' if made_by else ''}")
     return path
+
+
+def makes(stage: str) -> str:
+    """What to do about a file that is absent or behind: the DVC stage that makes it."""
+    return f"`dvc repro {stage}` makes it"
+
+
+def makes_again(stage: str) -> str:
+    """What to do about a file that is there but broken, which DVC does not see."""
+    return f"`dvc repro -f {stage}` makes it again"
 
 
 def read_json(path: str | Path, made_by: str = "") -> Any:

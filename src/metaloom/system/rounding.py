@@ -1,4 +1,4 @@
-"""Numbers to the digits that mean something: those beyond them change from one processor to the next."""
+"""Figures as they are written: to the digits that mean something, those beyond which change with the processor."""
 
 from __future__ import annotations
 
@@ -23,3 +23,12 @@ def rounded(value: Any, digits: int = DECIMALS) -> Any:
     if isinstance(value, list):
         return [rounded(each, digits) for each in value]
     return round(value, digits) if isinstance(value, float) else value
+
+
+def nulled(value: Any) -> Any:
+    """The same with None in place of every NaN, for figures that may not exist; in dicts, lists and tuples."""
+    if isinstance(value, dict):
+        return {name: nulled(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [nulled(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -22,9 +22,9 @@ NO_EFFECT = {
     "errors.py": "the one exception and its messages",
     "kinds/pictures/glyphs": "draws the embedded data/, whose contents are what counts",
     "stages/__init__.py": "a stage's command line and exit code",
-} | {  # of system, seeds and rounding say which values come out; these only how they get somewhere
-    f"system/{name}.py": "files, processes, devices, git, progress"
-    for name in ("device", "files", "git", "lifeline", "lock", "parallel", "provenance", "sources", "terminal")
+} | {  # the rest of system says which values come out; these only how they get somewhere
+    f"system/{name}.py": "files, processes, git, progress"
+    for name in ("files", "git", "lifeline", "lock", "parallel", "sources", "terminal")
 }
 
 # Imports from one room into another that are not followed, and why.

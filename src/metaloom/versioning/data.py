@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +12,7 @@ from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
 from metaloom.system.files import atomic_dir, atomic_file
+from metaloom.system.git import committed
 from metaloom.system.lock import STATE, project_lock
 from metaloom.system.provenance import POINTER
 from metaloom.versioning import objects
@@ -161,20 +160,12 @@ def _add(repo: Any, root: Path) -> DataVersion:
 def _way_back(repo: Any, root: Path, named: str, pointer: bytes) -> str:
     if saved_tree(repo, named) is None:
         return f"the version before, {short(named)}, is not in DVC's cache: only a remote may have it"
-    if _committed(root) == pointer:
+    if committed(root, POINTER) == pointer.decode("utf-8").strip():
         return f"to go back: git checkout {POINTER} && dvc checkout {POINTER}"
     kept = root / STATE / f"data-{short(named)}"
     with atomic_file(kept) as temporary:
         temporary.write_bytes(pointer)
     return f"to go back: cp {kept.relative_to(root)} {POINTER} && dvc checkout {POINTER}"
-
-
-def _committed(root: Path) -> bytes:
-    """data.dvc as the last commit has it; empty where it has none, or where there is no git."""
-    if shutil.which("git") is None:
-        return b""
-    show = ["git", "-C", str(root), "show", f"HEAD:./{POINTER}"]
-    return subprocess.run(show, capture_output=True, check=False).stdout
 
 
 def _check_out(root: Path, output: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from metaloom.errors import MetaloomError
+from metaloom.system.files import AT_ROOT
 from metaloom.versioning.project import DAG
 
 BUNDLE = "handoff"  # its name among dvc.yaml's artifacts, and in the registry of models
@@ -22,7 +23,7 @@ class Outputs:
         try:
             self._dag: dict[str, Any] = yaml.safe_load(self._file.read_text(encoding="utf-8")) or {}
         except FileNotFoundError:
-            raise MetaloomError(f"{self._file} not found: run metaloom in the root of its repository") from None
+            raise MetaloomError(f"{self._file} not found: {AT_ROOT}") from None
         except yaml.YAMLError as error:
             raise MetaloomError(f"{self._file} is no valid YAML: {' '.join(str(error).split())}") from None
 

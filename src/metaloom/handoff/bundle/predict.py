@@ -65,7 +65,7 @@ def predict(
     """
     opened = usable(bundle, [MODEL, FLEET])
     labels, place = _of_task(opened, task)
-    kind = _kind(opened)
+    kind = kind_from(opened.metadata["input"], METADATA, "get a whole copy")
     (graph,) = opened.sessions
     predictions, negative = [], 0
     for names, raw in _batches(files, kind, tuple(opened.metadata["input"]["shape"][1:]), on_bad):
@@ -103,13 +103,6 @@ def _batches(
             for start in range(0, len(same), BATCH):
                 batch = same[start : start + BATCH]
                 yield [each.source for each in batch], np.stack([each.raw for each in batch])
-
-
-def _kind(opened: Bundle) -> Kind:
-    try:
-        return kind_from(opened.metadata["input"])
-    except TypeError as error:  # a setting of the kind is missing
-        raise MetaloomError(f"{METADATA} does not describe its input ({error}): get a whole copy") from None
 
 
 def _of_task(opened: Bundle, task: str | None) -> tuple[list[str], int | None]:

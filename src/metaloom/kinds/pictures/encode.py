@@ -27,6 +27,7 @@ class PictureEncoding(Scaled):
     kind: Pictures
 
     dtype: ClassVar[str] = "uint8"
+    negative_remedy: ClassVar[str] = "give 255 - X"
     variable: ClassVar[tuple[int, ...]] = (0, 1, 2)
     extreme: ClassVar[tuple[str, ...]] = ("one_pixel", "long")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,9 +13,10 @@ from jaxtyping import Bool, UInt8
 
 from metaloom.kinds.base import Kind
 from metaloom.kinds.pictures.ground import grounds, negatives
+from metaloom.kinds.pictures.negatives import odd_grounds
 from metaloom.kinds.pictures.read import IN_WORDS, SUFFIXES, decode, is_blank, is_picture
 from metaloom.kinds.pictures.resize import PAPER, Fit, resize, scaled
-from metaloom.kinds.pictures.show import Thumbnails
+from metaloom.kinds.pictures.show import Thumbnails, encode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,20 +73,27 @@ class Pictures(Kind):
     def flaw(self, example: UInt8[np.ndarray, "height width channel"]) -> str:
         return "is blank: all its pixels are alike" if is_blank(example) else ""
 
-    def ground(self, example: UInt8[np.ndarray, "height width channel"]) -> float | None:
+    def trait(self, example: UInt8[np.ndarray, "height width channel"]) -> float | None:
+        """How light its ground is, 0 to 1; None where it has none."""
         level = float(grounds(example[None]).mean()) / PAPER
         return None if math.isnan(level) else level
+
+    def oddities(self, traits: Iterable[tuple[str, str, float | None]]) -> list[str]:
+        return odd_grounds(traits)
 
     def looks_negative(
         self, raw: UInt8[np.ndarray, "item height width channel"], saved: Mapping[str, Any]
     ) -> Bool[np.ndarray, " item"]:
         return negatives(PAPER - raw if self.inverted else raw, saved["shift"])
 
-    def preview(self, content: bytes) -> UInt8[np.ndarray, "height width 3"]:
+    def preview(self, content: bytes) -> tuple[str, str]:
         picture = decode(content, 3)
         height, width, _ = picture.shape
         factor = min(1.0, PREVIEW / max(height, width))
-        return scaled(picture, max(1, round(factor * height)), max(1, round(factor * width)))
+        small = scaled(picture, max(1, round(factor * height)), max(1, round(factor * width)))
+        if self.channels == 1 and (small == small[..., :1]).all():  # no colour was lost
+            small = small[..., :1]
+        return encode(small), f"{width:,} × {height:,} pixels"
 
     def pack(self, example: UInt8[np.ndarray, "height width channel"]) -> UInt8[np.ndarray, "size size channel"]:
         return self.packed(example[None])[0]

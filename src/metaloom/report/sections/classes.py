@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from metaloom.errors import MetaloomError
 from metaloom.kinds import Shown
 from metaloom.report.charts.marks import draw_line, draw_text, svg
-from metaloom.report.inputs import Inputs, read_table
+from metaloom.report.inputs import Inputs, fitting_rows, read_table
 from metaloom.report.words import percent, short
 from metaloom.system.files import read_json
 
@@ -69,10 +68,7 @@ def classes(inputs: Inputs, thumbnails: Shown) -> Classes:
     near = read_table(folder / "nearness.parquet", "evaluate", ["class", "row", "nearest", "nearest_row", "relative"])
     confused = read_json(folder / "confusions.json", made_by="evaluate")
     rows = [*table["row"], *near["row"], *near["nearest_row"], *(each["row_true"] for each in confused)]
-    if rows and max(rows) >= len(thumbnails):
-        raise MetaloomError(
-            f"{folder} shows row {max(rows)}, but the data set has {len(thumbnails):,}: `dvc repro` makes them fit"
-        )
+    fitting_rows(folder, rows, thumbnails)
     places, left_off = _places(table, thumbnails)
     ranked = near[near["relative"].notna()].sort_values("relative")
     return Classes(

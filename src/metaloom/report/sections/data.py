@@ -12,10 +12,10 @@ from metaloom.config import SPLITS
 from metaloom.data.packed import Dataset
 from metaloom.data.preview import read_preview
 from metaloom.errors import MetaloomError
-from metaloom.kinds import Kind, Shown
+from metaloom.kinds import Shown
 from metaloom.report.charts.marks import stacked_bar
-from metaloom.report.inputs import Inputs, again, read_table
-from metaloom.system.files import read_json
+from metaloom.report.inputs import Inputs, read_table
+from metaloom.system.files import makes_again, read_json
 from metaloom.system.plural import several
 
 SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test", "": "not used"}
@@ -126,7 +126,7 @@ def data_card(inputs: Inputs, dataset: Dataset, thumbnails: Shown) -> DataCard:
     missing = {"examples", "used", "problems"} - quality.keys()
     if missing:
         path, lacks = inputs.dataset / "quality.json", ", ".join(sorted(missing))
-        raise MetaloomError(f"{path} lacks {lacks}: {again('prepare')}")
+        raise MetaloomError(f"{path} lacks {lacks}: {makes_again('prepare')}")
     classes = read_table(inputs.splits / "classes.parquet", "split", ["class", "domain", "split", "first", "count"])
     domains = _domains(classes)
     shown = _thin(domains[:MOST_DOMAINS], thumbnails)
@@ -144,17 +144,14 @@ def data_card(inputs: Inputs, dataset: Dataset, thumbnails: Shown) -> DataCard:
         problems=problems(quality),
         fitted=read_json(inputs.plan, made_by="plan").get("fitted", []),
         notes=[f"{note[:1].upper()}{note[1:]}." for note in quality.get("notes", [])],
-        seen_as=_seen(inputs, thumbnails, kind),
+        seen_as=_seen(inputs, thumbnails),
         by_class=bool((classes.groupby("domain")["split"].nunique() > 1).any()),
     )
 
 
-def _seen(inputs: Inputs, thumbnails: Shown, kind: Kind) -> list[Seen]:
+def _seen(inputs: Inputs, thumbnails: Shown) -> list[Seen]:
     """Some examples as they came and as the network sees them; none where packing changes nothing."""
-    return [
-        Seen(kind.shown(each.pixels[None]).uri(0), thumbnails.uri(each.row), f"{each.size[1]:,} × {each.size[0]:,}")
-        for each in read_preview(inputs.dataset)
-    ]
+    return [Seen(each.uri, thumbnails.uri(each.row), each.size) for each in read_preview(inputs.dataset)]
 
 
 def _part(split: str, domains: list[Domain]) -> SplitCounts:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from metaloom.errors import MetaloomError
 from metaloom.kinds import Shown
-from metaloom.report.inputs import Inputs, read_table
+from metaloom.report.inputs import Inputs, fitting_rows, read_table
 from metaloom.report.words import SettingWords, percent, setting_words, short
 
 COLUMNS = ["setting", "episode", "role", "way", "row", "predicted", "probabilities"]
@@ -126,11 +125,7 @@ def gallery(inputs: Inputs, thumbnails: Shown, class_of: list[str], budget: int 
     """
     path = inputs.evaluation / "gallery.parquet"
     table = read_table(path, "evaluate", COLUMNS)
-    highest = max(table["row"].tolist(), default=0)
-    if highest >= len(thumbnails):
-        raise MetaloomError(
-            f"{path} shows row {highest}, but the data set has {len(thumbnails):,}: `dvc repro` makes them fit"
-        )
+    fitting_rows(path, table["row"].tolist(), thumbnails)
     episodes = {
         setting: [_episode(rows, class_of) for _, rows in part.groupby("episode", sort=True)]
         for setting, part in table.groupby("setting", sort=False)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.report.inputs import Inputs, again
+from metaloom.report.inputs import Inputs
 from metaloom.report.words import known, percent, size
-from metaloom.system.files import read_json, required
+from metaloom.system.files import makes_again, read_json, required
 from metaloom.system.plural import several
 
 STAGE = "export"
@@ -136,7 +136,7 @@ def _files(inputs: Inputs) -> list[BundleFile]:
         sha256, _, name = line.partition("  ")
         file = inputs.bundle / name
         if not file.is_file():
-            raise MetaloomError(f"{path} lists {name!r}, which is not there: {again(STAGE)}")
+            raise MetaloomError(f"{path} lists {name!r}, which is not there: {makes_again(STAGE)}")
         files.append(BundleFile(name, size(file.stat().st_size), sha256))
     return files
 

@@ -8,9 +8,9 @@ from markupsafe import Markup
 
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Gap
-from metaloom.report.inputs import again
 from metaloom.report.sections.results import STAGE, Difference, Results, Score, accuracy_plot, shown
 from metaloom.report.words import MINUS, SettingWords, known, learner_title
+from metaloom.system.files import makes_again
 from metaloom.system.plural import several
 
 
@@ -68,7 +68,9 @@ def headline(results: Results) -> Headline:
         if score is not None and known(score.accuracy):
             break
     else:
-        raise MetaloomError(f"the champion {learner_title(results.champion)} has no accuracy at all: {again(STAGE)}")
+        raise MetaloomError(
+            f"the champion {learner_title(results.champion)} has no accuracy at all: {makes_again(STAGE)}"
+        )
     return Headline(
         setting,
         results.champion,

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from metaloom.config import FEW_TEST_CLASSES
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Dot, Gap, dot_plot
-from metaloom.report.inputs import Inputs, again
+from metaloom.report.inputs import Inputs
 from metaloom.report.words import (
     SPACE,
     Number,
@@ -25,7 +25,7 @@ from metaloom.report.words import (
     setting_words,
     with_interval,
 )
-from metaloom.system.files import read_json
+from metaloom.system.files import makes_again, read_json
 
 STAGE = "evaluate"
 
@@ -191,9 +191,9 @@ def load_results(inputs: Inputs) -> Results:
     scores = _parsed(path, lambda raw: {k: {s: _score(each) for s, each in row.items()} for k, row in raw.items()})
     champion = read_json(folder / "champion.json", made_by=STAGE)["method"]
     if not scores or not any(scores.values()):
-        raise MetaloomError(f"{path} holds no figures: {again(STAGE)}")
+        raise MetaloomError(f"{path} holds no figures: {makes_again(STAGE)}")
     if champion not in scores:
-        raise MetaloomError(f"the champion {champion} has no figures in {path}: {again(STAGE)}")
+        raise MetaloomError(f"the champion {champion} has no figures in {path}: {makes_again(STAGE)}")
     differences = _parsed(folder / "differences.json", _differences)
     return Results(
         scores=scores,
@@ -213,7 +213,7 @@ def _parsed(path: Path, parse: Callable[[Any], Any]) -> Any:
     try:
         return parse(raw)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise MetaloomError(f"{path} is not in the expected format ({error!r}): {again(STAGE)}") from None
+        raise MetaloomError(f"{path} is not in the expected format ({error!r}): {makes_again(STAGE)}") from None
 
 
 def _score(raw: dict[str, Any]) -> Score:

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Curve, curve_plot
-from metaloom.report.inputs import Inputs, again
+from metaloom.report.inputs import Inputs
 from metaloom.report.words import duration, learner_title, percent, setting_words
-from metaloom.system.files import read_json, required
+from metaloom.system.files import makes_again, read_json, required
 from metaloom.system.plural import several
 
 SMOOTH_FROM = 60  # points; fewer are drawn as they are
@@ -105,7 +105,7 @@ def read_curve(path: Path, stage: str) -> tuple[list[float], list[float]]:
     try:
         pairs = [(float(row[0]), float(row[1])) for row in rows]
     except (IndexError, ValueError):
-        raise MetaloomError(f"{path} is no table of steps and values: {again(stage)}") from None
+        raise MetaloomError(f"{path} is no table of steps and values: {makes_again(stage)}") from None
     pairs = [pair for pair in pairs if math.isfinite(pair[1])]
     if not pairs:
         raise MetaloomError(f"{path} has no finite value: look at the settings of {stage} in params.yaml")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from metaloom.kinds import Kind
-
 DARK, LIGHT = 0.25, 0.75  # of a ground: between them it is neither
 MOST = 0.75  # of a class's examples, so that it is one or the other
 SHOWN = 3
@@ -14,12 +12,11 @@ SHOWN = 3
 WORDS = {"dark": "light on dark", "light": "dark on light"}
 
 
-def negatives(grounds: Iterable[tuple[str, str, float | None]], kind: Kind) -> list[str]:
+def odd_grounds(grounds: Iterable[tuple[str, str, float | None]]) -> list[str]:
     """A sentence where most classes are drawn on one ground and some on the opposite one, about those.
 
     Args:
-        grounds: domain, class and ground (see `Kind.ground`) of every example that is used.
-        kind: of the examples.
+        grounds: domain, class and ground (0 dark, 1 light, None neither) of every picture that is used.
     """
     shades: dict[tuple[str, str], list[str]] = defaultdict(list)
     for domain, name, ground in grounds:
@@ -36,7 +33,7 @@ def negatives(grounds: Iterable[tuple[str, str, float | None]], kind: Kind) -> l
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return [
         f"{', '.join(names[:SHOWN])}{more}: {WORDS[few]}, where {len(found[many])} of the other "
-        f"{len(shades) - len(found[few])} classes are {WORDS[many]}; if that is by accident, invert these {kind.many}"
+        f"{len(shades) - len(found[few])} classes are {WORDS[many]}; if that is by accident, invert these images"
     ]
 
 
