@@ -70,6 +70,10 @@ def _machine(settings: Settings, data: Data) -> Iterator[Finding]:
         yield from _refused(
             ("network.name",), lambda: build_network(settings.network, "none", data.shape), {"network.name": fitting}
         )
+    if "bank" in settings.methods and not data.rescaled:
+        others = [name for name in settings.methods if name != "bank"] or ["protonet"]
+        message = f"methods has bank, whose networks cannot take {data.many} as each is used to them: leave it out"
+        yield Finding(("methods",), message, {"methods": others})
     refused = list(_refused(("device",), lambda: choose_device(settings.device), {"device": AUTO}))
     yield from refused
     if settings.train.compile is True and not refused:
