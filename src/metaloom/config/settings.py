@@ -180,7 +180,11 @@ class Settings(Section):
         return self
 
     def method(self, name: str) -> MethodSettings:
-        """The settings of a method, or of `pretrain`."""
+        """The settings of a method, or of `pretrain`.
+
+        Args:
+            name: of the method, as in `methods`.
+        """
         return getattr(self, name)
 
 
