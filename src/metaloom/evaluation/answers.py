@@ -1,5 +1,7 @@
-"""Every learner answers the same fixed episodes: here, and in the files of results, a learner is either a meta-learner or
-a baseline (single-task learner)."""
+"""Every learner answers the same fixed episodes.
+
+Where results list both kinds, here and in the files' column `learner`, a learner is a meta-learner or a baseline.
+"""
 
 from __future__ import annotations
 
