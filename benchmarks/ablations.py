@@ -31,7 +31,8 @@ from similarity import SimilaritySampler, mean_similarity, similarities
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.learner import Learner
-from metaloom.learner.scoring import accuracy_and_nll
+from metaloom.learner.intervals import mean_and_half_width
+from metaloom.learner.scoring import scores
 from metaloom.stages.train import of_method, trainer_of, training_classes
 from metaloom.system.device import keep_freed_memory
 from metaloom.tasks import load_episodes
@@ -140,8 +141,8 @@ def _shared_out(row: Row, settings: Settings, packed: Dataset, training: pd.Data
 def _accuracies(learner: Learner, images: torch.Tensor) -> dict[str, str]:
     found = {}
     for setting, table in load_episodes("artifacts/splits", "test", list(TEST)).items():
-        about = accuracy_and_nll(learner, images, table)
-        found[setting] = f"{about['accuracy']:.1%} ± {about['ci95']:.1%}"
+        accuracy, half = mean_and_half_width(scores(learner.answer(images, table), table)[0].numpy())
+        found[setting] = f"{accuracy:.1%} ± {half:.1%}"
     return found
 
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import ast
 import inspect
+import re
 import subprocess
 import sys
+from textwrap import dedent
+from types import FunctionType
 
 import pytest
 
@@ -15,10 +19,31 @@ def test_every_name_is_there_and_says_what_it_is():
     for name in metaloom.__all__:
         thing = getattr(metaloom, name)
         assert inspect.getdoc(thing), name
-        members = vars(thing).items() if inspect.isclass(thing) else ()
-        methods = [each for key, each in members if inspect.isfunction(each) and not key.startswith("_")]
-        assert all(inspect.getdoc(each) for each in methods), name
     assert set(metaloom.__all__) <= set(dir(metaloom))
+
+
+def functions() -> dict[str, FunctionType]:
+    """Every public function, method, class method and property, by its name."""
+    found = {}
+    for name in metaloom.__all__:
+        thing = getattr(metaloom, name)
+        members = vars(thing).items() if inspect.isclass(thing) else [(name, thing)]
+        for key, each in members:
+            function = getattr(each, "__func__", getattr(each, "fget", each))
+            if inspect.isfunction(function) and not key.startswith("_"):
+                found[function.__qualname__] = function
+    return found
+
+
+def test_every_function_documents_its_arguments_and_what_it_raises():
+    for name, function in functions().items():
+        said = inspect.getdoc(function)
+        assert said, name
+        arguments = [each for each in inspect.signature(function).parameters if each not in ("self", "cls")]
+        described = said.partition("Args:")[2]
+        assert all(re.search(rf"^ +{each}: \w", described, re.MULTILINE) for each in arguments), name
+        raises = any(isinstance(node, ast.Raise) for node in ast.walk(ast.parse(dedent(inspect.getsource(function)))))
+        assert not raises or "Raises:" in said, name
 
 
 def test_what_is_not_there_is_no_attribute():

@@ -49,7 +49,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 (support, height · width · channel), of vectors float32 (support, feature).
             y: a label for each.
 
+        Warns:
+            UserWarning: the examples look like the negative of those in training.
+
         Raises:
+            TypeError: `learner` is neither a Learner nor a folder.
             ValueError: shapes or types do not fit, or there are fewer than two classes.
             MetaloomError: the learner's folder is absent or damaged.
         """
@@ -72,7 +76,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "query n_way"]:
-        """Class probabilities of examples, which have either of the shapes that `fit` takes.
+        """Class probabilities, columns in the order of `classes_`.
+
+        Args:
+            X: packed examples, in either of the shapes that `fit` takes.
 
         Raises:
             NotFittedError: before `fit`.
@@ -84,7 +91,18 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return self.task_.predict_proba(self._examples(X, encoding, "query"))
 
     def predict(self, X: Any) -> Shaped[np.ndarray, " query"]:
-        """The likeliest class of each example; see `predict_proba`."""
+        """The likeliest class of each example.
+
+        Args:
+            X: packed examples, in either of the shapes that `fit` takes.
+
+        Returns:
+            Labels, of `classes_`.
+
+        Raises:
+            NotFittedError: before `fit`.
+            ValueError: shapes or types do not fit.
+        """
         ways = self.predict_proba(X).argmax(axis=1)
         return self.classes_[ways]
 

@@ -26,7 +26,7 @@ from projects import (
 
 from metaloom.baselines import BASELINES
 from metaloom.errors import MetaloomError
-from metaloom.evaluation.figures import FEWEST
+from metaloom.learner.intervals import FEWEST
 from metaloom.pipeline.stages import is_current, reproduce
 from metaloom.versioning.project import overriding
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 from scipy.special import log_softmax
 
 from metaloom.evaluation.figures import (
@@ -12,11 +11,10 @@ from metaloom.evaluation.figures import (
     by_domain,
     calibration_error,
     figures,
-    interval,
-    resamples,
     share_interval,
     worst_decile,
 )
+from metaloom.learner.intervals import resamples
 from metaloom.tasks import EpisodeTable
 
 
@@ -27,39 +25,6 @@ def made_up(episodes: int = 40, ways: int = 4, queries: int = 3, seed: int = 0) 
     table = EpisodeTable(rows[:, :, :1], rows[:, :, 1:])
     logits = rng.normal(size=(episodes, ways * queries, ways)) + 2 * np.eye(ways)[table.answers]
     return Answers(log_softmax(logits, axis=2).astype(np.float32), table)
-
-
-def of_mean(values: np.ndarray, samples: int = 4000) -> tuple[float, float]:
-    return interval(resamples(len(values), samples) @ values, float(values.mean()), len(values))
-
-
-def test_the_interval_is_scipy_s_percentile_bootstrap():
-    values = np.random.default_rng(0).beta(8, 2, 200)
-    low, high = of_mean(values)
-    expected = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", random_state=0)
-    assert (low, high) == pytest.approx(tuple(expected.confidence_interval), abs=0.002)
-
-
-@pytest.mark.parametrize("episodes", [5, 12, 19])
-def test_from_few_episodes_it_is_scipy_s_student_t(episodes):
-    values = np.random.default_rng(1).beta(8, 2, episodes)
-    low, high = of_mean(values)
-    expected = stats.t.interval(0.95, episodes - 1, values.mean(), stats.sem(values))
-    half = (expected[1] - expected[0]) / 2
-    assert (low, high) == pytest.approx(expected, abs=0.05 * half)
-
-
-@pytest.mark.parametrize("values", [[0.5, 0.6, 0.7, 0.8], [0.8, 0.8, 0.8], [0.9] * 10, [1.0] * 50])
-def test_too_few_episodes_and_episodes_without_a_spread_have_no_interval(values):
-    assert np.isnan(of_mean(np.array(values))).all()
-
-
-@pytest.mark.parametrize("episodes", [5, 10, 19, 30])
-def test_the_interval_covers_the_truth_as_often_as_it_says(episodes):
-    """600 sets of episodes with a known mean accuracy; 3.3 standard errors of their share are three points."""
-    drawn = np.random.default_rng(episodes).beta(8, 4, (600, episodes))
-    held = [low <= 8 / 12 <= high for low, high in (of_mean(values, 400) for values in drawn)]
-    assert 0.95 - 0.045 < np.mean(held) < 0.98
 
 
 def test_an_interval_of_a_share_stays_a_share():

@@ -21,10 +21,10 @@ from metaloom.config import load_settings
 from metaloom.evaluation import answers
 from metaloom.evaluation.answers import meta_answers, meta_speed, single_task_answers, untempered
 from metaloom.evaluation.estimates import estimate_rows
-from metaloom.evaluation.figures import ENOUGH, FEWEST
 from metaloom.evaluation.shown import gallery
 from metaloom.kinds.pictures.kind import Pictures
 from metaloom.learner.estimate import cross_validated
+from metaloom.learner.intervals import ENOUGH, FEWEST
 from metaloom.learner.temperature import Temperature
 from metaloom.networks import NETWORKS
 

@@ -84,6 +84,7 @@ def test_a_bundle_with_variants(
         assert cost["bytes"] == size and cost["smaller"] == pytest.approx(whole / size)
         assert cost["episodes"] == episodes and -0.2 < cost["difference"] < 0.2 and cost["milliseconds"] > 0
     card = (out / "MODEL_CARD.md").read_text()
+    assert ("points, no interval, 2 episodes" in card) == (episodes == 2)
     assert "Smaller forms of model.onnx" in card and f"({whole / sizes['int8']:.1f} times smaller)" in card
 
 
@@ -110,7 +111,13 @@ def test_weights_are_stored_as_said_and_answers_are_near(
     assert 0 < np.abs(found - expected).max() < (0.02 if kind == "fp16" else 0.3)
 
 
+@pytest.mark.parametrize(
+    ("differences", "said"),
+    [([-0.02, -0.04], "no interval"), ([-0.02, -0.04, -0.02, -0.04, -0.03], r"± 1\.2")],  # scipy's t.interval
+)
 def test_one_that_loses_too_much_is_refused(
+    differences: list[float],
+    said: str,
     make_learner: Callable,
     save_model: Callable,
     wide: Settings,
@@ -119,11 +126,11 @@ def test_one_that_loses_too_much_is_refused(
     tmp_path: Path,
     monkeypatch,
 ):
-    monkeypatch.setattr(costs, "_differences", lambda *_: iter([np.array([-0.02, -0.04])]))
+    monkeypatch.setattr(costs, "_differences", lambda *_: iter([np.array(differences)]))
     learner = make_learner("protonet", wide)
     model = save_model(learner, tmp_path / "protonet")
     settings = with_export(wide, variants=["int8"], max_loss=0.01)
-    with pytest.raises(MetaloomError, match=r"int8 loses 3.0 ± 2.0 points .* allows \(1\): leave it out"):
+    with pytest.raises(MetaloomError, match=rf"int8 loses 3.0 points of .* \({said}\) .* allows \(1\): leave it out"):
         make(learner, settings, asked, model, tmp_path / "bundle", pictures)
     assert not (tmp_path / "bundle").exists()
 

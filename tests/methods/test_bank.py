@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from metaloom.errors import MetaloomError
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.kinds.pictures.kind import Pictures
 from metaloom.learner import Learner
@@ -50,6 +51,12 @@ def bank(members: list[Params], settings, route: str, sharpness: float = 0.7) ->
     params = joined(members, OWN, SHARED)
     params.statistics["router.sharpness"].fill_(sharpness)
     return Bank(NETWORK, settings.bank.model_copy(update={"route": route}), MEMBERS), params
+
+
+def test_members_whose_inputs_cannot_be_brought_back_are_refused(members, monkeypatch):
+    monkeypatch.setattr(PictureEncoding, "inputs_from", lambda self, other: None)
+    with pytest.raises(MetaloomError, match="a bank does not take images"):
+        joined(members, OWN, SHARED)
 
 
 def a_task(shots: int, seed: int = 9) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,6 +18,8 @@ from metaloom.config import MOST, load_settings, parse_override, read_params, va
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
+from metaloom.kinds.base import Encoding
+from metaloom.kinds.scaled import Scaled
 from metaloom.kinds.vectors.kind import Vectors
 from metaloom.networks import NETWORKS
 from metaloom.planning.budget import Budget, read_budget, write_budget
@@ -275,6 +277,15 @@ def test_a_network_that_does_not_take_such_examples_is_refused_before_training()
     made = make_plan(raw, {"kind": "vectors"}, dataset, Path("absent"))
     assert "network.name is conv4, which does not take examples of shape (5,)" in made.findings[0]
     assert settings_of(made.way_out) == {"kind": "vectors", "network.name": "mlp"}
+
+
+def test_a_bank_is_refused_where_the_kind_cannot_rescale_its_inputs(monkeypatch: pytest.MonkeyPatch):
+    asked = {"methods": ["protonet", "bank"], "device": "cpu"}
+    assert not planned(SHAPES["plenty"], asked).findings
+    monkeypatch.setattr(Scaled, "inputs_from", Encoding.inputs_from)
+    made = planned(SHAPES["plenty"], asked)
+    assert made.findings[0].startswith("methods has bank, whose networks cannot take images")
+    assert settings_of(made.way_out) == {"methods": ["protonet"], "device": "cpu"}
 
 
 def test_a_budget_is_read_as_it_was_written_and_a_broken_one_is_refused(tmp_path):

@@ -22,9 +22,10 @@ from metaloom.config import METHODS, Settings, load_settings
 from metaloom.errors import MetaloomError
 from metaloom.methods import METHOD_CLASSES
 from metaloom.stages import run_stage
+from metaloom.tasks.limits import check_shares
 from metaloom.training.checkpoint import State
 from metaloom.training.launch import FRESH_STORE, begin, launch
-from metaloom.training.ranks import ALONE, Ranks, check_processes, check_shares
+from metaloom.training.ranks import ALONE, Ranks, check_processes
 
 CPU = torch.device("cpu")
 MOMENTS = (2, 7, 13)  # before the first checkpoint, between two, after the last

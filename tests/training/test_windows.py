@@ -73,7 +73,7 @@ def test_a_domain_is_described_by_its_own_images_alone():
 @pytest.mark.parametrize(
     ("window", "stride", "message"),
     [
-        (5, 1, r"bank.window is 5, but the training split has 4 domain\(s\); the largest that works is 4"),
+        (5, 1, r"bank.window is 5, but the training split has 4 domains; the largest that works is 4"),
         (2, 3, r"bank.stride is 3, which is more than bank.window \(2\).*largest that works is 2"),
     ],
 )

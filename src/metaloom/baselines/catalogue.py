@@ -39,6 +39,7 @@ class Baseline:
     fit: Fit | None = None
 
     def settings(self, baselines: BaselineSettings) -> SingleTaskSettings:
+        """Its section of params."""
         return getattr(baselines, self.section)
 
     def candidates(self, baselines: BaselineSettings) -> list[dict[str, Any]]:

@@ -36,10 +36,12 @@ class Choices:
         return min(self.searched, key=distance)["chosen"]
 
     def saved(self) -> dict[str, Any]:
+        """Plain values that `read` takes."""
         return {"searched": self.searched, "temperature": self.temperature.saved()}
 
     @classmethod
     def read(cls, saved: dict[str, Any]) -> Choices:
+        """What `saved` gave."""
         return cls(saved["searched"], Temperature.read(saved["temperature"]))
 
 

@@ -36,6 +36,7 @@ class Fitted:
     size: int
 
     def __call__(self, x: Float[np.ndarray, "row ..."]) -> Scores:
+        """The scores of some rows."""
         return self.scores(x)
 
 

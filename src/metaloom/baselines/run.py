@@ -1,4 +1,4 @@
-"""Single-task learners answer fixed episodes, several at a time."""
+"""Baselines (single-task learners) answer fixed episodes, several at a time."""
 
 from __future__ import annotations
 
@@ -22,23 +22,28 @@ from metaloom.system.device import keep_freed_memory
 from metaloom.system.terminal import track
 from metaloom.tasks import EpisodeTable
 
-CHUNK = 10  # episodes per job of a fast learner
-FAILURES = (ValueError, RuntimeError, ArithmeticError, np.linalg.LinAlgError)  # of a learner on a task, not of our code
+CHUNK = 10  # episodes per job of a fast baseline
+FAILURES = (
+    ValueError,
+    RuntimeError,
+    ArithmeticError,
+    np.linalg.LinAlgError,
+)  # of a baseline on a task, not of our code
 
 
 class Request(NamedTuple):
-    """One learner with one candidate of its settings, asked one set of episodes.
+    """One baseline with one candidate of its settings, asked one set of episodes.
 
     Args:
         key: the caller's.
-        learner: its name.
+        baseline: its name.
         choice: of its settings.
         table: the episodes.
         timed: whether one episode is learned on its own, as its user would, so that its time can be told.
     """
 
     key: Any
-    learner: str
+    baseline: str
     choice: dict[str, Any]
     table: EpisodeTable
     timed: bool = False
@@ -46,7 +51,7 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class Answered:
-    """What a learner said to a set of episodes.
+    """What a baseline said to a set of episodes.
 
     Args:
         scores: logits; NaN where it failed.
@@ -95,12 +100,12 @@ def answer_all(views: Views, requests: Sequence[Request], description: str, jobs
 
 
 def _parts(views: Views, request: Request) -> list[range]:
-    """Episodes of each job: as many as are learned together, in jobs of equal length, or a fast learner's few."""
-    learner, table = BASELINES[request.learner], request.table
-    size = learner.together(request.learner, views, request.choice, len(table.labels))
+    """Episodes of each job: as many as are learned together, in jobs of equal length, or a fast baseline's few."""
+    baseline, table = BASELINES[request.baseline], request.table
+    size = baseline.together(request.baseline, views, request.choice, len(table.labels))
     first = 1 if request.timed and size > 1 else 0
     rest = len(table) - first
-    jobs = -(-rest // (size if learner.fit is None else CHUNK))
+    jobs = -(-rest // (size if baseline.fit is None else CHUNK))
     ends = [first + rest * job // jobs for job in range(jobs + 1)] if jobs else []
     return [range(first)] * first + [range(*each) for each in itertools.pairwise(ends)]
 
@@ -111,7 +116,7 @@ def _longest_first(requests: Sequence[Request], parts: Sequence[tuple[int, range
 
     def examples(place: int) -> int:
         request, episodes = requests[parts[place][0]], parts[place][1]
-        return len(episodes) * len(request.table.labels) if BASELINES[request.learner].fit is None else 0
+        return len(episodes) * len(request.table.labels) if BASELINES[request.baseline].fit is None else 0
 
     mixed = np.random.default_rng(0).permutation(len(parts)).tolist()
     return sorted(mixed, key=examples, reverse=True)
@@ -131,18 +136,18 @@ def _answers(views: Views, request: Request, episodes: range) -> list[_Answer]:
     keep_freed_memory()
     with warnings.catch_warnings():  # so few examples per class are what this is about
         warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
-        size = BASELINES[request.learner].together(request.learner, views, request.choice, len(request.table.labels))
+        size = BASELINES[request.baseline].together(request.baseline, views, request.choice, len(request.table.labels))
         starts = range(0, len(episodes), size)
         return [each for start in starts for each in _answer(views, request, episodes[start : start + size])]
 
 
 def _answer(views: Views, request: Request, episodes: range) -> list[_Answer]:
     """Of episodes that are learned together. Where that fails each is learned on its own: the others need not fail."""
-    learner, table = BASELINES[request.learner], request.table
+    baseline, table = BASELINES[request.baseline], request.table
     support = views.at(table.support_rows[episodes.start : episodes.stop])
     started = time.perf_counter()
     try:
-        models = learner.learn(request.learner, views, request.choice, support, table.labels, episodes)
+        models = baseline.learn(request.baseline, views, request.choice, support, table.labels, episodes)
     except FAILURES:
         if len(episodes) > 1:
             return [each for one in episodes for each in _answer(views, request, range(one, one + 1))]
@@ -157,7 +162,7 @@ def _asked(views: Views, request: Request, episode: int, model: Fitted, adapted:
     query = views.at(request.table.query_rows[episode])
     started = time.perf_counter()
     try:
-        scores = np.asarray(model(views.seen(BASELINES[request.learner].view, query)), dtype=np.float32)
+        scores = np.asarray(model(views.seen(BASELINES[request.baseline].view, query)), dtype=np.float32)
     except FAILURES:
         return _failure(request.table)
     return _Answer(scores, adapted, (time.perf_counter() - started) / len(query), model.size, alone)

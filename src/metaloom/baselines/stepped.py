@@ -55,6 +55,7 @@ class Trained:
     statistics: Tensors | None
 
     def logits(self, x: Float[Tensor, "task query ..."]) -> Float[Tensor, "task query n_way"]:
+        """Of each task's queries by its own network, a part of them at a time."""
         with torch.no_grad():
             parts = x.split(max(1, AT_A_TIME // len(x)), dim=1)
             z = torch.cat([self.network(self.weights, part, self.statistics)[0] for part in parts], dim=1)

@@ -39,6 +39,7 @@ class Views:
     sizes: dict[str, int]
 
     def at(self, rows: Int[np.ndarray, "*row"]) -> Int[np.ndarray, "*row"]:
+        """Where rows of the data set are among these."""
         return np.searchsorted(self.rows, rows)
 
     def seen(self, view: str, places: Int[np.ndarray, " place"]) -> Float[np.ndarray, "place ..."]:

@@ -74,6 +74,6 @@ class BaselineSettings(Section):
     svm: LinearSettings
     forest: ForestSettings
 
-    def asked(self, learner: SingleTaskSettings, name: str) -> int:
-        """How many of the test episodes of this name, of a setting or a point of a study, a learner answers."""
-        return learner.episodes if name.removesuffix(DOMAIN_SUFFIX) in self.settings else learner.elsewhere
+    def asked(self, baseline: SingleTaskSettings, name: str) -> int:
+        """How many of the test episodes of this name, of a setting or a point of a study, a baseline answers."""
+        return baseline.episodes if name.removesuffix(DOMAIN_SUFFIX) in self.settings else baseline.elsewhere

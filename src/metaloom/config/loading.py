@@ -70,7 +70,11 @@ def read_params(path: str | Path = PARAMS, overrides: dict[str, Any] | None = No
 
 
 def environment_overrides() -> dict[str, Any]:
-    """The overrides of `metaloom run --set`, as the stages that it starts see them."""
+    """The overrides of `metaloom run --set`, as the stages that it starts see them.
+
+    Raises:
+        MetaloomError: the environment's variable holds something else.
+    """
     text = os.environ.get(OVERRIDES, "")
     try:
         overrides = json.loads(text) if text else {}
@@ -82,7 +86,15 @@ def environment_overrides() -> dict[str, Any]:
 
 
 def check_settings(raw: Any, where: str = PARAMS) -> Settings:
-    """Turn plain values into settings, or say all that is wrong with them."""
+    """Turn plain values into settings.
+
+    Args:
+        raw: as params.yaml has them.
+        where: they stand, for the message.
+
+    Raises:
+        MetaloomError: with all that is wrong with them.
+    """
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
@@ -91,7 +103,11 @@ def check_settings(raw: Any, where: str = PARAMS) -> Settings:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """`train.n_shot=5` → ("train.n_shot", 5); the value is read as YAML."""
+    """`train.n_shot=5` → ("train.n_shot", 5); the value is read as YAML.
+
+    Raises:
+        MetaloomError: there is no key or no `=`, or the value is no YAML.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise MetaloomError(f"--set {text}: write KEY=VALUE, for example --set train.n_shot=5")

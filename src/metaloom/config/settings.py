@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -165,23 +166,29 @@ class Settings(Section):
     export: ExportSettings
 
     @model_validator(mode="after")
-    def _select_on_a_drawn_setting(self) -> Settings:
-        if self.train.select_on not in self.episodes.names:
-            known = ", ".join(self.episodes.names)
-            raise ValueError(f"train.select_on is {self.train.select_on}, but episodes has only {known}")
-        return self
-
-    @model_validator(mode="after")
-    def _search_on_drawn_settings(self) -> Settings:
-        for name in self.baselines.settings:
-            if name not in self.episodes.settings:
-                known = ", ".join(self.episodes.settings)
-                raise ValueError(f"baselines.settings has {name}, but episodes.settings has only {known}")
+    def _choose_on_drawn_settings(self) -> Settings:
+        for _, message in not_drawn(self):
+            raise ValueError(message)
         return self
 
     def method(self, name: str) -> MethodSettings:
-        """The settings of a method, or of `pretrain`."""
+        """The settings of a method, or of `pretrain`.
+
+        Args:
+            name: of the method, as in `methods`.
+        """
         return getattr(self, name)
+
+
+def not_drawn(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Keys that name a few-shot setting for which no episodes are drawn, each with what is wrong."""
+    select_on, episodes = settings.train.select_on, settings.episodes
+    if select_on not in episodes.names:
+        known = ", ".join(episodes.names)
+        yield "train.select_on", f"train.select_on is {select_on}, but episodes has only {known}"
+    if lacking := [name for name in settings.baselines.settings if name not in episodes.settings]:
+        known = ", ".join(episodes.settings)
+        yield "baselines.settings", f"baselines.settings has {lacking[0]}, but episodes.settings has only {known}"
 
 
 METHODS: tuple[str, ...] = get_args(MethodName)

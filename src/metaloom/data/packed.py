@@ -40,13 +40,14 @@ _SCHEMA = pa.schema(
 class Dataset:
     """One prepared data set.
 
-    examples: (item, *shape) as the kind packs them, memory-mapped, read only.
-    items: one row per example, in the order of `examples`, sorted by domain, class and source: the rows of a
-        class are contiguous. Columns row, class (unique over the data set), domain, source, sha256 (of
-        the raw file; of a file of many examples, of what `Row.content` is), split (that data/ itself has the class
-        in; "" where it has none).
-    quality: what was seen, used and left out, and why.
-    kind: of the examples.
+    Attributes:
+        examples: (item, *shape) as the kind packs them, memory-mapped, read only.
+        items: one row per example, in the order of `examples`, sorted by domain, class and source: the rows of a
+            class are contiguous. Columns row, class (unique over the data set), domain, source, sha256 (of
+            the raw file; of a file of many examples, of what `Row.content` is), split (that data/ itself has the
+            class in; "" where it has none).
+        quality: what was seen, used and left out, and why.
+        kind: of the examples.
     """
 
     examples: np.ndarray
@@ -57,6 +58,9 @@ class Dataset:
     @classmethod
     def load(cls, folder: str | Path) -> Dataset:
         """Open what `write_dataset` wrote.
+
+        Args:
+            folder: artifacts/dataset, or a copy of it.
 
         Raises:
             MetaloomError: a file is absent or damaged, or they do not fit each other.

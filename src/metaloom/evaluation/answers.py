@@ -1,4 +1,7 @@
-"""Every learner answers the same fixed episodes."""
+"""Every learner answers the same fixed episodes.
+
+Where results list both kinds, here and in the files' column `learner`, a learner is a meta-learner or a baseline.
+"""
 
 from __future__ import annotations
 
@@ -51,41 +54,41 @@ def single_task_answers(
     tables: Mapping[str, EpisodeTable],
     jobs: int = -1,
 ) -> tuple[dict[str, OfTables], dict[str, dict[str, dict[str, float]]]]:
-    """The answers of every single-task learner, and their times and sizes; by learner and name of the episodes.
+    """The answers of every baseline, and their times and sizes; by baseline and name of the episodes.
 
     Args:
         views: of all examples in the episodes.
         choices: of the settings, made on validation episodes.
-        settings: which hold the number of episodes that each learner answers.
+        settings: which hold the number of episodes that each baseline answers.
         tables: fixed episodes.
         jobs: processes, each with one thread.
     """
     requests = []
-    for learner, name, table in asked_alone(settings, tables):
-        choice = choices[learner].for_task(table.n_way, len(table.labels) / table.n_way)
+    for baseline, name, table in asked_alone(settings, tables):
+        choice = choices[baseline].for_task(table.n_way, len(table.labels) / table.n_way)
         timed = "/" not in name  # the times of the settings are shown, those of the studies not
-        requests.append(Request((learner, name), learner, choice, table, timed))
+        requests.append(Request((baseline, name), baseline, choice, table, timed))
     answered = answer_all(views, requests, "evaluate", jobs)
-    found: dict[str, OfTables] = {learner: {} for learner in BASELINES}
-    speeds: dict[str, dict[str, dict[str, float]]] = {learner: {} for learner in BASELINES}
+    found: dict[str, OfTables] = {baseline: {} for baseline in BASELINES}
+    speeds: dict[str, dict[str, dict[str, float]]] = {baseline: {} for baseline in BASELINES}
     for request in requests:
-        learner, name = request.key
+        baseline, name = request.key
         each, table = answered.pop(request.key), request.table
-        t = choices[learner].temperature(table.n_way, len(table.labels) / table.n_way)
-        found[learner][name] = Answers(log_softmax(each.scores / t, axis=2), table)
-        speeds[learner][name] = _speed(each.adapt_seconds, each.predict_seconds, each.size + _network(learner, views))
+        t = choices[baseline].temperature(table.n_way, len(table.labels) / table.n_way)
+        found[baseline][name] = Answers(log_softmax(each.scores / t, axis=2), table)
+        speeds[baseline][name] = _speed(each.adapt_seconds, each.predict_seconds, each.size + _network(baseline, views))
     return found, speeds
 
 
 def asked_alone(
     settings: BaselineSettings, tables: Mapping[str, EpisodeTable]
 ) -> Iterator[tuple[str, str, EpisodeTable]]:
-    """Each single-task learner with the names of the episodes that it answers, and those episodes."""
+    """Each baseline with the names of the episodes that it answers, and those episodes."""
     parts = Counter(map(_point, tables))
-    for learner, baseline in BASELINES.items():
-        for name, table in tables.items():
-            limit = -(-settings.asked(baseline.settings(settings), name) // parts[_point(name)])
-            yield learner, name, table.first(limit)
+    for name, baseline in BASELINES.items():
+        for asked, table in tables.items():
+            limit = -(-settings.asked(baseline.settings(settings), asked) // parts[_point(asked)])
+            yield name, asked, table.first(limit)
 
 
 def _point(name: str) -> str:
@@ -93,9 +96,9 @@ def _point(name: str) -> str:
     return name.rpartition("/")[0] if name.startswith(f"{WAYS}/") else name
 
 
-def _network(learner: str, views: Views) -> int:
-    """Bytes of the frozen network below a learner's head."""
-    return views.sizes.get(BASELINES[learner].view, 0)
+def _network(baseline: str, views: Views) -> int:
+    """Bytes of the frozen network below a baseline's head."""
+    return views.sizes.get(BASELINES[baseline].view, 0)
 
 
 def meta_speed(learner: Learner, examples: Shaped[Tensor, "item ..."], table: EpisodeTable) -> dict[str, float]:

@@ -21,7 +21,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from metaloom.evaluation.figures import LEVELS, SPREAD, Answers
+from metaloom.evaluation.figures import Answers
+from metaloom.learner.intervals import LEVELS, SPREAD
 
 FEWEST = 3  # classes for an interval: pairs are left when one is gone
 

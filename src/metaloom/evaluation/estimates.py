@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from metaloom.evaluation.figures import Answers, resamples, share_interval
+from metaloom.evaluation.figures import Answers, share_interval
 from metaloom.learner import Learner
 from metaloom.learner.estimate import cross_validated, cross_validated_embeddings
+from metaloom.learner.intervals import resamples
 from metaloom.system.terminal import track
 from metaloom.tasks.studies import ESTIMATES
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from scipy import stats
 
+from metaloom.learner.intervals import interval, resamples
 from metaloom.tasks import EpisodeTable
 
 BINS = 15  # of a calibration error
 DECILE = 0.1
-LEVELS = (2.5, 97.5)  # percentiles of a 95% interval
-ENOUGH = 20  # episodes for percentiles of the bootstrap; with fewer these are too narrow
-FEWEST = 5  # episodes for any interval
-SPREAD = 1e-12  # of bootstrap samples: less is rounding
 
 
 @dataclass(frozen=True)
@@ -67,36 +62,6 @@ class Answers:
     def first(self, episodes: int) -> Answers:
         """The first so many episodes."""
         return Answers(self.log_p[:episodes], self.table.first(episodes))
-
-
-@cache
-def resamples(episodes: int, samples: int, seed: int = 0) -> Float[np.ndarray, "sample episode"]:
-    """How often each episode is in each bootstrap sample, over their number: weights that sum to one."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(episodes, np.full(episodes, 1 / episodes), size=samples) / episodes
-
-
-def interval(drawn: Float[np.ndarray, " sample"], value: float, episodes: int) -> tuple[float, float]:
-    """95%; NaN where there is none.
-
-    From many episodes the percentiles of bootstrap samples. From fewer than `ENOUGH` these cover too little (76% from
-    three): Student's t around the value, with the bootstrap's standard error, whose variance is short of the unbiased
-    one by a factor of (episodes - 1) / episodes. None from fewer than `FEWEST`, where t is as wide as the scale, and
-    none where all samples are the same: episodes without a spread do not tell how far the next one lies.
-
-    Args:
-        drawn: a figure of each bootstrap sample of the episodes.
-        value: the figure of the episodes themselves.
-        episodes: how many.
-    """
-    if episodes < FEWEST or not len(drawn) or not np.isfinite(drawn).all() or np.ptp(drawn) < SPREAD:
-        return float("nan"), float("nan")
-    if episodes >= ENOUGH:
-        low, high = np.percentile(drawn, LEVELS)
-        return float(low), float(high)
-    error = drawn.std() * np.sqrt(episodes / (episodes - 1))
-    half = float(stats.t.ppf(LEVELS[1] / 100, episodes - 1) * error)
-    return value - half, value + half
 
 
 def share_interval(drawn: Float[np.ndarray, " sample"], value: float, episodes: int) -> tuple[float, float]:

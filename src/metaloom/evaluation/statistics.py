@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from metaloom.evaluation.figures import interval, resamples
+from metaloom.learner.intervals import interval, resamples
 
 # of each learner; NaN where it failed, fewer where it was asked less
 Accuracies = Mapping[str, Float[np.ndarray, " episode"]]

@@ -210,7 +210,7 @@ class Cost(Section):
         milliseconds: median for one example, one thread.
         milliseconds_of_model: model.onnx beside it in the same run.
         difference: of the mean accuracy, variant less model.onnx.
-        ci95: half width of its 95% interval, paired by episode.
+        ci95: half width of its 95% interval, paired by episode; None where there is none.
         episodes: that were asked.
     """
 
@@ -219,7 +219,7 @@ class Cost(Section):
     milliseconds: float
     milliseconds_of_model: float
     difference: float
-    ci95: float
+    ci95: float | None
     episodes: int
 
 

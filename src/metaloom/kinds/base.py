@@ -305,6 +305,11 @@ class Encoding(ABC):
 
     # --- another reading of raw examples
 
+    def inputs_from(self, other: Encoding) -> tuple[Tensor, Tensor] | None:
+        """Gain and bias (float64) of each channel that make this encoding's inputs of another's; None where that is
+        not how they differ. The members of a bank take their inputs so."""
+        return None
+
     def inverted(self) -> Encoding:
         """The same for examples that are the negative of those in training.
 

@@ -25,6 +25,13 @@ class Scaled(Encoding):
     def __call__(self, packed: Tensor) -> Tensor:
         return self._normalised(packed, *(_on(packed.device, each) for each in (self.shift, self.scale)))
 
+    def inputs_from(self, other: Encoding) -> tuple[Tensor, Tensor] | None:
+        if not isinstance(other, Scaled):
+            return None
+        numbers = (self.shift, self.scale, other.shift, other.scale)
+        shift, scale, others_shift, others_scale = (torch.tensor(each, dtype=torch.float64) for each in numbers)
+        return others_scale / scale, (others_shift - shift) / scale
+
     def numbers(self) -> dict[str, Any]:
         return {"shift": list(self.shift), "scale": list(self.scale)}
 

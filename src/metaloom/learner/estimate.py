@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from metaloom.learner.intervals import Z
 from metaloom.learner.learner import Learner
 
-Z = 1.959964  # of a two-sided 95% interval
 FOLDS = 5
 
 

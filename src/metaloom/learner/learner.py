@@ -59,7 +59,16 @@ class Learner:
 
     @classmethod
     def create(cls, name: str, settings: Settings, encoding: Encoding) -> Learner:
-        """A fresh learner, its weights drawn from their stream of the settings' seed (`metaloom.system.seeds`)."""
+        """A fresh learner, its weights drawn from their stream of the settings' seed (`metaloom.system.seeds`).
+
+        Args:
+            name: of the method, as in params.
+            settings: of the method and its network, and the seed.
+            encoding: of packed examples, fitted on training classes.
+
+        Raises:
+            MetaloomError: the network does not take such examples.
+        """
         own = settings.method(name)
         config = {
             "format": FORMAT,
@@ -73,22 +82,39 @@ class Learner:
         return cls(name, method, params, encoding, json.loads(json.dumps(config)))
 
     def changed(self, **settings: Any) -> Learner:
-        """The same with other values for some of the method's settings."""
+        """The same with other values for some of the method's settings.
+
+        Args:
+            settings: by name, as in params; they are not checked.
+        """
         own = self.method.settings.model_copy(update=settings)
         method = build_method(self.name, self.method.network, own)
         config = self.config | {"method": self.config["method"] | settings}
         return replace(self, method=method, config=config)
 
     def tempered(self, temperature: Temperature) -> Learner:
-        """The same with its logits divided by this temperature: how sure it is of what it says."""
+        """The same with its logits divided by a temperature: how sure it is of what it says.
+
+        Args:
+            temperature: for each number of ways and of labelled examples per class.
+        """
         return replace(self, temperature=temperature, config=self.config | {"temperature": temperature.saved()})
 
     def reading(self, encoding: Encoding) -> Learner:
-        """The same with another way for examples to go in."""
+        """The same learner with another encoding, for example the negative's:
+        `learner.reading(learner.encoding.inverted())`.
+
+        Args:
+            encoding: that gives inputs of the same shape.
+        """
         return replace(self, encoding=encoding, config=self.config | {"input": encoding.saved()})
 
     def save(self, folder: str | Path) -> None:
-        """Write model.safetensors and learner.json, each whole or not at all; a folder is made where there is none."""
+        """Write model.safetensors and learner.json, each whole or not at all.
+
+        Args:
+            folder: of the model; made where there is none.
+        """
         groups = {"weights": self.params.kept().weights, "statistics": self.params.statistics}
         flat = {f"{group}/{k}": v.contiguous() for group, tensors in groups.items() for k, v in tensors.items()}
         with atomic_file(Path(folder) / "model.safetensors") as temporary:
@@ -164,7 +190,12 @@ class Learner:
     def embed(
         self, examples: Shaped[Tensor, "item ..."], rows: Int[np.ndarray | Tensor, " row"]
     ) -> Float[Tensor, "row embed"]:
-        """The shared network's embeddings of some of the examples, which may be on the host."""
+        """The shared network's embeddings of some of the examples, none adapted to.
+
+        Args:
+            examples: packed, (item, *`encoding.packed`); they may be on the host.
+            rows: of `examples`.
+        """
         rows = torch.as_tensor(rows, device=examples.device)
         with torch.no_grad(), self.method.network.threads(self.device):
             parts = [self.method.embed(self.params, self._input(examples, part)) for part in rows.split(BATCH)]
@@ -173,16 +204,25 @@ class Learner:
     def answer(
         self, examples: Shaped[Tensor, "item ..."], episodes: EpisodeTable
     ) -> Float[Tensor, "episode query n_way"]:
-        """Log-probabilities for every query of fixed episodes; queries go way by way. Examples may be on the host.
+        """Log-probabilities (natural logarithm) for every query of fixed episodes; queries go way by way.
 
         A method that only adapts its head embeds each example once, however many episodes it is in.
+
+        Args:
+            examples: packed, (item, *`encoding.packed`); they may be on the host.
+            episodes: which have rows of `examples`.
         """
         return self.answers(examples, {"": episodes})[""]
 
     def answers(
         self, examples: Shaped[Tensor, "item ..."], tables: Mapping[str, EpisodeTable]
     ) -> dict[str, Float[Tensor, "episode query n_way"]]:
-        """The same for several sets of episodes, whose examples are embedded once for all of them."""
+        """The same for several sets of episodes, whose examples are embedded once for all of them.
+
+        Args:
+            examples: as `answer` takes them.
+            tables: episodes by name, which the answers have too.
+        """
         logits_of = self._embedded(examples, list(tables.values())) if self.method.frozen else self._adapted(examples)
         return {name: self._answer(table, logits_of) for name, table in tables.items()}
 

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from metaloom.learner.learner import Learner
 from metaloom.tasks import EpisodeTable
 
-Z = 1.96  # of a 95% interval
 
-
-def mean_and_half_width(values: Float[np.ndarray, " episode"]) -> tuple[float, float]:
-    """The mean and the half width of its 95% interval by the normal approximation; zero for a single value."""
-    spread = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return float(values.mean()), float(Z * spread)
-
-
-def accuracy_and_nll(learner: Learner, examples: Tensor, episodes: EpisodeTable) -> dict[str, Any]:
-    """Mean accuracy over fixed episodes with the half width of its 95% interval, and mean NLL in nats."""
+def accuracy_and_nll(learner: Learner, examples: Tensor, episodes: EpisodeTable) -> dict[str, float]:
+    """Mean accuracy over fixed episodes, and mean NLL in nats."""
     right, nll = scores(learner.answer(examples, episodes), episodes)
-    accuracy, half = mean_and_half_width(right.numpy())
-    return {"accuracy": accuracy, "ci95": half, "nll": float(nll.mean())}
+    return {"accuracy": float(right.mean()), "nll": float(nll.mean())}
 
 
 def scores(log_probabilities: Tensor, episodes: EpisodeTable) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,13 @@ BATCH = 512  # examples that pass the network at a time when nothing is learned:
 
 @dataclass(frozen=True)
 class AdaptedTask:
-    """A task model together with the labels of its classes and the way examples go in."""
+    """A task model together with the labels of its classes and the way examples go in.
+
+    Args:
+        model: network and head as they were adapted; its logits are divided by the temperature already.
+        encoding: of packed examples to the network's input.
+        classes: the label of each way, sorted: the order of probabilities.
+    """
 
     model: TaskModel
     encoding: Encoding
@@ -54,11 +60,24 @@ class AdaptedTask:
         return torch.cat(parts).softmax(dim=1).cpu().numpy()
 
     def predict(self, query_x: Shaped[np.ndarray | Tensor, "query ..."]) -> list[Any]:
-        """The likeliest class of each example; see `predict_proba`."""
+        """The likeliest class of each example.
+
+        Args:
+            query_x: as `predict_proba` takes them.
+
+        Returns:
+            Labels, of `classes`.
+
+        Raises:
+            MetaloomError: they are of another size or type.
+        """
         return [self.classes[way] for way in self.predict_proba(query_x).argmax(axis=1)]
 
     def save(self, folder: str | Path) -> None:
-        """Write task.safetensors and task.json, which names the other's SHA-256; a folder is made where there is none.
+        """Write task.safetensors and task.json, which names the other's SHA-256.
+
+        Args:
+            folder: of the task; it is made where there is none.
 
         Raises:
             MetaloomError: the classes are neither texts nor numbers, or the model has more than a task model has.
@@ -87,6 +106,10 @@ class AdaptedTask:
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> AdaptedTask:
         """Read what `save` wrote.
+
+        Args:
+            folder: of the task.
+            device: where it is going to live.
 
         Raises:
             MetaloomError: a file is absent, damaged or of a newer format, or they do not fit each other.

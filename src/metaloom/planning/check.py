@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,14 +22,15 @@ from metaloom.config import (
     value_at,
 )
 from metaloom.config.auto import AUTO
+from metaloom.config.settings import not_drawn
 from metaloom.errors import MetaloomError
 from metaloom.networks import NETWORKS, build_network
 from metaloom.planning.deployment import check_key, check_versions, deployed
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
 from metaloom.system.device import check_compiler, choose_device
-from metaloom.system.plural import several
 from metaloom.tasks.episodes import eligible_groups
+from metaloom.tasks.limits import check_shares, check_stride, check_ways, check_window, nearest_share
 from metaloom.tasks.studies import check_labels, way_domains
 
 ROUNDS = 50  # of repairs, far more than there are settings to repair
@@ -70,6 +72,10 @@ def _machine(settings: Settings, data: Data) -> Iterator[Finding]:
         yield from _refused(
             ("network.name",), lambda: build_network(settings.network, "none", data.shape), {"network.name": fitting}
         )
+    if "bank" in settings.methods and not data.rescaled:
+        others = [name for name in settings.methods if name != "bank"] or ["protonet"]
+        message = f"methods has bank, whose networks cannot take {data.many} as each is used to them: leave it out"
+        yield Finding(("methods",), message, {"methods": others})
     refused = list(_refused(("device",), lambda: choose_device(settings.device), {"device": AUTO}))
     yield from refused
     if settings.train.compile is True and not refused:
@@ -93,12 +99,8 @@ def _groups(settings: Settings, pool: Any, name: str) -> None:
 
 
 def _choices(settings: Settings, _: Data) -> Iterator[Finding]:
-    names, known = settings.episodes.names, ", ".join(settings.episodes.names)
-    if settings.train.select_on not in names:
-        message = f"train.select_on is {settings.train.select_on}, but episodes has only {known}"
-        yield Finding(("train.select_on",), message)
-    if lacking := [name for name in settings.baselines.settings if name not in names]:
-        yield Finding(("baselines.settings",), f"baselines.settings has {lacking[0]}, but episodes has only {known}")
+    for key, message in not_drawn(settings):
+        yield Finding((key,), message)
 
 
 def _studies(settings: Settings, data: Data) -> Iterator[Finding]:
@@ -120,23 +122,16 @@ def _training(settings: Settings, data: Data) -> Iterator[Finding]:
     classes = data.training(examples)
     for name in (*settings.methods, PRETRAIN):
         own = settings.method(name)
-        if own.n_way > classes:
-            message = (
-                f"{name}.n_way is {own.n_way}, but the training split has {classes} classes with {examples} examples "
-                f"(train.n_shot + train.n_query); the largest that works is {classes}"
-            )
-            yield Finding((f"{name}.n_way", "train.n_query", "train.n_shot"), message)
-        if own.tasks_per_step % processes:
-            key, nearest = f"{name}.tasks_per_step", max(round(own.tasks_per_step / processes), 1) * processes
-            message = f"{key} is {own.tasks_per_step}, which {processes} processes (train.processes) cannot share out"
-            yield Finding((key,), f"{message} equally; the nearest that works is {nearest}", {key: nearest})
-    domains = len(data.pool("train").domains)
-    if "bank" in settings.methods and settings.bank.window > domains:
-        message = f"bank.window is {settings.bank.window}, but the training split has {several(domains, 'domain')}"
-        yield Finding(("bank.window", "bank.stride"), f"{message}; the largest that works is {domains}")
-    elif "bank" in settings.methods and settings.bank.stride > settings.bank.window:
-        message = f"bank.stride is {settings.bank.stride}, which is more than bank.window ({settings.bank.window})"
-        yield Finding(("bank.stride", "bank.window"), message)
+        yield from _refused(
+            (f"{name}.n_way", "train.n_query", "train.n_shot"), partial(check_ways, name, own.n_way, classes, examples)
+        )
+        key, tasks = f"{name}.tasks_per_step", own.tasks_per_step
+        remedy = {key: nearest_share(processes, tasks)}
+        yield from _refused((key,), partial(check_shares, processes, name, tasks), remedy)
+    if "bank" in settings.methods:
+        window, stride, domains = settings.bank.window, settings.bank.stride, len(data.pool("train").domains)
+        too_large = [*_refused(("bank.window", "bank.stride"), lambda: check_window(window, domains))]
+        yield from too_large or _refused(("bank.stride", "bank.window"), lambda: check_stride(stride, window))
 
 
 def _export(settings: Settings, data: Data) -> Iterator[Finding]:

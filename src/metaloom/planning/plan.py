@@ -69,7 +69,9 @@ def make_plan(
     counts = [*table["count"], *(each["examples"] for each in left_out)]
     settings = changed(settings, {"prepare.min_examples": needed(settings.prepare.min_examples, counts)})
     classes, unit = share_out(table, settings.split, settings.seed, assigned)
-    data = Data(classes, kind.views, kind.many, kind.fitted(dataset.examples[:1]).shape, budget)
+    encoding = kind.fitted(dataset.examples[:1])
+    rescaled = encoding.inputs_from(encoding) is not None
+    data = Data(classes, kind.views, kind.many, encoding.shape, budget, rescaled)
     fitted = fit(settings, auto, data)
     said, findings = list(sentences(fitted, auto, data)), [each.message for each in check(fitted, data)]
     remedy = way_out(settings, auto, data, overrides) if findings else ""

@@ -55,6 +55,7 @@ class Data:
         many: what several examples are called.
         shape: of one example as a network takes it.
         budget: how much work the run may be.
+        rescaled: whether inputs of one fit of the encoding can be made of another's, see `Encoding.inputs_from`.
     """
 
     classes: pd.DataFrame
@@ -62,6 +63,7 @@ class Data:
     many: str
     shape: tuple[int, ...]
     budget: Budget = NO_BUDGET
+    rescaled: bool = True
 
     def pool(self, split: str) -> Pool:
         """One split; raises KeyError where it is none."""

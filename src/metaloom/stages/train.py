@@ -30,11 +30,12 @@ from metaloom.system.rounding import rounded
 from metaloom.system.sources import digest
 from metaloom.system.terminal import bar, say
 from metaloom.tasks import load_episodes, spread_rows
+from metaloom.tasks.limits import check_shares
 from metaloom.tasks.sampler import EpisodeSampler
 from metaloom.training.bank.trainer import BankState, BankTrainer
 from metaloom.training.checkpoint import State
 from metaloom.training.launch import begin, launch, leave
-from metaloom.training.ranks import Ranks, check_processes, check_shares, launched
+from metaloom.training.ranks import Ranks, check_processes, launched
 from metaloom.training.selection import at_chance, choose_beta, choose_temperature, wants_beta
 from metaloom.training.trainer import Trainer
 

@@ -112,7 +112,15 @@ def makes_again(stage: str) -> str:
 
 
 def read_json(path: str | Path, made_by: str = "") -> Any:
-    """Read JSON; when the file is absent, say which stage makes it."""
+    """Read JSON.
+
+    Args:
+        path: of the file.
+        made_by: the stage that makes it, for the message where it is absent.
+
+    Raises:
+        MetaloomError: it is absent or no JSON.
+    """
     path = required(path, made_by)
     try:
         return json.loads(path.read_text(encoding="utf-8"))

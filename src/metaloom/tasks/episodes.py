@@ -146,7 +146,11 @@ def draw(
 def eligible_groups(
     pool: pd.DataFrame, name: str, setting: Setting, n_query: int, within: bool, section: str
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(first rows, counts) of the classes that one episode may mix: all of the split, or those of a domain."""
+    """(first rows, counts) of the classes that one episode may mix: all of the split, or those of a domain.
+
+    Raises:
+        MetaloomError: there are too few classes, or too few examples of each; the message says what works.
+    """
     split = pool["split"].iloc[0]
     needed = setting.n_shot + n_query
     large = pool[pool["count"] >= needed]

@@ -115,13 +115,3 @@ def check_processes(processes: int, device: torch.device) -> None:
             f"params.yaml: train.processes is {processes}, but {device.type} serves one process; set device: cpu "
             "or train.processes: 1"
         )
-
-
-def check_shares(processes: int, name: str, tasks: int) -> None:
-    """Raises MetaloomError where a step's tasks cannot be shared out equally."""
-    if tasks % processes:
-        nearest = max(round(tasks / processes), 1) * processes
-        raise MetaloomError(
-            f"params.yaml: {name}.tasks_per_step is {tasks}, which {processes} processes (train.processes) cannot "
-            f"share out equally; the nearest that works is {nearest}"
-        )

@@ -23,13 +23,14 @@ from metaloom.methods.model import Episodes, Params
 from metaloom.system.seeds import Stream, generator
 from metaloom.system.terminal import say
 from metaloom.tasks import EpisodeTable
+from metaloom.tasks.limits import check_shares, check_ways
 from metaloom.tasks.sampler import EpisodeSampler
 from metaloom.training import checkpoint
 from metaloom.training.acceleration import Loss, loss_of, precision_of, repeatable, tasks_at_a_time
 from metaloom.training.checkpoint import State
 from metaloom.training.graph import GraphedWork
 from metaloom.training.losses import LOOK_EVERY, Losses
-from metaloom.training.ranks import ALONE, Ranks, check_shares
+from metaloom.training.ranks import ALONE, Ranks
 
 WARM_UP = 20  # steps over which the learning rate rises
 
@@ -119,14 +120,9 @@ class Trainer:
         self.checkpoint.unlink(missing_ok=True)
 
     def _check(self) -> None:
-        check_shares(self.ranks.count, self.learner.name, self.learner.method.settings.tasks_per_step)
-        n_way, classes = self.learner.method.settings.n_way, self.sampler.classes
-        if n_way > classes:
-            raise MetaloomError(
-                f"params.yaml: {self.learner.name}.n_way is {n_way}, but the training split has {classes} classes "
-                f"with {self.settings.examples} examples (train.n_shot + train.n_query); "
-                f"the largest that works is {classes}"
-            )
+        name, own = self.learner.name, self.learner.method.settings
+        check_shares(self.ranks.count, name, own.tasks_per_step)
+        check_ways(name, own.n_way, self.sampler.classes, self.settings.examples)
 
     def _fresh(self) -> State:
         own = generator(self.seed, Stream.TRAINING_WEIGHTS, self.examples.device)

@@ -13,7 +13,11 @@ DATA = "data"
 
 
 def pointer(repo: Any) -> Any | None:
-    """data/ as data.dvc has it; None where there is no data.dvc."""
+    """data/ as data.dvc has it; None where there is no data.dvc.
+
+    Raises:
+        MetaloomError: it names no version.
+    """
     path = repo.fs.join(repo.root_dir, POINTER)
     if not repo.fs.exists(path):
         return None
@@ -53,7 +57,11 @@ def saved_tree(repo: Any, md5: str) -> Any | None:
 
 
 def fetch(repo: Any, output: Any) -> bool:
-    """Have the version that data.dvc names in the cache, from a remote if need be; whether it is there."""
+    """Have the version that data.dvc names in the cache, from a remote if need be; whether it is there.
+
+    Raises:
+        BusyError: the remote does not answer.
+    """
     from dvc.exceptions import FileTransferError
 
     if not output.changed_cache():

@@ -20,7 +20,11 @@ DAG = "dvc.yaml"
 
 
 def find_root(start: str | Path = ".") -> Path:
-    """The nearest folder from `start` upward that holds dvc.yaml and params.yaml."""
+    """The nearest folder from `start` upward that holds dvc.yaml and params.yaml.
+
+    Raises:
+        MetaloomError: there is none.
+    """
     start = Path(start).resolve()
     for folder in (start, *start.parents):
         if (folder / DAG).is_file() and (folder / PARAMS).is_file():

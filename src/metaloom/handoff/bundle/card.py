@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from metaloom.handoff.metadata import Accuracy, Metadata, Metrics, Rival, Score
+from metaloom.handoff.metadata import Accuracy, Cost, Metadata, Metrics, Rival, Score
 from metaloom.handoff.shipped import verify
 from metaloom.kinds import KINDS, Kind
 
@@ -211,7 +211,7 @@ def _variants(metadata: Metadata) -> str:
     rows = [
         f"| `{name}` | {cost.bytes / 1000:,.0f} kB ({cost.smaller:.1f} times smaller) | "
         f"{cost.milliseconds:.2f} ms ({cost.milliseconds_of_model:.2f} ms) | "
-        f"{100 * cost.difference:+.2f} ± {100 * cost.ci95:.2f} points, {cost.episodes} episodes |"
+        f"{_points(cost)}, {cost.episodes} episodes |"
         for name, cost in costs.items()
     ]
     one = _kind(metadata).one
@@ -220,6 +220,12 @@ def _variants(metadata: Metadata) -> str:
         "|---|---|---|---|",
     ]
     return "\n".join(["## Smaller forms of model.onnx", "", *head, *rows])
+
+
+def _points(cost: Cost) -> str:
+    """Of accuracy: what the form's answers gain or lose."""
+    difference = f"{100 * cost.difference:+.2f}"
+    return f"{difference} points, no interval" if cost.ci95 is None else f"{difference} ± {100 * cost.ci95:.2f} points"
 
 
 def _limits(metadata: Metadata) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from metaloom.handoff.graphs.variants import Examples, variant
 from metaloom.handoff.metadata import Cost
 from metaloom.handoff.shipped.verify import HEAD, INPUT, LOOSEST_TOLERANCE, OUTPUTS, SUPPORT_X, SUPPORT_Y, VARIANTS
 from metaloom.learner import Learner
-from metaloom.learner.scoring import mean_and_half_width
+from metaloom.learner.intervals import mean_and_half_width
 from metaloom.tasks import EpisodeTable
 
 EPISODES_ADAPTED = 10  # of each setting, where a task changes the network: each needs a graph of its own
@@ -77,7 +78,8 @@ def _cost(precision: str, data: bytes, model: bytes, learner: Learner, asked: As
     differences = np.concatenate(of_settings)
     difference, half = mean_and_half_width(differences)
     if -difference > export.max_loss:
-        loss = f"{-100 * difference:.1f} ± {100 * half:.1f} points of accuracy on the test episodes"
+        interval = "no interval" if math.isnan(half) else f"± {100 * half:.1f}"
+        loss = f"{-100 * difference:.1f} points of accuracy ({interval}) on {len(differences)} test episodes"
         raise MetaloomError(
             f"{PARAMS}: export.variants: {precision} loses {loss}, more than export.max_loss allows "
             f"({100 * export.max_loss:g}): leave it out, or raise export.max_loss"
@@ -89,7 +91,7 @@ def _cost(precision: str, data: bytes, model: bytes, learner: Learner, asked: As
         milliseconds=own,
         milliseconds_of_model=models,
         difference=difference,
-        ci95=half,
+        ci95=None if math.isnan(half) else half,
         episodes=len(differences),
     )
 

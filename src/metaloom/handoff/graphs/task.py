@@ -53,6 +53,7 @@ class TaskGraph(nn.Module):
         spread: Float[Tensor, ""],
         *body: Tensor,
     ) -> tuple[Float[Tensor, "batch n_way"], Float[Tensor, " batch"]]:
+        """Probabilities and novelty of raw examples."""
         z = self.embedding(examples, *body)
         probabilities = nn.functional.linear(z, head_weight, head_bias).softmax(dim=1)
         return probabilities, Novelty(means, absent, spread).score(z)
@@ -81,6 +82,7 @@ class FleetGraph(TaskGraph):
         spread: Float[Tensor, " task"],
         *body: Tensor,
     ) -> tuple[Float[Tensor, "batch n_way"], Float[Tensor, " batch"]]:
+        """Probabilities and novelty, each example's by the head of its `task_id`."""
         z = self.embedding(examples, *body)
         logits = (head_weight[task_id] * z[:, None]).sum(dim=-1) + head_bias[task_id]
         distances = (means[task_id] - z[:, None]).square().sum(dim=-1) + absent[task_id]

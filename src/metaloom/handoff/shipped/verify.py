@@ -49,7 +49,12 @@ Field = tuple[int, int | memoryview]  # of a protocol buffer message: number and
 
 
 class Verdict(NamedTuple):
-    """What is wrong, one line each (nothing: verified), and a line of what was checked."""
+    """What `verify` found.
+
+    Args:
+        problems: what is wrong, one line each; none: verified.
+        summary: what was checked, in one line; empty where the answers were not asked for.
+    """
 
     problems: list[str]
     summary: str
@@ -73,8 +78,15 @@ def verify(folder: str | Path, with_onnx: bool = True, provider: str = CPU) -> V
 
     The answers are those of one of onnxruntime's execution providers.
 
-    A step that finds something wrong is the last one: what follows would stand on it. ONNX's own checker looks at the
-    graphs too where its package is installed, unless `with_onnx` is false.
+    A step that finds something wrong is the last one: what follows would stand on it.
+
+    Args:
+        folder: of the bundle.
+        with_onnx: also run ONNX's checker, where installed.
+        provider: execution provider that answers.
+
+    Returns:
+        Problems, one line each (none: verified), and what was checked.
     """
     folder = Path(folder)
     if problem := _provider_problem(provider):

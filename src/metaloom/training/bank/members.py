@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from metaloom.kinds.scaled import Scaled
+from metaloom.errors import MetaloomError
+from metaloom.kinds.base import Encoding
 from metaloom.learner.learner import BATCH, Learner
 from metaloom.learner.placement import picked
 from metaloom.learner.scoring import scores
@@ -32,14 +33,20 @@ def with_moments(method: EmbeddingMethod, one: Params, x: Float[Tensor, "item ..
     return replace(one, statistics=one.statistics | {MEAN: z.mean(dim=0)[None], SPREAD: spread[None]})
 
 
-def joined(ones: Sequence[Params], own: Sequence[Scaled], shared: Scaled) -> Params:
+def joined(ones: Sequence[Params], own: Sequence[Encoding], shared: Encoding) -> Params:
     """A bank from banks of one.
 
     Args:
         ones: each with one member.
         own: the encoding that each was trained with.
         shared: that of the bank; the members' inputs are brought back from it to their own.
+
+    Raises:
+        MetaloomError: the kind of example cannot bring them back.
     """
+    inputs = [found for each in own if (found := each.inputs_from(shared))]
+    if len(inputs) < len(ones):
+        raise MetaloomError(f"a bank does not take {shared.kind.many}: leave bank out of methods")
     weights: Tensors = {}
     statistics: Tensors = {SHARPNESS: torch.ones_like(ones[0].statistics[SHARPNESS])}
     for index, one in enumerate(ones):
@@ -47,14 +54,9 @@ def joined(ones: Sequence[Params], own: Sequence[Scaled], shared: Scaled) -> Par
         statistics |= {prefix(index) + name: tensor for name, tensor in of_member(one.statistics, 0).items()}
     for name in (MEAN, SPREAD):
         statistics[name] = torch.cat([one.statistics[name] for one in ones])
-    shift, scale = (
-        torch.tensor([getattr(each, name) for each in own], dtype=torch.float64) for name in ("shift", "scale")
-    )
-    shared_shift, shared_scale = (torch.tensor(each, dtype=torch.float64) for each in (shared.shift, shared.scale))
     like = ones[0].statistics[GAIN]
-    return Params(
-        weights, statistics | {GAIN: (shared_scale / scale).to(like), BIAS: ((shared_shift - shift) / scale).to(like)}
-    )
+    gain, bias = (torch.stack(each).to(like) for each in zip(*inputs, strict=True))
+    return Params(weights, statistics | {GAIN: gain, BIAS: bias})
 
 
 def one_of(bank: Params, index: int) -> Params:

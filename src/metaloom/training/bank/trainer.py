@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.scaled import Scaled
 from metaloom.learner.learner import Learner
 from metaloom.learner.placement import picked
 from metaloom.learner.scoring import accuracy_and_nll
@@ -214,9 +213,7 @@ class BankTrainer:
         fresh = self.template.learner
         kind = fresh.encoding.kind
         encodings = [kind.encoding(member.about["normalisation"]) for member in members]
-        params = joined(
-            [member.params for member in members], cast(list[Scaled], encodings), cast(Scaled, fresh.encoding)
-        )
+        params = joined([member.params for member in members], encodings, fresh.encoding)
         method = Bank(self._method.network.member, self._method.settings, len(members))
         config = fresh.config | {"members": [member.about for member in members]}
         learner = replace(fresh, method=method, params=params, config=config)

@@ -17,9 +17,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from metaloom.config import BankSettings
-from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind
 from metaloom.tasks import spread_rows
+from metaloom.tasks.limits import check_stride, check_window
 
 SAMPLE = 256  # examples that a domain is described by, at most
 
@@ -50,16 +50,8 @@ def windows(descriptors: Descriptors, settings: BankSettings) -> list[tuple[str,
         MetaloomError: there are fewer domains than one window needs, or the stride leaves gaps.
     """
     names = sorted(descriptors, key=lambda name: hashlib.sha256(name.encode()).digest())
-    if settings.window > len(names):
-        raise MetaloomError(
-            f"params.yaml: bank.window is {settings.window}, but the training split has {len(names)} domain(s); "
-            f"the largest that works is {len(names)}"
-        )
-    if settings.stride > settings.window:
-        raise MetaloomError(
-            f"params.yaml: bank.stride is {settings.stride}, which is more than bank.window ({settings.window}): "
-            f"some domains would be in no window; the largest that works is {settings.window}"
-        )
+    check_window(settings.window, len(names))
+    check_stride(settings.stride, settings.window)
     served: set[str] = set()
     found: dict[tuple[str, ...], None] = {}  # ordered, and without repetition
     for anchor in names:
