@@ -128,7 +128,7 @@ def test_a_split_that_cannot_be(changes, message):
 def test_too_few_domains():
     with pytest.raises(MetaloomError, match=r"data/ has 1 domain\(s\), .* or set split.by to class"):
         assign_splits(a_class_table(1), splits(by="domain"), seed=0)
-    with pytest.raises(MetaloomError, match=r"leaves no class for train: data/ has 4 class\(es\), and a split takes 2"):
+    with pytest.raises(MetaloomError, match=r"leaves no class for train: data/ has 4 classes, and a split takes 2"):
         assign_splits(a_class_table(1, 4), splits(), seed=0)
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 from metaloom.config import SPLITS, Domains, SplitSettings
 from metaloom.errors import MetaloomError
+from metaloom.system.plural import several
 
 FEWEST = 2  # classes of a split that is drawn class by class
 USUAL_WAYS = 5  # classes that a question has, for which such a split should be enough
@@ -87,8 +88,8 @@ def _empty(name: str, wanted: Domains, unit: str, there: int) -> str:
         more = "and each is in one split as a whole; add domains, change the split, or set split.by to class"
     else:
         more = f"and a split takes {FEWEST} of them or more; add classes or change the split"
-    units = {"domain": "domain(s)", "class": "class(es)"}[unit]
-    return f"params.yaml: split.{name} ({wanted}) leaves no {unit} for {name}: data/ has {there} {units}, {more}"
+    found = several(there, unit, "classes" if unit == "class" else "")
+    return f"params.yaml: split.{name} ({wanted}) leaves no {unit} for {name}: data/ has {found}, {more}"
 
 
 def _by_patterns(units: list[str], wanted: dict[str, Domains], unit: str) -> Assigned:
