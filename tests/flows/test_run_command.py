@@ -112,7 +112,7 @@ def test_killed_in_the_middle_of_a_stage_and_run_again(served):
     assert refused.returncode == 2
     assert f"process {process.pid} on " in refused.stderr and "--wait" in refused.stderr
     waiting = served.start("run", "--wait", "60")
-    time.sleep(1)
+    assert any(f"waiting for process {process.pid} on " in line for line in waiting.stdout)
 
     process.kill()
     finish(process)

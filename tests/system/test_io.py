@@ -8,6 +8,7 @@ import pytest
 
 from metaloom.errors import MetaloomError
 from metaloom.system.files import atomic_dir, atomic_file, read_json, strict_json, write_json
+from metaloom.system.plural import some
 from metaloom.system.rounding import nulled
 
 
@@ -88,3 +89,10 @@ def test_figures_that_do_not_exist_are_null():
         raise AssertionError(constant)
 
     assert json.loads(strict_json(figures), parse_constant=refused) == nulled(figures)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [([], ""), (["a"], "a"), (["a", "b"], "a, b"), (["a", "b", "c", "d"], "a, b and 2 more")]
+)
+def test_a_long_list_is_said_in_short(names, said):
+    assert some(names, 2) == said

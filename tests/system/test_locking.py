@@ -45,10 +45,11 @@ def test_the_holder_is_named(tmp_path, other):
     assert time.monotonic() - started < 1
 
 
-def test_waiting(tmp_path, other):
-    other(1)
+def test_waiting(tmp_path, other, capsys):
+    pid = other(1).pid
     with project_lock(tmp_path, wait=20):
         pass
+    assert capsys.readouterr().out.startswith(f"waiting for process {pid} on ")
 
 
 def test_waiting_in_vain(tmp_path, other):

@@ -11,7 +11,7 @@ import typer
 
 from metaloom.config import DOMAIN_SUFFIX, METHODS
 from metaloom.system.files import strict_json
-from metaloom.system.plural import several
+from metaloom.system.plural import several, some
 
 if TYPE_CHECKING:
     from metaloom.versioning.comparison import Comparison
@@ -86,7 +86,7 @@ def _data(found: Comparison) -> Iterator[str]:
     for what, names in ((("domain", "domains"), found.change.domains), (("class", "classes"), found.change.classes)):
         for verb, which in names.items():
             if which:
-                yield f"data      {several(len(which), *what)} {verb}: {_few(which)}"
+                yield f"data      {several(len(which), *what)} {verb}: {some(which, FEW)}"
     for domain, counts in found.change.examples.iterrows():
         told = ", ".join(f"{n:,} {verb}" for verb, n in counts.items() if n)
         yield f"data      {domain}: {told}"
@@ -133,7 +133,3 @@ def _share(share: float | None, ci95: float | None) -> str:
     if share is None:
         return "not measured"
     return f"{100 * share:.1f}" if ci95 is None else f"{100 * share:.1f} ± {100 * ci95:.1f}"
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")

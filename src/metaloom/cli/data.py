@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.errors import FAILED, MetaloomError
+from metaloom.system.plural import some
 from metaloom.system.provenance import POINTER
 
 if TYPE_CHECKING:
@@ -63,13 +64,13 @@ def add(
     report = addition.report
     say(
         f"added {DATA / addition.name}: {report['used']} {kind.many} of {report['classes']} classes in "
-        f"{report['domains']} domains ({_first(addition.domains)})"
+        f"{report['domains']} domains ({some(addition.domains, _SHOWN)})"
     )
     _say_read(addition.parts, report, given=layout is not None)
     _say_problems(report)
     others = sorted(entry.name for entry in DATA.iterdir() if entry.name not in (addition.name, FILE))
     if others:
-        say(f"beside it in {DATA}/: {_first(others)} (--only would have taken them out)")
+        say(f"beside it in {DATA}/: {some(others, _SHOWN)} (--only would have taken them out)")
     say(version.message)
 
 
@@ -170,8 +171,3 @@ def _describe(problem: str | dict[str, Any]) -> str:
             return f"{name}: {examples} usable"
         case _:
             return str(problem)
-
-
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -13,6 +13,7 @@ from metaloom.data.archives import archive_stem
 from metaloom.data.given import LAYOUTS, WHOLE, Given
 from metaloom.data.labels import COLUMNS, Label, LabelTable
 from metaloom.errors import MetaloomError
+from metaloom.system.plural import some
 
 SPLIT_OF = {
     "train": "train",
@@ -146,8 +147,7 @@ def in_words(parts: Sequence[Part], given: bool) -> list[str]:
     for layout, shape in LAYOUTS.items():
         names = [part.name or "data" for part in parts if part.layout == layout]
         if names:
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            of = f" ({', '.join(names[:_SHOWN])}{more})" if len(parts) > 1 else ""
+            of = f" ({some(names, _SHOWN)})" if len(parts) > 1 else ""
             lines.append(f"layout{'' if given else ' found'}: {layout}, {shape}{of}")
     return lines + (parts[0].tree() if len(parts) == 1 else [])
 
@@ -252,8 +252,7 @@ def _say_missing(part: Part, labels: Mapping[PurePosixPath, Label]) -> None:
             f"where for example {part.files[0].path} lies"
         )
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        part.notes.append(f"{source} names {missing[0]}{more}, which is not there")
+        part.notes.append(f"{source} names {some(missing, 1)}, which is not there")
 
 
 def _splits_or_merged(part: Part, result: list[Placed | None]) -> list[Placed | None]:

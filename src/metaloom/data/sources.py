@@ -14,6 +14,7 @@ from metaloom.data.labels import LabelTable, read_labels
 from metaloom.data.layouts import Found, Part
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, Tables
+from metaloom.system.plural import some
 
 _SHOWN = 3
 _HEAD = 32  # bytes at the beginning of a file that say what it is
@@ -78,7 +79,7 @@ def list_sources(root: Path, kind: Kind, prefix: str = "", given: Given | None =
         notes += part.notes
     _refuse_homeless(walk.homeless, kind)
     if not walk.items:
-        found = f" (only {_some(walk.ignored)})" if walk.ignored else ""
+        found = f" (only {some(walk.ignored, _SHOWN)})" if walk.ignored else ""
         raise MetaloomError(
             f"{root} holds no {kind.many}{found}: put {kind.layout} there ({kind.formats}; zip or tar archives too)"
         )
@@ -242,7 +243,7 @@ class _Walk:
                 self.items.append(Item(domain, class_name, found.source, found.file, found.member, split=split))
         if unnamed:
             self.ignored += unnamed
-            part.notes.append(f"{_some(unnamed)}: in no row of the table of {part.name or name}, so left out")
+            part.notes.append(f"{some(unnamed, _SHOWN)}: in no row of the table of {part.name or name}, so left out")
 
     def _rows(
         self, kind: Tables, content: bytes | str, place: PurePosixPath, source: str, file: Path, member: str | None
@@ -268,11 +269,6 @@ class _Walk:
 def _refuse_homeless(homeless: list[str], kind: Kind) -> None:
     if homeless:
         raise MetaloomError(
-            f"{_some(homeless)}: each of these belongs in a class folder, and that in a domain folder or archive "
-            f"({kind.layout}): move it there"
+            f"{some(homeless, _SHOWN)}: each of these belongs in a class folder, and that in a domain folder or "
+            f"archive ({kind.layout}): move it there"
         )
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -30,6 +30,7 @@ from metaloom.methods.registry import build_method, method_class
 from metaloom.networks import build_network
 from metaloom.system.device import check_device
 from metaloom.system.files import atomic_file, makes, read_json, write_json
+from metaloom.system.plural import several
 from metaloom.system.seeds import Stream, generator
 from metaloom.tasks import EpisodeTable
 
@@ -171,8 +172,9 @@ class Learner:
         classes, labels = np.unique(np.asarray(support_y), return_inverse=True)
         if len(labels) != len(examples) or len(classes) < 2:
             raise MetaloomError(
-                f"{len(examples)} support {self.encoding.kind.many}, {len(labels)} labels, classes: {len(classes)}; "
-                f"give one label per {self.encoding.kind.one}, and at least two classes"
+                f"{len(examples)} support {self.encoding.kind.many} with {len(labels)} labels of "
+                f"{several(len(classes), 'class', 'classes')}: give one label per {self.encoding.kind.one}, "
+                "and at least two classes"
             )
         with torch.no_grad():
             x = self.encoding(examples.to(self.device)).to(next(iter(self.params.weights.values())).dtype)

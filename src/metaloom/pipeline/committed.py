@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloom.evaluation.rounding import POINTS, decimals_of, interval_names
+from metaloom.system.plural import some
 
 NAMED = 2  # differences that the line names
 LIMIT = 1 + 1e-6  # units of the last decimal that are rounding; the rest is for floating point
@@ -53,7 +54,7 @@ def against_committed(committed: Scores, now: Scores) -> str:
         parts.append("the committed ones, to rounding")
     for places, word in ((after.keys() - both, "not committed"), (before.keys() - both, "committed only")):
         if places:
-            parts.append(f"{word}: {_few(sorted(places))}")
+            parts.append(f"{word}: {some(sorted(places), NAMED)}")
     return "; ".join(parts)
 
 
@@ -91,9 +92,5 @@ def _apart(point: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> boo
 def _told(changes: list[Change], figures: int) -> str:
     apart = sum(change.apart for change in changes)
     how = f"{apart} of them beyond their intervals" if apart else "all within their intervals"
-    return f"{len(changes)} of {figures} differ from the committed ones, {how}: {_few([str(each) for each in changes])}"
-
-
-def _few(names: list[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    named = some([str(each) for each in changes], NAMED)
+    return f"{len(changes)} of {figures} differ from the committed ones, {how}: {named}"

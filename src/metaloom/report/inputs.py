@@ -41,7 +41,7 @@ def read_table(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
         raise MetaloomError(f"{path} cannot be read ({error}): {makes_again(made_by)}") from None
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise MetaloomError(f"{path} lacks the column(s) {', '.join(missing)}: {makes_again(made_by)}")
+        raise MetaloomError(f"{path} lacks {', '.join(missing)} among its columns: {makes_again(made_by)}")
     return table
 
 

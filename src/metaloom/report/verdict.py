@@ -11,7 +11,7 @@ from metaloom.report.words import learner_title, percent
 from metaloom.system.files import read_json
 
 FEW_CLASSES = 50  # training classes, below which more of them help most
-FAR = 1.5  # times as far from training as training classes are from each other, in the middle
+FAR = 1.5  # times as far from training as training classes are from each other: the median test class
 
 
 def verdict(inputs: Inputs) -> str:

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from metaloom.errors import MetaloomError
 from metaloom.system.files import write_json
+from metaloom.system.terminal import say
 
 STATE = ".metaloom"  # what is of this checkout alone: the lock, the version last seen; git ignores it
 
@@ -33,7 +34,7 @@ def project_lock(root: str | Path, wait: int | float = 0) -> Iterator[None]:
 
     Args:
         root: the project's root.
-        wait: seconds to wait for another holder.
+        wait: seconds to wait for another holder, which is said in a line.
 
     Raises:
         BusyError: another process holds it; the message names that process.
@@ -42,7 +43,13 @@ def project_lock(root: str | Path, wait: int | float = 0) -> Iterator[None]:
     folder.mkdir(exist_ok=True)
     lock = FileLock(folder / "lock", is_singleton=True, thread_local=False)
     try:
-        lock.acquire(timeout=wait, poll_interval=0.1)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise
+            say(f"waiting for {_holder(folder)}")
+            lock.acquire(timeout=wait, poll_interval=0.1)
     except Timeout:
         waited = f" (waited {wait:g} s)" if wait else ""
         raise BusyError(

@@ -23,8 +23,8 @@ NO_EFFECT = {
     "kinds/pictures/glyphs": "draws the embedded data/, whose contents are what counts",
     "stages/__init__.py": "a stage's command line and exit code",
 } | {  # the rest of system says which values come out; these only how they get somewhere
-    f"system/{name}.py": "files, processes, git, progress"
-    for name in ("files", "git", "lifeline", "lock", "parallel", "sources", "terminal")
+    f"system/{name}.py": "files, processes, git, progress, plurals"
+    for name in ("files", "git", "lifeline", "lock", "parallel", "plural", "sources", "terminal")
 }
 
 # Imports from one room into another that are not followed, and why.

@@ -14,6 +14,7 @@ from jaxtyping import Int
 
 from metaloom.config import SPLITS, Domains, SplitSettings
 from metaloom.errors import MetaloomError
+from metaloom.system.plural import several
 
 FEWEST = 2  # classes of a split, and of one domain at least in those that are asked about
 USUAL_WAYS = 5  # classes that a question has, for which such a split should be enough
@@ -93,7 +94,8 @@ def _empty(name: str, wanted: Domains, unit: str, there: int) -> str:
         more = "and each is in one split as a whole; add domains, change the split, or set split.by to class"
     else:
         more = f"and a split takes {FEWEST} of them or more; add classes or change the split"
-    return f"params.yaml: split.{name} ({wanted}) leaves no {unit} for {name}: data/ has {there} of them, {more}"
+    found = several(there, unit, "classes" if unit == "class" else "")
+    return f"params.yaml: split.{name} ({wanted}) leaves no {unit} for {name}: data/ has {found}, {more}"
 
 
 def _by_patterns(units: list[str], wanted: dict[str, Domains], unit: str) -> Assigned:

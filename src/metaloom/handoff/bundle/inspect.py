@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from metaloom.handoff.metadata import Accuracy, Metadata
+from metaloom.system.plural import some
 
 NOT_MEASURED = "not measured"
+NAMED = 12  # classes or tasks
 
 
 def lines(folder: Path, metadata: Metadata, labels: list[str] | dict[str, list[str]]) -> Iterator[tuple[str, str]]:
@@ -20,10 +22,10 @@ def lines(folder: Path, metadata: Metadata, labels: list[str] | dict[str, list[s
     """
     task, source, network = metadata.task, metadata.provenance, metadata.learner["network"]
     if isinstance(labels, dict):
-        yield "tasks", f"{len(labels)}: {_few(list(labels))}"
+        yield "tasks", f"{len(labels)}: {some(list(labels), NAMED)}"
     else:
         yield "task", f"{task.name}, {task.n_way} classes from {task.support_examples} labelled examples"
-        yield "classes", _few(labels)
+        yield "classes", some(labels, NAMED)
         yield "accuracy", _accuracy(metadata.metrics.task)
         yield "estimate", _accuracy(metadata.metrics.estimate)
     yield "learner", f"{metadata.method} over {network['name']}-{network['width']}"
@@ -39,10 +41,6 @@ def lines(folder: Path, metadata: Metadata, labels: list[str] | dict[str, list[s
         yield f"  {name}", f"{graph.bytes / 1000:,.0f} kB, within {graph.tolerance:.0e} of torch"
     files = [path for path in folder.rglob("*") if path.is_file()]
     yield "size", f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB"
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def _accuracy(measured: Accuracy | None) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+from metaloom.system.plural import some
+
 DARK, LIGHT = 0.25, 0.75  # of a ground: between them it is neither
 MOST = 0.75  # of a class's examples, so that it is one or the other
 SHOWN = 3
@@ -30,9 +32,8 @@ def odd_grounds(grounds: Iterable[tuple[str, str, float | None]]) -> list[str]:
     if not found[few] or 2 * len(found[many]) <= len(shades):
         return []
     names = _names(found[few], set(shades))
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return [
-        f"{', '.join(names[:SHOWN])}{more}: {WORDS[few]}, where {len(found[many])} of the other "
+        f"{some(names, SHOWN)}: {WORDS[few]}, where {len(found[many])} of the other "
         f"{len(shades) - len(found[few])} classes are {WORDS[many]}; if that is by accident, invert these images"
     ]
 

@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Kind, Row, Table, Tables
 from metaloom.kinds.vectors.show import Profiles
+from metaloom.system.plural import some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,9 +156,8 @@ def _places(found: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
     new = places.keys() - set(wanted)
     if missing or new:
         differ = [f"{name} is missing" for name in missing] + [f"{name} is new" for name in found if name in new]
-        more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
         raise MetaloomError(
-            f"has other columns than the training data or the tables before it: {', '.join(differ[:SHOWN])}{more}; "
+            f"has other columns than the training data or the tables before it: {some(differ, SHOWN)}; "
             "give it the same names"
         )
     return [places[name] for name in wanted]
