@@ -116,8 +116,8 @@ MUTANTS = (
         "untempered_fleet",
         "handoff",
         "the bundles of a fleet are exported without the temperature",
-        "factor = 1 / learner.temperature(",
-        "factor = 1 + 0 * learner.temperature(",
+        "factor = 1 / learner.temperature.of_task(",
+        "factor = 1 + 0 * learner.temperature.of_task(",
     ),
     Mutant(
         "absent_classes",

@@ -43,6 +43,14 @@ def test_outside_what_was_seen_the_nearest_end_counts():
     assert found(100, 50) == found(20, 5) and found(2, 1) == found(5, 1)
 
 
+def test_uneven_classes_count_by_the_mean_of_their_logarithms():
+    """One class of many examples makes a task of single ones hardly surer."""
+    t = Temperature(level=0.2, shot=-0.5, way=0.1, shots=(1.0, 20.0), ways=(2.0, 20.0))
+    labels = [0, 1, 2, *[3] * 16]
+    assert t.of_task(labels, 4) == pytest.approx(np.exp(0.2 - 0.5 * np.log(16) / 4 + 0.1 * np.log(4)))
+    assert t.of_task([0, 0, 1, 1], 2) == pytest.approx(t(2, 2))
+
+
 def test_answers_that_are_not_finite_do_not_count():
     each = answered(5, 1, 2.0)
     logits = each.logits.copy()

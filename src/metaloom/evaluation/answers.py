@@ -43,7 +43,7 @@ def meta_answers(
 def untempered(answers: Answers, learner: Learner) -> Answers:
     """What the meta-learner had said without its temperature."""
     table = answers.table
-    t = learner.temperature(table.n_way, len(table.labels) / table.n_way)
+    t = learner.temperature.of_task(table.labels, table.n_way)
     return Answers(log_softmax(answers.log_p * t, axis=2), table)
 
 
@@ -74,7 +74,7 @@ def single_task_answers(
     for request in requests:
         baseline, name = request.key
         each, table = answered.pop(request.key), request.table
-        t = choices[baseline].temperature(table.n_way, len(table.labels) / table.n_way)
+        t = choices[baseline].temperature.of_task(table.labels, table.n_way)
         found[baseline][name] = Answers(log_softmax(each.scores / t, axis=2), table)
         speeds[baseline][name] = _speed(each.adapt_seconds, each.predict_seconds, each.size + _network(baseline, views))
     return found, speeds

@@ -180,7 +180,7 @@ class Learner:
             x = self.encoding(examples.to(self.device)).to(next(iter(self.params.weights.values())).dtype)
             y = torch.as_tensor(labels, device=self.device)
             model = self.method.adapt(self.params, x, y, len(classes))
-            t = self.temperature(len(classes), len(labels) / len(classes))
+            t = self.temperature.of_task(labels, len(classes))
             model = replace(model, head=Head(model.head.weight / t, model.head.bias / t))
         return AdaptedTask(model, self.encoding, classes.tolist())
 
@@ -234,7 +234,7 @@ class Learner:
         chunks = zip(support.split(TASKS_AT_A_TIME), query.split(TASKS_AT_A_TIME), strict=True)
         with torch.no_grad(), self.method.network.threads(self.device):
             logits = torch.cat([logits_of(*rows, labels, table.n_way) for rows in chunks])
-        return (logits / self.temperature(table.n_way, len(labels) / table.n_way)).log_softmax(dim=2)
+        return (logits / self.temperature.of_task(table.labels, table.n_way)).log_softmax(dim=2)
 
     def _adapted(self, examples: Tensor) -> LogitsOf:
         """Logits from rows of support and query, the whole network adapted."""

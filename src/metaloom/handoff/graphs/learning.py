@@ -29,7 +29,7 @@ from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask
 from metaloom.learner.temperature import Temperature
 from metaloom.methods import Head, TaskModel
-from metaloom.methods.model import UNSEEN, classes_seen
+from metaloom.methods.model import UNSEEN, classes_seen, one_hot
 
 LABELS = {0: AUTO}  # the axis that may have another size
 TRACED_WAYS = 4  # classes of the example that a graph is traced with; nothing of it stays in the graph
@@ -100,15 +100,16 @@ def adapt_graph(learner: Learner, export: ExportSettings, about: Mapping[str, st
 def tempered(
     head: Head, temperature: Temperature, seen: Bool[Tensor, " n_way"], support_y: Int[Tensor, " support"]
 ) -> Head:
-    """The head over metaloom.learner.temperature.Temperature of its task."""
+    """The head over metaloom.learner.temperature.Temperature.of_task."""
     ways = seen.to(head.weight.dtype).sum()
-    shots = torch.ones_like(support_y).sum() / ways
+    counts = one_hot(support_y, seen.shape[0]).sum(dim=0).to(ways.dtype)
+    log_shots = counts.clamp(min=1).log().sum() / ways
     log_t = torch.full_like(ways, temperature.level)
-    for slope, value, (low, high) in (
-        (temperature.shot, shots, temperature.shots),
-        (temperature.way, ways, temperature.ways),
+    for slope, log_value, (low, high) in (
+        (temperature.shot, log_shots, temperature.shots),
+        (temperature.way, ways.log(), temperature.ways),
     ):
-        log_t = log_t + slope * value.log().clamp(math.log(low), math.log(high))
+        log_t = log_t + slope * log_value.clamp(math.log(low), math.log(high))
     factor = torch.exp(-log_t)
     return Head(head.weight * factor, torch.where(seen, head.bias * factor, UNSEEN))
 
