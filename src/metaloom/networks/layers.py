@@ -125,7 +125,7 @@ def pooled_block(
 
 
 def _fused_block(x: Tensor, kernel: Tensor, scale: Tensor, shift: Tensor, twice: bool) -> Tensor:
-    picture = x.shape[-3] <= gpu.FEW and kernel.shape[-1] == fused.SIDE and not x.requires_grad
+    picture = kernel.shape[-3:] == (1, fused.SIDE, fused.SIDE) and not x.requires_grad
     stacked, of_tasks = kernel if kernel.dim() == 5 else kernel[None], kernel.dim() == 5
     maps = x if picture else convolution(x, kernel, twice)
     flat = gpu.joined(maps) if of_tasks else maps.flatten(0, -4)

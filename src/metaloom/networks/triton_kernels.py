@@ -2,9 +2,9 @@
 """The kernels of `metaloom.networks.fused`, in Triton, which is imported when a GPU first meets a block.
 
 One program has one group of channels of one example and holds all of its pixels: pixel a (or b, c, d: row by row) of
-every 2×2 window is a tile (channel, window). The pixels are read, or with `S.inputs` they are computed again each time, as
-those of a 3×3 convolution of a picture with so few channels that reading would take longer. `place` says which pixel of a
-window was its (first) greatest, and 4 where ReLU cuts it off. `S` is a `fused.Sizes`.
+every 2×2 window is a tile (channel, window). The pixels are read, or with `S.picture` they are computed again each
+time, as those of a 3×3 convolution of a picture with one channel, which takes less time than reading. `place` says
+which pixel of a window was its (first) greatest, and 4 where ReLU cuts it off. `S` is a `fused.Sizes`.
 """
 
 from __future__ import annotations
@@ -19,69 +19,78 @@ import triton.language as tl
 
 def jit(function: Callable[..., Any]) -> Any:
     """Machine code, without what a type-checking import hook has wrapped around the function."""
-    return triton.jit(inspect.unwrap(function))
+    return triton.jit(inspect.unwrap(function), do_not_specialize=["groups", "of_task"])
 
 
 @jit
-def tile_of(S: tl.constexpr):
+def tile_of(groups, S: tl.constexpr):
     """A program's channels, which of them are real, the first row and column of its windows, and which are real."""
     CHANNELS: tl.constexpr = S.channel_tile
     WINDOWS: tl.constexpr = S.window_tile
     COLUMNS: tl.constexpr = (S.width + 1) // 2
     REAL: tl.constexpr = (S.height + 1) // 2 * COLUMNS
     inside, window = tl.arange(0, CHANNELS)[:, None], tl.arange(0, WINDOWS)[None, :]
-    group = (tl.program_id(0) % S.groups).to(tl.int32)
+    group = (tl.program_id(0) % groups).to(tl.int32)
     channel = group * S.channels + inside
     return channel, inside < S.channels, window // COLUMNS * 2, window % COLUMNS * 2, window < REAL
 
 
 @jit
-def pixel_of(x, kernels, channel, real, row, column, some, S: tl.constexpr):
+def strides(pixels: tl.constexpr, groups, S: tl.constexpr):
+    """From a channel to the next, and from a pixel to the next."""
+    if S.last:
+        apart, step = 1, groups * S.channels
+    else:
+        apart, step = pixels, 1
+    return apart, step
+
+
+@jit
+def pixel_of(x, kernels, channel, real, row, column, some, groups, of_task, S: tl.constexpr):
     """One pixel of every window, read or computed, zero where there is none; and where there is one."""
-    INPUTS: tl.constexpr = S.inputs
     TYPE: tl.constexpr = tl.float64 if S.double else tl.float32
     there = some & real & (row < S.height) & (column < S.width)
-    if INPUTS == 0:
-        example = (tl.program_id(0) // S.groups).to(tl.int64)
-        own = x + example * (S.groups * S.channels * S.height * S.width)
-        at = channel * S.map_channel + (row * S.width + column) * S.map_pixel
-        value = tl.load(own + at, mask=there, other=0).to(TYPE)
+    if not S.picture:
+        example = (tl.program_id(0) // groups).to(tl.int64)
+        own = x + example * (groups * S.channels * S.height * S.width)
+        apart, step = strides(S.height * S.width, groups, S)
+        value = tl.load(own + channel * apart + (row * S.width + column) * step, mask=there, other=0).to(TYPE)
     else:
         value = tl.zeros_like(row + channel).to(TYPE)
-        for tap in tl.static_range(9 * INPUTS):
-            weight = tl.load(kernels + channel * (9 * INPUTS) + tap, mask=real, other=0)
-            value += weight * seen_by(x, row, column, tap, S)
+        for tap in tl.static_range(9):
+            weight = tl.load(kernels + channel * 9 + tap, mask=real, other=0)
+            value += weight * seen_by(x, row, column, tap, of_task, S)
         value = tl.where(there, value, 0)
     return value, there
 
 
 @jit
-def seen_by(x, row, column, tap: tl.constexpr, S: tl.constexpr):
+def seen_by(x, row, column, tap: tl.constexpr, of_task, S: tl.constexpr):
     """What one weight of a 3×3 kernel sees at one pixel of every window; all channels of a group see the same."""
-    TAP: tl.constexpr = tap % 9
-    picture = (tl.program_id(0) // S.groups_of_task).to(tl.int64) * S.inputs + tap // 9
-    y, z = row + (TAP // 3 - 1), column + (TAP % 3 - 1)
+    picture = (tl.program_id(0) // of_task).to(tl.int64)
+    y, z = row + (tap // 3 - 1), column + (tap % 3 - 1)
     inside = (y >= 0) & (y < S.height) & (z >= 0) & (z < S.width)
     return tl.load(x + picture * (S.height * S.width) + y * S.width + z, mask=inside, other=0)
 
 
 @jit
-def pixels_of(x, kernels, channel, real, row, column, some, S: tl.constexpr):
+def pixels_of(x, kernels, channel, real, row, column, some, groups, of_task, S: tl.constexpr):
     """All four, and where they are."""
-    a, in_a = pixel_of(x, kernels, channel, real, row, column, some, S)
-    b, in_b = pixel_of(x, kernels, channel, real, row, column + 1, some, S)
-    c, in_c = pixel_of(x, kernels, channel, real, row + 1, column, some, S)
-    d, in_d = pixel_of(x, kernels, channel, real, row + 1, column + 1, some, S)
+    a, in_a = pixel_of(x, kernels, channel, real, row, column, some, groups, of_task, S)
+    b, in_b = pixel_of(x, kernels, channel, real, row, column + 1, some, groups, of_task, S)
+    c, in_c = pixel_of(x, kernels, channel, real, row + 1, column, some, groups, of_task, S)
+    d, in_d = pixel_of(x, kernels, channel, real, row + 1, column + 1, some, groups, of_task, S)
     return a, b, c, d, in_a, in_b, in_c, in_d
 
 
 @jit
-def pooled_at(channel, real, row, column, some, S: tl.constexpr):
+def pooled_at(channel, real, row, column, some, groups, S: tl.constexpr):
     """Where a window's maximum lies, and which windows have one: an odd last row or column is left out."""
     HEIGHT: tl.constexpr = S.height // 2
     WIDTH: tl.constexpr = S.width // 2
-    example = (tl.program_id(0) // S.groups).to(tl.int64) * (S.groups * S.channels * HEIGHT * WIDTH)
-    at = channel * S.pooled_channel + (row // 2 * WIDTH + column // 2) * S.pooled_pixel
+    example = (tl.program_id(0) // groups).to(tl.int64) * (groups * S.channels * HEIGHT * WIDTH)
+    apart, step = strides(HEIGHT * WIDTH, groups, S)
+    at = channel * apart + (row // 2 * WIDTH + column // 2) * step
     return example, at, some & real & (row // 2 < HEIGHT) & (column // 2 < WIDTH)
 
 
@@ -93,11 +102,11 @@ def picked(a, b, c, d, place):
 
 
 @jit
-def forward(x, kernels, scale, shift, out, place, moments, epsilon, S: tl.constexpr):
+def forward(x, kernels, scale, shift, out, place, moments, epsilon, groups, of_task, S: tl.constexpr):
     """Convolution, group norm, 2×2 max-pooling and ReLU."""
     program = tl.program_id(0)
-    channel, real, row, column, some = tile_of(S)
-    a, b, c, d, in_a, in_b, in_c, in_d = pixels_of(x, kernels, channel, real, row, column, some, S)
+    channel, real, row, column, some = tile_of(groups, S)
+    a, b, c, d, in_a, in_b, in_c, in_d = pixels_of(x, kernels, channel, real, row, column, some, groups, of_task, S)
     SIZE: tl.constexpr = S.channels * S.height * S.width
     mean = tl.sum(a + b + c + d) / SIZE
     a, b = tl.where(in_a, a - mean, 0), tl.where(in_b, b - mean, 0)
@@ -110,7 +119,7 @@ def forward(x, kernels, scale, shift, out, place, moments, epsilon, S: tl.conste
     best, which = tl.where(b > best, b, best), tl.where(b > best, 1, which)
     best, which = tl.where(c > best, c, best), tl.where(c > best, 2, which)
     best, which = tl.where(d > best, d, best), tl.where(d > best, 3, which)
-    example, at, there = pooled_at(channel, real, row, column, some, S)
+    example, at, there = pooled_at(channel, real, row, column, some, groups, S)
     tl.store(out + example + at, tl.where(best <= 0, 0, best), mask=there)  # what is no number stays so
     tl.store(place + example + at, tl.where(best <= 0, 4, which).to(tl.int8), mask=there)
     tl.store(moments + 2 * program, mean)
@@ -118,14 +127,14 @@ def forward(x, kernels, scale, shift, out, place, moments, epsilon, S: tl.conste
 
 
 @jit
-def backward(d_out, x, kernels, scale, place, moments, d_maps, sums, S: tl.constexpr):
-    """The gradients of what `forward` takes: of the maps, or each example's part of those of scale, shift and kernels."""
+def backward(d_out, x, kernels, scale, place, moments, d_maps, sums, groups, of_task, S: tl.constexpr):
+    """The gradients of what `forward` takes: of the maps, and each example's part of those of scale, shift, kernels."""
     moments += 2 * tl.program_id(0)
     mean, i = tl.load(moments), tl.load(moments + 1)
-    channel, real, row, column, some = tile_of(S)
-    a, b, c, d, in_a, in_b, in_c, in_d = pixels_of(x, kernels, channel, real, row, column, some, S)
+    channel, real, row, column, some = tile_of(groups, S)
+    a, b, c, d, in_a, in_b, in_c, in_d = pixels_of(x, kernels, channel, real, row, column, some, groups, of_task, S)
     a, b, c, d = a - mean, b - mean, c - mean, d - mean
-    example, at, there = pooled_at(channel, real, row, column, some, S)
+    example, at, there = pooled_at(channel, real, row, column, some, groups, S)
     which = tl.load(place + example + at, mask=there, other=4).to(tl.int32)
     arrived = tl.where(which < 4, tl.load(d_out + example + at, mask=there, other=0), 0)
     s = tl.load(scale + channel, mask=real, other=0)
@@ -138,27 +147,29 @@ def backward(d_out, x, kernels, scale, place, moments, d_maps, sums, S: tl.const
     b = tl.where(in_b, tl.where(which == 1, arrived, 0) - of_1 - b * of_z, 0)
     c = tl.where(in_c, tl.where(which == 2, arrived, 0) - of_1 - c * of_z, 0)
     d = tl.where(in_d, tl.where(which == 3, arrived, 0) - of_1 - d * of_z, 0)
-    ALL: tl.constexpr = S.groups * S.channels
-    sums += (tl.program_id(0) // S.groups).to(tl.int64) * ((2 + 9 * S.inputs) * ALL)
+    all_channels = groups * S.channels
+    sums += (tl.program_id(0) // groups).to(tl.int64) * ((2 + 9 * S.picture) * all_channels)
     tl.store(sums + channel, sums_dz, mask=real)
-    tl.store(sums + ALL + channel, sums_d, mask=real)
-    hand_on(d_maps, sums + 2 * ALL, x, channel, real, row, column, a, b, c, d, in_a, in_b, in_c, in_d, S)
+    tl.store(sums + all_channels + channel, sums_d, mask=real)
+    hand_on(
+        d_maps, sums + 2 * all_channels, x, channel, real, row, column, a, b, c, d, in_a, in_b, in_c, in_d, groups, of_task, S
+    )  # fmt: skip
 
 
 @jit
 def twice(
     to_maps, to_kernels, to_scale, to_shift, d_out, x, kernels, scale, place, moments, to_d_out, d_maps, sums,
-    S: tl.constexpr,
+    groups, of_task, S: tl.constexpr,
 ):  # fmt: skip
     """The gradients of what `backward` takes: in the letters of `gpu._GroupNormGradients.backward`, z in small letters
     and u in capitals."""
     moments += 2 * tl.program_id(0)
     mean, i = tl.load(moments), tl.load(moments + 1)
-    channel, real, row, column, some = tile_of(S)
-    a, b, c, d, in_a, in_b, in_c, in_d = pixels_of(x, kernels, channel, real, row, column, some, S)
+    channel, real, row, column, some = tile_of(groups, S)
+    a, b, c, d, in_a, in_b, in_c, in_d = pixels_of(x, kernels, channel, real, row, column, some, groups, of_task, S)
     a, b, c, d = a - mean, b - mean, c - mean, d - mean
-    A, B, C, D, _a, _b, _c, _d = pixels_of(to_maps, to_kernels, channel, real, row, column, some, S)
-    example, at, there = pooled_at(channel, real, row, column, some, S)
+    A, B, C, D, _a, _b, _c, _d = pixels_of(to_maps, to_kernels, channel, real, row, column, some, groups, of_task, S)
+    example, at, there = pooled_at(channel, real, row, column, some, groups, S)
     which = tl.load(place + example + at, mask=there, other=4).to(tl.int32)
     arrived = tl.where(which < 4, tl.load(d_out + example + at, mask=there, other=0), 0)
     s = tl.load(scale + channel, mask=real, other=0)
@@ -180,27 +191,33 @@ def twice(
     b = tl.where(in_b, tl.where(which == 1, arrived, 0) + of_1 - B * of_u - b * of_z, 0)
     c = tl.where(in_c, tl.where(which == 2, arrived, 0) + of_1 - C * of_u - c * of_z, 0)
     d = tl.where(in_d, tl.where(which == 3, arrived, 0) + of_1 - D * of_u - d * of_z, 0)
-    ALL: tl.constexpr = S.groups * S.channels
-    sums += (tl.program_id(0) // S.groups).to(tl.int64) * ((1 + 9 * S.inputs) * ALL)
+    all_channels = groups * S.channels
+    sums += (tl.program_id(0) // groups).to(tl.int64) * ((1 + 9 * S.picture) * all_channels)
     tl.store(sums + channel, i * (sums_ud - m_u * sums_d - m_uz * sums_dz), mask=real)
-    hand_on(d_maps, sums + ALL, x, channel, real, row, column, a, b, c, d, in_a, in_b, in_c, in_d, S)
+    hand_on(
+        d_maps, sums + all_channels, x, channel, real, row, column, a, b, c, d, in_a, in_b, in_c, in_d, groups, of_task, S
+    )  # fmt: skip
 
 
 @jit
-def hand_on(d_maps, d_kernels, x, channel, real, row, column, a, b, c, d, in_a, in_b, in_c, in_d, S: tl.constexpr):
+def hand_on(
+    d_maps, d_kernels, x, channel, real, row, column, a, b, c, d, in_a, in_b, in_c, in_d, groups, of_task, S: tl.constexpr
+):  # fmt: skip
     """The gradient of the pixels as it is, or that of the kernels from it."""
-    INPUTS: tl.constexpr = S.inputs
-    if INPUTS == 0:
-        example = (tl.program_id(0) // S.groups).to(tl.int64)
-        own = d_maps + example * (S.groups * S.channels * S.height * S.width)
-        own += channel * S.map_channel + (row * S.width + column) * S.map_pixel
+    if not S.picture:
+        example = (tl.program_id(0) // groups).to(tl.int64)
+        own = d_maps + example * (groups * S.channels * S.height * S.width)
+        apart, step = strides(S.height * S.width, groups, S)
+        own += channel * apart + (row * S.width + column) * step
         tl.store(own, a, mask=in_a)
-        tl.store(own + S.map_pixel, b, mask=in_b)
-        tl.store(own + S.width * S.map_pixel, c, mask=in_c)
-        tl.store(own + (S.width + 1) * S.map_pixel, d, mask=in_d)
+        tl.store(own + step, b, mask=in_b)
+        tl.store(own + S.width * step, c, mask=in_c)
+        tl.store(own + (S.width + 1) * step, d, mask=in_d)
     else:
-        for tap in tl.static_range(9 * INPUTS):
-            product = a * seen_by(x, row, column, tap, S) + b * seen_by(x, row, column + 1, tap, S)
-            product += c * seen_by(x, row + 1, column, tap, S) + d * seen_by(x, row + 1, column + 1, tap, S)
+        for tap in tl.static_range(9):
+            product = a * seen_by(x, row, column, tap, of_task, S)
+            product += b * seen_by(x, row, column + 1, tap, of_task, S)
+            product += c * seen_by(x, row + 1, column, tap, of_task, S)
+            product += d * seen_by(x, row + 1, column + 1, tap, of_task, S)
             total = tl.sum(product, 1, keep_dims=True)
-            tl.store(d_kernels + channel * (9 * INPUTS) + tap, total, mask=real)
+            tl.store(d_kernels + channel * 9 + tap, total, mask=real)
