@@ -1,4 +1,6 @@
-"""The engine on a GPU, proved and measured in one command without a network: about four minutes.
+"""The engine on a GPU, proved and measured in one command without a network.
+
+About five minutes; with the peers installed and Omniglot about ten.
 
 python benchmarks/gpu.py [--device cpu] [--omniglot FOLDER_WITH_THE_TWO_ARCHIVES] [--out FILE]
                          [--only WORD …] [--count]

@@ -16,6 +16,7 @@ from test_gpu_layers import assert_same, derivatives, numbers
 
 from metaloom.networks import conv4, fused, layers
 from metaloom.networks.conv4 import Conv4
+from metaloom.system.device import tf32
 
 EXAMPLES = 2
 interpreted = pytest.mark.skipif(
@@ -57,8 +58,8 @@ def test_with_the_convolution_of_a_picture(tasks):
 
 
 @interpreted
-@pytest.mark.parametrize("stacked", [False, True])
-def test_a_network_of_fused_blocks_is_the_same(stacked, monkeypatch):
+@pytest.mark.parametrize(("stacked", "lowered"), [(False, True), (True, True), (True, False)])
+def test_a_network_of_fused_blocks_is_the_same(stacked, lowered, monkeypatch):
     monkeypatch.setattr(conv4, "on_cpu", lambda x: False)
     monkeypatch.setattr(layers, "on_cpu", lambda x: False)
     monkeypatch.setattr(layers, "beyond_cpu", lambda x: True)
@@ -78,7 +79,8 @@ def test_a_network_of_fused_blocks_is_the_same(stacked, monkeypatch):
     found = {}
     for fits in (False, True):
         monkeypatch.setattr(fused, "fits", lambda x, channels, fits=fits: fits)
-        found[fits] = derivatives(embedded, *weights.values())
+        with tf32(lowered):
+            found[fits] = derivatives(embedded, *weights.values())
     assert_same(found[True], found[False])
     assert Counter(launched) == {"forward": 4, "backward": 8, "twice": 4}
 

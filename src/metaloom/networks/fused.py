@@ -64,7 +64,7 @@ def _works(device: torch.device) -> bool:
     if not find_spec("triton"):
         return False
     try:
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             _compare(device)
     except Exception as error:  # a fence: whatever a compiler raises here must not cost a run
         why = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -152,7 +152,8 @@ def backward(d_out, x, kernels, scale, place, moments, d_maps, sums, groups, of_
     tl.store(sums + channel, sums_dz, mask=real)
     tl.store(sums + all_channels + channel, sums_d, mask=real)
     hand_on(
-        d_maps, sums + 2 * all_channels, x, channel, real, row, column, a, b, c, d, in_a, in_b, in_c, in_d, groups, of_task, S
+        d_maps, sums + 2 * all_channels, x, channel, real, row, column, a, b, c, d, in_a, in_b, in_c, in_d,
+        groups, of_task, S,
     )  # fmt: skip
 
 
@@ -195,13 +196,15 @@ def twice(
     sums += (tl.program_id(0) // groups).to(tl.int64) * ((1 + 9 * S.picture) * all_channels)
     tl.store(sums + channel, i * (sums_ud - m_u * sums_d - m_uz * sums_dz), mask=real)
     hand_on(
-        d_maps, sums + all_channels, x, channel, real, row, column, a, b, c, d, in_a, in_b, in_c, in_d, groups, of_task, S
+        d_maps, sums + all_channels, x, channel, real, row, column, a, b, c, d, in_a, in_b, in_c, in_d,
+        groups, of_task, S,
     )  # fmt: skip
 
 
 @jit
 def hand_on(
-    d_maps, d_kernels, x, channel, real, row, column, a, b, c, d, in_a, in_b, in_c, in_d, groups, of_task, S: tl.constexpr
+    d_maps, d_kernels, x, channel, real, row, column, a, b, c, d, in_a, in_b, in_c, in_d,
+    groups, of_task, S: tl.constexpr,
 ):  # fmt: skip
     """The gradient of the pixels as it is, or that of the kernels from it."""
     if not S.picture:
