@@ -1,4 +1,6 @@
-"""The engine on a GPU, proved and measured in one command without a network: about four minutes.
+"""The engine on a GPU, proved and measured in one command without a network.
+
+About five minutes; with the peers installed and Omniglot about ten.
 
 python benchmarks/gpu.py [--device cpu] [--omniglot FOLDER_WITH_THE_TWO_ARCHIVES] [--out FILE]
                          [--only WORD …] [--count]
@@ -24,6 +26,7 @@ from typing import Any
 import torch
 from contenders import works
 from gpu_steps import (
+    FORMS,
     PRECISIONS,
     Bench,
     Figures,
@@ -104,9 +107,9 @@ def _alone(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
         yield f"count: {title}", partial(count, bench, name, own)
         for mode in ("float32", "tf32"):
             yield f"alone: {title}, {mode}", partial(alone, bench, name, own, mode)
-            for plain in (False, True):
-                run: Any = partial(alone, bench, name, own, mode, graph=True, plain=plain)
-                what = f"alone: {title}, {mode}, graph{', plain layers' * plain}"
+            for form in FORMS:
+                run: Any = partial(alone, bench, name, own, mode, graph=True, form=form)
+                what = f"alone: {title}, {mode}, graph{f', {form}' * bool(form)}"
                 yield what, run if bench.device.type == "cuda" else "it needs CUDA"
 
 

@@ -8,7 +8,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from metaloom.training.trainer import Trainer
 Figures = dict[str, Any]
 PRECISIONS = ("float32", "tf32", "bf16")
 TOLERANCE = 1e-3  # of the gradient in float32, as one vector, against float64
+MANY = 32  # tasks
 DRAWS = 5  # meta-batches that it is compared on
 WARM, TIMED = EAGER + 2, 20  # steps
 
@@ -205,9 +206,16 @@ def _counts(profiler: torch.profiler.profile, caught: list[Any], step: float) ->
     return {"syncs": syncs, "kernels": len(on_device) / 5, "kernel ms": busy * 1e3, "busy": busy / step}
 
 
-def alone(bench: Bench, name: str, overrides: Figures, mode: str, graph: bool = False, plain: bool = False) -> Figures:
-    """Loss and backward alone, with all tasks of a step together; as one CUDA graph on request, and on request with
-    torch's own operators, whose second derivatives are many more kernels."""
+FORMS = {  # of a network's layers: what is patched
+    "": {},
+    "unfused": {"fused.fits": lambda x, channels: False},
+    "plain layers": {"layers.beyond_cpu": lambda x: False},  # torch's own: second derivatives are many more kernels
+}
+
+
+def alone(bench: Bench, name: str, overrides: Figures, mode: str, graph: bool = False, form: str = "") -> Figures:
+    """Loss and backward alone, with all tasks of a step together; as one CUDA graph on request, and in another of the
+    `FORMS`."""
     trainer = bench.trainer(name, overrides)
     params, episodes = example(trainer)
     leaves = {key: weight.detach().requires_grad_() for key, weight in params.weights.items()}
@@ -219,8 +227,9 @@ def alone(bench: Bench, name: str, overrides: Figures, mode: str, graph: bool = 
         loss.backward()
         return loss.detach()
 
-    layers = patch("metaloom.networks.layers.beyond_cpu", lambda x: False) if plain else nullcontext()
-    with layers, precision_of(trainer.settings.model_copy(update={"precision": mode})):
+    with ExitStack() as stack, precision_of(trainer.settings.model_copy(update={"precision": mode})):
+        for part, other in FORMS[form].items():
+            stack.enter_context(patch(f"metaloom.networks.{part}", other))
         for _ in range(EAGER):
             once()
         call = captured(once, torch.Generator(bench.device)) if graph else once
@@ -230,8 +239,9 @@ def alone(bench: Bench, name: str, overrides: Figures, mode: str, graph: bool = 
 
 def beside_peers(bench: Bench, work: contenders.Work, mode: str) -> Figures:
     """Tasks a second of loss and gradient, of us and of the peers that are installed, in turns."""
+    rounds = 10 if work.tasks < MANY else 3  # many tasks take the peers seconds
     with tf32(mode == "tf32"):
-        rates, absent = contenders.rates(work, 1 if bench.small else 10)
+        rates, absent = contenders.rates(work, 1 if bench.small else rounds)
     found = {f"{name} tasks/s": statistics.median(values) for name, values in rates.items()}
     found["× the fastest"] = found[f"{contenders.OURS} tasks/s"] / contenders.fastest(rates)
     return found | {name: f"left out, {why}" for name, why in absent.items()}
@@ -250,6 +260,11 @@ class Counting(TorchDispatchMode):
 
     operators = kernels = 0
 
+    def launch(self, *_given: Any, **_rest: Any) -> None:
+        """A kernel of `metaloom.networks.fused`."""
+        self.operators += 1
+        self.kernels += 1
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         returns = func._schema.returns
         view = any(each.alias_info is not None and not each.alias_info.is_write for each in returns)
@@ -266,7 +281,13 @@ def count(bench: Bench, name: str, overrides: Figures) -> Figures:
     for weight in params.weights.values():
         weight.requires_grad_()
     # a graph that is traced has other operators, and counting looks like tracing
-    with patch("metaloom.networks.layers.traced", lambda: False), tf32(True), Counting() as counted:
+    with (
+        patch("metaloom.networks.layers.traced", lambda: False),
+        patch("metaloom.networks.fused.fits", lambda x, channels: True),
+        tf32(True),
+        Counting() as counted,
+        patch("metaloom.networks.fused.launch", counted.launch),
+    ):
         trainer.learner.method.loss(params, episodes)[0].backward()
     return {"operators": counted.operators, "kernels": counted.kernels}
 

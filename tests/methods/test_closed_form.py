@@ -79,6 +79,14 @@ def test_a_prototype_of_few_examples_is_no_farther_on_the_average_than_one_of_ma
     np.testing.assert_allclose(got.mean(dim=0), expected - expected.mean(), atol=6 * float(got.std()) / 20_000**0.5)
 
 
+@pytest.mark.parametrize("temperature", ["fixed", "learned"])
+def test_the_head_of_training_is_the_same_to_the_bit(tiny_settings, temperature):
+    """It takes all classes to have as many examples, which saves what would be added as zero."""
+    method, params = method_of("protonet", tiny_settings, temperature=temperature)
+    z, y = embeddings(2, 6, 6).float(), torch.tensor([0, 0, 1, 1, 2, 2])
+    assert all(map(torch.equal, method.balanced_head(params, z, y, 3), method.head(params, z, y, 3)))
+
+
 def test_ridge_gives_nan_for_nan_so_that_the_trainer_can_say_what_to_do():
     x = torch.full((4, 8), math.nan)
     assert ridge_solution(x, torch.eye(4), torch.tensor(1.0)).isnan().all()

@@ -90,3 +90,23 @@ def test_tasks_lie_side_by_side_from_layer_to_layer(norm, twice, monkeypatch):
     y = layers.normalise(norm, y, weights, "0.0.", None, {}, twice=twice)
     assert gpu.joined(y).data_ptr() == y.data_ptr()
     assert gpu.joined(layers.max_pooled(y)).is_contiguous()
+
+
+def test_a_step_down_the_gradients_of_all_weights():
+    weights, gradients = [numbers(2, 3), numbers(4)], [numbers(3, 2).T, numbers(1).expand(4)]
+
+    def ours(*both):
+        return torch.cat([each.flatten() for each in gpu.Descended.apply(0.1, *both)])
+
+    def plain(*both):
+        return torch.cat([(w - 0.1 * g).flatten() for w, g in zip(both[:2], both[2:], strict=True)])
+
+    both = *weights, *gradients
+    one, other = ([y, *torch.autograd.grad(y.sin().sum(), leaves)] for leaves, y in with_leaves((ours, plain), both))
+    assert all(map(torch.equal, one, other))
+
+
+def with_leaves(functions, given):
+    for function in functions:
+        leaves = [each.clone().requires_grad_() for each in given]
+        yield leaves, function(*leaves)

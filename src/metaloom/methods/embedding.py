@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.methods.base import Method
-from metaloom.methods.model import Episodes, Params, TaskModel, query_loss
+from metaloom.methods.model import Episodes, Head, Params, TaskModel, query_loss
 
 
 class EmbeddingMethod(Method):
@@ -18,6 +18,16 @@ class EmbeddingMethod(Method):
     @property
     def frozen(self) -> bool:
         return True
+
+    def balanced_head(
+        self,
+        params: Params,
+        support_z: Float[Tensor, "*task support embed"],
+        support_y: Int[Tensor, " support"],
+        n_way: int,
+    ) -> Head:
+        """`head` of a task all of whose classes have as many examples, as in training."""
+        return self.head(params, support_z, support_y, n_way)
 
     def adapt(
         self,
@@ -42,7 +52,7 @@ class EmbeddingMethod(Method):
         support_z, query_z = z[:, :n_support], z[:, n_support:]
         if self.takes_turns:
             support_z, query_z = every_turn(support_z, query_z, episodes.n_way)
-        head = self.head(params, support_z, episodes.support_y, episodes.n_way)
+        head = self.balanced_head(params, support_z, episodes.support_y, episodes.n_way)
         loss = query_loss(head.logits(query_z), episodes.query_y)
         return loss, self.moved(params, statistics)
 

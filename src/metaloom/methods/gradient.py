@@ -23,6 +23,8 @@ from torch import Tensor
 from metaloom.config import GradientSettings
 from metaloom.methods.model import Head, TaskModel, class_weights, of_length, one_hot
 from metaloom.networks import Network, Tensors
+from metaloom.networks.gpu import Descended
+from metaloom.networks.layers import beyond_cpu
 
 HEAD = ("head.weight", "head.bias")  # beside the network's weights while a task is learned
 
@@ -76,6 +78,14 @@ def nll_and_gradients(
         gradients = dict(zip(leaves, found, strict=True))
         gradients["head.weight"] = of_length(embedding.shape[-1]) * gradients["head.weight"]
     return nll, gradients
+
+
+def descended(weights: Tensors, gradients: Tensors, rates: Tensors, rate: float) -> Tensors:
+    """One step down the gradients: at the `rates` that are given, by name, and at `rate` where none is."""
+    if not rates and beyond_cpu(next(iter(weights.values()))):
+        own = (gradients[name] for name in weights)
+        return dict(zip(weights, Descended.apply(rate, *weights.values(), *own), strict=True))
+    return {name: weight - rates.get(name, rate) * gradients[name] for name, weight in weights.items()}
 
 
 def stacked(weights: Tensors, lead: torch.Size) -> Tensors:

@@ -27,6 +27,7 @@ from metaloom.config import MamlSettings
 from metaloom.methods.base import Method
 from metaloom.methods.gradient import (
     HEAD,
+    descended,
     first_gradients,
     head_of,
     interpolated,
@@ -145,10 +146,7 @@ class Maml(Method):
     def _step(self, weights: Tensors, rates: Tensors, x: Tensor, y: Tensor) -> Tensors:
         twice = torch.is_grad_enabled() and not self.settings.first_order
         _, gradients = nll_and_gradients(self.network, weights, x, y, twice=twice)
-        return {
-            name: weight - rates.get(name, self.settings.inner_rate) * gradients[name]
-            for name, weight in weights.items()
-        }
+        return descended(weights, gradients, rates, self.settings.inner_rate)
 
     def _rates(self, params: Params, step: int) -> Tensors:
         """The learned rates of a step, by the name of the weight; those of the last one for steps beyond it."""

@@ -65,6 +65,15 @@ class ProtoNet(EmbeddingMethod):
         head = self.head_from(params, prototypes, excess_of(support_z, support_y, prototypes))
         return Head(head.weight, head.bias + bias_of_unseen(classes_seen(support_y, n_way)))
 
+    def balanced_head(
+        self,
+        params: Params,
+        support_z: Float[Tensor, "*task support embed"],
+        support_y: Int[Tensor, " support"],
+        n_way: int,
+    ) -> Head:
+        return self.head_from(params, prototypes_of(support_z, support_y, n_way))
+
     def head_from(
         self,
         params: Params,

@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,15 +20,13 @@ from metaloom.networks.base import Network, Pooled, Tensors
 from metaloom.networks.engine import machine_code
 from metaloom.networks.layers import (
     EPSILON,
-    convolution,
     dropped,
     full,
     groups_of,
     init_norm,
     kept,
-    max_pooled,
-    normalise,
     on_cpu,
+    pooled_block,
 )
 
 BLOCKS = 4
@@ -76,10 +73,8 @@ class Conv4(Network):
             return self._on_cpu(code, weights, x, statistics, twice, generator)
         used: Tensors = {}
         for block in range(BLOCKS):
-            x = convolution(x, weights[f"{block}.conv"], twice)
-            x = normalise(self.norm, x, weights, f"{block}.", statistics, used, twice=twice)
-            # in the papers ReLU comes first: the same values, on four times the pixels
-            x = dropped(F.relu(max_pooled(x)), self.dropout, generator)
+            x = pooled_block(self.norm, x, weights, f"{block}.", statistics, used, twice)
+            x = dropped(x, self.dropout, generator)
         return full(x.flatten(-3)), used
 
     def _on_cpu(

@@ -25,6 +25,7 @@ from metaloom.networks.bilinear import Products
 FEW = 4  # input channels, as a picture has
 
 _backward = torch.ops.aten.convolution_backward
+_minus_all, _times_all = torch._foreach_sub, torch._foreach_mul  # pyright: ignore[reportPrivateImportUsage]
 
 
 def joined(x: Float[Tensor, "task example channel *pixels"]) -> Float[Tensor, "example task_channel *pixels"]:
@@ -175,6 +176,20 @@ class _GroupNormGradients(Function):
         d_x.addcmul_(z, (ii * torch.addcmul(m_pdz, i, together))[..., None], value=-1)
         d_scale = (i * minus(minus(sums_ud, m_u, sums_d), m_uz, sums_dz)).sum(dim=0)
         return to_d.view_as(d_y), d_x.view_as(d_y), d_scale.flatten(), None, None
+
+
+class Descended(Function):
+    """`Descended.apply(rate, *weights, *gradients)`: each weight less `rate` times its gradient, all in two kernels."""
+
+    @staticmethod
+    def forward(ctx: Any, rate: float, *both: Tensor) -> tuple[Tensor, ...]:
+        ctx.rate, half = rate, len(both) // 2
+        return _minus_all(both[:half], _times_all(both[half:], rate))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *arrived: Tensor) -> Any:
+        return None, *arrived, *_times_all(arrived, -ctx.rate)
 
 
 def minus(a: Tensor, b: Tensor, c: Tensor, times: int = 1) -> Tensor:

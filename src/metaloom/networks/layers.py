@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from metaloom.networks import gpu
+from metaloom.networks import fused, gpu
 from metaloom.networks.base import Tensors
 from metaloom.networks.bilinear import Convolution
 from metaloom.networks.engine import machine_code
@@ -109,6 +109,30 @@ def max_pooled(x: Float[Tensor, "*task example channel height width"]) -> Tensor
     if x.dim() == 5 and not x.is_contiguous():  # joined tasks: see `convolution`
         return gpu.parted(gpu.MaxPool.apply(gpu.joined(x)), len(x))
     return gpu.MaxPool.apply(x.flatten(0, -4)).unflatten(0, x.shape[:-3])
+
+
+def pooled_block(
+    norm: str, x: Tensor, weights: Tensors, prefix: str, statistics: Tensors | None, used: Tensors, twice: bool
+) -> Float[Tensor, "*task example out height width"]:
+    """Convolution, norm, 2×2 max-pooling and ReLU, with kernels for all or for each task."""
+    kernel = weights[f"{prefix}conv"]
+    if norm == "group" and beyond_cpu(x) and fused.fits(x, kernel.shape[-4] // groups_of(kernel.shape[-4])):
+        return _fused_block(x, kernel, weights[f"{prefix}scale"], weights[f"{prefix}shift"], twice)
+    x = convolution(x, kernel, twice)
+    x = normalise(norm, x, weights, prefix, statistics, used, twice=twice)
+    # in the papers ReLU comes first: the same values, on four times the pixels
+    return F.relu(max_pooled(x))
+
+
+def _fused_block(x: Tensor, kernel: Tensor, scale: Tensor, shift: Tensor, twice: bool) -> Tensor:
+    picture = kernel.shape[-3:] == (1, fused.SIDE, fused.SIDE) and not x.requires_grad
+    stacked, of_tasks = kernel if kernel.dim() == 5 else kernel[None], kernel.dim() == 5
+    maps = x if picture else convolution(x, kernel, twice)
+    flat = gpu.joined(maps) if of_tasks else maps.flatten(0, -4)
+    groups = groups_of(kernel.shape[-4]) * len(stacked)
+    affine = scale.flatten(), shift.flatten()
+    y = fused.normed_pool(flat, stacked if picture else None, *affine, groups, EPSILON)
+    return gpu.parted(y, len(stacked)) if of_tasks else y.unflatten(0, x.shape[:-3])
 
 
 def dropped(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
