@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from metaloom.errors import MetaloomError
-from metaloom.measuring.choose import AIM, EFFORTS, Measuring, effort_for
+from metaloom.measuring.choose import AIM, EFFORTS, Measuring, effort_for, left_over
 
 
 class Linear(Measuring):
@@ -22,6 +22,13 @@ class Linear(Measuring):
 
     def seconds(self, effort: float) -> dict[str, float]:
         return {"fixed": 60.0, "training": 60.0 * effort}
+
+
+class Bounded(Linear):
+    """The same, where the user wrote every number: more effort changes nothing."""
+
+    def seconds(self, effort: float) -> dict[str, float]:
+        return {"fixed": 120.0}
 
 
 class Wider(Linear):
@@ -48,6 +55,17 @@ def test_the_greatest_effort_that_fits_is_chosen(minutes):
     effort, seconds = effort_for(minutes, Linear())
     fitting = [each for each in EFFORTS if 1 + each <= AIM * minutes]
     assert effort == max(fitting) and seconds == pytest.approx(60 * (1 + effort))
+
+
+@pytest.mark.parametrize("minutes", [10, 30, 60])
+def test_more_minutes_are_used_as_long_as_there_is_something_to_buy(minutes):
+    effort, seconds = effort_for(minutes, Linear())
+    assert effort > effort_for(minutes / 2, Linear())[0] and left_over(minutes, seconds) == []
+
+
+def test_where_there_is_nothing_more_to_buy_it_is_said():
+    (line,) = left_over(60, effort_for(60, Bounded())[1])
+    assert "further `methods`" in line and left_over(0, 100.0) == []
 
 
 def test_what_has_gone_by_counts():
