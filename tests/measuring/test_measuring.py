@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
+import time
 from pathlib import Path
 
 import pytest
+from projects import REPO
 
 from metaloom.errors import MetaloomError
+from metaloom.measuring import __main__ as measuring_main
 from metaloom.measuring.choose import AIM, EFFORTS, Measuring, effort_for, left_over
+from metaloom.planning.budget import read_budget
 
 
 class Linear(Measuring):
@@ -78,6 +83,23 @@ def test_the_effort_still_fits_after_another_width_was_measured():
     effort, seconds = effort_for(3, here)
     assert here.seen == {False, True} and effort < 1
     assert seconds + here.spent() <= AIM * 60 * 3 < 60 * (1 + 1.0) + here.spent()
+
+
+def test_the_time_of_the_run_before_it_measures_counts(tmp_path, monkeypatch):
+    """The data version and `prepare` come before, and the imports of this process."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(REPO / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    seen: list[float] = []
+
+    def chosen(minutes: float, here: Measuring) -> tuple[float, float]:
+        seen.append(here.spent())
+        return 2.0, 60 * minutes
+
+    monkeypatch.setattr(measuring_main, "effort_for", chosen)
+    measuring_main.main("10", str(time.time() - 50))
+    assert seen[0] >= 50
+    assert (read_budget("budget.yaml").minutes, read_budget("budget.yaml").effort) == (10, 2.0)
 
 
 def test_too_few_minutes_are_refused_with_the_least_that_works():
