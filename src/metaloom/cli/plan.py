@@ -59,7 +59,7 @@ def plan(
 
 def _show(root: Path, dataset: str, minutes: float | None) -> None:
     from metaloom.data.packed import Dataset
-    from metaloom.measuring.choose import measuring
+    from metaloom.measuring.choose import left_over, measuring
     from metaloom.planning.budget import BUDGET, NO_BUDGET, read_budget
     from metaloom.planning.plan import make_plan
     from metaloom.tasks.kept import KEPT
@@ -81,6 +81,8 @@ def _show(root: Path, dataset: str, minutes: float | None) -> None:
             print(line)
         seconds = here.seconds(budget.effort)
         print("\n".join(["", *_times(seconds), f"{'memory':<24}{here.rates(made).memory / GIGA:.1f} GB", ""]))
+        for line in left_over(budget.minutes or 0, sum(seconds.values())):
+            print(line)
 
 
 def _chosen(root: Path, kept: Budget, minutes: float | None, raw: dict[str, Any], here: Measuring) -> Budget:

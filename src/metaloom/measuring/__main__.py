@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from metaloom.config import read_params
-from metaloom.measuring.choose import BARELY, effort_for, measuring
+from metaloom.measuring.choose import effort_for, left_over, measuring
 from metaloom.planning.budget import BUDGET, budget_for, write_budget
 from metaloom.stages import run_stage
 from metaloom.system.lifeline import end_with_parent
@@ -25,8 +25,8 @@ def main(minutes: str, began: str) -> None:
         seconds += here.spent()
     write_budget(BUDGET, budget_for(wanted, data_version(), read_params()).model_copy(update={"effort": effort}))
     say(f"effort {effort:.2f} of what a run without a budget has: about {seconds / 60:.1f} of {wanted:g} minutes")
-    if seconds < BARELY * 60 * wanted:
-        say("there is nothing more to buy with the rest: more classes or examples would help, more time would not")
+    for line in left_over(wanted, seconds):
+        say(line)
 
 
 if __name__ == "__main__":

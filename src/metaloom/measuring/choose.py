@@ -22,7 +22,7 @@ from metaloom.planning.work import multiplications
 from metaloom.stages.split import write_splits
 from metaloom.tasks.kept import KEPT
 
-EFFORTS = tuple(round(2 ** (quarter / 4), 4) for quarter in range(-12, 17))  # 1/8 to 16
+EFFORTS = tuple(round(2 ** (quarter / 4), 4) for quarter in range(-12, 25))  # 1/8 to 64
 AIM = 0.95  # share of the minutes that is planned with
 MARGIN = 1.1  # on the least minutes that are told: they are enough when measured again
 BARELY = 0.6  # of the minutes: where all that can be bought takes less, it is said
@@ -138,6 +138,14 @@ def _greatest(minutes: float, here: Measuring) -> tuple[float, float]:
 
 def _fits(minutes: float, here: Measuring, seconds: float) -> bool:
     return seconds <= AIM * 60 * minutes - here.spent()
+
+
+def left_over(minutes: float, seconds: float) -> list[str]:
+    """A line where the greatest effort takes far less than the minutes: what a budget cannot buy."""
+    if seconds >= BARELY * 60 * minutes:
+        return []
+    bought = "the numbers that are `auto` are as large as a budget makes them"
+    return [f"{bought}: more classes or examples, or further `methods`, are what the rest of the time could go into"]
 
 
 def _above(minutes: float) -> float:
