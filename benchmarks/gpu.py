@@ -46,7 +46,7 @@ from metaloom.config import METHODS
 from metaloom.system.device import choose_device
 
 PEERS = ("higher", "torchopt", "learn2learn", "easyfsl")
-SECOND_ORDER = {"maml.inner_rate": 0.1, "maml.first_order": False}
+SECOND_ORDER = {"maml.inner_rate": 0.1, "maml.first_order": False, "maml.head": "zero"}
 
 
 def plan(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:

@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from balanced import balanced_nll
 from projects import run_here
+from starts import HEADS, first_layer
 from tiny_methods import a_task, method_of
 from trainers import trainer
 
 from metaloom.learner import Learner
 from metaloom.learner.scoring import accuracy_and_nll
-from metaloom.methods import build_method
+from metaloom.methods import Head, build_method
 from metaloom.methods.gradient import first_gradients
 from metaloom.networks import Conv4
 from metaloom.training.selection import BETAS, choose_beta, wants_beta
@@ -25,42 +26,43 @@ GRADIENT_METHODS = ["maml", "anil", "reptile"]
 
 def test_the_first_gradients_are_autograd_s():
     z, labels = torch.randn(2, 6, 4), torch.tensor([0, 2, 1, 1, 0, 0])
-    got = first_gradients(z, labels, torch.ones(3, dtype=torch.bool))
+    start = Head(torch.randn(2, 3, 4), torch.randn(2, 3))
+    got = first_gradients(start, z, labels)
     for task in range(2):
         head = torch.nn.Linear(4, 3)
-        torch.nn.init.zeros_(head.weight)
-        torch.nn.init.zeros_(head.bias)
+        head.weight.data, head.bias.data = start.weight[task], start.bias[task]
         balanced_nll(head(z[task]), labels).backward()
         torch.testing.assert_close(got["head.weight"][task], head.weight.grad)
         torch.testing.assert_close(got["head.bias"][task], head.bias.grad)
 
 
 @pytest.mark.parametrize("side", [28, 64])
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("name", GRADIENT_METHODS)
-def test_inner_steps_are_sgd_s_on_embeddings_as_long_as_the_papers(name, side, tiny_settings):
-    """Of 512 numbers at 64 pixels: a layer on embeddings times the root of 64/512 goes as far as one on 64 numbers."""
-    settings = tiny_settings.method(name).model_copy(update={"norm": "group", "inner_steps": 3, "inner_rate": 0.2})
+def test_inner_steps_are_sgd_s_on_embeddings_as_long_as_the_papers(name, head, side, tiny_settings):
+    """Of 512 numbers at 64 pixels: a layer on embeddings times the root of 64/512 goes as far as one on 64 numbers.
+    The first step moves the head alone."""
+    options = {"norm": "group", "inner_steps": 3, "inner_rate": 0.02, "head": head}
+    settings = tiny_settings.method(name).model_copy(update=options)
     network = Conv4(shape=(1, side, side), width=32, norm="group")
     method = build_method(name, network, settings)
     params = method.init(torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
     x, query = (torch.randn(n, 1, side, side, generator=generator) for n in (6, 4))
-    y = torch.tensor([0, 1, 1, 2, 2, 2])
+    y = torch.tensor([0, 1, 1, 2, 2, 2] if head == "zero" else [0, 1, 2, 0, 1, 2])
     with torch.no_grad():
         got = method.adapt(params, x, y, 3).logits(query)
     body = {key: weight.clone().requires_grad_() for key, weight in params.weights.items() if key[0].isdigit()}
     scale = min(1.0, 64 / network.embed) ** 0.5
-    head = torch.nn.Linear(network.embed, 3)
-    torch.nn.init.zeros_(head.weight)
-    torch.nn.init.zeros_(head.bias)
-    of_head = {"params": head.parameters(), "lr": 0.2 if name == "maml" else 0.2 * 3 / 5}  # three ways: as far as five
-    of_body = {"params": body.values(), "lr": 0.0 if name == "anil" else 0.2}
-    optimiser = torch.optim.SGD([of_head, of_body])
+    layer = first_layer(head, scale * network(body, x)[0], y)
+    rate = 0.02 if name == "maml" else 0.02 * 3 / 5  # three ways: as far as five
+    optimiser = torch.optim.SGD([{"params": layer.parameters(), "lr": rate}, {"params": body.values(), "lr": 0.0}])
     for _ in range(3):
         optimiser.zero_grad()
-        balanced_nll(head(scale * network(body, x)[0]), y).backward()
+        balanced_nll(layer(scale * network(body, x)[0]), y).backward()
         optimiser.step()
-    torch.testing.assert_close(got, head(scale * network(body, query)[0]).detach(), rtol=1e-3, atol=1e-4)
+        optimiser.param_groups[1]["lr"] = 0.0 if name == "anil" else 0.02
+    torch.testing.assert_close(got, layer(scale * network(body, query)[0]).detach(), rtol=1e-3, atol=1e-3)
 
 
 def test_a_start_that_all_classes_share_changes_no_prediction():
@@ -83,22 +85,39 @@ def test_a_start_that_all_classes_share_changes_no_prediction():
     torch.testing.assert_close(*answers, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("name", GRADIENT_METHODS)
-def test_beta_interpolates_between_the_shared_model_and_the_adapted_one(name, tiny_settings):
+def test_beta_interpolates_between_the_shared_model_and_the_adapted_one(name, head, tiny_settings):
     support_x, support_y, _, _ = a_task()
     models = {}
     for beta in (0.0, 0.5, 1.0, "auto"):
-        method, params = method_of(name, tiny_settings, "group", beta=beta, inner_steps=2)
+        method, params = method_of(name, tiny_settings, "group", beta=beta, inner_steps=2, head=head)
         with torch.no_grad():
             models[beta] = method.adapt(params, support_x, support_y, 3)
     for key, plain in models[1.0].weights.items():
         assert torch.equal(plain, models["auto"].weights[key])
         torch.testing.assert_close(models[0.0].weights[key], params.weights[key])
         torch.testing.assert_close(models[0.5].weights[key], (plain + params.weights[key]) / 2)
-    torch.testing.assert_close(models[0.5].head.weight, models[1.0].head.weight / 2)
-    assert not models[0.0].head.weight.any()
+    with torch.no_grad():
+        start = first_layer(head, method.network(params.weights, support_x)[0], support_y)
+    torch.testing.assert_close(models[0.0].head, Head(start.weight.data, start.bias.data))
+    torch.testing.assert_close(models[0.5].head.weight, (models[1.0].head.weight + start.weight.data) / 2)
     moved = [not torch.equal(models[1.0].weights[key], params.weights[key]) for key in models[1.0].weights]
     assert any(moved) == (name != "anil")
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
+def test_prototypes_of_uneven_classes_are_protonet_s(name, tiny_settings):
+    """With what a mean of few examples is farther from everything, and a class that has none."""
+    x, y, query_x, _ = a_task()
+    rows, places = [0, 1, 2, 3, 4], torch.tensor([0, 2, 3])
+    answers = []
+    for each, options in (("protonet", {}), (name, {"head": "prototypes", "beta": 0.0})):
+        method, params = method_of(each, tiny_settings, "group", **options)
+        with torch.no_grad():
+            answers.append(method.adapt(params, x[rows], places[y[rows]], 4).logits(query_x))
+    torch.testing.assert_close(*answers)
+    assert (answers[1].softmax(dim=1)[:, 1] == 0).all()
 
 
 @pytest.mark.parametrize("name", GRADIENT_METHODS)

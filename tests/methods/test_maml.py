@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from starts import HEADS
 from tiny_methods import method_of
 from torch import nn
 from torch.func import functional_call, grad
@@ -25,10 +26,10 @@ class Modules(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(2, width) for _ in range(4))
         self.head = nn.Linear(width, ways)
 
-    def forward(self, x):
+    def forward(self, x, embed: bool = False):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.max_pool2d(F.relu(norm(conv(x))), 2)
-        return self.head(x.flatten(1))
+        return x.flatten(1) if embed else self.head(x.flatten(1))
 
     def named_weights(self):
         """Under our names."""
@@ -59,7 +60,7 @@ def a_double_task(shots: int = 2, queries: int = 2, tasks: int = 2) -> Episodes:
 
 
 def maml(settings, norm: str = "group", dropout: float = 0.0, **changes):
-    method, params = method_of("maml", settings, norm, **({"inner_rate": 0.2} | changes))
+    method, params = method_of("maml", settings, norm, **({"inner_rate": 0.2, "head": "zero"} | changes))
     method = type(method)(replace(method.network, dropout=dropout), method.settings)
     return method, type(params)({k: v.double().requires_grad_() for k, v in params.weights.items()}, {})
 
@@ -70,7 +71,7 @@ def gradients_of(method, params, episodes, progress: float = 1.0, generator=None
     return loss.detach(), dict(zip(params.weights, gradients, strict=True))
 
 
-def theirs(net: Modules, episodes: Episodes, steps: int, rate_of=lambda step, name: 0.2, importance=None):
+def theirs(net: Modules, episodes: Episodes, steps: int, head: str = "zero", importance=None):
     """The loss of our weights by torch.func alone, as a function of {our name: weight}."""
     ours = dict(net.named_weights())
     places = {parameter.data_ptr(): name for name, parameter in net.named_parameters()}
@@ -82,13 +83,18 @@ def theirs(net: Modules, episodes: Episodes, steps: int, rate_of=lambda step, na
         for task in range(len(episodes)):
             start = {name_of[name]: weights[name] for name in name_of}
             now = dict(net.named_parameters()) | start
+            if head == "prototypes":
+                z = functional_call(net, now, (episodes.support_x[task], True))
+                centres = torch.stack([z[episodes.support_y == way].mean(dim=0) for way in range(episodes.n_way)])
+                now |= {"head.weight": 2 * centres, "head.bias": -centres.square().sum(dim=1)}
             for step in range(steps):
                 slope = grad(
                     lambda w, task=task: F.cross_entropy(
                         functional_call(net, w, (episodes.support_x[task],)), episodes.support_y
                     )
                 )(now)
-                now = {k: v - rates.get((step, k), 0.2) * slope[k] for k, v in now.items()}
+                moved = {k: v - rates.get((step, k), 0.2) * slope[k] for k, v in now.items()}
+                now |= {k: v for k, v in moved.items() if step or k.startswith("head")}  # the first moves the head
                 answer = functional_call(net, now, (episodes.query_x[task],))
                 total = total + importance[step] * F.cross_entropy(answer, episodes.query_y)
         return total / len(episodes)
@@ -96,25 +102,26 @@ def theirs(net: Modules, episodes: Episodes, steps: int, rate_of=lambda step, na
     return loss, name_of
 
 
-def test_the_second_order_gradient_is_torch_func_s(tiny_settings):
-    method, params = maml(tiny_settings, inner_steps=2)
+@pytest.mark.parametrize("head", HEADS)
+def test_the_second_order_gradient_is_torch_func_s(head, tiny_settings):
+    method, params = maml(tiny_settings, inner_steps=2, head=head)
     episodes = a_double_task()
     value, gradients = gradients_of(method, params, episodes)
     net = modules_of(params.weights, 3)
-    loss, _ = theirs(net, episodes, 2)
+    loss, _ = theirs(net, episodes, 2, head)
     weights = {k: v.detach() for k, v in params.weights.items()}
     torch.testing.assert_close(value, loss(weights, {}).detach(), rtol=1e-9, atol=1e-9)
     for name, expected in grad(loss)(weights, {}).items():
         torch.testing.assert_close(gradients[name], expected, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("progress", [0.04, 1.0])
-def test_learned_rates_and_multi_step_are_torch_func_s(progress, tiny_settings):
-    method, params = maml(tiny_settings, inner_steps=3, learned_rates=True, multi_step=True)
+@pytest.mark.parametrize(("progress", "head"), [(0.04, "zero"), (0.04, "prototypes"), (1.0, "zero")])
+def test_learned_rates_and_multi_step_are_torch_func_s(progress, head, tiny_settings):
+    method, params = maml(tiny_settings, inner_steps=3, learned_rates=True, multi_step=True, head=head)
     episodes = a_double_task()
     value, gradients = gradients_of(method, params, episodes, progress)
     net = modules_of(params.weights, 3)
-    loss, name_of = theirs(net, episodes, 3, importance=importance_of_steps(3, progress))
+    loss, name_of = theirs(net, episodes, 3, head, importance_of_steps(3, progress))
     weights = {k: v.detach() for k, v in params.weights.items() if not k.startswith("rate.")}
     rates, ours = {}, {}
     for step in range(3):

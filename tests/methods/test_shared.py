@@ -51,7 +51,7 @@ def plain_classifier(weights: dict[str, torch.Tensor]) -> nn.Sequential:
 
 
 def test_a_step_is_that_of_a_plain_classifier_over_all_training_classes(tiny_settings):
-    method, params = method_of(tiny_settings, heads="all")
+    method, params = method_of(tiny_settings, heads="all", learning_rate=1e-3)
     episode = an_episode()
     plain = plain_classifier(params.weights)
     theirs = torch.optim.Adam(plain.parameters(), lr=1e-3)

@@ -24,6 +24,7 @@ from metaloom.config.methods import (
     ReptileSettings,
     RidgeSettings,
     SharedSettings,
+    StartSettings,
     TrainSettings,
 )
 from metaloom.config.settings import (
@@ -68,6 +69,7 @@ __all__ = [
     "SharedSettings",
     "SingleTaskSettings",
     "SplitSettings",
+    "StartSettings",
     "StudySettings",
     "TrainSettings",
     "apply_overrides",

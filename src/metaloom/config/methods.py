@@ -71,7 +71,13 @@ class GradientSettings(MethodSettings):
     beta: Literal["auto"] | Annotated[float, Field(ge=0, le=2)]
 
 
-class MamlSettings(GradientSettings):
+class StartSettings(GradientSettings):
+    """Those whose training adapts too; `head`: where that of a task starts."""
+
+    head: Literal["prototypes", "zero"] = "zero"  # of models and projects made before there was a choice
+
+
+class MamlSettings(StartSettings):
     """MAML and what MAML++ adds."""
 
     first_order: bool
@@ -80,13 +86,13 @@ class MamlSettings(GradientSettings):
     recompute: bool
 
 
-class AnilSettings(GradientSettings):
+class AnilSettings(StartSettings):
     """ANIL."""
 
     first_order: bool
 
 
-class ReptileSettings(GradientSettings):
+class ReptileSettings(StartSettings):
     """Reptile; `batch` in examples of an inner step."""
 
     batch: PositiveInt

@@ -34,12 +34,18 @@ def fit_head(
         steps: how many.
         rate: of the steps, for the weight and the bias.
     """
-    n_way = start.bias.shape[-1]
-    targets = one_hot(y, n_way).to(z.dtype)
-    count = y.shape[0]  # which stays a variable where a graph is traced, as len() does not
-    weight = class_weights(y, n_way, z.dtype)[y, None]
     head = start
     for _ in range(steps):
-        slope = (head.logits(z).softmax(dim=-1) - targets) * weight / count  # of the loss in the logits
-        head = Head(head.weight - rate * (slope.mT @ z), head.bias - rate * slope.sum(dim=-2))
+        slope = head_gradients(head, z, y)
+        head = Head(head.weight - rate * slope.weight, head.bias - rate * slope.bias)
     return head
+
+
+def head_gradients(head: Head, z: Float[Tensor, "*task support embed"], y: Int[Tensor, " support"]) -> Head:
+    """Of the mean NLL of a support set in which every class counts alike, in the head's weight and bias: one of each
+    for every task; arguments as those of `fit_head`."""
+    n_way = head.bias.shape[-1]
+    weight = class_weights(y, n_way, z.dtype)[y, None]
+    count = y.shape[0]  # which stays a variable where a graph is traced, as len() does not
+    slope = (head.logits(z).softmax(dim=-1) - one_hot(y, n_way).to(z.dtype)) * weight / count  # in the logits
+    return Head(slope.mT @ z, slope.sum(dim=-2))

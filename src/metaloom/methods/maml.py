@@ -9,10 +9,10 @@ derivatives (section 5.2).
 Antoniou, Edwards, Storkey: How to train your MAML, 2019 (https://arxiv.org/abs/1810.09502). `learned_rates`: α is
 learned, one for every weight tensor and step (LSLR). `multi_step`: the query losses after all steps count (MSL).
 
-We deviate in two places. The head starts at zero, the same for every class, so that one model serves any number
-of ways; what follows from that is in `metaloom.methods.gradient`. Batch norm takes the support set's statistics
-for the queries too: published figures mostly take the queries' own, which makes a prediction depend on its
-neighbours.
+We deviate in two places. The head starts at the prototypes or at zero (`head`) instead of a learned start for each
+class, so that one model serves any number of ways; what follows from that is in `metaloom.methods.gradient`. Batch
+norm takes the support set's statistics for the queries too: published figures mostly take the queries' own, which
+makes a prediction depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ from metaloom.methods.gradient import (
     HEAD,
     descended,
     first_gradients,
+    first_head,
     head_of,
     interpolated,
+    named,
     nll_and_gradients,
     stacked,
     task_model,
 )
-from metaloom.methods.model import Episodes, Head, Params, TaskModel, bias_of_unseen, classes_seen, query_loss
+from metaloom.methods.model import Episodes, Head, Params, TaskModel, query_loss
 from metaloom.methods.recompute import recomputed
 from metaloom.networks import Tensors
 
@@ -75,7 +77,9 @@ class Maml(Method):
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> Head:
-        return head_of(interpolated({}, self._first_step(params, support_z, support_y, n_way), self.settings))
+        start = first_head(self.settings, support_z, support_y, n_way)
+        adapted = self._first_step(params, start, support_z, support_y)
+        return head_of(interpolated(named(start), adapted, self.settings))
 
     def adapt(
         self,
@@ -100,8 +104,9 @@ class Maml(Method):
         return loss, self.moved(params, statistics)
 
     def _after_steps(self, params: Params, z: Tensor, x: Tensor, y: Tensor, n_way: int) -> TaskModel:
-        *_, adapted = self._steps(params, z, x, y, n_way)
-        return task_model(self.network, interpolated(_shared(params), adapted, self.settings), x)
+        start = first_head(self.settings, z, y, n_way)
+        *_, adapted = self._steps(params, start, z, x, y)
+        return task_model(self.network, interpolated(_shared(params) | named(start), adapted, self.settings), x)
 
     def _loss_of_steps(
         self, params: Params, z: Tensor, episodes: Episodes, generator: torch.Generator | None, progress: float
@@ -111,7 +116,8 @@ class Maml(Method):
             return {"loss": query_loss(logits, episodes.query_y)}
 
         importance = importance_of_steps(self.settings.inner_steps, progress)
-        steps = self._steps(params, z, episodes.support_x, episodes.support_y, episodes.n_way)
+        start = first_head(self.settings, z, episodes.support_y, episodes.n_way)
+        steps = self._steps(params, start, z, episodes.support_x, episodes.support_y)
         total = episodes.query_x.new_zeros(())
         for weights, share in zip(steps, importance, strict=True):
             if share and self.settings.recompute:
@@ -120,11 +126,11 @@ class Maml(Method):
                 total = total + share * loss_after(weights)["loss"]
         return total
 
-    def _steps(self, params: Params, z: Tensor, x: Tensor, y: Tensor, n_way: int) -> Iterator[Tensors]:
+    def _steps(self, params: Params, start: Head, z: Tensor, x: Tensor, y: Tensor) -> Iterator[Tensors]:
         """The weights after each inner step, from the support set and its embeddings `z` by the shared network: the
         first step moves the head alone."""
         shared = _shared(params)
-        heads = self._first_step(params, z, y, n_way)
+        heads = self._first_step(params, start, z, y)
         yield shared | heads
         weights = stacked(shared, x.shape[: -1 - len(self.network.shape)]) | heads
         again = self.settings.recompute and not self.settings.first_order and torch.is_grad_enabled()
@@ -136,16 +142,18 @@ class Maml(Method):
                 weights = self._step(weights, rates, x, y)
             yield weights
 
-    def _first_step(self, params: Params, z: Tensor, y: Tensor, n_way: int) -> Tensors:
-        seen = classes_seen(y, n_way)
-        gradients = first_gradients(z.detach() if self.settings.first_order else z, y, seen)
-        rates = self._rates(params, 0)
-        weight, bias = (-rates.get(name, self.settings.inner_rate) * gradients[name] for name in HEAD)
-        return dict(zip(HEAD, (weight, bias + bias_of_unseen(seen)), strict=True))
+    def _first_step(self, params: Params, start: Head, z: Tensor, y: Tensor) -> Tensors:
+        gradients = first_gradients(start, z, y)
+        if self.settings.first_order:
+            gradients = {name: gradient.detach() for name, gradient in gradients.items()}
+        return self._moved(named(start), gradients, self._rates(params, 0))
 
     def _step(self, weights: Tensors, rates: Tensors, x: Tensor, y: Tensor) -> Tensors:
         twice = torch.is_grad_enabled() and not self.settings.first_order
         _, gradients = nll_and_gradients(self.network, weights, x, y, twice=twice)
+        return self._moved(weights, gradients, rates)
+
+    def _moved(self, weights: Tensors, gradients: Tensors, rates: Tensors) -> Tensors:
         return descended(weights, gradients, rates, self.settings.inner_rate)
 
     def _rates(self, params: Params, step: int) -> Tensors:

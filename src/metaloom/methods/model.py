@@ -163,7 +163,7 @@ def bias_of_unseen(seen: Bool[Tensor, " n_way"]) -> Float[Tensor, " n_way"]:
     return torch.where(seen, 0.0, UNSEEN)
 
 
-def blank_head(z: Float[Tensor, "*task support embed"], support_y: Int[Tensor, " support"], n_way: int) -> Head:
+def blank_head(z: Float[Tensor, "*task _ embed"], support_y: Int[Tensor, " support"], n_way: int) -> Head:
     """A head of zeros, for all tasks, that knows which classes have an example and nothing else."""
     bias = bias_of_unseen(classes_seen(support_y, n_way)).to(z.dtype)
     return Head(z.new_zeros(n_way, z.shape[-1]), bias)

@@ -61,9 +61,7 @@ class ProtoNet(EmbeddingMethod):
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> Head:
-        prototypes = prototypes_of(support_z, support_y, n_way)
-        head = self.head_from(params, prototypes, excess_of(support_z, support_y, prototypes))
-        return Head(head.weight, head.bias + bias_of_unseen(classes_seen(support_y, n_way)))
+        return self._tempered(params, prototype_head(support_z, support_y, n_way))
 
     def balanced_head(
         self,
@@ -74,19 +72,29 @@ class ProtoNet(EmbeddingMethod):
     ) -> Head:
         return self.head_from(params, prototypes_of(support_z, support_y, n_way))
 
-    def head_from(
-        self,
-        params: Params,
-        prototypes: Float[Tensor, "*task way embed"],
-        excess: Float[Tensor, "*task way"] | float = 0.0,
-    ) -> Head:
-        """The squared distances to prototypes, less their excess, as a linear head."""
-        scale = of_length(prototypes.shape[-1])
-        head = Head(2 * scale * prototypes, scale * (excess - prototypes.square().sum(dim=-1)))
+    def head_from(self, params: Params, prototypes: Float[Tensor, "*task way embed"]) -> Head:
+        """The squared distances to prototypes as a linear head."""
+        return self._tempered(params, _distances(prototypes))
+
+    def _tempered(self, params: Params, head: Head) -> Head:
         if self.settings.temperature == "fixed":
             return head
         tau = params.weights[TEMPERATURE].exp()
         return Head(tau * head.weight, tau * head.bias)
+
+
+def prototype_head(
+    support_z: Float[Tensor, "*task support embed"], support_y: Int[Tensor, " support"], n_way: int
+) -> Head:
+    """The squared distances to the classes' prototypes, less their excess, as a linear head."""
+    prototypes = prototypes_of(support_z, support_y, n_way)
+    head = _distances(prototypes, excess_of(support_z, support_y, prototypes))
+    return Head(head.weight, head.bias + bias_of_unseen(classes_seen(support_y, n_way)))
+
+
+def _distances(prototypes: Tensor, excess: Tensor | float = 0.0) -> Head:
+    scale = of_length(prototypes.shape[-1])
+    return Head(2 * scale * prototypes, scale * (excess - prototypes.square().sum(dim=-1)))
 
 
 def prototypes_of(

@@ -7,9 +7,9 @@ the mean over a step's tasks. φ: `params.weights`, k: `inner_steps`, SGD's rate
 
 A task's minibatches are drawn from its support and query examples together, in an order that takes all classes
 in turn and begins again at the end: nothing random, so that a resumed run does the same. We deviate in three
-places. The head starts at zero (`metaloom.methods.gradient`); its rows' mean, all that could be carried to another
-task, stays there. In every minibatch the classes count alike. And when adapting, every step takes the whole support
-set, so that its order does not matter.
+places. The head starts at the prototypes of all examples, which the first step then takes too, or at zero (`head`,
+`metaloom.methods.gradient`); nothing of it is carried to another task. In every minibatch the classes count alike.
+And when adapting, every step takes the whole support set, so that its order does not matter.
 """
 
 from __future__ import annotations
@@ -23,8 +23,18 @@ from torch import Tensor
 
 from metaloom.config import ReptileSettings
 from metaloom.methods.base import Method, rate_for
-from metaloom.methods.gradient import HEAD, first_gradients, interpolated, nll_and_gradients, stacked, task_model
-from metaloom.methods.model import Episodes, Params, TaskModel, bias_of_unseen, classes_seen, of_ways, one_hot
+from metaloom.methods.gradient import (
+    HEAD,
+    balanced_nll,
+    first_gradients,
+    first_head,
+    interpolated,
+    named,
+    nll_and_gradients,
+    stacked,
+    task_model,
+)
+from metaloom.methods.model import Episodes, Params, TaskModel, of_ways, one_hot
 from metaloom.networks import Tensors
 
 
@@ -46,8 +56,8 @@ class Reptile(Method):
     ) -> TaskModel:
         """As for any method; the gradients of the inner steps count as constants where autograd records."""
         everything = [torch.arange(support_y.shape[0], device=support_y.device)] * self.settings.inner_steps
-        adapted, _, _ = self._descended(params.weights, support_x, support_y, n_way, everything)
-        return task_model(self.network, interpolated(params.weights, adapted, self.settings), support_x)
+        start, adapted, _, _ = self._descended(params.weights, support_x, support_y, n_way, everything)
+        return task_model(self.network, interpolated(params.weights | start, adapted, self.settings), support_x)
 
     def loss(
         self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0
@@ -58,9 +68,11 @@ class Reptile(Method):
         """
         x = torch.cat([episodes.support_x, episodes.query_x], dim=1)
         y = torch.cat([episodes.support_y, episodes.query_y])
-        batches = minibatches(y, episodes.n_way, self.settings.inner_steps, self.settings.batch)
+        batches = list(minibatches(y, episodes.n_way, self.settings.inner_steps, self.settings.batch))
+        if self.settings.head == "prototypes":  # of all examples
+            batches[0] = torch.arange(len(y), device=y.device)
         with torch.no_grad():
-            adapted, nll, statistics = self._descended(params.weights, x, y, episodes.n_way, batches, generator)
+            _, adapted, nll, statistics = self._descended(params.weights, x, y, episodes.n_way, batches, generator)
         surrogate = nll
         for name, weight in params.weights.items():
             moved = (weight.detach() - adapted[name]) / len(episodes)
@@ -75,25 +87,26 @@ class Reptile(Method):
         n_way: int,
         batches: Iterable[Tensor],
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensors, Float[Tensor, ""], Tensors]:
-        """The weights after a step of SGD on each batch of items, the mean NLL over tasks and batches, and the first
-        batch's statistics under the shared weights."""
-        rate, losses = self.settings.inner_rate, []
+    ) -> tuple[Tensors, Tensors, Float[Tensor, ""], Tensors]:
+        """The head before and all weights after a step of SGD on each batch of items, the mean NLL over tasks and
+        batches, and the first batch's statistics under the shared weights."""
+        rate = self.settings.inner_rate
         rates: Tensors = {name: rate * of_ways(y, n_way) for name in HEAD}
         first, *others = batches
         item = -1 - len(self.network.shape)
         z, statistics = self.network(shared, x.index_select(item, first), generator=generator)
-        seen = classes_seen(y, n_way)
-        gradients = first_gradients(z.detach(), y[first], seen)
-        weights = stacked(shared, x.shape[:item]) | {name: -rates[name] * gradients[name] for name in HEAD}
-        weights["head.bias"] = weights["head.bias"] + bias_of_unseen(seen)
+        z = z.detach()
+        head = first_head(self.settings, z, y, n_way)
+        start, gradients = named(head), first_gradients(head, z, y[first])
+        moved = {name: start[name] - rates[name] * gradients[name] for name in HEAD}
+        weights, losses = stacked(shared, x.shape[:item]) | moved, [balanced_nll(head.logits(z), y[first])]
         for batch in others:
             nll, gradients = nll_and_gradients(
                 self.network, weights, x.index_select(item, batch), y[batch], twice=False, generator=generator
             )
             weights = {name: weight - rates.get(name, rate) * gradients[name] for name, weight in weights.items()}
-            losses.append(nll.detach() / math.prod(x.shape[:item]))
-        return weights, (sum(losses, z.new_full((), math.log(n_way)))) / (1 + len(losses)), statistics
+            losses.append(nll.detach())
+        return start, weights, torch.stack(losses).mean() / math.prod(x.shape[:item]), statistics
 
 
 def minibatches(labels: Int[Tensor, " item"], n_way: int, steps: int, size: int) -> Int[Tensor, "{steps} batch"]:
