@@ -88,7 +88,7 @@ def test_small_data_say_what_was_fitted_each_once():
         "episodes: 5 ways of your 5 classes, 1 or 3 shots and 2 queries of 5 images",
         "episodes: no separate ones within one domain, as all test classes are of d00",
         "studies: up to 3 shots and 5 ways",
-        "training: protonet 5, pretrain 5 ways of 5 classes, 4 queries of 5 images",
+        "training: protonet 5, maml 5, pretrain 5 ways of 5 classes, 4 queries of 5 images",
         "export: 4 shots of 5 images per class of d00",
     ]
 
