@@ -252,6 +252,9 @@ def test_the_commit_and_whether_it_is_the_whole_truth(tmp_path: Path):
     assert commit(tmp_path) == {"commit": head, "uncommitted_changes": False}
     (tmp_path / "params.yaml").write_text("seed: 1")
     assert commit(tmp_path) == {"commit": head, "uncommitted_changes": True}
+    git(tmp_path, "commit", "-qam", "second")
+    assert commit(tmp_path)["uncommitted_changes"] is False
     (tmp_path / "data.dvc").write_text("outs: 3")
+    assert commit(tmp_path)["uncommitted_changes"] is True  # of other data
     with pytest.raises(MetaloomError, match="dvc add data"):
         data_version(tmp_path)

@@ -36,9 +36,10 @@ def test_commit_and_changes_of_the_code(root):
     assert head(root) == (commit, False)
     (root / "dvc.lock").write_text((root / "dvc.lock").read_text() + "\n")  # every run writes it: no change of code
     assert head(root) == (commit, False)
+    assert provenance(root, METHODS).commands[0] == f"git checkout {commit[:12]}"
     (root / "params.yaml").write_text("seed: 1\n")
     assert head(root) == (commit, True)
-    assert provenance(root, METHODS).commands[0] == f"git checkout {commit[:12]}"
+    assert provenance(root, METHODS).commands[0] == "make run"  # the commit alone does not make it again
 
 
 def test_only_stages_of_now(root):

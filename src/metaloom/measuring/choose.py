@@ -120,8 +120,9 @@ def effort_for(minutes: float, here: Measuring) -> tuple[float, float]:
     if not _fits(minutes, here, seconds):
         least = (seconds + here.spent()) / 60
         raise MetaloomError(
-            f"--minutes {minutes:g} is too short: with the least training a run with these data takes "
-            f"{least:.1f} minutes here. The least that works is --minutes {_above(least):g}"
+            f"--minutes {minutes:g} is too short: with the least training a run with these data takes {least:.1f} "
+            f"minutes here now. The least that works is --minutes {_above(least):g}; --minutes 0 ends the budget, "
+            "which budget.yaml keeps from run to run"
         )
     return effort, seconds
 

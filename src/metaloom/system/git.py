@@ -1,17 +1,18 @@
-"""The commit that the code stands at."""
+"""The commit that the project stands at."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-CODE = ("src", "params.yaml", "dvc.yaml", "constraints.txt")  # what artifacts depend on besides data
+# what artifacts depend on: code, settings, the data version, and what an earlier run has decided for the next
+INPUTS = ("src", "params.yaml", "dvc.yaml", "constraints.txt", "data.dvc", "budget.yaml", "splits.yaml")
 
 
 def head(root: str | Path = ".") -> tuple[str, bool] | None:
-    """The commit, and whether code or settings differ from it; None outside git or before a first commit."""
+    """The commit, and whether code, settings or data differ from it; None outside git or before a first commit."""
     commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    return (commit, changed(root, *CODE)) if commit else None
+    return (commit, changed(root, *INPUTS)) if commit else None
 
 
 def changed(root: str | Path, *paths: str) -> bool:

@@ -48,7 +48,7 @@ def version_in(pointer: str, where: str) -> str:
 
 
 def commit(root: str | Path = ".") -> dict[str, Any] | None:
-    """The commit, and whether code or settings differ from it; None outside git or before a first commit."""
+    """The commit, and whether code, settings or data differ from it; None outside git or before a first commit."""
     found = head(root)
     return None if found is None else {"commit": found[0], "uncommitted_changes": found[1]}
 

@@ -249,8 +249,9 @@ def _data(metadata: Metadata) -> str:
 def _again(metadata: Metadata) -> str:
     git = metadata.provenance.git
     commit = git.commit if git else "COMMIT"
+    changed = " with the changes that were not committed when it was made" if git and git.uncommitted_changes else ""
     return (
-        "## Make it again\n\nIn a clone of the project it comes from:\n\n"
+        f"## Make it again\n\nIn a clone of the project it comes from{changed}:\n\n"
         f"```bash\ngit checkout {commit}\ndvc pull data\ndvc repro\n```\n\n"
         "For a task of one's own, `metaloom adapt --support PATH --out BUNDLE` instead of the last stage."
     )

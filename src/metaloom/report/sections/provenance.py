@@ -84,7 +84,7 @@ def provenance(root: Path, methods: tuple[str, ...]) -> Provenance:
         settings_from="dvc.lock" if used else PARAMS,
         packages=[(name, found) for name in PACKAGES if (found := _version(name))],
         machine=machine(),
-        commands=_commands(commit),
+        commands=_commands(commit, changed),
     )
 
 
@@ -140,6 +140,7 @@ def _version(package: str) -> str:
         return ""
 
 
-def _commands(commit: str) -> list[str]:
-    checkout = [f"git checkout {commit[:12]}"] if commit else []
+def _commands(commit: str, changed: bool) -> list[str]:
+    """How the page is made again; a commit that lacks changes does not make it."""
+    checkout = [f"git checkout {commit[:12]}"] if commit and not changed else []
     return [*checkout, "make run", "metaloom report --open"]
