@@ -60,8 +60,8 @@ MUTANTS = (
         "beta",
         "methods",
         "β leads away from the adapted weights",
-        "starts[name] + settings.beta * (weight - starts[name])",
-        "starts[name] - settings.beta * (weight - starts[name])",
+        "shared[name] + settings.beta * (weight - shared[name])",
+        "shared[name] - settings.beta * (weight - shared[name])",
     ),
     Mutant(
         "query_leak",

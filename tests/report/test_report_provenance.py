@@ -10,7 +10,7 @@ from made_up_project import DATA_HASH
 
 from metaloom.errors import MetaloomError
 from metaloom.report.sections.provenance import provenance
-from metaloom.system.git import head
+from metaloom.system.provenance import head
 
 METHODS = ("protonet",)
 

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
@@ -51,7 +50,7 @@ class Temperature:
         )
         return math.exp(self.level + self.shot * shot + self.way * way)
 
-    def of_task(self, labels: ArrayLike, n_way: int) -> float:
+    def of_task(self, labels: Int[np.ndarray, " support"], n_way: int) -> float:
         """T of a task whose support examples have these labels, whole numbers below `n_way`."""
         counts = np.bincount(labels, minlength=n_way)
         return self(n_way, math.exp(np.log(counts[counts > 0]).mean()))

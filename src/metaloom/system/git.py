@@ -5,14 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-# what artifacts depend on: code, settings, the data version, and what an earlier run has decided for the next
-INPUTS = ("src", "params.yaml", "dvc.yaml", "constraints.txt", "data.dvc", "budget.yaml", "splits.yaml")
 
-
-def head(root: str | Path = ".") -> tuple[str, bool] | None:
-    """The commit, and whether code, settings or data differ from it; None outside git or before a first commit."""
-    commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    return (commit, changed(root, *INPUTS)) if commit else None
+def revision(root: str | Path) -> str:
+    """The commit's name; empty outside git and before a first commit."""
+    return _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
 
 
 def changed(root: str | Path, *paths: str) -> bool:

@@ -10,9 +10,11 @@ from typing import Any
 import yaml
 
 from metaloom.errors import MetaloomError
-from metaloom.system.git import head
+from metaloom.system.git import changed, revision
 
 POINTER = "data.dvc"
+# what artifacts depend on: code, settings, the data version, and what an earlier run has decided for the next
+INPUTS = ("src", "params.yaml", "dvc.yaml", "constraints.txt", POINTER, "budget.yaml", "splits.yaml")
 LIBRARIES = ("metaloom", "numpy", "onnx", "onnxruntime", "onnxscript", "torch")
 
 
@@ -45,6 +47,12 @@ def version_in(pointer: str, where: str) -> str:
         return str(yaml.safe_load(pointer)["outs"][0]["md5"])
     except (yaml.YAMLError, KeyError, IndexError, TypeError):
         raise MetaloomError(f"{where} is no DVC file of one output: `dvc add data` writes it again") from None
+
+
+def head(root: str | Path = ".") -> tuple[str, bool] | None:
+    """The commit, and whether code, settings or data differ from it; None outside git or before a first commit."""
+    found = revision(root)
+    return (found, changed(root, *INPUTS)) if found else None
 
 
 def commit(root: str | Path = ".") -> dict[str, Any] | None:

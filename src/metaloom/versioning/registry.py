@@ -18,8 +18,8 @@ from typing import Any
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import METADATA, verify
 from metaloom.system.files import read_json
-from metaloom.system.git import changed, head
-from metaloom.system.provenance import POINTER
+from metaloom.system.git import changed
+from metaloom.system.provenance import POINTER, head
 from metaloom.versioning.paths import BUNDLE, Outputs
 from metaloom.versioning.revisions import at_revision
 

@@ -117,7 +117,7 @@ def _heads(learner: Learner, supports: Sequence[Support], parts: Sequence[Tensor
         z, y, n_way = torch.stack([parts[place] for place in places]).double(), torch.tensor(ways), max(ways) + 1
         with torch.no_grad():
             head = learner.method.head(learner.params, z, y, n_way)
-        factor = 1 / learner.temperature.of_task(ways, n_way)
+        factor = 1 / learner.temperature.of_task(np.asarray(ways), n_way)
         weight, bias = ((each * factor).float() for each in head)
         stacked = zip(weight.expand(len(places), -1, -1), bias.expand(len(places), -1), strict=True)
         heads |= {place: Head(*own) for place, own in zip(places, stacked, strict=True)}

@@ -51,7 +51,7 @@ Field = tuple[int, int | memoryview]  # of a protocol buffer message: number and
 class Verdict(NamedTuple):
     """What `verify` found.
 
-    Args:
+    Attributes:
         problems: what is wrong, one line each; none: verified.
         summary: what was checked, in one line; empty where the answers were not asked for.
     """

@@ -15,9 +15,8 @@ import yaml
 
 from metaloom.config import PARAMS
 from metaloom.errors import MetaloomError
-from metaloom.system.git import head
 from metaloom.system.parallel import cores
-from metaloom.system.provenance import data_version
+from metaloom.system.provenance import data_version, head
 
 PACKAGES = (
     "metaloom",
