@@ -38,7 +38,7 @@ from metaloom.evaluation.statistics import compare
 from metaloom.kinds.base import Encoding
 from metaloom.learner import Learner
 from metaloom.learner.scoring import scores
-from metaloom.methods.registry import METHOD_CLASSES
+from metaloom.methods.catalogue import METHOD_CLASSES
 from metaloom.system.device import keep_freed_memory
 from metaloom.tasks import EpisodeTable
 from metaloom.tasks.episodes import draw

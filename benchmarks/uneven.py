@@ -25,7 +25,7 @@ from sklearn.datasets import load_digits
 from metaloom.learner import Learner
 from metaloom.learner.intervals import mean_and_half_width
 from metaloom.learner.scoring import scores
-from metaloom.methods.registry import METHOD_CLASSES
+from metaloom.methods.catalogue import METHOD_CLASSES
 from metaloom.system.device import keep_freed_memory
 from metaloom.tasks import EpisodeTable
 from metaloom.versioning.data import version_dataset

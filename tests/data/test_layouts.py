@@ -40,7 +40,7 @@ def splits(listing: Listing) -> dict[str, str]:
 
 
 def layouts(listing: Listing) -> list[str]:
-    return [part.layout for part in listing.parts]
+    return [branch.layout for branch in listing.branches]
 
 
 FLAT = ("cat/1.png", "dog/1.png")
@@ -53,7 +53,7 @@ def test_domains_flat_and_splits_side_by_side(tmp_path):
     touch(tmp_path, "shop/line1/x/1.png", "shop/line2/x/1.png")
     listing = read(tmp_path)
     assert layouts(listing) == ["domains", "splits", "domains"]
-    assert in_words(listing.parts, given=False) == [
+    assert in_words(listing.branches, given=False) == [
         "layout found: domains, domain/class/file (mine, shop)",
         "layout found: splits, train/class/file beside validation/ or test/ (set)",
     ]
@@ -232,9 +232,9 @@ def test_a_layout_that_does_not_fit_is_refused(tmp_path):
 
 
 def test_the_tree_is_short(tmp_path):
-    (part,) = read(touch(tmp_path / "data", *(f"mine/{number:02d}/1.png" for number in range(9)))).parts
+    (part,) = read(touch(tmp_path / "data", *(f"mine/{number:02d}/1.png" for number in range(9)))).branches
     assert part.tree() == ["mine/", *(f"  {n:02d}/  1 files" for n in range(5)), "  and 4 more"]
-    (part,) = read(touch(tmp_path / "other", *SAME)).parts
+    (part,) = read(touch(tmp_path / "other", *SAME)).branches
     assert part.tree()[2] == "  train/  2 files in 2 folders"
     assert set(LAYOUTS) == {"domains", "flat", "splits", "table"}
 

@@ -39,16 +39,16 @@ def wide(tiny_settings: Settings) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def asked(pictures: np.ndarray) -> costs.Asked:
+def asked(pictures: np.ndarray) -> costs.Trial:
     """Calibration on half of the domains, episodes of three classes from the others."""
     rng = np.random.default_rng(0)
     rows = np.stack(
         [20 * 8 + (rng.choice(20, 3, replace=False) * 8)[:, None] + rng.permutation(8)[:5] for _ in range(8)]
     )
-    return costs.Asked(pictures, pictures[:160:10], {"3w2s": EpisodeTable(rows[..., :2], rows[..., 2:])})
+    return costs.Trial(pictures, pictures[:160:10], {"3w2s": EpisodeTable(rows[..., :2], rows[..., 2:])})
 
 
-def make(learner: Learner, settings: Settings, asked: costs.Asked, model: Path, out: Path, pictures: np.ndarray):
+def make(learner: Learner, settings: Settings, asked: costs.Trial, model: Path, out: Path, pictures: np.ndarray):
     support, labels = pictures[160:192:2], np.arange(4).repeat(4)
     maker = Maker.open(model, settings)
     (solved,) = solve(maker, {"some": Support(support, labels, list("abcd"), [])})

@@ -15,7 +15,7 @@ from metaloom.system.provenance import POINTER
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from metaloom.data.layouts import Part
+    from metaloom.data.layouts import Branch
 
 DATA = Path("data")
 Layout = Annotated[
@@ -66,7 +66,7 @@ def add(
         f"added {DATA / addition.name}: {report['used']} {kind.many} of {report['classes']} classes in "
         f"{report['domains']} domains ({some(addition.domains, _SHOWN)})"
     )
-    _say_read(addition.parts, report, given=layout is not None)
+    _say_read(addition.branches, report, given=layout is not None)
     _say_problems(report)
     others = sorted(entry.name for entry in DATA.iterdir() if entry.name not in (addition.name, FILE))
     if others:
@@ -102,7 +102,7 @@ def check(
         raise MetaloomError(f"--layout {layout}: give a PATH with it; what is in {DATA}/ has its own, from `data add`")
     listing = list_sources(DATA, kind) if path is None else list_elsewhere(path, kind, layout)
     report = judge(scan(listing), settings.min_examples).report
-    _say_read(listing.parts, report, given=layout is not None)
+    _say_read(listing.branches, report, given=layout is not None)
     over = report["bad_share"] > settings.max_bad_share
     console = Console(highlight=False)
     console.print(_table(report, path or DATA))
@@ -123,12 +123,12 @@ def _refuse_absent_version(only: bool) -> None:
         )
 
 
-def _say_read(parts: Sequence[Part], report: dict[str, Any], given: bool = False) -> None:
+def _say_read(branches: Sequence[Branch], report: dict[str, Any], given: bool = False) -> None:
     """How the files lie, and what one may not expect of how they were read."""
     from metaloom.data.layouts import in_words
     from metaloom.system.terminal import say
 
-    for line in [*in_words(parts, given), *report["notes"]]:
+    for line in [*in_words(branches, given), *report["notes"]]:
         say(line)
 
 

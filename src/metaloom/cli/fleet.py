@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from metaloom.handoff.adapting.fleet import Outcome
 
 SHOWN = 10  # failures on the terminal
-PARTS, SMALL, LARGE = 10, 25, 100  # of a fleet; tasks in one: enough to share the work, few to lose when killed
+SHARES, SMALL, LARGE = 10, 25, 100  # of a fleet; tasks in one: enough to share the work, few to lose when killed
 
 
 def fleet(
@@ -60,7 +60,7 @@ def fleet(
 
 
 def _parts(paths: list[str]) -> list[list[str]]:
-    size = min(max(len(paths) // PARTS, SMALL), LARGE)
+    size = min(max(len(paths) // SHARES, SMALL), LARGE)
     return [paths[start : start + size] for start in range(0, len(paths), size)]
 
 

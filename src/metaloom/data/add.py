@@ -11,7 +11,7 @@ from typing import Any
 from metaloom.config import PrepareSettings
 from metaloom.data.archives import SUFFIXES, archive_stem
 from metaloom.data.given import check_layout, read_given, write_given
-from metaloom.data.layouts import Part
+from metaloom.data.layouts import Branch
 from metaloom.data.quality import check_quality, judge
 from metaloom.data.scan import scan
 from metaloom.data.sources import Listing, list_sources
@@ -29,7 +29,7 @@ class Addition:
     domains: list[str]
     report: dict[str, Any]  # as quality.json
     layout: str | None = None  # that was given
-    parts: list[Part] = field(default_factory=list)  # how its files lie
+    branches: list[Branch] = field(default_factory=list)  # how its files lie
 
 
 def inspect_addition(
@@ -67,7 +67,7 @@ def inspect_addition(
         quality.report, settings, kind, str(path), shlex.join(["metaloom", "data", "check", str(path), *given])
     )
     domains = sorted({listing.items[index].domain for index in quality.used})
-    return Addition(path, name, domains, quality.report, layout, listing.parts)
+    return Addition(path, name, domains, quality.report, layout, listing.branches)
 
 
 def list_elsewhere(path: Path, kind: Kind, layout: str | None) -> Listing:

@@ -44,7 +44,7 @@ LIMITS = Limits()
 
 
 @dataclass(frozen=True)
-class Contents:
+class Listed:
     """Files and folders in an archive, as clean relative paths."""
 
     files: list[str]
@@ -59,7 +59,7 @@ def archive_stem(name: str) -> str | None:
     return None
 
 
-def list_archive(path: Path, limits: Limits = LIMITS) -> Contents:
+def list_archive(path: Path, limits: Limits = LIMITS) -> Listed:
     """Names in an archive.
 
     Raises:
@@ -75,7 +75,7 @@ def list_archive(path: Path, limits: Limits = LIMITS) -> Contents:
             clean = _clean_name(path, name)
             if clean:
                 (folders if is_folder else files)[clean] = None
-    return Contents(list(files), list(folders))
+    return Listed(list(files), list(folders))
 
 
 def read_archive(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes | str]]:

@@ -57,8 +57,8 @@ class Placed(NamedTuple):
 
 
 @dataclass
-class Part:
-    """A part of data/ that has one layout.
+class Branch:
+    """A branch of data/ that has one layout.
 
     Args:
         root: folders that all of it lies in.
@@ -104,8 +104,8 @@ class Part:
         return [f"{self.name or 'data'}/", *(f"  {line}" for line in lines[:_SHOWN] + more)]
 
 
-def parts_of(files: Sequence[Found], tables: Sequence[LabelTable], given: Given) -> list[Part]:
-    """Share files out to parts of one layout each: all of data/, or each entry of it.
+def branches_of(files: Sequence[Found], tables: Sequence[LabelTable], given: Given) -> list[Branch]:
+    """Share files out to branches of one layout each: all of data/, or each entry of it.
 
     Args:
         files: of examples.
@@ -116,7 +116,7 @@ def parts_of(files: Sequence[Found], tables: Sequence[LabelTable], given: Given)
         MetaloomError: a layout that was given does not fit.
     """
     stems = {archive_stem(name) or name: layout for name, layout in given.items()}
-    whole = _part(files, tables)
+    whole = _branch(files, tables)
     entry = whole.root[0] if whole.root else WHOLE
     layout = stems.get(entry) or stems.get(WHOLE) or _found_layout(whole)
     if layout != "domains" or WHOLE in stems:
@@ -126,33 +126,33 @@ def parts_of(files: Sequence[Found], tables: Sequence[LabelTable], given: Given)
     for each in files:
         top = each.path.parts[0]
         entries["" if top in splits and _are_splits(splits) else top].append(each)
-    parts = []
+    branches = []
     for name, own in entries.items():
         tops = {name} if name else splits
-        part = _part(own, [table for table in tables if tops & {*table.folder.parts[:1]}])
-        found = _found_layout(part)
+        branch = _branch(own, [table for table in tables if tops & {*table.folder.parts[:1]}])
+        found = _found_layout(branch)
         found = "domains" if found == "flat" else found  # one of several in data/
-        parts.append(_with_layout(part, stems.get(name, found), forced=name in stems))
-    return parts
+        branches.append(_with_layout(branch, stems.get(name, found), forced=name in stems))
+    return branches
 
 
-def in_words(parts: Sequence[Part], given: bool) -> list[str]:
-    """The layout with the tree that was seen; of several parts which has which.
+def in_words(branches: Sequence[Branch], given: bool) -> list[str]:
+    """The layout with the tree that was seen; of several branches which has which.
 
     Args:
-        parts: of data/.
+        branches: of data/.
         given: whether the user has said so.
     """
     lines = []
     for layout, shape in LAYOUTS.items():
-        names = [part.name or "data" for part in parts if part.layout == layout]
+        names = [branch.name or "data" for branch in branches if branch.layout == layout]
         if names:
-            of = f" ({some(names, _SHOWN)})" if len(parts) > 1 else ""
+            of = f" ({some(names, _SHOWN)})" if len(branches) > 1 else ""
             lines.append(f"layout{'' if given else ' found'}: {layout}, {shape}{of}")
-    return lines + (parts[0].tree() if len(parts) == 1 else [])
+    return lines + (branches[0].tree() if len(branches) == 1 else [])
 
 
-def _part(files: Iterable[Found], tables: Iterable[LabelTable]) -> Part:
+def _branch(files: Iterable[Found], tables: Iterable[LabelTable]) -> Branch:
     """With the folders at the front that all files share, as long as a class folder or a table is still below."""
     files, tables = list(files), list(tables)
     root: tuple[str, ...] = ()
@@ -163,19 +163,19 @@ def _part(files: Iterable[Found], tables: Iterable[LabelTable]) -> Part:
         if not shared or not (class_below or any(t.folder.parts[: len(deeper)] == deeper for t in tables)):
             break
         root = deeper
-    return Part(root, files, tables)
+    return Branch(root, files, tables)
 
 
-def _found_layout(part: Part) -> str:
-    below = [each.folders[part.depth :] for each in part.files]
-    if any(table.labels for table in part.tables if table.folder.parts == part.root):
+def _found_layout(branch: Branch) -> str:
+    below = [each.folders[branch.depth :] for each in branch.files]
+    if any(table.labels for table in branch.tables if table.folder.parts == branch.root):
         return "table"
     tops = {folders[0] if folders else "" for folders in below}
-    labelled = any(table.labels for table in part.tables)
+    labelled = any(table.labels for table in branch.tables)
     classes = labelled or all(len(folders) > 1 for folders in below)
     if _are_splits(tops) and classes:
         return "splits"
-    is_flat = all(len(folders) == 1 for folders in below) and (part.root or len(tops) > 1)
+    is_flat = all(len(folders) == 1 for folders in below) and (branch.root or len(tops) > 1)
     return "flat" if is_flat else "domains"
 
 
@@ -184,94 +184,94 @@ def _are_splits(tops: Iterable[str]) -> bool:
     return None not in kinds and len(set(kinds)) > 1
 
 
-def _with_layout(part: Part, layout: str, forced: bool) -> Part:
-    part.layout = layout
-    if forced and layout == "splits" and not _are_splits({(*each.folders, "")[part.depth] for each in part.files}):
+def _with_layout(branch: Branch, layout: str, forced: bool) -> Branch:
+    branch.layout = layout
+    if forced and layout == "splits" and not _are_splits({(*each.folders, "")[branch.depth] for each in branch.files}):
         raise MetaloomError(
-            f"layout splits: {part.name or 'data'}/ is not made of folders train/, val/ (valid/, validation/) and "
-            f"test/: {', '.join(part.tree()[1:3]).strip()}"
+            f"layout splits: {branch.name or 'data'}/ is not made of folders train/, val/ (valid/, validation/) and "
+            f"test/: {', '.join(branch.tree()[1:3]).strip()}"
         )
-    if forced and layout == "table" and not any(table.labels for table in part.tables):
-        seen = [f"{table.source} has {', '.join(table.columns) or 'no columns'}" for table in part.tables]
+    if forced and layout == "table" and not any(table.labels for table in branch.tables):
+        seen = [f"{table.source} has {', '.join(table.columns) or 'no columns'}" for table in branch.tables]
         raise MetaloomError(
-            f"layout table: {part.name or 'data'}/ has no table with the columns {COLUMNS}"
+            f"layout table: {branch.name or 'data'}/ has no table with the columns {COLUMNS}"
             + (f" ({'; '.join(seen)})" if seen else "")
         )
-    return part
+    return branch
 
 
-def placed(part: Part, name: str) -> list[Placed | None]:
+def placed(branch: Branch, name: str) -> list[Placed | None]:
     """What each of its files is an example of; None for one that lies outside any class, or that no table names.
 
     Args:
-        part: with its layout.
+        branch: with its layout.
         name: of the domain where neither a folder nor a table has one.
     """
-    own = part.name or name
-    if part.labelled:
-        labels = {path: label for table in part.tables for path, label in table.labels.items()}
-        _say_missing(part, labels)
-        result = [_of_label(each, part, labels.get(each.path), own) for each in part.files]
+    own = branch.name or name
+    if branch.labelled:
+        labels = {path: label for table in branch.tables for path, label in table.labels.items()}
+        _say_missing(branch, labels)
+        result = [_of_label(each, branch, labels.get(each.path), own) for each in branch.files]
     else:
-        result = [_of_folders(each, part, own) for each in part.files]
-    return _splits_or_merged(part, result) if part.layout == "splits" else result
+        result = [_of_folders(each, branch, own) for each in branch.files]
+    return _splits_or_merged(branch, result) if branch.layout == "splits" else result
 
 
-def _of_folders(file: Found, part: Part, own: str) -> Placed | None:
-    below = file.folders[part.depth :]
-    if part.layout == "splits":
+def _of_folders(file: Found, branch: Branch, own: str) -> Placed | None:
+    below = file.folders[branch.depth :]
+    if branch.layout == "splits":
         top, *below = below or ("",)
-        return _in(part, own, below[:-1], below[-1], SPLIT_OF[top.lower()]) if below else None
-    if part.layout == "flat" and (len(below) > 1 or not part.root):
-        return _in(part, own, [], below[0]) if below else None
+        return _in(branch, own, below[:-1], below[-1], SPLIT_OF[top.lower()]) if below else None
+    if branch.layout == "flat" and (len(below) > 1 or not branch.root):
+        return _in(branch, own, [], below[0]) if below else None
     *above, last = file.place.parts[:-1] or ("",)
     return Placed("/".join(above), "/".join([*above, last])) if above else None
 
 
-def _of_label(file: Found, part: Part, label: Label | None, own: str) -> Placed | None:
+def _of_label(file: Found, branch: Branch, label: Label | None, own: str) -> Placed | None:
     if label is None:
         return None
-    split = SPLIT_OF[file.folders[part.depth].lower()] if part.layout == "splits" else ""
-    return _in(part, own, [label.domain] if label.domain else [], label.class_name, split)
+    split = SPLIT_OF[file.folders[branch.depth].lower()] if branch.layout == "splits" else ""
+    return _in(branch, own, [label.domain] if label.domain else [], label.class_name, split)
 
 
-def _in(part: Part, own: str, domain: Sequence[str], class_name: str, split: str = "") -> Placed:
-    """A part of data/ is a domain, or the family of the domains that are named in it; all of data/ has no name then."""
-    whole = "/".join([*([own] if part.root or not domain else []), *domain])
+def _in(branch: Branch, own: str, domain: Sequence[str], class_name: str, split: str = "") -> Placed:
+    """A branch is a domain, or the family of the domains that are named in it; all of data/ has no name then."""
+    whole = "/".join([*([own] if branch.root or not domain else []), *domain])
     return Placed(whole, f"{whole}/{class_name}", split)
 
 
-def _say_missing(part: Part, labels: Mapping[PurePosixPath, Label]) -> None:
+def _say_missing(branch: Branch, labels: Mapping[PurePosixPath, Label]) -> None:
     """Raises MetaloomError where a table names nothing that is there."""
-    there = {each.path for each in part.files}
+    there = {each.path for each in branch.files}
     missing = [str(path) for path in labels if path not in there]
-    source = next(table.source for table in part.tables if table.labels)
+    source = next(table.source for table in branch.tables if table.labels)
     if len(missing) == len(labels):
         raise MetaloomError(
             f"{source} names {missing[0]} and others, and none of them is there: its paths start from its own folder, "
-            f"where for example {part.files[0].path} lies"
+            f"where for example {branch.files[0].path} lies"
         )
     if missing:
-        part.notes.append(f"{source} names {some(missing, 1)}, which is not there")
+        branch.notes.append(f"{source} names {some(missing, 1)}, which is not there")
 
 
-def _splits_or_merged(part: Part, result: list[Placed | None]) -> list[Placed | None]:
+def _splits_or_merged(branch: Branch, result: list[Placed | None]) -> list[Placed | None]:
     """The splits as they are where their classes are others in each; else the same classes, put together."""
     classes: dict[str, set[str]] = defaultdict(set)  # of each split
     for each in filter(None, result):
         classes[each.split].add(each.class_name)
     counts = Counter(name for names in classes.values() for name in names)
     shared = {name for name, count in counts.items() if count > 1}
-    own, kinds = part.name or "data", ", ".join(f"{split} ({len(names)})" for split, names in classes.items())
+    own, kinds = branch.name or "data", ", ".join(f"{split} ({len(names)})" for split, names in classes.items())
     if 2 * len(shared) >= min(map(len, classes.values())):
-        part.notes.append(
+        branch.notes.append(
             f"{own} has the same classes in its folders for {kinds}: they are put together class by class"
         )
         return [each and each._replace(split="") for each in result]
-    part.notes.append(f"{own} has other classes in each of its folders for {kinds}: they stay the splits")
+    branch.notes.append(f"{own} has other classes in each of its folders for {kinds}: they stay the splits")
     if shared:
         some = ", ".join(sorted(shared)[:_SHOWN])
-        part.notes.append(f"{some}: in several of these folders, so all of it is for training")
+        branch.notes.append(f"{some}: in several of these folders, so all of it is for training")
     # a split that is lacking is drawn from those for training
     free = {"train"} if len(classes) < len(set(SPLIT_OF.values())) else set()
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from metaloom.data import archives, labels, layouts
 from metaloom.data.given import FILE, Given, read_given, strangers
 from metaloom.data.labels import LabelTable, read_labels
-from metaloom.data.layouts import Found, Part
+from metaloom.data.layouts import Branch, Found
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, Tables
 from metaloom.system.plural import some
@@ -47,7 +47,7 @@ class Listing:
     items: list[Item]
     ignored: list[str]  # files that hold no examples
     empty: list[str]  # folders with neither folders nor examples
-    parts: list[Part]  # how the files of one example lie
+    branches: list[Branch]  # how the files of one example lie
     notes: list[str]  # what one may not expect of how they were read, a sentence each
 
 
@@ -72,11 +72,11 @@ def list_sources(root: Path, kind: Kind, prefix: str = "", given: Given | None =
     else:
         walk.file(root, PurePosixPath(prefix or root.name))
     given = read_given(root) if given is None else given
-    parts = layouts.parts_of(walk.found, walk.tables, given) if walk.found else []
+    branches = layouts.branches_of(walk.found, walk.tables, given) if walk.found else []
     notes = strangers(given, (each.path.parts[0] for each in walk.found))
-    for part in parts:
-        walk.place(part, root.name)
-        notes += part.notes
+    for branch in branches:
+        walk.place(branch, root.name)
+        notes += branch.notes
     _refuse_homeless(walk.homeless, kind)
     if not walk.items:
         found = f" (only {some(walk.ignored, _SHOWN)})" if walk.ignored else ""
@@ -84,7 +84,7 @@ def list_sources(root: Path, kind: Kind, prefix: str = "", given: Given | None =
             f"{root} holds no {kind.many}{found}: put {kind.layout} there ({kind.formats}; zip or tar archives too)"
         )
     items = sorted(walk.items, key=lambda item: item.order)
-    return Listing(root, walk.kind, items, sorted(walk.ignored), sorted(walk.empty), parts, notes)
+    return Listing(root, walk.kind, items, sorted(walk.ignored), sorted(walk.empty), branches, notes)
 
 
 def read_sources(listing: Listing) -> Iterator[tuple[int, bytes | str]]:
@@ -232,18 +232,20 @@ class _Walk:
         if not self.tables[-1].labels:
             self.ignored.append(source)
 
-    def place(self, part: Part, name: str) -> None:
-        """The items of a part of data/ whose layout is known; `name` stands for a domain that has none."""
+    def place(self, branch: Branch, name: str) -> None:
+        """The items of a branch of data/ whose layout is known; `name` stands for a domain that has none."""
         unnamed = []
-        for found, placed in zip(part.files, layouts.placed(part, name), strict=True):
+        for found, placed in zip(branch.files, layouts.placed(branch, name), strict=True):
             if placed is None:
-                (unnamed if part.labelled else self.homeless).append(found.source)
+                (unnamed if branch.labelled else self.homeless).append(found.source)
             else:
                 domain, class_name, split = placed
                 self.items.append(Item(domain, class_name, found.source, found.file, found.member, split=split))
         if unnamed:
             self.ignored += unnamed
-            part.notes.append(f"{some(unnamed, _SHOWN)}: in no row of the table of {part.name or name}, so left out")
+            branch.notes.append(
+                f"{some(unnamed, _SHOWN)}: in no row of the table of {branch.name or name}, so left out"
+            )
 
     def _rows(
         self, kind: Tables, content: bytes | str, place: PurePosixPath, source: str, file: Path, member: str | None

@@ -11,7 +11,7 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import FORMAT, METADATA, OUTPUTS
 
 
-class Section(BaseModel):
+class Strict(BaseModel):
     """A part that has these fields and no others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,7 +23,7 @@ class Open(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-class Task(Section):
+class Task(Strict):
     """Of a bundle of many tasks: all of them, the most classes that one has, and no examples."""
 
     name: str
@@ -51,7 +51,7 @@ class Input(Open):
     description: str
 
 
-class Output(Section):
+class Output(Strict):
     """One output of a graph; names in `shape` stand for sizes that vary."""
 
     type: str
@@ -59,14 +59,14 @@ class Output(Section):
     description: str | None = None
 
 
-class Versions(Section):
+class Versions(Strict):
     """Of ONNX, which all graphs of a bundle have in common."""
 
     opset: int
     ir_version: int
 
 
-class Accuracy(Section):
+class Accuracy(Strict):
     """Of one task's model, from metaloom.learner.estimate; shares of 1.
 
     Args:
@@ -158,7 +158,7 @@ class Rival(Open):
     episodes: int
 
 
-class Metrics(Section):
+class Metrics(Strict):
     """How good it is.
 
     Args:
@@ -178,14 +178,14 @@ class Metrics(Section):
     rival: Rival | None = None
 
 
-class Commit(Section):
+class Commit(Strict):
     """Of the project, and whether code or settings differed from it."""
 
     commit: str
     uncommitted_changes: bool
 
 
-class Provenance(Section):
+class Provenance(Strict):
     """What a bundle was made of: data version, commit, and the file of the meta-learner."""
 
     data: str | None  # md5 of the data version; None where it is not known
@@ -193,7 +193,7 @@ class Provenance(Section):
     model_sha256: str
 
 
-class Graph(Section):
+class Graph(Strict):
     """One ONNX file; `samples` names the golden samples that it is asked, where it is not all."""
 
     tolerance: float
@@ -201,7 +201,7 @@ class Graph(Section):
     samples: list[str] | None = None
 
 
-class Cost(Section):
+class Cost(Strict):
     """What a variant saves and what it costs; the accuracies are of the same episodes.
 
     Args:
@@ -223,14 +223,14 @@ class Cost(Section):
     episodes: int
 
 
-class FleetTask(Section):
+class FleetTask(Strict):
     """A task of a bundle of many, with its cross-validated accuracy."""
 
     name: str
     estimate: float | None
 
 
-class Metadata(Section):
+class Metadata(Strict):
     """All of metadata.json.
 
     Args:

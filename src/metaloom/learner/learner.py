@@ -25,8 +25,8 @@ from metaloom.learner.placement import picked
 from metaloom.learner.task import BATCH, AdaptedTask, checked
 from metaloom.learner.temperature import Temperature
 from metaloom.methods.base import TASKS_AT_A_TIME, Method
+from metaloom.methods.catalogue import build_method, method_class
 from metaloom.methods.model import Head, Params
-from metaloom.methods.registry import build_method, method_class
 from metaloom.networks import build_network
 from metaloom.system.device import check_device
 from metaloom.system.files import atomic_file, makes, read_json, write_json

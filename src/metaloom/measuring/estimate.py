@@ -12,7 +12,7 @@ from metaloom.baselines.choices import searched_on
 from metaloom.config import PRETRAIN, Settings
 from metaloom.evaluation.answers import TIMED, asked_alone
 from metaloom.learner.estimate import FOLDS
-from metaloom.measuring.rates import LEARNED, Rates, Trained
+from metaloom.measuring.rates import LEARNED, MethodRate, Rates
 from metaloom.system.parallel import cores
 from metaloom.tasks import EpisodeTable, load_episodes, load_studies
 from metaloom.tasks.studies import ESTIMATES
@@ -71,7 +71,7 @@ def seconds_by_stage(settings: Settings, rates: Rates, asked: Asked) -> dict[str
     }
 
 
-def _training(name: str, settings: Settings, trained: Trained, asked: Asked) -> float:
+def _training(name: str, settings: Settings, trained: MethodRate, asked: Asked) -> float:
     own, train = settings.method(name), settings.train
     validations = math.ceil(own.steps / train.validate_every)
     each = own.steps * trained.step + validations * trained.answering(asked.validation[train.select_on])
@@ -81,19 +81,19 @@ def _training(name: str, settings: Settings, trained: Trained, asked: Asked) -> 
     return seconds + trained.answering(*tables)  # for the temperature
 
 
-def _meta(trained: Trained, tables: Mapping[str, EpisodeTable]) -> float:
+def _meta(trained: MethodRate, tables: Mapping[str, EpisodeTable]) -> float:
     """The answers, and a few of them again on one thread, which are timed."""
     timed = [table.first(TIMED + 1) for name, table in tables.items() if "/" not in name]
     return trained.answering(*tables.values()) + cores() * sum(map(trained.answering, timed))
 
 
-def _views(champion: Trained, pretrained: Trained, tables: Mapping[str, EpisodeTable]) -> float:
+def _views(champion: MethodRate, pretrained: MethodRate, tables: Mapping[str, EpisodeTable]) -> float:
     """The embeddings that single-task learners see: each example once, by both networks."""
     rows = {int(row) for table in tables.values() for row in table.rows}
     return len(rows) * (champion.passes + pretrained.passes)
 
 
-def _estimating(champion: Trained, tables: Mapping[str, EpisodeTable]) -> float:
+def _estimating(champion: MethodRate, tables: Mapping[str, EpisodeTable]) -> float:
     """Cross-validation within support sets; a learner of frozen embeddings makes nothing of it."""
     if champion.learner.method.frozen:
         return 0.0

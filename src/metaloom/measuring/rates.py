@@ -72,7 +72,7 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Trained:
+class MethodRate:
     """A method.
 
     Args:
@@ -128,7 +128,7 @@ class Rates:
 
     start: float
     splitting: float
-    trained: dict[str, Trained]
+    trained: dict[str, MethodRate]
     alone: dict[str, Alone]
     memory: int
 
@@ -186,7 +186,7 @@ def starting(watch: Watch) -> float:
         return watch.quickest(lambda: subprocess.run(command, check=True))
 
 
-def _trained(name: str, settings: Settings, packed: Dataset, dataset: str, splits: Path, watch: Watch) -> Trained:
+def _trained(name: str, settings: Settings, packed: Dataset, dataset: str, splits: Path, watch: Watch) -> MethodRate:
     device, training = choose_device(settings.device), training_classes(str(splits))
     few = settings.method(name).model_copy(update={"steps": STEPS})
     shortened = settings.model_copy(update={name: few})
@@ -213,7 +213,7 @@ def _trained(name: str, settings: Settings, packed: Dataset, dataset: str, split
         learner = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=params)
         seconds = watch.quickest(lambda: accuracy_and_nll(learner, trainer.examples, asked))
     step = min(later - earlier for earlier, later in itertools.pairwise(times[:STEPS]))
-    return Trained(learner, len(times) // STEPS, step, seconds / passes_of(learner, asked))
+    return MethodRate(learner, len(times) // STEPS, step, seconds / passes_of(learner, asked))
 
 
 def _alone(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from metaloom.methods.base import Method
+from metaloom.methods.catalogue import METHOD_CLASSES, build_method
 from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.model import Episodes, Head, Params, TaskModel
-from metaloom.methods.registry import METHOD_CLASSES, build_method
 
 __all__ = [
     "METHOD_CLASSES",

@@ -54,7 +54,7 @@ class Finding:
 
 def check(settings: Settings, data: Data) -> list[Finding]:
     """What does not fit the data, as far as settings and data alone tell."""
-    return [finding for part in PARTS for finding in part(settings, data)]
+    return [finding for part in CHECKS for finding in part(settings, data)]
 
 
 def _refused(keys: tuple[str, ...], ask: Callable[[], Any], remedy: dict[str, Any] | None = None) -> Iterator[Finding]:
@@ -185,7 +185,7 @@ def _enough(
     return frozenset(written)
 
 
-PARTS = (_machine, _episodes, _choices, _studies, _training, _export)
+CHECKS = (_machine, _episodes, _choices, _studies, _training, _export)
 
 
 def way_out(settings: Settings, auto: frozenset[str], data: Data, overrides: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from metaloom.report.inputs import Inputs, read_table
-from metaloom.report.sections.headline import Headline, Rival, headline
+from metaloom.report.sections.headline import Headline, Lead, headline
 from metaloom.report.sections.results import Results, load_results
 from metaloom.report.words import learner_title, percent
 from metaloom.system.files import read_json
@@ -42,7 +42,7 @@ def _answer(results: Results, answer: Headline) -> str:
     return f"{said}, {compared} {learner_title(rival.name)}, the best without meta-learning{elsewhere}"
 
 
-def _other_way(*rivals: Rival | None) -> Rival | None:
+def _other_way(*rivals: Lead | None) -> Lead | None:
     """The best of what one would do otherwise."""
     there = [rival for rival in rivals if rival is not None]
     return max(there, key=lambda rival: rival.score.accuracy or 0, default=None)

@@ -17,7 +17,7 @@ from metaloom.handoff.adapting.solve import solve
 from metaloom.handoff.bundle.contents import Maker, TaskCard
 from metaloom.handoff.bundle.golden import SAMPLES
 from metaloom.handoff.bundle.write import write_bundle
-from metaloom.handoff.graphs.costs import Asked
+from metaloom.handoff.graphs.costs import Trial
 from metaloom.learner import AdaptedTask, champion
 from metaloom.learner.estimate import held_out
 from metaloom.networks.engine import choose_engine
@@ -118,11 +118,11 @@ def _examples(packed: np.ndarray, task: DeploymentTask) -> np.ndarray:
     return packed[rows[np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int)]]
 
 
-def _asked(packed: np.ndarray, splits: str, settings: Settings) -> Asked:
+def _asked(packed: np.ndarray, splits: str, settings: Settings) -> Trial:
     """Variants are calibrated on an example of each training class, and measured on the test episodes."""
     classes = _classes(splits)
     rows = classes.loc[classes["split"] == "train", "first"].to_numpy()
-    return Asked(packed, packed[rows], load_episodes(splits, "test", settings.episodes.settings))
+    return Trial(packed, packed[rows], load_episodes(splits, "test", settings.episodes.settings))
 
 
 def _measured(evaluation: Path, metrics: str, name: str) -> dict[str, Any]:

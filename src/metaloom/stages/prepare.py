@@ -35,8 +35,8 @@ def main(data: str, dataset: str) -> None:
         write_preview(folder, scanned, quality.used)
         write_dataset(folder, scanned, scratch, quality.used, quality.report)
     report = quality.report
-    usual = {part.layout for part in listing.parts} <= {"domains"}
-    for line in [*([] if usual else in_words(listing.parts, given=False)), *report["notes"]]:
+    usual = {branch.layout for branch in listing.branches} <= {"domains"}
+    for line in [*([] if usual else in_words(listing.branches, given=False)), *report["notes"]]:
         say(line)
     say(
         f"{report['used']} of {report['examples']} {kind.many}, {report['classes']} classes in "

@@ -33,7 +33,7 @@ from metaloom.handoff.shipped import verify
 from metaloom.methods.model import UNSEEN
 from metaloom.system.files import atomic_dir, atomic_file
 
-PARTS = Path(".metaloom/fleet")
+SOLVED = Path(".metaloom/fleet")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def solve_part(paths: Sequence[str], model: str) -> SharedHeads:
         raise MetaloomError(f"{maker.learner.name} changes the network for each task: leave out --shared")
     supports, failed = read(maker, paths)
     digest = hashlib.sha256("".join(f"{n}{maker.fingerprint(s)}" for n, s in supports.items()).encode()).hexdigest()
-    path = PARTS / f"{digest}.safetensors"
+    path = SOLVED / f"{digest}.safetensors"
     part = _read_part(path)
     if part is None:
         part = _part(maker, supports)
@@ -139,7 +139,7 @@ def write_shared(parts: Sequence[SharedHeads], out: Path, model: str) -> list[Ou
         put_together(new, {verify.FLEET: GraphFile.of(graph, TOLERANCE)}, labels, metadata, example)
         if problems := verify.verify(new, with_onnx=False).problems:  # `filled` has had it checked
             raise MetaloomError(f"{out} is unchanged, the new bundle does not verify: {'; '.join(problems)}")
-    shutil.rmtree(PARTS, ignore_errors=True)
+    shutil.rmtree(SOLVED, ignore_errors=True)
     return outcomes
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Int, Shaped
 
 from metaloom.config import Settings
 from metaloom.data.support import Support
-from metaloom.handoff.graphs.costs import Asked
+from metaloom.handoff.graphs.costs import Trial
 from metaloom.handoff.graphs.novelty import Novelty
 from metaloom.handoff.metadata import (
     Accuracy,
@@ -87,7 +87,7 @@ class Contents:
     labels: list[str]
     metadata: Metadata
     learner: Learner | None = None
-    asked: Asked | None = None
+    asked: Trial | None = None
 
 
 @dataclass(frozen=True)

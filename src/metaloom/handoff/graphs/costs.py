@@ -32,7 +32,7 @@ CALLS = 200  # for a latency
 
 
 @dataclass(frozen=True)
-class Asked:
+class Trial:
     """Packed examples to calibrate with and episodes to measure on, which have rows of `examples`.
 
     Args:
@@ -47,7 +47,7 @@ class Asked:
 
 
 def variants(
-    model: bytes, learner: Learner, asked: Asked, export: ExportSettings, about: Mapping[str, str]
+    model: bytes, learner: Learner, asked: Trial, export: ExportSettings, about: Mapping[str, str]
 ) -> dict[str, tuple[bytes, Cost]]:
     """By the names of their files: the variants that params name, and what each costs.
 
@@ -68,7 +68,7 @@ def variants(
     return made
 
 
-def _cost(precision: str, data: bytes, model: bytes, learner: Learner, asked: Asked, export: ExportSettings) -> Cost:
+def _cost(precision: str, data: bytes, model: bytes, learner: Learner, asked: Trial, export: ExportSettings) -> Cost:
     of_settings = list(_differences(precision, learner, asked, export))
     if not of_settings:
         raise MetaloomError(
@@ -97,7 +97,7 @@ def _cost(precision: str, data: bytes, model: bytes, learner: Learner, asked: As
 
 
 def _differences(
-    precision: str, learner: Learner, asked: Asked, export: ExportSettings
+    precision: str, learner: Learner, asked: Trial, export: ExportSettings
 ) -> Iterator[Float[np.ndarray, " episode"]]:
     """Accuracy of the variant less that of model.onnx, for each test episode."""
     if not learner.method.frozen:
@@ -128,7 +128,7 @@ def _with_shared_body(
 
 
 def _with_own_body(
-    precision: str, learner: Learner, asked: Asked, table: EpisodeTable, export: ExportSettings
+    precision: str, learner: Learner, asked: Trial, table: EpisodeTable, export: ExportSettings
 ) -> np.ndarray:
     right = []
     for support, query in zip(table.support_rows, table.query_rows, strict=True):

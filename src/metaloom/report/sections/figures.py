@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from metaloom.config import FEW_TEST_CLASSES
-from metaloom.report.sections.results import Results, Score
+from metaloom.report.sections.results import Figure, Results
 from metaloom.report.words import (
     GROUPS,
     UNKNOWN,
@@ -42,7 +42,7 @@ class Measure:
     name: str
     title: str
     meaning: str
-    value: Callable[[Score], Number | None] | None = None
+    value: Callable[[Figure], Number | None] | None = None
     sign: int = 1
 
 
@@ -107,7 +107,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Row:
+class Line:
     """One learner: a cell for each setting, each with a value for each measure."""
 
     title: str
@@ -129,7 +129,7 @@ class Figures:
 
     measures: tuple[Measure, ...]
     kinds: list[tuple[str, list[SettingWords]]]
-    groups: list[tuple[str, str, list[Row]]]
+    groups: list[tuple[str, str, list[Line]]]
     csv: str
 
     @property
@@ -165,12 +165,12 @@ def _best(results: Results, setting: SettingWords, measure: Measure) -> str:
     return max(values, key=lambda learner: values[learner], default="")
 
 
-def _row(results: Results, learner: str, settings: list[SettingWords], best: dict[tuple[str, str], str]) -> Row:
+def _row(results: Results, learner: str, settings: list[SettingWords], best: dict[tuple[str, str], str]) -> Line:
     cells = []
     for setting in settings:
         won = {measure for (name, measure), winner in best.items() if name == setting.name and winner == learner}
         cells.append(_cell(results, learner, setting.name, won))
-    return Row(learner_title(learner), learner_hint(learner), learner == results.champion, cells)
+    return Line(learner_title(learner), learner_hint(learner), learner == results.champion, cells)
 
 
 def _cell(results: Results, learner: str, setting: str, won: set[str]) -> list[Value]:
@@ -207,7 +207,7 @@ def to_csv(results: Results, settings: list[SettingWords]) -> str:
     return lines.getvalue()
 
 
-def _line(results: Results, learner: str, setting: SettingWords, score: Score) -> list[object]:
+def _line(results: Results, learner: str, setting: SettingWords, score: Figure) -> list[object]:
     gap = results.difference(learner, setting.name)
     ahead = -gap.difference if gap and gap.difference is not None else None
     named = [learner, results.groups.get(learner, ""), learner == results.champion]

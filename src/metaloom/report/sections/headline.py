@@ -8,18 +8,18 @@ from markupsafe import Markup
 
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Gap
-from metaloom.report.sections.results import STAGE, Difference, Results, Score, accuracy_plot, shown
+from metaloom.report.sections.results import STAGE, Difference, Figure, Results, accuracy_plot, shown
 from metaloom.report.words import MINUS, SettingWords, known, learner_title
 from metaloom.system.files import makes_again
 from metaloom.system.plural import several
 
 
 @dataclass(frozen=True)
-class Rival:
+class Lead:
     """The best single-task learner of a group, and how far the champion is ahead of it."""
 
     name: str
-    score: Score
+    score: Figure
     difference: Difference | None
 
     @property
@@ -52,9 +52,9 @@ class Headline:
 
     setting: SettingWords
     champion: str
-    score: Score
-    rival: Rival | None
-    transfer: Rival | None
+    score: Figure
+    rival: Lead | None
+    transfer: Lead | None
 
 
 def headline(results: Results) -> Headline:
@@ -80,10 +80,10 @@ def headline(results: Results) -> Headline:
     )
 
 
-def _rival(results: Results, setting: str, group: str) -> Rival | None:
+def _rival(results: Results, setting: str, group: str) -> Lead | None:
     name = results.rivals.get(setting, {}).get(group)
     score = results.score(name, setting) if name else None
-    return Rival(name, score, results.difference(name, setting)) if name and score and known(score.accuracy) else None
+    return Lead(name, score, results.difference(name, setting)) if name and score and known(score.accuracy) else None
 
 
 def hardest(results: Results) -> SettingWords:

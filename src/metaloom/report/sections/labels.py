@@ -22,7 +22,7 @@ QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
-class Saved:
+class Needed:
     """How many labelled examples per class a rival needs to be as accurate as the champion is with `n_shot`.
 
     Args:
@@ -84,7 +84,7 @@ class Labels:
     Args:
         panels: title, chart and table (learner → cells) for each kind of episode.
         shots: columns of those tables.
-        saved: see `Saved`.
+        saved: see `Needed`.
         ways: chart of accuracy against ways, with its table.
         balance: rows.
         spread: how many examples each class had where they were spread unevenly.
@@ -92,12 +92,12 @@ class Labels:
 
     panels: list[tuple[str, Markup, list[tuple[str, list[str]]]]]
     shots: list[int]
-    saved: list[Saved]
+    saved: list[Needed]
     ways: tuple[Markup, list[str], list[tuple[str, list[str]]]] | None
     balance: list[Balance]
     spread: str
 
-    def of(self, kind: str, n_shot: int, against: str) -> Saved | None:
+    def of(self, kind: str, n_shot: int, against: str) -> Needed | None:
         found = (each for each in self.saved if (each.kind, each.n_shot, each.against) == (kind, n_shot, against))
         return next(found, None)
 
@@ -111,7 +111,7 @@ def labels(inputs: Inputs, results: Results) -> Labels:
     folder = inputs.evaluation
     table = read_table(folder / "labels.csv", "evaluate", ["kind", "learner", "n_shot", *POINT])
     saved = [
-        Saved(**{name: each[name] for name in Saved.__dataclass_fields__})
+        Needed(**{name: each[name] for name in Needed.__dataclass_fields__})
         for each in read_json(folder / "labels_saved.json", made_by="evaluate")
     ]
     ways = read_table(folder / "ways.csv", "evaluate", ["learner", "n_way", "mean_ways", *POINT])
@@ -128,7 +128,7 @@ def labels(inputs: Inputs, results: Results) -> Labels:
 
 
 def _panel(
-    kind: str, table: pd.DataFrame, shots: list[int], saved: list[Saved], results: Results
+    kind: str, table: pd.DataFrame, shots: list[int], saved: list[Needed], results: Results
 ) -> tuple[str, Markup, list[tuple[str, list[str]]]]:
     place = _logarithmic(shots)
     against = [each for each in saved if each.kind == kind and each.n_shot == min(shots)]

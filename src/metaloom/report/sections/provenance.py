@@ -42,7 +42,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Provenance:
+class Origin:
     """Each field is empty where its source is absent: no git repository, no dvc.lock."""
 
     commit: str
@@ -56,7 +56,7 @@ class Provenance:
     commands: list[str]
 
 
-def provenance(root: Path, methods: tuple[str, ...]) -> Provenance:
+def provenance(root: Path, methods: tuple[str, ...]) -> Origin:
     """What is known about how the artifacts below `root` came to be.
 
     Args:
@@ -74,7 +74,7 @@ def provenance(root: Path, methods: tuple[str, ...]) -> Provenance:
     settings = (
         yaml.safe_dump(used, sort_keys=False) if used else plain.read_text(encoding="utf-8") if plain.is_file() else ""
     )
-    return Provenance(
+    return Origin(
         commit=commit,
         changed=changed,
         data_version=_data_version(root, stages),

@@ -31,7 +31,7 @@ STAGE = "evaluate"
 
 
 @dataclass(frozen=True)
-class Score:
+class Figure:
     """One learner in one setting, over its test episodes; `ci95` is half the width of the 95% interval.
 
     `classes` were asked about; `classes_low95` and `classes_high95` are the ends of the interval over classes.
@@ -125,7 +125,7 @@ class Results:
         methods: the meta-learners.
     """
 
-    scores: dict[str, dict[str, Score]]
+    scores: dict[str, dict[str, Figure]]
     differences: dict[tuple[str, str, str], Difference]
     rivals: dict[str, dict[str, str]]
     groups: dict[str, str]
@@ -154,7 +154,7 @@ class Results:
             return "champion"
         return "meta" if self.groups.get(learner) == "meta" else "single"
 
-    def score(self, learner: str, setting: str) -> Score | None:
+    def score(self, learner: str, setting: str) -> Figure | None:
         return self.scores[learner].get(setting)
 
     def difference(self, learner: str, setting: str) -> Difference | None:
@@ -216,8 +216,8 @@ def _parsed(path: Path, parse: Callable[[Any], Any]) -> Any:
         raise MetaloomError(f"{path} is not in the expected format ({error!r}): {makes_again(STAGE)}") from None
 
 
-def _score(raw: dict[str, Any]) -> Score:
-    return Score(
+def _score(raw: dict[str, Any]) -> Figure:
+    return Figure(
         raw["accuracy"],
         raw["ci95"],
         raw.get("nll"),

@@ -47,7 +47,7 @@ class HeatMap:
 
 
 @dataclass(frozen=True)
-class Cost:
+class Price:
     """One learner's times and size in the headline's setting; `number` is its dot."""
 
     number: int
@@ -65,7 +65,7 @@ class Tradeoffs:
 
     maps: list[HeatMap]
     chart: Markup | None
-    costs: list[Cost]
+    costs: list[Price]
 
 
 def tradeoffs(inputs: Inputs, results: Results, setting: SettingWords) -> Tradeoffs:
@@ -97,7 +97,7 @@ def _cell(row) -> Cell:
     return Cell(percent(row["accuracy"], 0), float(row["accuracy"]), f"{interval}{row['queries']:,} queries")
 
 
-def _costs(results: Results, setting: SettingWords, speeds: dict[str, Any]) -> tuple[Markup | None, list[Cost]]:
+def _costs(results: Results, setting: SettingWords, speeds: dict[str, Any]) -> tuple[Markup | None, list[Price]]:
     costs, series = [], []
     for name in results.ranked(setting.name, list(results.scores)):
         score, speed = results.scores[name][setting.name], speeds.get(name, {}).get(setting.name)
@@ -106,7 +106,7 @@ def _costs(results: Results, setting: SettingWords, speeds: dict[str, Any]) -> t
         number = len(costs) + 1
         times = milliseconds(speed["adapt_ms"]), milliseconds(speed["predict_ms"])
         costs.append(
-            Cost(number, learner_title(name), learner_hint(name), *times, size(int(speed["bytes"])), score.text)
+            Price(number, learner_title(name), learner_hint(name), *times, size(int(speed["bytes"])), score.text)
         )
         series.append((name, number, float(speed["adapt_ms"]), float(score.accuracy or 0)))
     if not series:

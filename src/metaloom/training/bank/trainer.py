@@ -36,7 +36,7 @@ SAMPLE = 2_000  # examples of a window that its normalisation and its place are 
 
 
 @dataclass(frozen=True)
-class Plan:
+class Wanted:
     """A network to be had: by training, or from the previous model."""
 
     domains: tuple[str, ...]
@@ -129,7 +129,7 @@ class BankTrainer:
     def _method(self) -> Bank:
         return cast(Bank, self.template.learner.method)
 
-    def plans(self) -> list[Plan]:
+    def plans(self) -> list[Wanted]:
         """One network per window."""
         examples, training = self.template.examples, self.training
         large = training[training["count"] >= self.template.settings.examples]
@@ -146,7 +146,7 @@ class BankTrainer:
             encoding = kind.fitted(examples[spread_rows(classes, SAMPLE)].cpu().numpy())
             learner = replace(self.template.learner, encoding=encoding)
             parts = [shared, json.dumps(encoding.numbers()), content_of(examples, classes)]
-            plans.append(Plan(domains, classes, learner, _hash("\n".join(parts).encode())))
+            plans.append(Wanted(domains, classes, learner, _hash("\n".join(parts).encode())))
         return plans
 
     def _check(self, domains: tuple[str, ...], usable: int) -> None:
@@ -178,7 +178,7 @@ class BankTrainer:
         abouts = learner.config.get("members", [])
         return {about["fingerprint"]: Member(one_of(learner.params, i), about) for i, about in enumerate(abouts)}
 
-    def _train(self, plan: Plan, index: int, networks: int) -> tuple[Member, float]:
+    def _train(self, plan: Wanted, index: int, networks: int) -> tuple[Member, float]:
         """The network, and the seconds it took."""
         template, steps = self.template, self._method.settings.steps
         trainer = replace(
