@@ -150,11 +150,11 @@ def test_one_bundle_of_all_goes_on_where_it_was(model: Path, tasks: Path, tmp_pa
         assert all((one == other).all() for one, other in zip(values, again.heads[name], strict=True))
     (mine / "task0/class0/0.png").unlink()
     assert {each.status for each in shared_fleet.solve_part(folders(mine), str(model)).outcomes} == {"made"}
-    part = max(shared_fleet.PARTS.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    part = max(shared_fleet.SOLVED.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     part.write_bytes(part.read_bytes()[:99])  # damaged: learned again
     assert {each.status for each in shared_fleet.solve_part(folders(mine), str(model)).outcomes} == {"made"}
     shared_fleet.write_shared([again], tmp_path / "all", str(model))
-    assert not verify.verify(tmp_path / "all").problems and not shared_fleet.PARTS.exists()
+    assert not verify.verify(tmp_path / "all").problems and not shared_fleet.SOLVED.exists()
 
 
 def test_refusals(model: Path, tasks: Path, make_learner: Callable, save_model: Callable, tmp_path: Path):

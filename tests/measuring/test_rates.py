@@ -16,8 +16,8 @@ from metaloom.measuring.rates import (
     REPEATS,
     STEPS_ALONE,
     Alone,
+    MethodRate,
     Rates,
-    Trained,
     Watch,
     _of_learner,
     _telling,
@@ -62,14 +62,14 @@ def test_a_network_that_learns_passes_each_labelled_example_three_times_a_step(t
     """Two episodes of three labelled examples, and of six that are asked about."""
     own = Learner.create("maml", tiny_settings, encoding).changed(inner_steps=steps)
     assert passes_of(own, table()) == 2 * (3 * steps * 3 + 6)
-    assert Trained(own, 1, step=1.0, passes=0.5).answering(table(), table()) == passes_of(own, table())
+    assert MethodRate(own, 1, step=1.0, passes=0.5).answering(table(), table()) == passes_of(own, table())
 
 
 def test_a_width_that_was_not_measured_takes_more_where_the_network_is_at_work(tiny_settings, encoding):
     own = Learner.create("protonet", tiny_settings, encoding)
-    rates = Rates(2.0, 1.0, {"protonet": Trained(own, 1, 1.0, 0.5)}, {n: Alone({5: 1.0}, 0.1) for n in BASELINES}, 7)
+    rates = Rates(2.0, 1.0, {"protonet": MethodRate(own, 1, 1.0, 0.5)}, {n: Alone({5: 1.0}, 0.1) for n in BASELINES}, 7)
     wider = rates.scaled(3.0)
-    assert wider.trained == {"protonet": Trained(own, 1, 3.0, 1.5)}
+    assert wider.trained == {"protonet": MethodRate(own, 1, 3.0, 1.5)}
     assert wider.alone["scratch"].tasks == wider.alone["finetune_all"].tasks == {5: 3.0}
     assert wider.alone["forest"] == rates.alone["forest"] and wider.start == rates.start
 

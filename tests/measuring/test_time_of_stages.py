@@ -10,7 +10,7 @@ from metaloom.baselines import BASELINES
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
 from metaloom.measuring.estimate import Asked, seconds_by_stage
-from metaloom.measuring.rates import Alone, Rates, Trained
+from metaloom.measuring.rates import Alone, MethodRate, Rates
 from metaloom.system.parallel import cores
 from metaloom.tasks import EpisodeTable
 
@@ -43,7 +43,7 @@ def estimate(tiny_settings):
             return rates.get(kind, {}).get(name, 0.0)
 
         trained = {
-            name: Trained(learner, networks, of("steps", name), of("passes", name))
+            name: MethodRate(learner, networks, of("steps", name), of("passes", name))
             for name, learner in learners.items()
         }
         alone = {name: Alone({3: of("alone", name)}, 0.0) for name in BASELINES}
