@@ -6,6 +6,7 @@ differentiable in the embeddings, the start and the rate where autograd records.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -34,9 +35,10 @@ def fit_head(
         steps: how many.
         rate: of the steps, for the weight and the bias.
     """
+    targets, weight = _targets(y, start.bias.shape[-1], z.dtype)
     head = start
     for _ in range(steps):
-        slope = head_gradients(head, z, y)
+        slope = _gradients(head, z, targets, weight)
         head = Head(head.weight - rate * slope.weight, head.bias - rate * slope.bias)
     return head
 
@@ -44,8 +46,15 @@ def fit_head(
 def head_gradients(head: Head, z: Float[Tensor, "*task support embed"], y: Int[Tensor, " support"]) -> Head:
     """Of the mean NLL of a support set in which every class counts alike, in the head's weight and bias: one of each
     for every task; arguments as those of `fit_head`."""
-    n_way = head.bias.shape[-1]
-    weight = class_weights(y, n_way, z.dtype)[y, None]
-    count = y.shape[0]  # which stays a variable where a graph is traced, as len() does not
-    slope = (head.logits(z).softmax(dim=-1) - one_hot(y, n_way).to(z.dtype)) * weight / count  # in the logits
+    return _gradients(head, z, *_targets(y, head.bias.shape[-1], z.dtype))
+
+
+def _targets(y: Tensor, n_way: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The one-hot labels, and a weight for each example, under which every class counts alike."""
+    return one_hot(y, n_way).to(dtype), class_weights(y, n_way, dtype)[y, None]
+
+
+def _gradients(head: Head, z: Tensor, targets: Tensor, weight: Tensor) -> Head:
+    count = targets.shape[0]  # which stays a variable where a graph is traced, as len() does not
+    slope = (head.logits(z).softmax(dim=-1) - targets) * weight / count  # of the loss in the logits
     return Head(slope.mT @ z, slope.sum(dim=-2))

@@ -26,6 +26,7 @@ from metaloom.methods.base import Method, rate_for
 from metaloom.methods.gradient import (
     HEAD,
     balanced_nll,
+    descended,
     first_gradients,
     first_head,
     interpolated,
@@ -98,13 +99,13 @@ class Reptile(Method):
         z = z.detach()
         head = first_head(self.settings, z, y, n_way)
         start, gradients = named(head), first_gradients(head, z, y[first])
-        moved = {name: start[name] - rates[name] * gradients[name] for name in HEAD}
+        moved = descended(start, gradients, rates, rate)
         weights, losses = stacked(shared, x.shape[:item]) | moved, [balanced_nll(head.logits(z), y[first])]
         for batch in others:
             nll, gradients = nll_and_gradients(
                 self.network, weights, x.index_select(item, batch), y[batch], twice=False, generator=generator
             )
-            weights = {name: weight - rates.get(name, rate) * gradients[name] for name, weight in weights.items()}
+            weights = descended(weights, gradients, rates, rate)
             losses.append(nll.detach())
         return start, weights, torch.stack(losses).mean() / math.prod(x.shape[:item]), statistics
 
