@@ -17,6 +17,16 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Domains = Literal["rest"] | Share | list[str]
 
 
+def few_test_classes(classes: int | None) -> bool:
+    """Whether so many test classes are too few for an interval over episodes to tell about others; None: not known."""
+    return classes is not None and 0 < classes < FEW_TEST_CLASSES
+
+
+def is_clear(difference: float, *margins: float | None) -> bool:
+    """Whether a difference is beyond every margin; it is beyond none that cannot be had (None or NaN)."""
+    return all(margin is not None and abs(difference) > margin for margin in margins)
+
+
 class Setting(BaseModel):
     """One few-shot setting, written `5w1s`: five ways, one shot."""
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from metaloom.config import FEW_TEST_CLASSES
+from metaloom.config import few_test_classes
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import FORMAT, METADATA, OUTPUTS
 
@@ -105,7 +105,7 @@ class Score(Open):
     @property
     def few_classes(self) -> bool:
         """Whether the interval over episodes says little about other classes than those that were asked about."""
-        return self.classes is not None and 0 < self.classes < FEW_TEST_CLASSES
+        return few_test_classes(self.classes)
 
     @property
     def in_words(self) -> str:

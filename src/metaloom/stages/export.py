@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from metaloom.config import FEW_TEST_CLASSES, SPLITS, Settings, load_settings
+from metaloom.config import SPLITS, Settings, few_test_classes, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.data.support import Support
 from metaloom.handoff.adapting.solve import solve
@@ -137,7 +137,7 @@ def _rival(evaluation: Path, scores: dict[str, Any], name: str) -> dict[str, Any
     setting = next(iter(scores[name]))
     rivals = read_json(evaluation / "rivals.json", made_by="evaluate").get(setting, {}).values()
     best = max(rivals, key=lambda rival: scores[rival][setting]["accuracy"] or 0, default=None)
-    few = (scores[name][setting].get("classes") or FEW_TEST_CLASSES) < FEW_TEST_CLASSES
+    few = few_test_classes(scores[name][setting].get("classes"))
     told = ("difference", "ci95", "episodes", *(["classes_ci95"] if few else []))
     for each in read_json(evaluation / "differences.json", made_by="evaluate"):
         if (each["setting"], each["learner"], each["rival"]) == (setting, name, best) and each["episodes"]:

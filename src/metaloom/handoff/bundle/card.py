@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from metaloom.config import is_clear
 from metaloom.handoff.metadata import Accuracy, Cost, Metadata, Metrics, Rival, Score
 from metaloom.handoff.shipped import verify
 from metaloom.kinds import KINDS, Kind
@@ -149,7 +150,7 @@ def _compared(rival: Rival, few_classes: bool) -> str:
     if rival.ci95 is None:
         return f"is {100 * size:.1f} points {more} (too few episodes for an interval) than"
     over_episodes, over_classes = f"± {100 * rival.ci95:.1f}", rival.classes_ci95
-    clear = size > rival.ci95 and (not few_classes or (over_classes is not None and size > over_classes))
+    clear = is_clear(size, *([rival.ci95, over_classes] if few_classes else [rival.ci95]))
     interval, margins = (f" {over_episodes}", "") if not few_classes else ("", _margins(over_episodes, over_classes))
     if clear:
         return f"is {100 * size:.1f}{interval} points {f'({margins}) ' if margins else ''}{more} than"

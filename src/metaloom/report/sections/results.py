@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from metaloom.config import FEW_TEST_CLASSES
+from metaloom.config import few_test_classes, is_clear
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Dot, Gap, dot_plot
 from metaloom.report.inputs import Inputs
@@ -55,7 +55,7 @@ class Figure:
     @property
     def few_classes(self) -> bool:
         """Whether the interval over episodes says little about other classes than those that were asked about."""
-        return self.classes is not None and 0 < self.classes < FEW_TEST_CLASSES
+        return few_test_classes(self.classes)
 
     @property
     def over_classes(self) -> str:
@@ -92,9 +92,7 @@ class Difference:
     def clear(self) -> bool:
         """Whether the 95% interval leaves out zero; over classes too, where these are few."""
         margins = [self.ci95, self.classes_ci95] if self.few_classes else [self.ci95]
-        return known(self.difference) and all(
-            known(margin) and abs(self.difference or 0) > (margin or 0) for margin in margins
-        )
+        return self.difference is not None and is_clear(self.difference, *margins)
 
     @property
     def lead(self) -> str:
