@@ -1,7 +1,6 @@
 """A block's kernels for a GPU, in Triton's interpreter, against torch's own operators in float64.
 
-Triton comes with torch for CUDA alone, and its interpreter has to be asked for before it is imported, so this runs by
-hand: `TRITON_INTERPRET=1 pytest tests/networks/test_fused.py`.
+Its interpreter has to be asked for before anything imports Triton: `TRITON_INTERPRET=1`, as in `make test-slow`.
 """
 
 from __future__ import annotations
@@ -19,9 +18,12 @@ from metaloom.networks.conv4 import Conv4
 from metaloom.system.device import tf32
 
 EXAMPLES = 2
-interpreted = pytest.mark.skipif(
-    "TRITON_INTERPRET" not in os.environ or not find_spec("triton"), reason="needs Triton and TRITON_INTERPRET=1"
-)
+
+
+def interpreted(test):
+    """A minute for all of them."""
+    here = "TRITON_INTERPRET" in os.environ and find_spec("triton")
+    return pytest.mark.slow(pytest.mark.skipif(not here, reason="needs Triton and TRITON_INTERPRET=1")(test))
 
 
 @interpreted

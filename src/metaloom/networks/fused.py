@@ -66,7 +66,7 @@ def _works(device: torch.device) -> bool:
     try:
         with torch.inference_mode(False), torch.enable_grad():
             _compare(device)
-    except Exception as error:  # a fence: whatever a compiler raises here must not cost a run
+    except Exception as error:  # Triton's, a C compiler's, the driver's, another Triton's AttributeError: all are said
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         say(f"fused kernels do not work on this GPU ({why}): torch's own take their place, half as fast")
         return False
