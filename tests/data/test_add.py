@@ -182,3 +182,6 @@ def test_what_is_refused_is_listed_before_it_is_added(here, more):
         metaloom_data("check", "--layout", "flat")
     with pytest.raises(MetaloomError, match="not found: give a folder or one of these files"):
         metaloom_data("check", here / "absent")
+    (here / "loop").symlink_to("loop")
+    with pytest.raises(MetaloomError, match="not found: give a folder or one of these files"):
+        metaloom_data("check", here / "loop")

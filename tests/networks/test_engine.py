@@ -71,6 +71,12 @@ def test_without_numba_torch_s_layers_are_taken_and_a_line_says_so(repo):
     assert ran == f"cpu, torch {torch.__version__}"
 
 
+def test_where_numba_is_told_not_to_compile_torch_s_layers_are_taken(repo):
+    done = in_a_process("import sys\n" + A_NETWORK, repo / "src", NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 0, done.stderr
+    assert "numba does not work here (NUMBA_DISABLE_JIT is set)" in done.stdout
+
+
 def test_where_machine_code_cannot_be_kept_torch_s_layers_are_taken(repo, tmp_path):
     """An install that cannot be written, and no home: a file is where each folder would be."""
     shutil.copytree(repo / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))

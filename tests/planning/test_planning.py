@@ -294,7 +294,16 @@ def test_a_budget_is_read_as_it_was_written_and_a_broken_one_is_refused(tmp_path
     written = Budget(minutes=10, data="abc", settings="def", effort=1.4)
     write_budget(path, written)
     assert read_budget(path) == written
-    for broken in ("minutes: [", "minutes: -1", "hours: 1", "", "- 10"):
+    for broken in (
+        "minutes: [",
+        "minutes: -1",
+        "hours: 1",
+        "",
+        "- 10",
+        "effort: .inf",
+        "effort: 1e300",
+        "minutes: .inf",
+    ):
         path.write_text(broken)
         with pytest.raises(MetaloomError, match="git checkout"):
             read_budget(path)

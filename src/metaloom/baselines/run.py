@@ -23,12 +23,8 @@ from metaloom.system.terminal import track
 from metaloom.tasks import EpisodeTable
 
 CHUNK = 10  # episodes per job of a fast baseline
-FAILURES = (
-    ValueError,
-    RuntimeError,
-    ArithmeticError,
-    np.linalg.LinAlgError,
-)  # of a baseline on a task, not of our code
+# of a baseline on a task, not of our code
+FAILURES = (ValueError, RuntimeError, ArithmeticError, np.linalg.LinAlgError)
 
 
 class Request(NamedTuple):

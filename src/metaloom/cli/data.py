@@ -96,7 +96,7 @@ def check(
 
     everything = load_settings()
     settings, kind = everything.prepare, kind_of(everything)
-    if path is not None and path.resolve() == DATA.resolve():
+    if path is not None and path.exists() and path.resolve() == DATA.resolve():
         path = None
     if path is None and layout is not None:
         raise MetaloomError(f"--layout {layout}: give a PATH with it; what is in {DATA}/ has its own, from `data add`")

@@ -270,8 +270,9 @@ def _splits_or_merged(branch: Branch, result: list[Placed | None]) -> list[Place
         return [each and each._replace(split="") for each in result]
     branch.notes.append(f"{own} has other classes in each of its folders for {kinds}: they stay the splits")
     if shared:
-        some = ", ".join(sorted(shared)[:_SHOWN])
-        branch.notes.append(f"{some}: in several of these folders, so all of it is for training")
+        branch.notes.append(
+            f"{some(sorted(shared), _SHOWN)}: in several of these folders, so all of it is for training"
+        )
     # a split that is lacking is drawn from those for training
     free = {"train"} if len(classes) < len(set(SPLIT_OF.values())) else set()
 

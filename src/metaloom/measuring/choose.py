@@ -16,13 +16,13 @@ from metaloom.errors import MetaloomError
 from metaloom.measuring.estimate import Asked, seconds_by_stage
 from metaloom.measuring.rates import Rates, Watch, measure, starting
 from metaloom.networks.engine import choose_engine
-from metaloom.planning.budget import Budget
+from metaloom.planning.budget import MOST_EFFORT, Budget
 from metaloom.planning.plan import Plan, checked, make_plan
 from metaloom.planning.work import multiplications
 from metaloom.stages.split import write_splits
 from metaloom.tasks.kept import KEPT
 
-EFFORTS = tuple(round(2 ** (quarter / 4), 4) for quarter in range(-12, 25))  # 1/8 to 64
+EFFORTS = tuple(round(2 ** (quarter / 4), 4) for quarter in range(-12, 4 * int(math.log2(MOST_EFFORT)) + 1))  # from 1/8
 AIM = 0.95  # share of the minutes that is planned with
 MARGIN = 1.1  # on the least minutes that are told: they are enough when measured again
 BARELY = 0.6  # of the minutes: where all that can be bought takes less, it is said

@@ -71,6 +71,10 @@ def _working() -> ModuleType:
         MetaloomError: there is none.
     """
     try:
+        from numba.core import config
+
+        if getattr(config, "DISABLE_JIT", 0):
+            raise MetaloomError("NUMBA_DISABLE_JIT is set")
         from metaloom.networks import cpu
     except (ImportError, OSError, RuntimeError) as error:  # no numba, no library that it loads, no folder for its code
         raise MetaloomError(_why(error)) from error

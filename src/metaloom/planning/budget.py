@@ -19,6 +19,7 @@ from metaloom.errors import MetaloomError
 from metaloom.system.files import atomic_file
 from metaloom.system.lock import STATE
 
+MOST_EFFORT = 64  # that a budget buys
 BUDGET = Path("budget.yaml")  # in a project's root
 ABOUT = """\
 # What `metaloom run --minutes N` has chosen; it stays until the data, the settings or N change. `--minutes 0` goes back
@@ -38,10 +39,10 @@ class Budget(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    minutes: Annotated[float, Field(gt=0)] | None = None
+    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     data: str | None = None
     settings: str | None = None
-    effort: Annotated[float, Field(gt=0)] = 1.0
+    effort: Annotated[float, Field(gt=0, le=MOST_EFFORT)] = 1.0
 
     def changes(self, asked: Budget) -> list[str]:
         """What is asked for now that `effort` was not chosen for: "minutes", "data", "settings"; none: it holds."""
