@@ -47,8 +47,8 @@ def test_uneven_classes_count_by_the_mean_of_their_logarithms():
     """One class of many examples makes a task of single ones hardly surer."""
     t = Temperature(level=0.2, shot=-0.5, way=0.1, shots=(1.0, 20.0), ways=(2.0, 20.0))
     labels = [0, 1, 2, *[3] * 16]
-    assert t.of_task(labels, 4) == pytest.approx(np.exp(0.2 - 0.5 * np.log(16) / 4 + 0.1 * np.log(4)))
-    assert t.of_task([0, 0, 1, 1], 2) == pytest.approx(t(2, 2))
+    assert t.of_task(np.array(labels), 4) == pytest.approx(np.exp(0.2 - 0.5 * np.log(16) / 4 + 0.1 * np.log(4)))
+    assert t.of_task(np.array([0, 0, 1, 1]), 2) == pytest.approx(t(2, 2))
 
 
 def test_answers_that_are_not_finite_do_not_count():
