@@ -1,9 +1,9 @@
 """The engine on a GPU, proved and measured in one command without a network.
 
-About five minutes; with the peers installed and Omniglot about ten.
+Under five minutes, with the peers installed and Omniglot; `--all` adds further precisions and forms.
 
 python benchmarks/gpu.py [--device cpu] [--omniglot FOLDER_WITH_THE_TWO_ARCHIVES] [--out FILE]
-                         [--only WORD …] [--count]
+                         [--only WORD …] [--all] [--count]
 
 It runs on the torch that it finds. Every step is fenced: what fails costs only itself (but for an error that ends the
 CUDA context). A step prints one line of JSON as it ends, and adds it to FILE; a table comes last. Without a GPU the
@@ -27,6 +27,7 @@ import torch
 from contenders import works
 from gpu_steps import (
     FORMS,
+    MANY,
     PRECISIONS,
     Bench,
     Figures,
@@ -35,6 +36,7 @@ from gpu_steps import (
     ceilings,
     count,
     host,
+    joined,
     not_captured,
     omniglot,
     parity,
@@ -66,6 +68,7 @@ def plan(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
             title = f"bits{', deterministic' * deterministic}: {name}"
             yield title, partial(repeated, bench, name, deterministic)
     yield "a graph that cannot be captured", partial(not_captured, bench)
+    yield "torchrun with one process", partial(joined, bench)
     for name in METHODS:
         run = partial(steps, bench, name, {"train.precision": "tf32"}, counted=True)
         yield f"step: {name}", run if bench.device.type == "cuda" else "it counts kernels"
@@ -87,10 +90,10 @@ def _work() -> dict[str, tuple[str, Figures]]:
 
 
 def _rates(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
-    """Of whole steps, without the graph and with it."""
+    """Of whole steps, with the graph; in TF32 without it too."""
     for mode in PRECISIONS:
         for title, (name, own) in _work().items():
-            for graph in (False, "auto"):
+            for graph in (False, "auto") if bench.everything or mode == "tf32" or bench.small else ("auto",):
                 settings = own | {"train.precision": mode, "train.graph": graph}
                 counted = bench.device.type == "cuda" and mode == "tf32"
                 run: Any = partial(steps, bench, name, settings, counted)
@@ -106,8 +109,10 @@ def _alone(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
     for title, (name, own) in _work().items():
         yield f"count: {title}", partial(count, bench, name, own)
         for mode in ("float32", "tf32"):
-            yield f"alone: {title}, {mode}", partial(alone, bench, name, own, mode)
-            for form in FORMS:
+            whole = bench.everything or mode == "tf32"
+            if whole:
+                yield f"alone: {title}, {mode}", partial(alone, bench, name, own, mode)
+            for form in FORMS if whole else ("",):
                 run: Any = partial(alone, bench, name, own, mode, graph=True, form=form)
                 what = f"alone: {title}, {mode}, graph{f', {form}' * bool(form)}"
                 yield what, run if bench.device.type == "cuda" else "it needs CUDA"
@@ -117,7 +122,9 @@ def _beside_peers(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | s
     """Those of the peers that are installed."""
     installed = any(find_spec(name) for name in PEERS)
     for title, work in works(bench.device.type, bench.small):
-        for mode in ("float32", "tf32"):
+        if not bench.everything and work.tasks == MANY and work.inner_steps < 5:
+            continue
+        for mode in ("float32", "tf32") if bench.everything else ("tf32",):
             run: Any = partial(beside_peers, bench, work, mode)
             yield f"peers: {title}, {mode}", run if installed else f"none of {', '.join(PEERS)} is installed"
 
@@ -153,13 +160,14 @@ def main() -> None:
     parser.add_argument("--omniglot", type=Path, metavar="FOLDER")
     parser.add_argument("--out", type=Path, metavar="FILE")
     parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="the steps whose name has one of them")
+    parser.add_argument("--all", action="store_true", help="every precision and form: about twice the time")
     parser.add_argument("--count", action="store_true", help="the operators of loss and backward alone: no GPU needed")
     options = parser.parse_args()
     device = choose_device(options.device)
     card = torch.cuda.get_device_name() if device.type == "cuda" else "small, on a CPU"
     print(f"{card}, torch {torch.__version__}", flush=True)
     rows = []
-    for name, step in plan(Bench(device, device.type == "cpu", options.omniglot)):
+    for name, step in plan(Bench(device, device.type == "cpu", options.omniglot, options.all)):
         if not any(word in name for word in (["count: "] if options.count else options.only)):
             continue
         done = fenced(name, step)

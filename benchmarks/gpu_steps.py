@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -33,7 +35,8 @@ Figures = dict[str, Any]
 PRECISIONS = ("float32", "tf32", "bf16")
 TOLERANCE = 1e-3  # of the gradient in float32, as one vector, against float64
 MANY = 32  # tasks
-DRAWS = 5  # meta-batches that it is compared on
+RANK_WORK = {"protonet.steps": 10, "train.validate_every": 4}
+DRAWS = 3  # meta-batches that it is compared on
 WARM, TIMED = EAGER + 2, 20  # steps
 
 
@@ -48,6 +51,7 @@ class Bench:
     device: torch.device
     small: bool
     omniglot: Path | None
+    everything: bool = False
 
     def trainer(self, name: str, overrides: Figures, folder: Path | str = "", **changes: Any) -> Trainer:
         """One method over the noise."""
@@ -122,7 +126,7 @@ def repeated(bench: Bench, name: str, deterministic: bool) -> Figures:
     own = {f"{name}.steps": 10, "train.validate_every": 4, "train.deterministic": deterministic}
 
     def weights(on_step: Callable[[int, float], None] = lambda step, loss: None, **settings: Any) -> Tensor:
-        return _learned(bench.trainer(name, own | settings, folder, on_step=on_step))
+        return learned(bench.trainer(name, own | settings, folder, on_step=on_step))
 
     def kill(step: int, loss: float) -> None:
         if step == 7:
@@ -143,7 +147,7 @@ def repeated(bench: Bench, name: str, deterministic: bool) -> Figures:
     return {f"{key} bits": torch.equal(own, whole) for key, own in others.items()} | far
 
 
-def _learned(trainer: Trainer) -> Tensor:
+def learned(trainer: Trainer) -> Tensor:
     """All weights at the end of a run; a checkpoint has an order of its own."""
     return torch.cat([weight.detach().flatten() for _, weight in sorted(trainer.run().params.weights.items())])
 
@@ -161,8 +165,24 @@ def not_captured(bench: Bench) -> Figures:
                 return value + 0 * value.item(), moved
 
             with patch.object(method, "loss", reading):
-                ends.append(_learned(trainer))
+                ends.append(learned(trainer))
     return {"ok": torch.equal(*ends)}
+
+
+def joined(bench: Bench) -> Figures:
+    """A process that torchrun started, over NCCL on a GPU: whether it trains to the bits of one alone."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
+    work = Path(__file__).with_name("gpu_rank.py")
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "weights.pt"
+        paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run([*command, work, bench.device.type, kept], env=paths, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr[-500:])
+        theirs = torch.load(kept)
+        alone = learned(bench.trainer("protonet", RANK_WORK, folder)).cpu()
+    bits = torch.equal(theirs["weights"], alone)
+    return {"backend": theirs["backend"], "bits": bits, "ok": theirs["exchanged"]}
 
 
 def steps(bench: Bench, name: str, overrides: Figures, counted: bool = False) -> Figures:
@@ -239,7 +259,7 @@ def alone(bench: Bench, name: str, overrides: Figures, mode: str, graph: bool = 
 
 def beside_peers(bench: Bench, work: contenders.Work, mode: str) -> Figures:
     """Tasks a second of loss and gradient, of us and of the peers that are installed, in turns."""
-    rounds = 10 if work.tasks < MANY else 3  # many tasks take the peers seconds
+    rounds = 6 if work.tasks < MANY else 2  # many tasks take the peers seconds
     with tf32(mode == "tf32"):
         rates, absent = contenders.rates(work, 1 if bench.small else rounds)
     found = {f"{name} tasks/s": statistics.median(values) for name, values in rates.items()}

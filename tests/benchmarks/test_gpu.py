@@ -22,6 +22,7 @@ CHEAP = (
     "parity: protonet, mlp",
     "bits: shared",
     "a graph that cannot be captured",
+    pytest.param("torchrun with one process", marks=pytest.mark.slow),
     "rate: protonet, bf16",
     "rate: maml, k=1, 4 tasks, tf32",
     "alone: protonet, tf32",
@@ -67,6 +68,14 @@ def test_what_is_written_out_takes_fewer_operators_than_torch_s_second_derivativ
     assert ours["kernels"] < 0.7 * plan["count: maml, k=2, 4 tasks"]()["kernels"]
 
 
+def test_all_adds_precisions_and_forms_and_leaves_out_none(gpu):
+    on_gpu = gpu.Bench(torch.device("cuda"), False, None)
+    short, whole = dict(gpu.plan(on_gpu)), dict(gpu.plan(replace(on_gpu, everything=True)))
+    assert set(short) < set(whole)
+    assert "rate: maml, k=5, 32 tasks, bf16" in set(whole) - set(short)
+    assert "alone: maml, k=5, 32 tasks, tf32, graph, unfused" in short
+
+
 def test_a_step_that_fails_costs_only_itself(gpu):
     def failing():
         raise RuntimeError("tensors on two\n  devices")
@@ -90,7 +99,7 @@ def test_peers_that_are_not_installed_are_left_out_and_named(gpu, monkeypatch):
     monkeypatch.setattr(gpu, "find_spec", lambda name: None)
     own = dict(gpu.plan(gpu.Bench(torch.device("cpu"), True, None)))
     left_out = [step for name, step in own.items() if name.startswith("peers: ")]
-    assert left_out == ["none of higher, torchopt, learn2learn, easyfsl is installed"] * 4
+    assert left_out == ["none of higher, torchopt, learn2learn, easyfsl is installed"] * 2
 
 
 def test_a_peer_that_is_installed_takes_its_turns_on_the_device(gpu, plan, monkeypatch):
