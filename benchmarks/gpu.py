@@ -48,7 +48,8 @@ from metaloom.config import METHODS
 from metaloom.system.device import choose_device
 
 PEERS = ("higher", "torchopt", "learn2learn", "easyfsl")
-SECOND_ORDER = {"maml.inner_rate": 0.1, "maml.first_order": False, "maml.head": "zero"}
+SECOND_ORDER = {"maml.n_way": 5, "maml.inner_rate": 0.1, "maml.first_order": False, "maml.head": "zero"}
+STEADY = {"reptile.inner_steps": 2, "reptile.inner_rate": 0.01}  # ten large steps on noise multiply what is rounded
 
 
 def plan(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
@@ -59,7 +60,8 @@ def plan(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
     networks = {f"protonet, {name}": {"network.name": name, "network.width": 16} for name in ("resnet12", "mlp", "gru")}
     batch = {"maml, 2 inner steps, batch norm": inner["maml, 2 inner steps"] | {"maml.norm": "batch"}}
     for title, own in (variants | networks | batch).items():
-        yield f"parity: {title}", partial(parity, bench, title.split(",")[0], own)
+        steady = STEADY if title == "reptile" else {}
+        yield f"parity: {title}", partial(parity, bench, title.split(",")[0], own | steady)
     for title, own in variants.items():
         run: Any = partial(host, bench, title.split(",")[0], own)
         yield f"images on the host: {title}", run if bench.device.type == "cuda" else "there is one memory"
