@@ -6,8 +6,9 @@ python benchmarks/gpu.py [--device cpu] [--omniglot FOLDER_WITH_THE_TWO_ARCHIVES
                          [--only WORD …] [--all] [--count]
 
 It runs on the torch that it finds. Every step is fenced: what fails costs only itself (but for an error that ends the
-CUDA context). A step prints one line of JSON as it ends, and adds it to FILE; a table comes last. Without a GPU the
-steps run small, and those that need one are left out.
+CUDA context). On a GPU those that take no times run in processes of their own, four at once. A step prints one line of
+JSON as it ends, and adds it to FILE; a table comes last. Without a GPU the steps run small, and those that need one are
+left out.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,8 +50,11 @@ from gpu_steps import (
 from metaloom.config import METHODS
 from metaloom.system.device import choose_device
 
+UNTIMED = "parity: ", "images on the host: ", "bits"  # how the names of such steps begin
+AT_ONCE = 4
 PEERS = ("higher", "torchopt", "learn2learn", "easyfsl")
 SECOND_ORDER = {"maml.n_way": 5, "maml.inner_rate": 0.1, "maml.first_order": False, "maml.head": "zero"}
+EAGER_TOO = "protonet", "maml, k=5, 4 tasks"
 STEADY = {"reptile.inner_steps": 2, "reptile.inner_rate": 0.01}  # ten large steps on noise multiply what is rounded
 
 
@@ -92,10 +98,11 @@ def _work() -> dict[str, tuple[str, Figures]]:
 
 
 def _rates(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
-    """Of whole steps, with the graph; in TF32 without it too."""
+    """Of whole steps with the graph, of some without it too."""
     for mode in PRECISIONS:
         for title, (name, own) in _work().items():
-            for graph in (False, "auto") if bench.everything or mode == "tf32" or bench.small else ("auto",):
+            both = bench.everything or bench.small or (mode == "tf32" and title in EAGER_TOO)
+            for graph in (False, "auto") if both else ("auto",):
                 settings = own | {"train.precision": mode, "train.graph": graph}
                 counted = bench.device.type == "cuda" and mode == "tf32"
                 run: Any = partial(steps, bench, name, settings, counted)
@@ -148,6 +155,23 @@ def fenced(name: str, step: Callable[[], Figures] | str) -> Figures:
     return {"step": name, "ok": True} | found | {"seconds": round(time.perf_counter() - started, 1)}
 
 
+def alone_in_its_process(bench: Bench, name: str) -> Figures:
+    """A step by its name, in a process that may run others beside it."""
+    choose_device(bench.device.type)
+    return fenced(name, dict(plan(bench))[name])
+
+
+def results(bench: Bench, wanted: Callable[[str], bool], at_once: bool) -> Iterator[Figures]:
+    """Of the wanted steps, as they end; on request the untimed ones first, several at once."""
+    chosen = {name: step for name, step in plan(bench) if wanted(name)}
+    apart = [name for name in chosen if name.startswith(UNTIMED)] if at_once else []
+    with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(partial(alone_in_its_process, bench), apart)
+    for name, step in chosen.items():
+        if name not in apart:
+            yield fenced(name, step)
+
+
 def line(done: Figures) -> str:
     """A row of the table."""
     rest = {key: value for key, value in done.items() if key not in ("step", "ok", "seconds", "at")}
@@ -168,11 +192,9 @@ def main() -> None:
     device = choose_device(options.device)
     card = torch.cuda.get_device_name() if device.type == "cuda" else "small, on a CPU"
     print(f"{card}, torch {torch.__version__}", flush=True)
-    rows = []
-    for name, step in plan(Bench(device, device.type == "cpu", options.omniglot, options.all)):
-        if not any(word in name for word in (["count: "] if options.count else options.only)):
-            continue
-        done = fenced(name, step)
+    words, rows = ["count: "] if options.count else options.only, []
+    bench = Bench(device, device.type == "cpu", options.omniglot, options.all)
+    for done in results(bench, lambda name: any(word in name for word in words), device.type == "cuda"):
         rows.append(done)
         text = json.dumps(
             {key: str(v) if isinstance(v, float) and not math.isfinite(v) else v for key, v in done.items()}

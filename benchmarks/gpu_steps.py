@@ -259,7 +259,7 @@ def alone(bench: Bench, name: str, overrides: Figures, mode: str, graph: bool = 
 
 def beside_peers(bench: Bench, work: contenders.Work, mode: str) -> Figures:
     """Tasks a second of loss and gradient, of us and of the peers that are installed, in turns."""
-    rounds = 6 if work.tasks < MANY else 2  # many tasks take the peers seconds
+    rounds = 6 if work.tasks < MANY else 1  # many tasks take the peers seconds
     with tf32(mode == "tf32"):
         rates, absent = contenders.rates(work, 1 if bench.small else rounds)
     found = {f"{name} tasks/s": statistics.median(values) for name, values in rates.items()}

@@ -76,6 +76,16 @@ def test_all_adds_precisions_and_forms_and_leaves_out_none(gpu):
     assert "alone: maml, k=5, 32 tasks, tf32, graph, unfused" in short
 
 
+@pytest.mark.slow
+def test_untimed_steps_run_in_processes_of_their_own(gpu, monkeypatch):
+    monkeypatch.setattr(gpu, "AT_ONCE", 2)
+    bench = gpu.Bench(torch.device("cpu"), True, None)
+    wanted = {"ceilings", "parity: protonet, mlp", "bits: protonet"}
+    found = list(gpu.results(bench, wanted.__contains__, at_once=True))
+    assert [each["step"] for each in found] == ["parity: protonet, mlp", "bits: protonet", "ceilings"]
+    assert all(each["ok"] for each in found), found
+
+
 def test_a_step_that_fails_costs_only_itself(gpu):
     def failing():
         raise RuntimeError("tensors on two\n  devices")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from contextlib import nullcontext
 from dataclasses import replace
@@ -89,6 +90,26 @@ def test_what_a_graph_reads_is_kept_as_long_as_it_can_be_replayed(monkeypatch):
     assert freed() is not None and replay() == 3
     del replay
     assert freed() is None
+
+
+@pytest.mark.parametrize("collected", [True, False])
+def test_nothing_is_collected_during_a_capture(collected, monkeypatch):
+    """Where an earlier graph is in a cycle of garbage, freeing it would break the capture."""
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorder)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: nullcontext())
+    seen = []
+
+    def work() -> torch.Tensor:
+        seen.append(gc.isenabled())
+        return torch.zeros(1)
+
+    before = gc.isenabled()
+    try:
+        (gc.enable if collected else gc.disable)()
+        graph.captured(work, torch.Generator())
+        assert seen == [False] and gc.isenabled() == collected
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 @pytest.mark.parametrize(

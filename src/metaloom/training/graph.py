@@ -6,7 +6,9 @@ the device and stay where it is: the generator, the statistics, the learning rat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -72,10 +74,23 @@ def captured(work: Callable[[], Tensor], generator: torch.Generator) -> Callable
     """
     graph = torch.cuda.CUDAGraph()
     graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):
+    with _garbage_kept(), torch.cuda.graph(graph):
         figures = work()
 
     return _Replay(graph, figures, work)
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Without the collector: an earlier run's graph, freed in the middle of a capture, would break it."""
+    gc.collect()
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
 
 
 @dataclass(frozen=True)
