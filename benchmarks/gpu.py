@@ -1,12 +1,12 @@
 """The engine on a GPU, proved and measured in one command without a network.
 
-Under five minutes, with the peers installed and Omniglot; `--all` adds further precisions and forms.
+About five minutes with the peers installed and Omniglot; `--all` adds further precisions and forms.
 
 python benchmarks/gpu.py [--device cpu] [--omniglot FOLDER_WITH_THE_TWO_ARCHIVES] [--out FILE]
                          [--only WORD …] [--all] [--count]
 
 It runs on the torch that it finds. Every step is fenced: what fails costs only itself (but for an error that ends the
-CUDA context). On a GPU those that take no times run in processes of their own, four at once. A step prints one line of
+CUDA context). On a GPU those that take no times run in processes of their own, eight at once. A step prints one line of
 JSON as it ends, and adds it to FILE; a table comes last. Without a GPU the steps run small, and those that need one are
 left out.
 """
@@ -51,7 +51,7 @@ from metaloom.config import METHODS
 from metaloom.system.device import choose_device
 
 UNTIMED = "parity: ", "images on the host: ", "bits"  # how the names of such steps begin
-AT_ONCE = 4
+AT_ONCE = 8
 PEERS = ("higher", "torchopt", "learn2learn", "easyfsl")
 SECOND_ORDER = {"maml.n_way": 5, "maml.inner_rate": 0.1, "maml.first_order": False, "maml.head": "zero"}
 EAGER_TOO = "protonet", "maml, k=5, 4 tasks"

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from metaloom.config import GradientSettings, StartSettings
 from metaloom.methods.head_fit import head_gradients
-from metaloom.methods.model import Head, TaskModel, blank_head, class_weights, of_length
+from metaloom.methods.model import Head, TaskModel, blank_head, class_weights, of_length, one_hot
 from metaloom.methods.protonet import prototype_head
 from metaloom.networks import Network, Tensors
 from metaloom.networks.gpu import Descended
@@ -97,7 +97,7 @@ def descended(weights: Tensors, gradients: Tensors, rates: Tensors, rate: float)
 def balanced_nll(logits: Float[Tensor, "*task item n_way"], labels: Int[Tensor, " item"]) -> Float[Tensor, ""]:
     """Mean NLL over the items, in which classes count alike, summed over tasks."""
     logits = logits.flatten(0, -2)
-    weight = class_weights(labels, logits.shape[-1], logits.dtype)
+    weight = class_weights(one_hot(labels, logits.shape[-1]), logits.dtype)
     of_tasks = labels.repeat(logits.shape[0] // labels.shape[0])
     return F.cross_entropy(logits, of_tasks, weight, reduction="sum") / labels.shape[0]
 

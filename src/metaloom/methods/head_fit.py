@@ -51,7 +51,8 @@ def head_gradients(head: Head, z: Float[Tensor, "*task support embed"], y: Int[T
 
 def _targets(y: Tensor, n_way: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The one-hot labels, and a weight for each example, under which every class counts alike."""
-    return one_hot(y, n_way).to(dtype), class_weights(y, n_way, dtype)[y, None]
+    member = one_hot(y, n_way)
+    return member.to(dtype), class_weights(member, dtype)[y, None]
 
 
 def _gradients(head: Head, z: Tensor, targets: Tensor, weight: Tensor) -> Head:

@@ -131,11 +131,11 @@ def classes_seen(support_y: Int[Tensor, " support"], n_way: int) -> Bool[Tensor,
     return one_hot(support_y, n_way).any(dim=0)
 
 
-def class_weights(labels: Int[Tensor, " support"], n_way: int, dtype: torch.dtype) -> Float[Tensor, " {n_way}"]:
-    """Weights of the classes under which each counts as much as any other, however many examples it has: those of
-    scikit-learn's class_weight "balanced". All are exactly 1 where all classes have as many."""
-    count = one_hot(labels, n_way).sum(dim=0).to(dtype)
-    return labels.shape[0] / ((count > 0).sum() * count.clamp(min=1))
+def class_weights(member: Bool[Tensor, "support n_way"], dtype: torch.dtype) -> Float[Tensor, " n_way"]:
+    """Weights of the classes, from the labels `one_hot`, under which each counts as much as any other, however many
+    examples it has: those of scikit-learn's class_weight "balanced". All are exactly 1 where all have as many."""
+    count = member.sum(dim=0).to(dtype)
+    return member.shape[0] / ((count > 0).sum() * count.clamp(min=1))
 
 
 def of_length(embed: int) -> float:

@@ -53,8 +53,8 @@ class Ridge(EmbeddingMethod):
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> Head:
-        targets = one_hot(support_y, n_way).to(support_z.dtype)
-        alike = class_weights(support_y, n_way, support_z.dtype)[support_y, None].sqrt()
+        member = one_hot(support_y, n_way)
+        targets, alike = member.to(support_z.dtype), class_weights(member, support_z.dtype)[support_y, None].sqrt()
         scale = math.sqrt(of_length(support_z.shape[-1]))
         solution = ridge_solution(scale * alike * support_z, alike * targets, params.weights[REGULARISATION].exp())
         weight = scale * params.weights[SCALE].exp() * solution.mT

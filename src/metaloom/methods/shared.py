@@ -24,7 +24,7 @@ from metaloom.config import SharedSettings
 from metaloom.errors import MetaloomError
 from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.head_fit import fit_head
-from metaloom.methods.model import TRAINING, Episodes, Head, Params, blank_head, class_weights, of_ways
+from metaloom.methods.model import TRAINING, Episodes, Head, Params, blank_head, class_weights, of_ways, one_hot
 from metaloom.networks import Tensors
 
 WEIGHT, BIAS = f"{TRAINING}head.weight", f"{TRAINING}head.bias"
@@ -48,7 +48,7 @@ class Shared(EmbeddingMethod):
         support_y: Int[Tensor, " support"],
         n_way: int,
     ) -> Head:
-        alike = class_weights(support_y, n_way, support_z.dtype)[support_y]
+        alike = class_weights(one_hot(support_y, n_way), support_z.dtype)[support_y]
         length = (support_z.square().sum(dim=-1) * alike).mean(dim=-1).sqrt().clamp(min=1e-6)[..., None, None]
         start = blank_head(support_z, support_y, n_way)
         rate = self.settings.inner_rate * of_ways(support_y, n_way)
