@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metaloom.baselines import BASELINES, Choices, Views
+from metaloom.baselines import BASELINES, Choices, Features
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.evaluation.answers import OfTables, meta_answers, meta_speed, single_task_answers, untempered
@@ -68,9 +68,9 @@ def main(
     asked = fixed | {name: table for name, table in studies.items() if not name.startswith(ESTIMATES)}
     answers = _meta(learners, examples, dict.fromkeys(learners, asked) | {best: fixed | studies})
     speeds = {name: _speeds(learner, examples, fixed) for name, learner in learners.items()}
-    views = Views.of(raw, asked.values(), learners[best], Learner.load(pretrained, device, "pretrain"))
+    features = Features.of(raw, asked.values(), learners[best], Learner.load(pretrained, device, "pretrain"))
     return_freed_memory()  # the processes of the single-task learners take their own
-    alone, speeds_alone = single_task_answers(views, chosen, settings.baselines, asked)
+    alone, speeds_alone = single_task_answers(features, chosen, settings.baselines, asked)
     return_freed_memory()
     groups = dict.fromkeys(learners, META) | {name: baseline.group for name, baseline in BASELINES.items()}
     class_of, _ = pd.factorize(data.items["class"])
