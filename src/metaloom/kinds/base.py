@@ -217,8 +217,8 @@ class Kind(ABC):
     def untrained(self, packed: Tensor) -> Tensor:
         """Features (item, feature) that say what examples are like, with nothing fitted."""
 
-    def looked(self, network: Network) -> Network:
-        """The network as it answers, where an answer may be the mean over several looks at an example."""
+    def with_test_augmentation(self, network: Network) -> Network:
+        """The network as it answers, where an answer may be the mean over several views of an example."""
         return network
 
 

@@ -263,10 +263,10 @@ class Learner:
 
 
 def _method(name: str, network: NetworkSettings, own: MethodSettings, encoding: Encoding, **shape: int) -> Method:
-    """The method over a network for such examples, which looks several times where method and kind both can."""
+    """The method over a network for such examples, with test-time augmentation where method and kind both can."""
     built = build_network(network, own.norm, encoding.shape)
-    if method_class(name).looks:
-        built = encoding.kind.looked(built)
+    if method_class(name).test_augmentation:
+        built = encoding.kind.with_test_augmentation(built)
     return build_method(name, built, own, **shape)
 
 

@@ -25,7 +25,7 @@ from metaloom.system.files import atomic_file, read_json, write_json
 
 FORMAT = 2  # of saved tasks, the newest that this file knows
 MODEL, ABOUT = "task.safetensors", "task.json"
-BANK, LOOKS = "bank", "looks"  # beside the names of networks: several of one shape, and one that looks several times
+BANK, AUGMENTED = "bank", "looks"  # beside the names of networks: several of one shape; with test-time augmentation
 BATCH = 512  # examples that pass the network at a time when nothing is learned: bounds memory
 
 
@@ -189,7 +189,7 @@ def _upgraded(about: dict[str, Any]) -> dict[str, Any]:
             return {**network, "member": upgraded(network["member"])}
         if network["name"] == "shifted":
             own["test_shift"] = network["shift"]
-            return {"name": LOOKS, "plain": upgraded(network["plain"])}
+            return {"name": AUGMENTED, "plain": upgraded(network["plain"])}
         rest = {key: value for key, value in network.items() if key not in ("channels", "image_size")}
         own["channels"], own["image_size"] = network["channels"], network["image_size"]
         return {**rest, "shape": [own["channels"], own["image_size"], own["image_size"]]}
@@ -199,11 +199,11 @@ def _upgraded(about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _described(network: Network) -> dict[str, Any]:
-    """Name and shape; those of the network that a bank has several of, or that looks several times."""
+    """Name and shape; those of the network that a bank has several of, or that has test-time augmentation."""
     if isinstance(network, BankNetwork):
         return {"name": BANK, "members": network.members, "member": _described(network.member)}
     if network.plain is not network:
-        return {"name": LOOKS, "plain": _described(network.plain)}
+        return {"name": AUGMENTED, "plain": _described(network.plain)}
     name = next(name for name, kind in NETWORKS.items() if kind is type(network))
     return {"name": name, **asdict(network)}
 
@@ -212,8 +212,8 @@ def _network(about: dict[str, Any], kind: Kind, path: Path) -> Network:
     try:
         if about["name"] == BANK:
             return BankNetwork.of(_network(about["member"], kind, path), about["members"])
-        if about["name"] == LOOKS:
-            return kind.looked(_network(about["plain"], kind, path))
+        if about["name"] == AUGMENTED:
+            return kind.with_test_augmentation(_network(about["plain"], kind, path))
         return TypeAdapter(NETWORKS[about["name"]]).validate_python(about)
     except (KeyError, ValidationError):
         raise MetaloomError(f"{path}: this metaloom has no network {about}: save the task again") from None
