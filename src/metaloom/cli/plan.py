@@ -116,13 +116,13 @@ def _times(seconds: dict[str, float]) -> Iterator[str]:
 
 
 def _prepare(root: Path) -> None:
-    from metaloom.pipeline.child import run_stage
+    from metaloom.pipeline.child import reproduce_in_child
     from metaloom.pipeline.stages import is_current
 
     if not Path(root, "data").is_dir():
         raise MetaloomError("there is no data/ yet: `metaloom data add PATH` fills it, the first `metaloom run` too")
     if not is_current(root, "prepare"):
-        run_stage(root, "prepare", say, lambda line: None)
+        reproduce_in_child(root, "prepare", say, lambda line: None)
 
 
 def _lines(made: Plan, usual: Plan, auto: frozenset[str], minutes: float | None) -> Iterator[str]:
