@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from metaloom.report.verdict import verdict
 from metaloom.system.files import read_json
 from metaloom.system.git import changed, committed
 from metaloom.system.provenance import POINTER
+from metaloom.system.quantities import UNKNOWN, duration, with_interval
 from metaloom.system.rounding import nulled
 from metaloom.versioning.paths import Outputs
 
@@ -120,7 +120,7 @@ def as_text(summary: RunSummary) -> str:
     lines += [f"{word:<8}{path}" for word, path in summary.places.items()]
     lines.append(f"{'data':<8}{summary.data.removeprefix('data/ is ')}")
     lines.append(f"{'stages':<8}{stages_line(summary.stages)}")
-    lines.append(f"{'time':<8}{as_time(summary.seconds)}")
+    lines.append(f"{'time':<8}{duration(summary.seconds)}")
     if summary.figures:
         lines.append(f"{'figures':<8}{summary.figures}")
     lines += [f"{'fitted' if place == 0 else '':<8}{each}" for place, each in enumerate(summary.fitted)]
@@ -138,7 +138,7 @@ def as_markdown(summary: RunSummary) -> str:
     lines += [f"- {word}: `{path}`" for word, path in summary.places.items()]
     lines += [
         f"- data: {summary.data}",
-        f"- time: {as_time(summary.seconds)}",
+        f"- time: {duration(summary.seconds)}",
         *([f"- figures: {summary.figures}"] if summary.figures else []),
         *(f"- fitted: {each}" for each in summary.fitted),
         *(["", summary.verdict] if summary.verdict else []),
@@ -146,13 +146,13 @@ def as_markdown(summary: RunSummary) -> str:
         "| stage | state | time |",
     ]
     lines.append(_row(["---"] * 3))
-    lines += [_row([each.name, each.state, as_time(each.seconds)]) for each in summary.stages]
+    lines += [_row([each.name, each.state, duration(each.seconds)]) for each in summary.stages]
     return "\n".join(lines) + "\n"
 
 
 def stages_line(stages: tuple[StageRun, ...]) -> str:
     """`2 ran (train@maml 61 s, evaluate 20 s), 5 cached`."""
-    ran = [f"{each.name} {as_time(each.seconds)}" for each in stages if each.state == "Ran"]
+    ran = [f"{each.name} {duration(each.seconds)}" for each in stages if each.state == "Ran"]
     cached = len(stages) - len(ran)
     if not ran:
         return f"everything was cached ({cached} stages)"
@@ -170,18 +170,10 @@ def _table(scores: dict[str, dict[str, dict[str, float | None]]]) -> list[list[s
 
 def _score(score: dict[str, Any] | None) -> str:
     if not score or not score["episodes"]:
-        return "–"
+        return UNKNOWN
     failed = f" ({score['failed']} failed)" if score.get("failed") else ""
-    interval = "" if score["ci95"] is None or math.isnan(score["ci95"]) else f" ± {100 * score['ci95']:.1f}"
-    return f"{100 * score['accuracy']:.1f}{interval}{failed}"
+    return with_interval(score["accuracy"], score["ci95"], unit="") + failed
 
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def as_time(seconds: float) -> str:
-    """Seconds in words."""
-    if seconds < 100:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from metaloom.networks.engine import choose_engine
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, return_freed_memory
 from metaloom.system.files import atomic_dir, read_json, write_json
+from metaloom.system.quantities import with_interval
 from metaloom.system.rounding import nulled
 from metaloom.system.terminal import say, track
 from metaloom.tasks import EpisodeTable, load_episodes, load_studies
@@ -105,15 +105,11 @@ def _rounded(everyone: Everyone, settings: list[str]) -> dict[str, dict[str, dic
 
 def _report(summary: dict[str, dict[str, dict[str, Any]]], best: str) -> None:
     """Lines about the champion, and about who failed."""
-    say(f"{best}: " + ", ".join(f"{setting} {_said(each)}" for setting, each in summary[best].items()))
+    said = [f"{setting} {with_interval(each['accuracy'], each['ci95'])}" for setting, each in summary[best].items()]
+    say(f"{best}: {', '.join(said)}")
     for name, figures in summary.items():
         if failed := sum(each["failed"] for each in figures.values()):
             say(f"{name} failed in {failed} episodes, which its figures leave out")
-
-
-def _said(figures: dict[str, Any]) -> str:
-    interval = "" if math.isnan(figures["ci95"]) else f" ± {figures['ci95']:.1%}"
-    return f"{figures['accuracy']:.1%}{interval}"
 
 
 def _speeds(learner: Learner, examples: Tensor, tables: dict[str, EpisodeTable]) -> dict[str, dict[str, float]]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from metaloom.config import load_settings
 from metaloom.report.inputs import Inputs
 from metaloom.report.page import build
-from metaloom.report.words import size
 from metaloom.stages import run_stage
 from metaloom.system.files import atomic_dir
+from metaloom.system.quantities import size
 from metaloom.system.terminal import say
 
 

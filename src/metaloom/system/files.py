@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from metaloom.errors import MetaloomError
 from metaloom.system.rounding import nulled
 
@@ -126,3 +128,22 @@ def read_json(path: str | Path, made_by: str = "") -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise MetaloomError(f"{path} is no valid JSON: {error}") from None
+
+
+def read_yaml(path: str | Path, remedy: str = "") -> Any:
+    """Read YAML.
+
+    Args:
+        path: of the file.
+        remedy: what to do where it is broken, for the message.
+
+    Raises:
+        MetaloomError: it is absent or no YAML.
+    """
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MetaloomError(f"{path} not found: {AT_ROOT}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        why = " ".join(str(error).split())
+        raise MetaloomError(f"{path} is no valid YAML ({why}){f': {remedy}' if remedy else ''}") from None

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from metaloom.config import SPLITS, SplitSettings
 from metaloom.errors import MetaloomError
-from metaloom.system.files import atomic_file
+from metaloom.system.files import atomic_file, read_yaml
 from metaloom.tasks.splits import assign_splits, unit_of
 
 KEPT = Path("splits.yaml")  # in a project's root
@@ -55,10 +55,9 @@ def read_kept(path: Path) -> Kept | None:
     if not path.is_file():
         return None
     remedy = f"fix it, or remove it and the splits are drawn again (`git checkout {path}` restores the last one)"
+    found = read_yaml(path, remedy)
     try:
-        kept = Kept.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MetaloomError(f"{path} is no valid YAML ({' '.join(str(error).split())}): {remedy}") from None
+        kept = Kept.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
         raise MetaloomError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}: {remedy}") from None

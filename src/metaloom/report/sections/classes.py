@@ -13,8 +13,9 @@ from markupsafe import Markup
 from metaloom.kinds import Shown
 from metaloom.report.charts.marks import draw_line, draw_text, svg
 from metaloom.report.inputs import Inputs, fitting_rows, read_table
-from metaloom.report.words import percent, short
+from metaloom.report.words import short
 from metaloom.system.files import read_json
+from metaloom.system.quantities import percent
 
 THUMBNAILS = 150  # of the map
 BUDGET = 400_000  # characters of the map's thumbnails

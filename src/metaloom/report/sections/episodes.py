@@ -9,7 +9,8 @@ import pandas as pd
 
 from metaloom.kinds import Shown
 from metaloom.report.inputs import Inputs, fitting_rows, read_table
-from metaloom.report.words import SettingWords, percent, setting_words, short
+from metaloom.report.words import SettingWords, setting_words, short
+from metaloom.system.quantities import percent
 
 COLUMNS = ["setting", "episode", "role", "way", "row", "predicted", "probabilities"]
 BUDGET = 3_300_000  # characters that the episodes may take of the page

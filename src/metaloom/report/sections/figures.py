@@ -10,18 +10,8 @@ from dataclasses import dataclass, replace
 
 from metaloom.config import FEW_TEST_CLASSES
 from metaloom.report.sections.results import Figure, Results
-from metaloom.report.words import (
-    GROUPS,
-    UNKNOWN,
-    Number,
-    SettingWords,
-    chances,
-    decimals,
-    known,
-    learner_hint,
-    learner_title,
-    percent,
-)
+from metaloom.report.words import GROUPS, SettingWords, chances, decimals, learner_hint, learner_title
+from metaloom.system.quantities import UNKNOWN, Number, known, percent
 
 # of the CSV; shares, and differences as learner minus champion
 COLUMNS = ["learner", "group", "champion", "setting", "n_way", "n_shot", "within_domain"]

@@ -7,9 +7,9 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.report.inputs import Inputs
-from metaloom.report.words import known, percent, size
 from metaloom.system.files import makes_again, read_json, required
 from metaloom.system.plural import several
+from metaloom.system.quantities import known, percent, size
 
 STAGE = "export"
 SUMS = "SHA256SUMS"
