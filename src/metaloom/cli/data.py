@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.errors import FAILED, MetaloomError
-from metaloom.system.plural import some
+from metaloom.system.plural import several, some
 from metaloom.system.provenance import POINTER
 
 if TYPE_CHECKING:
@@ -63,8 +63,9 @@ def add(
         version = version_data(root)
     report = addition.report
     say(
-        f"added {DATA / addition.name}: {report['used']} {kind.many} of {report['classes']} classes in "
-        f"{report['domains']} domains ({some(addition.domains, _SHOWN)})"
+        f"added {DATA / addition.name}: {report['used']} {kind.many} of "
+        f"{several(report['classes'], 'class', 'classes')} in {several(report['domains'], 'domain')} "
+        f"({some(addition.domains, _SHOWN)})"
     )
     _say_read(addition.branches, report, given=layout is not None)
     _say_problems(report)

@@ -10,7 +10,7 @@ import yaml
 
 from metaloom.data.archives import archive_stem
 from metaloom.errors import MetaloomError
-from metaloom.system.files import atomic_file, read_yaml
+from metaloom.system.files import read_yaml, write_text
 
 LAYOUTS = {
     "domains": "domain/class/file",
@@ -61,5 +61,4 @@ def write_given(data: Path, given: Mapping[str, str | None]) -> None:
     if not lines:
         (data / FILE).unlink(missing_ok=True)
         return
-    with atomic_file(data / FILE) as temporary:
-        temporary.write_text(yaml.safe_dump(lines, allow_unicode=True), encoding="utf-8")
+    write_text(data / FILE, yaml.safe_dump(lines, allow_unicode=True))

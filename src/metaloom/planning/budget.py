@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from metaloom.config import AUTO, METHODS, auto_keys, filled
 from metaloom.config.settings import KindName
 from metaloom.errors import MetaloomError
-from metaloom.system.files import atomic_file, read_yaml
+from metaloom.system.files import read_yaml, write_text
 from metaloom.system.lock import STATE
 
 MOST_EFFORT = 64  # that a budget buys
@@ -100,5 +100,4 @@ def read_budget(path: str | Path) -> Budget:
 
 def write_budget(path: str | Path, budget: Budget) -> None:
     """Write the file as a whole."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(ABOUT + yaml.safe_dump(budget.model_dump(), sort_keys=False), encoding="utf-8")
+    write_text(path, ABOUT + yaml.safe_dump(budget.model_dump(), sort_keys=False))

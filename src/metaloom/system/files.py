@@ -61,6 +61,12 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write text, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON with a closing newline, whole or not at all.
 
@@ -69,8 +75,7 @@ def write_json(path: str | Path, value: Any) -> None:
     """
     for place, number in _not_finite(value):
         raise MetaloomError(f"{path} is not written: {place or 'its value'} is {number}, which JSON cannot hold")
-    with atomic_file(path) as temporary:
-        temporary.write_text(strict_json(value) + "\n", encoding="utf-8")
+    write_text(path, strict_json(value) + "\n")
 
 
 def strict_json(value: Any) -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from metaloom.config import SPLITS, SplitSettings
 from metaloom.errors import MetaloomError
-from metaloom.system.files import atomic_file, read_yaml
+from metaloom.system.files import read_yaml, write_text
 from metaloom.tasks.splits import assign_splits, unit_of
 
 KEPT = Path("splits.yaml")  # in a project's root
@@ -99,6 +99,5 @@ def write_kept(path: Path, classes: pd.DataFrame, unit: str, settings: SplitSett
     """Write the splits of a class table from `assign_splits`."""
     splits = {split: sorted(set(classes.loc[classes["split"] == split, unit])) for split in SPLITS}
     about = {"by": unit, "drawn_with": drawn_with(settings, seed)}
-    with atomic_file(path) as temporary:
-        text = yaml.safe_dump(about | splits, sort_keys=False, allow_unicode=True, width=1000)
-        temporary.write_text(ABOUT.format(unit=unit) + text, encoding="utf-8")
+    text = yaml.safe_dump(about | splits, sort_keys=False, allow_unicode=True, width=1000)
+    write_text(path, ABOUT.format(unit=unit) + text)
