@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.config import DOMAIN_SUFFIX
-from metaloom.errors import MetaloomError
 from metaloom.pipeline.committed import against_committed
-from metaloom.report.inputs import Inputs
-from metaloom.report.verdict import verdict
 from metaloom.system.files import read_json
 from metaloom.system.git import changed, committed
 from metaloom.system.plural import several
@@ -42,7 +39,7 @@ class RunSummary:
         places: a path for each word.
         figures: how `scores` compare with the committed ones; "" where there are none.
         fitted: which settings were fitted to the data.
-        verdict: what the run comes to, in words; "" where nothing was evaluated.
+        verdict: what the run comes to, in words; "" where there is no report.
     """
 
     data: str
@@ -87,15 +84,8 @@ def _fitted(root: Path, outputs: Outputs) -> tuple[str, ...]:
 
 
 def _verdict(root: Path, outputs: Outputs) -> str:
-    evaluation = outputs.known("evaluation")
-    if not evaluation or not (root / evaluation).is_dir():
-        return ""
-    names = ("dataset", "splits", "plan", "models", "evaluation", "bundle")
-    try:
-        paths = {name: root / getattr(outputs, name) for name in names}
-        return verdict(Inputs(**paths, metrics=(root / outputs.figures).parent, methods=(), root=root))
-    except MetaloomError as error:  # of a pipeline of one's own: what has succeeded is no failure for want of words
-        return f"no verdict: {error}"
+    path = root / (outputs.known("verdict") or "")
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def _against_committed(root: Path, metrics: str, scores: dict[str, Any]) -> str:

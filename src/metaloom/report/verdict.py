@@ -1,4 +1,7 @@
-"""What a run comes to, in words: is the champion worth it, and what to do next. The last line of a run."""
+"""What a run comes to, in words: is the champion worth it, and what to do next. The last line of a run.
+
+The stage `report` writes it, so that a run in which all is cached reads one line and no tables.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError
-from metaloom.kinds import kind_of
 from metaloom.system.files import atomic_dir, atomic_file, write_text
 from metaloom.system.git import committed
 from metaloom.system.lock import STATE, project_lock
@@ -196,4 +195,6 @@ def _saw(root: Path, md5: str) -> None:
 
 def _embedded(root: Path, folder: Path) -> None:
     """The data set that comes with the kind of example in the project's params."""
+    from metaloom.kinds import kind_of
+
     kind_of(load_settings(root / PARAMS)).embedded(folder)

@@ -63,6 +63,11 @@ class Outputs:
         """The report's index.html."""
         return f"{self._first('report', 'outs')}/index.html"
 
+    @property
+    def verdict(self) -> str:
+        """What the run came to, in words: a text file beside the report."""
+        return f"{self._first('report', 'outs')}/verdict.txt"
+
     def known(self, name: str) -> str | None:
         """The path of that name; None where dvc.yaml lacks it."""
         try:
