@@ -35,7 +35,7 @@ from metaloom.baselines.run import Request
 from metaloom.config import load_settings
 from metaloom.data.packed import Dataset
 from metaloom.evaluation.statistics import compare
-from metaloom.kinds.base import Encoding
+from metaloom.kinds.encoding import Encoding
 from metaloom.learner import Learner
 from metaloom.learner.scoring import scores
 from metaloom.methods.catalogue import METHOD_CLASSES

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from metaloom.baselines.stepped import Start
-from metaloom.kinds.base import Encoding
+from metaloom.kinds.encoding import Encoding
 from metaloom.learner import Learner
 from metaloom.networks import Tensors
 from metaloom.tasks import EpisodeTable

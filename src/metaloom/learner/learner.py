@@ -20,7 +20,7 @@ from metaloom import __version__
 from metaloom.config import METHOD_SETTINGS, MethodSettings, NetworkSettings, Settings
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_from
-from metaloom.kinds.base import Encoding
+from metaloom.kinds.encoding import Encoding
 from metaloom.learner.placement import picked
 from metaloom.learner.task import BATCH, AdaptedTask, checked
 from metaloom.learner.temperature import Temperature

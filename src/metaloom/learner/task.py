@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, kind_from
-from metaloom.kinds.base import Encoding
+from metaloom.kinds.encoding import Encoding
 from metaloom.methods.model import Head, TaskModel
 from metaloom.networks import NETWORKS, Network, Tensors
 from metaloom.networks.bank import BIAS, GAIN, BankNetwork

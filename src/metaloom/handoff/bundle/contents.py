@@ -27,7 +27,7 @@ from metaloom.handoff.metadata import (
     outputs,
 )
 from metaloom.handoff.shipped.verify import INPUT
-from metaloom.kinds.base import Encoding
+from metaloom.kinds.encoding import Encoding
 from metaloom.learner import AdaptedTask, Learner
 from metaloom.networks.engine import choose_engine
 from metaloom.system.files import read_json
