@@ -22,6 +22,7 @@ from metaloom.config import (
 )
 from metaloom.errors import BAD_INPUT, MetaloomError
 from metaloom.system.lock import project_lock
+from metaloom.system.quantities import duration
 from metaloom.system.terminal import say
 from metaloom.versioning.paths import Outputs
 from metaloom.versioning.project import overriding
@@ -108,11 +109,9 @@ def _chosen(root: Path, kept: Budget, minutes: float | None, raw: dict[str, Any]
 
 
 def _times(seconds: dict[str, float]) -> Iterator[str]:
-    from metaloom.pipeline.summary import as_time
-
     yield "time on this machine, measured on a few steps:"
     for stage, each in (seconds | {"in all": sum(seconds.values())}).items():
-        yield f"{stage:<24}{as_time(each)}"
+        yield f"{stage:<24}{duration(each)}"
 
 
 def _prepare(root: Path) -> None:
