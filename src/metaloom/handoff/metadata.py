@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from metaloom.config import few_test_classes
+from metaloom.config import few_test_classes, first_problem
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import FORMAT, METADATA, OUTPUTS
 from metaloom.system.quantities import with_interval
@@ -296,6 +296,4 @@ def read_metadata(raw: dict[str, Any]) -> Metadata:
     try:
         return Metadata.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise MetaloomError(f"{METADATA} is damaged: {where}: {first['msg']}; get a whole copy of the bundle") from None
+        raise MetaloomError(f"{METADATA} is damaged: {first_problem(error)}; get a whole copy of the bundle") from None

@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
+from metaloom.config import first_problem
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, kind_from
 from metaloom.kinds.encoding import Encoding
@@ -86,9 +87,7 @@ def _read_about(path: Path) -> _About:
     except (KeyError, TypeError):
         raise MetaloomError(f"{path} is damaged: save the task again") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        raise MetaloomError(f"{path} is damaged: {where}: {first['msg']}; save the task again") from None
+        raise MetaloomError(f"{path} is damaged: {first_problem(error)}; save the task again") from None
 
 
 def _upgraded(about: dict[str, Any]) -> dict[str, Any]:

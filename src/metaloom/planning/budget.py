@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from metaloom.config import AUTO, METHODS, auto_keys, filled
+from metaloom.config import AUTO, METHODS, auto_keys, filled, first_problem
 from metaloom.config.settings import KindName
 from metaloom.errors import MetaloomError
 from metaloom.system.files import read_yaml, write_text
@@ -94,8 +94,7 @@ def read_budget(path: str | Path) -> Budget:
     try:
         return Budget.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise MetaloomError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}: {remedy}") from None
+        raise MetaloomError(f"{path}: {first_problem(error)}: {remedy}") from None
 
 
 def write_budget(path: str | Path, budget: Budget) -> None:

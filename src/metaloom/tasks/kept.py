@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from metaloom.config import SPLITS, SplitSettings
+from metaloom.config import SPLITS, SplitSettings, first_problem
 from metaloom.errors import MetaloomError
 from metaloom.system.files import read_yaml, write_text
 from metaloom.tasks.splits import assign_splits, unit_of
@@ -59,8 +59,7 @@ def read_kept(path: Path) -> Kept | None:
     try:
         kept = Kept.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise MetaloomError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}: {remedy}") from None
+        raise MetaloomError(f"{path}: {first_problem(error)}: {remedy}") from None
     names = [*kept.train, *kept.validation, *kept.test]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise MetaloomError(f"{path} has {twice[0]} in two places: {remedy}")

@@ -14,17 +14,8 @@ from metaloom.system.quantities import known, percent, size
 STAGE = "export"
 SUMS = "SHA256SUMS"
 MOST_LABELS = 80
-SHOWN = (
-    "method",
-    "task",
-    "input",
-    "outputs",
-    "onnx",
-    "graphs",
-    "max_ways",
-    "provenance",
-    "libraries",
-)  # of metadata.json
+# of metadata.json
+SHOWN = ("method", "task", "input", "outputs", "onnx", "graphs", "max_ways", "provenance", "libraries")
 
 
 @dataclass(frozen=True)
