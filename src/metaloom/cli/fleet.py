@@ -61,8 +61,8 @@ def fleet(
 
 
 def _parts(paths: list[str]) -> list[list[str]]:
-    size = min(max(len(paths) // SHARES, SMALL), LARGE)
-    return [paths[start : start + size] for start in range(0, len(paths), size)]
+    tasks = min(max(len(paths) // SHARES, SMALL), LARGE)
+    return [paths[start : start + tasks] for start in range(0, len(paths), tasks)]
 
 
 def _written(results: list[Any], out: Path, model: str, shared: bool) -> list[Outcome]:

@@ -61,6 +61,11 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write text, whole or not at all."""
     with atomic_file(path) as temporary:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from metaloom.handoff.metadata import Accuracy, Metadata
-from metaloom.system.plural import some
+from metaloom.system.files import size_of
+from metaloom.system.plural import several, some
 from metaloom.system.quantities import interval95, size
 
 NOT_MEASURED = "not measured"
@@ -40,8 +41,8 @@ def lines(folder: Path, metadata: Metadata, labels: list[str] | dict[str, list[s
     yield "onnx", f"opset {metadata.onnx.opset}, IR version {metadata.onnx.ir_version}"
     for name, graph in metadata.graphs.items():
         yield f"  {name}", f"{size(graph.bytes)}, within {graph.tolerance:.0e} of torch"
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    yield "size", f"{len(files)} files, {size(sum(path.stat().st_size for path in files))}"
+    files = sum(path.is_file() for path in folder.rglob("*"))
+    yield "size", f"{several(files, 'file')}, {size(size_of(folder))}"
 
 
 def _accuracy(measured: Accuracy | None) -> str:
