@@ -13,7 +13,7 @@ from projects import plan_for_plenty
 
 from metaloom.handoff.graphs import onnxfile
 from metaloom.stages import pretrain, train
-from metaloom.system.sources import NO_EFFECT, NOT_FOLLOWED, PACKAGE, by_folder, digest, sources
+from metaloom.system.source_files import NO_EFFECT, NOT_FOLLOWED, PACKAGE, by_folder, digest, sources
 
 TOY = {
     "__init__.py": "from toy import everything\n",

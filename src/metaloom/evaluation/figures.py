@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from metaloom.evaluation.rounding import POINTS, interval_names
+from metaloom.evaluation.digits import POINTS, interval_names
 from metaloom.learner.intervals import interval, resamples
 from metaloom.tasks import EpisodeTable
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from metaloom.system.files import write_text
-from metaloom.system.sources import by_folder, sources
+from metaloom.system.source_files import by_folder, sources
 from metaloom.versioning import project
 
 DAG = Path(project.DAG)

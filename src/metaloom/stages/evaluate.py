@@ -13,8 +13,8 @@ from metaloom.baselines import BASELINES, Choices, Features
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.evaluation.answers import OfTables, meta_answers, meta_speed, single_task_answers, untempered
+from metaloom.evaluation.digits import rounded_figures
 from metaloom.evaluation.estimates import estimate_figures, estimate_rows
-from metaloom.evaluation.rounding import rounded_figures
 from metaloom.evaluation.shown import confusions, gallery
 from metaloom.evaluation.space import class_map, embed_classes, nearness
 from metaloom.evaluation.studies import balance_rows, label_rows, labels_saved, way_rows

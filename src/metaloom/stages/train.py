@@ -28,7 +28,7 @@ from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, explained_out_of_memory
 from metaloom.system.files import atomic_dir, required, write_json
 from metaloom.system.rounding import rounded
-from metaloom.system.sources import digest
+from metaloom.system.source_files import digest
 from metaloom.system.terminal import Bar, bar, say
 from metaloom.tasks import load_episodes, spread_rows
 from metaloom.tasks.limits import check_shares

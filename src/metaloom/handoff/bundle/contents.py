@@ -32,7 +32,7 @@ from metaloom.learner import AdaptedTask, Learner
 from metaloom.networks.engine import choose_engine
 from metaloom.system.files import read_json
 from metaloom.system.provenance import commit, data_version, libraries, sha256
-from metaloom.system.sources import digest
+from metaloom.system.source_files import digest
 
 CODE = "metaloom.handoff.adapting"  # the package whose code makes the bundles
 
