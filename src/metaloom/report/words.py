@@ -89,7 +89,7 @@ def with_interval(share: Number | None, ci95: Number | None) -> str:
     return quantities.with_interval(share, ci95).replace(" ", SPACE)
 
 
-def decimals(value: Number | None) -> str:
+def three_decimals(value: Number | None) -> str:
     """0.06512 → "0.065"."""
     return f"{value:.3f}" if value is not None and known(value) else UNKNOWN
 
@@ -124,6 +124,6 @@ def milliseconds(value: Number | None) -> str:
     return f"{value / 1000:.1f} s" if value >= 1000 else f"{value:.0f} ms" if value >= 10 else f"{value:.2g} ms"
 
 
-def short(class_name: str) -> str:
+def class_title(class_name: str) -> str:
     """The last two parts of a class's name: its domain's own name and the class."""
     return "/".join(class_name.split("/")[-2:])
