@@ -82,7 +82,7 @@ def test_a_folder_stands_for_its_files_where_most_of_them_are_used(toy):
 
 
 def test_the_digest_is_of_contents_and_names(toy, monkeypatch):
-    from metaloom.system import sources as module
+    from metaloom.system import source_files as module
 
     def now(*modules: str) -> str:
         module._digest.cache_clear()
