@@ -30,12 +30,12 @@ from made_up import write
 from measure import add_omniglot, fresh_clone, machine, measure
 from omniglot import COMMON
 
-from metaloom.baselines import BASELINES, Views, answer_all
+from metaloom.baselines import BASELINES, Features, answer_all
 from metaloom.baselines.run import Request
 from metaloom.config import load_settings
 from metaloom.data.packed import Dataset
 from metaloom.evaluation.statistics import compare
-from metaloom.kinds.base import Encoding
+from metaloom.kinds.encoding import Encoding
 from metaloom.learner import Learner
 from metaloom.learner.scoring import scores
 from metaloom.methods.catalogue import METHOD_CLASSES
@@ -140,9 +140,9 @@ def answered(
 ) -> dict[tuple[str, float], Accuracies]:
     """Logistic regression's accuracy in each episode, by shape and C."""
     rows = np.unique(np.concatenate([table.rows for *_, table in asked]))
-    views = Views(rows, packed.examples[rows], encoding, {}, {}, {})
+    features = Features(rows, packed.examples[rows], encoding, {}, {}, {})
     requests = [Request((name, choice["C"]), LOGISTIC, choice, table) for name, choice, table in asked]
-    answers = answer_all(views, requests, LOGISTIC, jobs=1)
+    answers = answer_all(features, requests, LOGISTIC, jobs=1)
     labels = {request.key: request.table.answers for request in requests}
     return {key: (each.scores.argmax(axis=2) == labels[key]).mean(axis=1) for key, each in answers.items()}
 

@@ -19,7 +19,7 @@ from prefect.states import Completed, Failed
 
 from metaloom.config import PARAMS, load_settings, read_params
 from metaloom.errors import MetaloomError
-from metaloom.pipeline.child import run_module, run_stage
+from metaloom.pipeline.child import reproduce_in_child, run_module
 from metaloom.pipeline.stages import StageExit, is_current, stage_names
 from metaloom.pipeline.success import record_success
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
@@ -69,7 +69,7 @@ def stage(root: str, name: str) -> State[Any]:
         if is_current(root, name):
             return Completed(name="Cached", message=f"{name} is up to date")
         say(name)
-        outcome = run_stage(root, name, *_listeners())
+        outcome = reproduce_in_child(root, name, *_listeners())
     except BusyError:
         raise
     except MetaloomError as error:

@@ -49,7 +49,12 @@ def test_no_page_asks_another_host(site):
 
 
 def test_included_files_are_in_their_pages(site):
-    for page, words in {"settings": "bit-identical", "contributing": "Add a network", "results": "Omniglot"}.items():
+    for page, words in {
+        "index": "It ends with",
+        "settings": "bit-identical",
+        "contributing": "Add a network",
+        "results": "Omniglot",
+    }.items():
         assert words in (site / f"{page}.html").read_text(encoding="utf-8"), page
 
 

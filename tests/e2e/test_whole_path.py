@@ -80,10 +80,12 @@ def test_figures_are_as_promised(done):
 
 def test_after_the_flow_all_is_cached_and_dvc_has_nothing_to_do(copied, prefect_server):
     root = copied
-    before = (root / "dvc.lock").read_text()
+    before, verdict = (root / "dvc.lock").read_text(), (root / "report/verdict.txt").read_text().strip()
     assert "Data and pipelines are up to date" in run_here(root, "dvc", "repro").stdout
-    again = metaloom(root, "run", **prefect_server).stdout
-    assert "everything was cached (10 stages)" in again
+    again = metaloom(root, "run", **prefect_server, PYTHONPROFILEIMPORTTIME="1")
+    assert "everything was cached (10 stages)" in again.stdout and again.stdout.splitlines()[-1] == verdict
+    imported = {line.rsplit("|", 1)[1].split(".")[0].strip() for line in again.stderr.splitlines() if "|" in line}
+    assert "dvc" in imported and not imported & {"torch", "pandas", "numpy"}
     assert (root / "dvc.lock").read_text() == before
 
 

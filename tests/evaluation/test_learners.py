@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
-from metaloom.baselines import BASELINES, Views, answer_all, choices, choose
+from metaloom.baselines import BASELINES, Features, answer_all, choices, choose
 from metaloom.baselines.catalogue import Baseline
 from metaloom.baselines.heads import Fitted, neighbour, span, svm
 from metaloom.baselines.run import Request
@@ -46,18 +46,18 @@ def settings(tiny_settings):
 
 
 @pytest.fixture(scope="session")
-def views(images, tables, learner, make):
-    return Views.of(images, tables.values(), learner, make("shared"))
+def features(images, tables, learner, make):
+    return Features.of(images, tables.values(), learner, make("shared"))
 
 
 @pytest.fixture(scope="session")
-def chosen(views, settings, tables):
-    return choose(views, settings, tables, jobs=1)
+def chosen(features, settings, tables):
+    return choose(features, settings, tables, jobs=1)
 
 
 @pytest.fixture(scope="session")
-def answered(views, chosen, settings, tables):
-    return single_task_answers(views, chosen, settings, tables, jobs=1)
+def answered(features, chosen, settings, tables):
+    return single_task_answers(features, chosen, settings, tables, jobs=1)
 
 
 def test_every_single_task_learner_learns_from_the_support(answered):
@@ -70,30 +70,30 @@ def test_every_single_task_learner_learns_from_the_support(answered):
         np.testing.assert_allclose(np.exp(of_tables["3w2s"].log_p).sum(axis=2), 1, rtol=1e-5)
 
 
-def test_several_processes_say_what_one_says(views, chosen, settings, tables, answered):
-    again, _ = single_task_answers(views, chosen, settings, tables, jobs=2)
+def test_several_processes_say_what_one_says(features, chosen, settings, tables, answered):
+    again, _ = single_task_answers(features, chosen, settings, tables, jobs=2)
     for name, of_tables in answered[0].items():
         np.testing.assert_allclose(of_tables["3w2s"].log_p, again[name]["3w2s"].log_p, rtol=1e-3, atol=1e-4)
 
 
-def support_and_queries(views, tables, episode=1):
+def support_and_queries(features, tables, episode=1):
     table = tables["3w2s"]
-    x, queries = (views.seen("flat", views.at(rows[episode])) for rows in (table.support_rows, table.query_rows))
+    x, queries = (features.get("flat", features.at(rows[episode])) for rows in (table.support_rows, table.query_rows))
     length = np.sqrt((x**2).sum(axis=1).mean())
     return x / length, table.labels, queries / length
 
 
-def test_logistic_is_scikit_learn_s_on_all_pixels(views, tables):
-    x, y, queries = support_and_queries(views, tables)
+def test_logistic_is_scikit_learn_s_on_all_pixels(features, tables):
+    x, y, queries = support_and_queries(features, tables)
     request = Request("", "logistic", {"C": 1.0}, tables["3w2s"])
-    found = log_softmax(answer_all(views, [request], "", jobs=1)[""].scores[1], axis=1)
+    found = log_softmax(answer_all(features, [request], "", jobs=1)[""].scores[1], axis=1)
     model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000, tol=1e-8).fit(x, y)
     np.testing.assert_allclose(found, model.predict_log_proba(queries), atol=2e-3)
 
 
 @pytest.mark.parametrize("ways", [2, 3])
-def test_svm_and_neighbour_are_scikit_learn_s(views, tables, ways):
-    x, y, queries = support_and_queries(views, tables)
+def test_svm_and_neighbour_are_scikit_learn_s(features, tables, ways):
+    x, y, queries = support_and_queries(features, tables)
     x, y = x[y < ways], y[y < ways]
     model = LinearSVC(C=1.0, class_weight="balanced", max_iter=20_000, tol=1e-6).fit(x, y)
     assert (svm({"C": 1.0}, x, y, 0)(queries).argmax(axis=1) == model.predict(queries)).all()
@@ -112,30 +112,30 @@ def test_the_span_keeps_every_product():
 
 
 def test_scratch_has_the_champion_s_architecture_also_beside_a_bank(images, tables, make, learner):
-    alone, bank = (Views.of(images, tables.values(), make(name), make("shared")) for name in ("protonet", "bank"))
+    alone, bank = (Features.of(images, tables.values(), make(name), make("shared")) for name in ("protonet", "bank"))
     assert type(bank.starts["scratch"].network) is type(alone.starts["scratch"].network)
     assert bank.starts["scratch"].weights is None and alone.starts["finetune_all"].weights is not None
 
 
-def test_without_a_step_fine_tuning_is_a_logistic_regression_on_the_frozen_network(views, make, tables, images):
+def test_without_a_step_fine_tuning_is_a_logistic_regression_on_the_frozen_network(features, make, tables, images):
     choice = {"steps": 0, "epochs": 0, "batch": 25, "learning_rate": 1.0, "distortion": 0.0}
-    x = torch.as_tensor(views.seen("encoded", np.arange(len(views.rows))))
+    x = torch.as_tensor(features.get("encoded", np.arange(len(features.rows))))
     y = torch.arange(3).repeat_interleave(4)
-    [model] = fitted(views.starts["finetune_all"], choice, x[None, :12], y, [0])
-    z = views.embeddings["pretrained"]
+    [model] = fitted(features.starts["finetune_all"], choice, x[None, :12], y, [0])
+    z = features.embeddings["pretrained"]
     z = z / np.sqrt((z[:12] ** 2).sum(axis=1).mean())
     head = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000, tol=1e-8).fit(z[:12], y.numpy())
     np.testing.assert_allclose(log_softmax(model(x.numpy()), axis=1), head.predict_log_proba(z), atol=5e-3)
 
 
-def test_more_steps_where_the_epochs_take_more(views, monkeypatch):
+def test_more_steps_where_the_epochs_take_more(features, monkeypatch):
     """Twelve examples in batches of five: ten epochs are 24 steps."""
     taken = []
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self: taken.append(1))
-    x, y = torch.as_tensor(views.seen("encoded", np.arange(12))), torch.arange(3).repeat_interleave(4)
+    x, y = torch.as_tensor(features.get("encoded", np.arange(12))), torch.arange(3).repeat_interleave(4)
     for steps, epochs, expected in ((7, 0, 7), (7, 10, 24), (30, 10, 30)):
         choice = {"steps": steps, "epochs": epochs, "batch": 5, "learning_rate": 0.01, "distortion": 0.0}
-        stepped(Start(views.starts["scratch"].network, views.encoding.kind), choice, x[None], y, seeds=[0])
+        stepped(Start(features.starts["scratch"].network, features.encoding.kind), choice, x[None], y, seeds=[0])
         assert len(taken) == expected
         taken.clear()
 
@@ -194,24 +194,24 @@ def test_how_many_are_trained_together_is_bounded_by_weights_and_examples():
     assert together(large, CHOICE, 5) == 1
 
 
-def test_a_task_that_fails_among_others_fails_alone(views, tables, monkeypatch):
-    def learn(name, views, choice, support, labels, seeds):
+def test_a_task_that_fails_among_others_fails_alone(features, tables, monkeypatch):
+    def learn(name, features, choice, support, labels, seeds):
         if 3 in seeds:
             raise RuntimeError("no solution")
         return [Fitted(lambda queries: np.ones((len(queries), 3)), 8) for _ in seeds]
 
-    stub = SimpleNamespace(fit=None, view="encoded", learn=learn, together=lambda *_: 4)
+    stub = SimpleNamespace(fit=None, features="encoded", learn=learn, together=lambda *_: 4)
     monkeypatch.setitem(BASELINES, "scratch", stub)  # type: ignore[arg-type]
-    found = answer_all(views, [Request("", "scratch", {}, tables["3w2s"], timed=True)], "", jobs=1)[""]
+    found = answer_all(features, [Request("", "scratch", {}, tables["3w2s"], timed=True)], "", jobs=1)[""]
     assert found.failed.tolist() == [False, False, False, True, False] and found.adapt_seconds > 0
 
 
 @pytest.mark.parametrize("name", ["scratch", "finetune_all", "logistic", "forest_embedded"])
-def test_an_answer_does_not_depend_on_the_other_queries(name, views, tables, settings):
+def test_an_answer_does_not_depend_on_the_other_queries(name, features, tables, settings):
     learner, table = BASELINES[name], tables["3w2s"]
     choice = learner.candidates(settings)[0]
-    [model] = learner.learn(name, views, choice, views.at(table.support_rows[:1]), table.labels, [0])
-    queries = views.seen(learner.view, views.at(table.query_rows[0]))
+    [model] = learner.learn(name, features, choice, features.at(table.support_rows[:1]), table.labels, [0])
+    queries = features.get(learner.features, features.at(table.query_rows[0]))
     np.testing.assert_allclose(model(queries)[3:4], model(queries[3:4]), rtol=1e-3, atol=1e-4)
 
 
@@ -221,20 +221,20 @@ def failing(choice, x, y, seed):
     return BASELINES["logistic"].fit(choice, x, y, seed)  # type: ignore[misc]
 
 
-def test_a_learner_that_fails_on_some_episodes_says_on_which(views, tables, monkeypatch):
+def test_a_learner_that_fails_on_some_episodes_says_on_which(features, tables, monkeypatch):
     monkeypatch.setitem(BASELINES, "logistic", Baseline("task", "logistic", "flat", BASELINES["logistic"].fit))
     monkeypatch.setitem(BASELINES, "svm", Baseline("task", "svm", "flat", failing))
-    found = answer_all(views, [Request("", "svm", {"C": 1.0}, tables["3w2s"])], "", jobs=1)[""]
+    found = answer_all(features, [Request("", "svm", {"C": 1.0}, tables["3w2s"])], "", jobs=1)[""]
     assert 0 < found.failed.sum() < 5
     assert np.isnan(found.scores[found.failed]).all() and np.isfinite(found.scores[~found.failed]).all()
 
 
-def test_choices_are_the_best_candidate_on_each_search_setting(views, tables, settings, monkeypatch):
+def test_choices_are_the_best_candidate_on_each_search_setting(features, tables, settings, monkeypatch):
     monkeypatch.setattr(choices, "BASELINES", {"logistic": BASELINES["logistic"]})
     wide = settings.model_copy(
         update={"episodes": 5, "logistic": settings.logistic.model_copy(update={"C": [1e-6, 10.0]})}
     )
-    chosen = choose(views, wide, tables, jobs=1)["logistic"]
+    chosen = choose(features, wide, tables, jobs=1)["logistic"]
     for each in chosen.searched:
         best = max(each["tried"], key=lambda tried: (tried["accuracy"], -tried["nll"]))
         assert each["chosen"] == {"C": best["C"]} and {tried["C"] for tried in each["tried"]} == {1e-6, 10.0}

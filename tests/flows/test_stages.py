@@ -11,7 +11,7 @@ import yaml
 
 from metaloom.config import OVERRIDES
 from metaloom.errors import MetaloomError
-from metaloom.pipeline.child import run_stage
+from metaloom.pipeline.child import reproduce_in_child
 from metaloom.pipeline.stages import StageExit, is_current, reproduce, stage_names
 from metaloom.system.lock import BusyError
 from metaloom.versioning.data import version_dataset
@@ -109,9 +109,9 @@ def test_a_mistake_in_the_dag_is_one_line(standin):
 def test_a_stage_in_its_own_process(standin):
     lines, errors = [], []
     version_dataset(standin.root)
-    assert run_stage(standin.root, "prepare", lines.append, errors.append) is StageExit.RAN
+    assert reproduce_in_child(standin.root, "prepare", lines.append, errors.append) is StageExit.RAN
     assert lines == ["stepping to prepare.txt"] and errors == []
-    assert run_stage(standin.root, "prepare", lines.append, errors.append) is StageExit.CURRENT
+    assert reproduce_in_child(standin.root, "prepare", lines.append, errors.append) is StageExit.CURRENT
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_failing_stage_says_why(standin, file, message):
     version_dataset(standin.root)
     lines, errors = [], []
     with pytest.raises(MetaloomError, match=message):
-        run_stage(standin.root, "prepare", lines.append, errors.append)
+        reproduce_in_child(standin.root, "prepare", lines.append, errors.append)
     assert not is_current(standin.root, "prepare")
     assert any("Traceback" in line for line in errors) == (file == "broken")
 
@@ -148,7 +148,7 @@ def test_another_dvc_command_at_work_is_named(standin):
         with pytest.raises(BusyError, match=rf"process {other.pid} \(`.*dvc.*repro.*try again"):
             reproduce(standin.root, "train@maml")
         with pytest.raises(BusyError, match=rf"process {other.pid}"):
-            run_stage(standin.root, "train@maml", print, print)
+            reproduce_in_child(standin.root, "train@maml", print, print)
     finally:
         os.killpg(other.pid, 15)
         other.wait()
@@ -159,7 +159,7 @@ def test_a_stage_ends_with_whoever_started_it(standin):
     for name in ALL[:2]:
         reproduce(standin.root, name)
     (standin.root / "slow").touch()
-    code = "from metaloom.pipeline.child import run_stage\nrun_stage('.', 'train@maml', print, print)"
+    code = "from metaloom.pipeline.child import reproduce_in_child\nreproduce_in_child('.', 'train@maml', print, print)"
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=standin.root)
     step = standin.wait_for("maml.txt")
     parent.kill()

@@ -23,7 +23,7 @@ from metaloom.handoff.shipped import verify
 from metaloom.kinds.pictures.kind import Pictures
 from metaloom.kinds.pictures.read import decode
 from metaloom.learner import Learner
-from metaloom.system.sources import sources
+from metaloom.system.source_files import sources
 
 GREY = Pictures(28, 1)
 

@@ -1,4 +1,4 @@
-"""Five looks at a picture, against NumPy's padding."""
+"""Five views of a picture, against NumPy's padding."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_an_answer_is_the_mean_over_the_picture_and_its_moves_to_the_four_sides(
     torch.testing.assert_close(of_tasks[0], expected)
 
 
-def test_training_looks_once():
+def test_training_sees_one_view():
     weights = PLAIN.init(torch.Generator().manual_seed(0))
     assert torch.equal(Shifted.of(PLAIN, 1)(weights, X)[0], PLAIN(weights, X)[0])
 

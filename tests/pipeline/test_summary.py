@@ -32,6 +32,7 @@ def test_summary(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "metrics/evaluation.json").write_text(json.dumps(SCORES))
     (tmp_path / "report/index.html").touch()
+    (tmp_path / "report/verdict.txt").write_text("It is worth it.\n")
     stages = [
         StageRun("prepare", "Cached", 0.02),
         StageRun("train@maml", "Ran", 61.4),
@@ -49,6 +50,8 @@ def test_summary(tmp_path):
         "data    version 41ab3f20, unchanged",
         "stages  2 ran (train@maml 61 s, e 3.2 s), 1 cached",
         "time    2 min 5 s",
+        "",
+        "It is worth it.",
     ]
     markdown = as_markdown(summary)
     assert "| protonet | 83.7 ± 0.9 | 70.0 ± 1.2 |" in markdown
@@ -119,7 +122,7 @@ def test_what_is_not_there_is_left_out(tmp_path):
     lines = as_text(summarise(tmp_path, "data/ is version 1, unchanged", [StageRun("a", "Cached", 0.1)], 1.0))
     assert lines.splitlines() == [
         "data    version 1, unchanged",
-        "stages  everything was cached (1 stages)",
+        "stages  everything was cached (1 stage)",
         "time    1.0 s",
     ]
 

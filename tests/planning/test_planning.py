@@ -18,7 +18,7 @@ from metaloom.config import MOST, load_settings, parse_override, read_params, va
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
-from metaloom.kinds.base import Encoding
+from metaloom.kinds.encoding import Encoding
 from metaloom.kinds.scaled import Scaled
 from metaloom.kinds.vectors.kind import Vectors
 from metaloom.networks import NETWORKS

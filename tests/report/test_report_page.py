@@ -17,6 +17,7 @@ from page_parser import Page
 
 from metaloom.errors import MetaloomError
 from metaloom.report.page import LARGEST, build
+from metaloom.report.verdict import verdict
 from metaloom.stages import report as stage
 
 REPO = Path(__file__).parents[2]
@@ -141,6 +142,7 @@ def test_stage_writes_the_page_whole_or_not_at_all(tmp_path, monkeypatch, capsys
     stage.main(*folders, "metrics", "report")
     made = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert made == build(small)
+    assert (tmp_path / "report/verdict.txt").read_text(encoding="utf-8") == f"{verdict(small)}\n"
     assert "report/index.html" in capsys.readouterr().out
     (small.evaluation / "gallery.parquet").write_bytes(b"PAR1 cut off")
     with pytest.raises(MetaloomError, match="gallery.parquet cannot be read"):

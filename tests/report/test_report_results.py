@@ -10,7 +10,7 @@ from made_up_project import put
 from metaloom.errors import MetaloomError
 from metaloom.report.sections.headline import hardest, headline
 from metaloom.report.sections.results import load_results
-from metaloom.report.words import duration, points, setting_words, with_interval
+from metaloom.report.words import points, setting_words, with_interval
 from metaloom.system.plural import several
 
 
@@ -95,5 +95,4 @@ def test_numbers_as_written():
     assert with_interval(float("nan"), None) == "–"
     assert points(-0.031, 0.01) == "−3.1\xa0±\xa01.0"
     assert (several(1, "class", "classes"), several(1200, "class", "classes")) == ("1 class", "1,200 classes")
-    assert (duration(4.31), duration(192.4), duration(7260)) == ("4.3 s", "3 min 12 s", "2 h 1 min")
     assert setting_words("20w5s_domain").full == "20-way 5-shot, within one domain"

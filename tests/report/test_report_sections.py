@@ -245,7 +245,7 @@ def test_settings_that_a_learner_has_no_figure_for(small):
 
 def test_what_was_left_out_is_listed_with_its_reason(small):
     problems = {
-        "unreadable": [{"source": f"Greek/a/{n}.png", "reason": "truncated"} for n in range(40)],
+        "unreadable": [{"source": f"Greek/a/{n}.png", "reason": "is truncated"} for n in range(40)],
         "duplicate": [{"source": "Greek/b/2.png", "of": "Greek/b/1.png"}],
         "conflict": [{"sources": ["Greek/c/1.png", "Lao/c/1.png"]}],
         "small_class": [{"class": "Lao/q", "examples": 3}],
@@ -255,11 +255,11 @@ def test_what_was_left_out_is_listed_with_its_reason(small):
     write_quality(small, 900, problems)
     lines = {text for _, text in Page(build(small)).all("li")}
     assert {
-        "Greek/a/0.png: truncated",
+        "Greek/a/0.png is truncated",
         "Greek/b/2.png = Greek/b/1.png",
         "Greek/c/1.png = Lao/c/1.png",
     } <= lines
-    assert {"Lao/q: 3 examples", "Lao/empty", "notes.txt"} <= lines
+    assert {"Lao/q: 3 usable", "Lao/empty", "notes.txt"} <= lines
     assert any("and 15 more" in line for line in lines)
 
 

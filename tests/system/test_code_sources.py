@@ -13,7 +13,7 @@ from projects import plan_for_plenty
 
 from metaloom.handoff.graphs import onnxfile
 from metaloom.stages import pretrain, train
-from metaloom.system.sources import NO_EFFECT, NOT_FOLLOWED, PACKAGE, by_folder, digest, sources
+from metaloom.system.source_files import NO_EFFECT, NOT_FOLLOWED, PACKAGE, by_folder, digest, sources
 
 TOY = {
     "__init__.py": "from toy import everything\n",
@@ -82,7 +82,7 @@ def test_a_folder_stands_for_its_files_where_most_of_them_are_used(toy):
 
 
 def test_the_digest_is_of_contents_and_names(toy, monkeypatch):
-    from metaloom.system import sources as module
+    from metaloom.system import source_files as module
 
     def now(*modules: str) -> str:
         module._digest.cache_clear()

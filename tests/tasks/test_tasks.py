@@ -128,7 +128,7 @@ def test_a_split_that_cannot_be(changes, message):
 def test_too_few_domains():
     with pytest.raises(MetaloomError, match=r"data/ has 1 domain, .* or set split.by to class"):
         assign_splits(a_class_table(1), splits(by="domain"), seed=0)
-    for classes, words in ((1, "one class"), (4, "4 classes")):
+    for classes, words in ((1, "1 class"), (4, "4 classes")):
         with pytest.raises(MetaloomError, match=f"^data/ has {words}, and a run needs 6 or more .*: add classes$"):
             assign_splits(a_class_table(1, classes), splits(), seed=0)
 

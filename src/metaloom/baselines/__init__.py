@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from metaloom.baselines.catalogue import BASELINES, GROUPS, Baseline
 from metaloom.baselines.choices import Choices, choose
+from metaloom.baselines.features import Features
 from metaloom.baselines.run import Answered, answer_all
-from metaloom.baselines.views import Views
 
-__all__ = ["BASELINES", "GROUPS", "Answered", "Baseline", "Choices", "Views", "answer_all", "choose"]
+__all__ = ["BASELINES", "GROUPS", "Answered", "Baseline", "Choices", "Features", "answer_all", "choose"]

@@ -1,4 +1,4 @@
-"""All single-task learners: what each sees, how it fits, and the candidates among its settings."""
+"""All single-task learners: which features each takes, how it fits, and the candidates among its settings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Int
 
 from metaloom.baselines import heads
+from metaloom.baselines.features import Features
 from metaloom.baselines.heads import Fitted
 from metaloom.baselines.stepped import fitted, together
-from metaloom.baselines.views import Views
 from metaloom.config import BaselineSettings, SingleTaskSettings
 
 Group = Literal["task", "transfer", "embedding"]
@@ -29,13 +29,13 @@ class Baseline:
     Args:
         group: where its knowledge comes from.
         section: of `baselines` in params.yaml that has its settings.
-        view: of the examples, by name; "encoded" is for a network.
-        fit: on a view's rows; None for a network that trains from its start.
+        features: by name, of `Features.get`; "encoded" is for a network.
+        fit: on their rows; None for a network that trains from its start.
     """
 
     group: Group
     section: str
-    view: str
+    features: str
     fit: Fit | None = None
 
     def settings(self, baselines: BaselineSettings) -> SingleTaskSettings:
@@ -48,24 +48,24 @@ class Baseline:
         lists = [value if isinstance(value, list) else [value] for value in options.values()]
         return [dict(zip(options, values, strict=True)) for values in itertools.product(*lists)]
 
-    def together(self, name: str, views: Views, choice: dict[str, Any], examples: int) -> int:
+    def together(self, name: str, features: Features, choice: dict[str, Any], examples: int) -> int:
         """How many tasks of so many labelled examples are worth learning together, and fit the memory."""
-        return 1 if self.fit is not None else together(views.starts[name], choice, examples)
+        return 1 if self.fit is not None else together(features.starts[name], choice, examples)
 
     def learn(
         self,
         name: str,
-        views: Views,
+        features: Features,
         choice: dict[str, Any],
         support: Int[np.ndarray, "task support"],
         labels: Int[np.ndarray, " support"],
         seeds: Sequence[int],
     ) -> list[Fitted]:
-        """The model of each task; `support` are places in the views, `labels` the same in every task."""
-        x = views.seen(self.view, support.ravel())
+        """The model of each task; `support` are places in the features, `labels` the same in every task."""
+        x = features.get(self.features, support.ravel())
         x = x.reshape(*support.shape, *x.shape[1:])
         if self.fit is None:
-            return fitted(views.starts[name], choice, torch.as_tensor(x), torch.as_tensor(labels), seeds)
+            return fitted(features.starts[name], choice, torch.as_tensor(x), torch.as_tensor(labels), seeds)
         return [_of_unit_length(self.fit, choice, own, labels, seed) for own, seed in zip(x, seeds, strict=True)]
 
 
@@ -76,9 +76,9 @@ def _of_unit_length(fit: Fit, choice: dict[str, Any], x: np.ndarray, labels: np.
     return Fitted(lambda queries: model(queries / length), model.size)
 
 
-def _on(view: str, group: Group, suffix: str) -> dict[str, Baseline]:
+def _on(features: str, group: Group, suffix: str) -> dict[str, Baseline]:
     fits = {"logistic": heads.logistic, "neighbour": heads.neighbour, "svm": heads.svm, "forest": heads.forest}
-    return {name + suffix: Baseline(group, name, view, fit) for name, fit in fits.items()}
+    return {name + suffix: Baseline(group, name, features, fit) for name, fit in fits.items()}
 
 
 BASELINES: dict[str, Baseline] = {

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from metaloom.baselines.catalogue import BASELINES
+from metaloom.baselines.features import Features
 from metaloom.baselines.run import Answered, Request, answer_all
-from metaloom.baselines.views import Views
 from metaloom.config import BaselineSettings
 from metaloom.learner.temperature import LabelledLogits, Temperature
 from metaloom.tasks import EpisodeTable
@@ -46,12 +46,12 @@ class Choices:
 
 
 def choose(
-    views: Views, settings: BaselineSettings, tables: Mapping[str, EpisodeTable], jobs: int = -1
+    features: Features, settings: BaselineSettings, tables: Mapping[str, EpisodeTable], jobs: int = -1
 ) -> dict[str, Choices]:
     """The best of every learner's candidates, by accuracy and then by NLL, and its temperature.
 
     Args:
-        views: of the validation examples.
+        features: of the validation examples.
         settings: the candidates, and how many episodes they answer (no more than the learner answers elsewhere).
         tables: validation episodes by setting.
         jobs: processes.
@@ -62,7 +62,7 @@ def choose(
         for place, candidate in enumerate(baseline.candidates(settings))
         for setting in settings.settings
     ]
-    answers = answer_all(views, requests, "search", jobs)
+    answers = answer_all(features, requests, "search", jobs)
     return {name: _choice(name, settings, tables, answers) for name in BASELINES}
 
 

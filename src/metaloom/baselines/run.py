@@ -16,8 +16,8 @@ from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 
 from metaloom.baselines.catalogue import BASELINES
+from metaloom.baselines.features import Features
 from metaloom.baselines.heads import Fitted
-from metaloom.baselines.views import Views
 from metaloom.system.device import keep_freed_memory
 from metaloom.system.terminal import track
 from metaloom.tasks import EpisodeTable
@@ -73,18 +73,20 @@ class _Answer(NamedTuple):
     alone: bool  # it was not learned together with others
 
 
-def answer_all(views: Views, requests: Sequence[Request], description: str, jobs: int = -1) -> dict[Any, Answered]:
+def answer_all(
+    features: Features, requests: Sequence[Request], description: str, jobs: int = -1
+) -> dict[Any, Answered]:
     """All requests answered, by key.
 
     Args:
-        views: that hold all their episodes.
+        features: that hold all their episodes.
         requests: with different keys.
         description: for the progress bar.
         jobs: processes, each with one thread.
     """
-    parts = [(index, part) for index, request in enumerate(requests) for part in _parts(views, request)]
+    parts = [(index, part) for index, request in enumerate(requests) for part in _parts(features, request)]
     order = _longest_first(requests, parts)
-    work = (delayed(_answers)(views, requests[parts[place][0]], parts[place][1]) for place in order)
+    work = (delayed(_answers)(features, requests[parts[place][0]], parts[place][1]) for place in order)
     done = Parallel(n_jobs=jobs, return_as="generator")(work)
     found: dict[int, list[_Answer]] = dict(zip(order, track(done, description, len(parts)), strict=True))
     if jobs != 1:
@@ -95,10 +97,10 @@ def answer_all(views: Views, requests: Sequence[Request], description: str, jobs
     return {request.key: _together(by_request.pop(index)) for index, request in enumerate(requests)}
 
 
-def _parts(views: Views, request: Request) -> list[range]:
+def _parts(features: Features, request: Request) -> list[range]:
     """Episodes of each job: as many as are learned together, in jobs of equal length, or a fast baseline's few."""
     baseline, table = BASELINES[request.baseline], request.table
-    size = baseline.together(request.baseline, views, request.choice, len(table.labels))
+    size = baseline.together(request.baseline, features, request.choice, len(table.labels))
     first = 1 if request.timed and size > 1 else 0
     rest = len(table) - first
     jobs = -(-rest // (size if baseline.fit is None else CHUNK))
@@ -127,38 +129,41 @@ def _together(answers: list[_Answer]) -> Answered:
     return Answered(scores, failed, adapt, predict, max(answer.size for answer in answers))
 
 
-def _answers(views: Views, request: Request, episodes: range) -> list[_Answer]:
+def _answers(features: Features, request: Request, episodes: range) -> list[_Answer]:
     torch.set_num_threads(1)
     keep_freed_memory()
     with warnings.catch_warnings():  # so few examples per class are what this is about
         warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
-        size = BASELINES[request.baseline].together(request.baseline, views, request.choice, len(request.table.labels))
+        size = BASELINES[request.baseline].together(
+            request.baseline, features, request.choice, len(request.table.labels)
+        )
         starts = range(0, len(episodes), size)
-        return [each for start in starts for each in _answer(views, request, episodes[start : start + size])]
+        return [each for start in starts for each in _answer(features, request, episodes[start : start + size])]
 
 
-def _answer(views: Views, request: Request, episodes: range) -> list[_Answer]:
+def _answer(features: Features, request: Request, episodes: range) -> list[_Answer]:
     """Of episodes that are learned together. Where that fails each is learned on its own: the others need not fail."""
     baseline, table = BASELINES[request.baseline], request.table
-    support = views.at(table.support_rows[episodes.start : episodes.stop])
+    support = features.at(table.support_rows[episodes.start : episodes.stop])
     started = time.perf_counter()
     try:
-        models = baseline.learn(request.baseline, views, request.choice, support, table.labels, episodes)
+        models = baseline.learn(request.baseline, features, request.choice, support, table.labels, episodes)
     except FAILURES:
         if len(episodes) > 1:
-            return [each for one in episodes for each in _answer(views, request, range(one, one + 1))]
+            return [each for one in episodes for each in _answer(features, request, range(one, one + 1))]
         return [_failure(table)]
     seconds, alone = (time.perf_counter() - started) / len(episodes), len(episodes) == 1
     return [
-        _asked(views, request, episode, model, seconds, alone) for episode, model in zip(episodes, models, strict=True)
+        _asked(features, request, episode, model, seconds, alone)
+        for episode, model in zip(episodes, models, strict=True)
     ]
 
 
-def _asked(views: Views, request: Request, episode: int, model: Fitted, adapted: float, alone: bool) -> _Answer:
-    query = views.at(request.table.query_rows[episode])
+def _asked(features: Features, request: Request, episode: int, model: Fitted, adapted: float, alone: bool) -> _Answer:
+    query = features.at(request.table.query_rows[episode])
     started = time.perf_counter()
     try:
-        scores = np.asarray(model(views.seen(BASELINES[request.baseline].view, query)), dtype=np.float32)
+        scores = np.asarray(model(features.get(BASELINES[request.baseline].features, query)), dtype=np.float32)
     except FAILURES:
         return _failure(request.table)
     return _Answer(scores, adapted, (time.perf_counter() - started) / len(query), model.size, alone)

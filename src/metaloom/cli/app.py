@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from metaloom import __version__
-from metaloom.cli import adapt, bundle, compare, data, engine, fleet, plan, registry, report, run, serve
+from metaloom.cli import adapt, bundle, compare, data, engine, fleet, models, plan, report, run, serve
 from metaloom.errors import BAD_INPUT, MetaloomError
 from metaloom.system.terminal import QUIET
 
@@ -40,9 +40,9 @@ app.command(rich_help_panel=BUNDLES)(bundle.verify)
 app.command(rich_help_panel=BUNDLES)(bundle.inspect)
 app.command(rich_help_panel=BUNDLES)(bundle.bench)
 app.command(rich_help_panel=VERSIONS)(compare.compare)
-app.command(rich_help_panel=VERSIONS)(registry.models)
-app.command(rich_help_panel=VERSIONS)(registry.promote)
-app.command(rich_help_panel=VERSIONS)(registry.rollback)
+app.command(rich_help_panel=VERSIONS)(models.models)
+app.command(rich_help_panel=VERSIONS)(models.promote)
+app.command(rich_help_panel=VERSIONS)(models.rollback)
 
 
 def _version(wanted: bool) -> bool:

@@ -74,8 +74,9 @@ def lines(found: Comparison) -> Iterator[str]:
 def _data(found: Comparison) -> Iterator[str]:
     for each in (found.a, found.b):
         if each is not None:
-            counts = f"{each.examples:,} examples, {each.classes:,} classes, {each.domains:,} domains"
-            yield f"{each.name:<9.9} data {each.data[:8] or 'not versioned'}: {counts}"
+            counts = several(each.examples, "example"), several(each.classes, "class", "classes")
+            shared = several(each.domains, "domain")
+            yield f"{each.name:<9.9} data {each.data[:8] or 'not versioned'}: {', '.join(counts)}, {shared}"
     if found.change is None:
         return
     if found.change.none:

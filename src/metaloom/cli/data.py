@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.errors import FAILED, MetaloomError
-from metaloom.system.plural import some
+from metaloom.system.plural import several, some
 from metaloom.system.provenance import POINTER
 
 if TYPE_CHECKING:
@@ -63,8 +63,9 @@ def add(
         version = version_data(root)
     report = addition.report
     say(
-        f"added {DATA / addition.name}: {report['used']} {kind.many} of {report['classes']} classes in "
-        f"{report['domains']} domains ({some(addition.domains, _SHOWN)})"
+        f"added {DATA / addition.name}: {report['used']} {kind.many} of "
+        f"{several(report['classes'], 'class', 'classes')} in {several(report['domains'], 'domain')} "
+        f"({some(addition.domains, _SHOWN)})"
     )
     _say_read(addition.branches, report, given=layout is not None)
     _say_problems(report)
@@ -144,6 +145,8 @@ def _table(report: dict[str, Any], path: Path) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
+    from metaloom.data.problems import in_words
+
     table = Table(title=escape(str(path)), show_header=True)
     table.add_column("")
     table.add_column("count", justify="right")
@@ -152,22 +155,8 @@ def _table(report: dict[str, Any], path: Path) -> Table:
         table.add_row(kind, f"{report[kind]:,}", "")
     table.add_section()
     for kind, found in report["problems"].items():
-        lines = [_describe(each) for each in found[:_SHOWN]]
+        lines = [in_words(each) for each in found[:_SHOWN]]
         if len(found) > _SHOWN:
             lines.append(f"and {len(found) - _SHOWN} more")
         table.add_row(kind.replace("_", " "), f"{len(found):,}", escape("\n".join(lines)))
     return table
-
-
-def _describe(problem: str | dict[str, Any]) -> str:
-    match problem:
-        case {"source": source, "reason": reason}:
-            return f"{source} {reason}"
-        case {"source": source, "of": of}:
-            return f"{source} = {of}"
-        case {"sources": sources}:
-            return " = ".join(sources)
-        case {"class": name, "examples": examples}:
-            return f"{name}: {examples} usable"
-        case _:
-            return str(problem)

@@ -12,6 +12,7 @@ import typer
 
 from metaloom.cli.project import TrainedMethod, ended_by_signals, enter_project, trained_or_champion
 from metaloom.errors import FAILED, MetaloomError
+from metaloom.system.quantities import size
 from metaloom.system.terminal import say
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def fleet(
 
 
 def _parts(paths: list[str]) -> list[list[str]]:
-    size = min(max(len(paths) // SHARES, SMALL), LARGE)
-    return [paths[start : start + size] for start in range(0, len(paths), size)]
+    tasks = min(max(len(paths) // SHARES, SMALL), LARGE)
+    return [paths[start : start + tasks] for start in range(0, len(paths), tasks)]
 
 
 def _written(results: list[Any], out: Path, model: str, shared: bool) -> list[Outcome]:
@@ -108,7 +109,7 @@ def _sizes(outcomes: Sequence[Outcome], out: Path, shared: bool) -> str:
     """Of what was written, and of the other form of the same."""
     made = [each.size for each in outcomes if each.status != "failed"]
     if not shared:
-        return f"{sum(made) / 1e6:,.0f} MB"
+        return size(sum(made))
     whole = (out / "fleet.onnx").stat().st_size
     alone = len(made) * (whole - sum(made)) + sum(made)
-    return f"{whole / 1e6:,.1f} MB (a model.onnx each would be {alone / 1e6:,.0f} MB)"
+    return f"{size(whole)} (a model.onnx each would be {size(alone)})"

@@ -22,6 +22,7 @@ from metaloom.config import (
 )
 from metaloom.errors import BAD_INPUT, MetaloomError
 from metaloom.system.lock import project_lock
+from metaloom.system.quantities import duration
 from metaloom.system.terminal import say
 from metaloom.versioning.paths import Outputs
 from metaloom.versioning.project import overriding
@@ -108,21 +109,19 @@ def _chosen(root: Path, kept: Budget, minutes: float | None, raw: dict[str, Any]
 
 
 def _times(seconds: dict[str, float]) -> Iterator[str]:
-    from metaloom.pipeline.summary import as_time
-
     yield "time on this machine, measured on a few steps:"
     for stage, each in (seconds | {"in all": sum(seconds.values())}).items():
-        yield f"{stage:<24}{as_time(each)}"
+        yield f"{stage:<24}{duration(each)}"
 
 
 def _prepare(root: Path) -> None:
-    from metaloom.pipeline.child import run_stage
+    from metaloom.pipeline.child import reproduce_in_child
     from metaloom.pipeline.stages import is_current
 
     if not Path(root, "data").is_dir():
         raise MetaloomError("there is no data/ yet: `metaloom data add PATH` fills it, the first `metaloom run` too")
     if not is_current(root, "prepare"):
-        run_stage(root, "prepare", say, lambda line: None)
+        reproduce_in_child(root, "prepare", say, lambda line: None)
 
 
 def _lines(made: Plan, usual: Plan, auto: frozenset[str], minutes: float | None) -> Iterator[str]:

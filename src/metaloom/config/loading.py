@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from metaloom.config.auto import AUTO, MOST, auto_keys, filled, value_at, where_plenty
 from metaloom.config.settings import Settings
 from metaloom.errors import MetaloomError
-from metaloom.system.files import AT_ROOT, makes, read_json
+from metaloom.system.files import makes, read_json, read_yaml
 
 PARAMS = "params.yaml"
 MOVED = {  # settings of earlier versions
@@ -58,13 +58,7 @@ def _planned(raw: dict[str, Any], plan: str | Path) -> dict[str, Any]:
 
 def read_params(path: str | Path = PARAMS, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
     """The values as they are written, `auto` included, under the overrides; arguments and errors of `load_settings`."""
-    path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MetaloomError(f"{path} not found: {AT_ROOT}") from None
-    except yaml.YAMLError as error:
-        raise MetaloomError(f"{path} is no valid YAML: {error}") from None
+    raw = read_yaml(path)
     overrides = environment_overrides() if overrides is None else overrides
     return apply_overrides(ADDED | raw if isinstance(raw, dict) else raw or ADDED, overrides)
 

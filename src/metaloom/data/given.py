@@ -10,7 +10,7 @@ import yaml
 
 from metaloom.data.archives import archive_stem
 from metaloom.errors import MetaloomError
-from metaloom.system.files import atomic_file
+from metaloom.system.files import read_yaml, write_text
 
 LAYOUTS = {
     "domains": "domain/class/file",
@@ -33,10 +33,7 @@ def read_given(data: Path) -> dict[str, str]:
     path = data / FILE
     if not path.is_file():
         return {}
-    try:
-        given: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MetaloomError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+    given: Any = read_yaml(path) or {}
     if not isinstance(given, dict):
         raise MetaloomError(f"{path}: write one line for each folder or archive of {data}, like `mine: flat`")
     for name, layout in given.items():
@@ -64,5 +61,4 @@ def write_given(data: Path, given: Mapping[str, str | None]) -> None:
     if not lines:
         (data / FILE).unlink(missing_ok=True)
         return
-    with atomic_file(data / FILE) as temporary:
-        temporary.write_text(yaml.safe_dump(lines, allow_unicode=True), encoding="utf-8")
+    write_text(data / FILE, yaml.safe_dump(lines, allow_unicode=True))

@@ -1,9 +1,9 @@
-"""How files lie in folders: which part of a path names the split, the domain and the class."""
+"""How files lie in folders: branches of data/, each with one layout, given or found out."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from metaloom.data.archives import archive_stem
 from metaloom.data.given import LAYOUTS, WHOLE, Given
-from metaloom.data.labels import COLUMNS, Label, LabelTable
+from metaloom.data.labels import COLUMNS, LabelTable
 from metaloom.errors import MetaloomError
 from metaloom.system.plural import some
 
@@ -22,7 +22,7 @@ SPLIT_OF = {
     "validation": "validation",
     "test": "test",
 }
-_SHOWN = 5
+SHOWN = 5  # names in a message
 
 
 class Found(NamedTuple):
@@ -46,14 +46,6 @@ class Found(NamedTuple):
     def folders(self) -> tuple[str, ...]:
         """That it lies in, archives among them."""
         return self.path.parts[:-1]
-
-
-class Placed(NamedTuple):
-    """What a file is an example of; `split` is that of its folder, and "" where no folder names one."""
-
-    domain: str
-    class_name: str
-    split: str = ""
 
 
 @dataclass
@@ -100,8 +92,8 @@ class Branch:
             f"{top or '.'}/  {count} files" + (f" in {len(folders[top])} folders" if folders[top] else "")
             for top, count in sorted(files.items())
         ]
-        more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-        return [f"{self.name or 'data'}/", *(f"  {line}" for line in lines[:_SHOWN] + more)]
+        more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        return [f"{self.name or 'data'}/", *(f"  {line}" for line in lines[:SHOWN] + more)]
 
 
 def branches_of(files: Sequence[Found], tables: Sequence[LabelTable], given: Given) -> list[Branch]:
@@ -147,7 +139,7 @@ def in_words(branches: Sequence[Branch], given: bool) -> list[str]:
     for layout, shape in LAYOUTS.items():
         names = [branch.name or "data" for branch in branches if branch.layout == layout]
         if names:
-            of = f" ({some(names, _SHOWN)})" if len(branches) > 1 else ""
+            of = f" ({some(names, SHOWN)})" if len(branches) > 1 else ""
             lines.append(f"layout{'' if given else ' found'}: {layout}, {shape}{of}")
     return lines + (branches[0].tree() if len(branches) == 1 else [])
 
@@ -198,86 +190,3 @@ def _with_layout(branch: Branch, layout: str, forced: bool) -> Branch:
             + (f" ({'; '.join(seen)})" if seen else "")
         )
     return branch
-
-
-def placed(branch: Branch, name: str) -> list[Placed | None]:
-    """What each of its files is an example of; None for one that lies outside any class, or that no table names.
-
-    Args:
-        branch: with its layout.
-        name: of the domain where neither a folder nor a table has one.
-    """
-    own = branch.name or name
-    if branch.labelled:
-        labels = {path: label for table in branch.tables for path, label in table.labels.items()}
-        _say_missing(branch, labels)
-        result = [_of_label(each, branch, labels.get(each.path), own) for each in branch.files]
-    else:
-        result = [_of_folders(each, branch, own) for each in branch.files]
-    return _splits_or_merged(branch, result) if branch.layout == "splits" else result
-
-
-def _of_folders(file: Found, branch: Branch, own: str) -> Placed | None:
-    below = file.folders[branch.depth :]
-    if branch.layout == "splits":
-        top, *below = below or ("",)
-        return _in(branch, own, below[:-1], below[-1], SPLIT_OF[top.lower()]) if below else None
-    if branch.layout == "flat" and (len(below) > 1 or not branch.root):
-        return _in(branch, own, [], below[0]) if below else None
-    *above, last = file.place.parts[:-1] or ("",)
-    return Placed("/".join(above), "/".join([*above, last])) if above else None
-
-
-def _of_label(file: Found, branch: Branch, label: Label | None, own: str) -> Placed | None:
-    if label is None:
-        return None
-    split = SPLIT_OF[file.folders[branch.depth].lower()] if branch.layout == "splits" else ""
-    return _in(branch, own, [label.domain] if label.domain else [], label.class_name, split)
-
-
-def _in(branch: Branch, own: str, domain: Sequence[str], class_name: str, split: str = "") -> Placed:
-    """A branch is a domain, or the family of the domains that are named in it; all of data/ has no name then."""
-    whole = "/".join([*([own] if branch.root or not domain else []), *domain])
-    return Placed(whole, f"{whole}/{class_name}", split)
-
-
-def _say_missing(branch: Branch, labels: Mapping[PurePosixPath, Label]) -> None:
-    """Raises MetaloomError where a table names nothing that is there."""
-    there = {each.path for each in branch.files}
-    missing = [str(path) for path in labels if path not in there]
-    source = next(table.source for table in branch.tables if table.labels)
-    if len(missing) == len(labels):
-        raise MetaloomError(
-            f"{source} names {missing[0]} and others, and none of them is there: its paths start from its own folder, "
-            f"where for example {branch.files[0].path} lies"
-        )
-    if missing:
-        branch.notes.append(f"{source} names {some(missing, 1)}, which is not there")
-
-
-def _splits_or_merged(branch: Branch, result: list[Placed | None]) -> list[Placed | None]:
-    """The splits as they are where their classes are others in each; else the same classes, put together."""
-    classes: dict[str, set[str]] = defaultdict(set)  # of each split
-    for each in filter(None, result):
-        classes[each.split].add(each.class_name)
-    counts = Counter(name for names in classes.values() for name in names)
-    shared = {name for name, count in counts.items() if count > 1}
-    own, kinds = branch.name or "data", ", ".join(f"{split} ({len(names)})" for split, names in classes.items())
-    if 2 * len(shared) >= min(map(len, classes.values())):
-        branch.notes.append(
-            f"{own} has the same classes in its folders for {kinds}: they are put together class by class"
-        )
-        return [each and each._replace(split="") for each in result]
-    branch.notes.append(f"{own} has other classes in each of its folders for {kinds}: they stay the splits")
-    if shared:
-        branch.notes.append(
-            f"{some(sorted(shared), _SHOWN)}: in several of these folders, so all of it is for training"
-        )
-    # a split that is lacking is drawn from those for training
-    free = {"train"} if len(classes) < len(set(SPLIT_OF.values())) else set()
-
-    def split_of(each: Placed) -> str:
-        split = "train" if each.class_name in shared else each.split
-        return "" if split in free else split
-
-    return [each and each._replace(split=split_of(each)) for each in result]

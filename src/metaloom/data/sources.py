@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from metaloom.data import archives, labels, layouts
+from metaloom.data import archives, labels, placing
 from metaloom.data.given import FILE, Given, read_given, strangers
 from metaloom.data.labels import LabelTable, read_labels
-from metaloom.data.layouts import Branch, Found
+from metaloom.data.layouts import Branch, Found, branches_of
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, Tables
 from metaloom.system.plural import some
@@ -72,7 +72,7 @@ def list_sources(root: Path, kind: Kind, prefix: str = "", given: Given | None =
     else:
         walk.file(root, PurePosixPath(prefix or root.name))
     given = read_given(root) if given is None else given
-    branches = layouts.branches_of(walk.found, walk.tables, given) if walk.found else []
+    branches = branches_of(walk.found, walk.tables, given) if walk.found else []
     notes = strangers(given, (each.path.parts[0] for each in walk.found))
     for branch in branches:
         walk.place(branch, root.name)
@@ -235,7 +235,7 @@ class _Walk:
     def place(self, branch: Branch, name: str) -> None:
         """The items of a branch of data/ whose layout is known; `name` stands for a domain that has none."""
         unnamed = []
-        for found, placed in zip(branch.files, layouts.placed(branch, name), strict=True):
+        for found, placed in zip(branch.files, placing.placed(branch, name), strict=True):
             if placed is None:
                 (unnamed if branch.labelled else self.homeless).append(found.source)
             else:

@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from scipy.special import log_softmax
 from torch import Tensor
 
-from metaloom.baselines import BASELINES, Choices, Views, answer_all
+from metaloom.baselines import BASELINES, Choices, Features, answer_all
 from metaloom.baselines.run import Request
 from metaloom.config import BaselineSettings
 from metaloom.evaluation.figures import Answers
@@ -48,7 +48,7 @@ def untempered(answers: Answers, learner: Learner) -> Answers:
 
 
 def single_task_answers(
-    views: Views,
+    features: Features,
     choices: Mapping[str, Choices],
     settings: BaselineSettings,
     tables: Mapping[str, EpisodeTable],
@@ -57,7 +57,7 @@ def single_task_answers(
     """The answers of every baseline, and their times and sizes; by baseline and name of the episodes.
 
     Args:
-        views: of all examples in the episodes.
+        features: of all examples in the episodes.
         choices: of the settings, made on validation episodes.
         settings: which hold the number of episodes that each baseline answers.
         tables: fixed episodes.
@@ -68,7 +68,7 @@ def single_task_answers(
         choice = choices[baseline].for_task(table.n_way, len(table.labels) / table.n_way)
         timed = "/" not in name  # the times of the settings are shown, those of the studies not
         requests.append(Request((baseline, name), baseline, choice, table, timed))
-    answered = answer_all(views, requests, "evaluate", jobs)
+    answered = answer_all(features, requests, "evaluate", jobs)
     found: dict[str, OfTables] = {baseline: {} for baseline in BASELINES}
     speeds: dict[str, dict[str, dict[str, float]]] = {baseline: {} for baseline in BASELINES}
     for request in requests:
@@ -76,7 +76,9 @@ def single_task_answers(
         each, table = answered.pop(request.key), request.table
         t = choices[baseline].temperature.of_task(table.labels, table.n_way)
         found[baseline][name] = Answers(log_softmax(each.scores / t, axis=2), table)
-        speeds[baseline][name] = _speed(each.adapt_seconds, each.predict_seconds, each.size + _network(baseline, views))
+        speeds[baseline][name] = _speed(
+            each.adapt_seconds, each.predict_seconds, each.size + _network(baseline, features)
+        )
     return found, speeds
 
 
@@ -96,9 +98,9 @@ def _point(name: str) -> str:
     return name.rpartition("/")[0] if name.startswith(f"{WAYS}/") else name
 
 
-def _network(baseline: str, views: Views) -> int:
+def _network(baseline: str, features: Features) -> int:
     """Bytes of the frozen network below a baseline's head."""
-    return views.sizes.get(BASELINES[baseline].view, 0)
+    return features.sizes.get(BASELINES[baseline].features, 0)
 
 
 def meta_speed(learner: Learner, examples: Shaped[Tensor, "item ..."], table: EpisodeTable) -> dict[str, float]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from metaloom.evaluation.digits import POINTS, interval_names
 from metaloom.learner.intervals import interval, resamples
 from metaloom.tasks import EpisodeTable
 
@@ -65,7 +66,7 @@ class Answers:
 
 
 def share_interval(drawn: Float[np.ndarray, " sample"], value: float, episodes: int) -> tuple[float, float]:
-    """The same for a share: no less than 0 and no more than 1."""
+    """`interval` of a share: no less than 0 and no more than 1."""
     low, high = np.clip(interval(drawn, value, episodes), 0, 1)
     return float(low), float(high)
 
@@ -86,20 +87,16 @@ def figures(answers: Answers, samples: int) -> dict[str, Any]:
         ("ece", *calibration_error(kept, weights)),
         ("worst_decile", worst_decile(accuracy), _worst_deciles(accuracy, weights)),
     ):
-        prefix = "" if name == "accuracy" else f"{name}_"
         low, high = interval(drawn, float(value), len(kept.table))
         if name == "accuracy":
             found["ci95"] = (high - low) / 2
         most = np.inf if name == "nll" else 1.0
-        found |= {name: float(value), f"{prefix}low95": max(low, 0.0), f"{prefix}high95": min(high, most)}
+        ends = zip(interval_names(name), (max(low, 0.0), min(high, most)), strict=True)
+        found |= {name: float(value), **dict(ends)}
     return {**found, "episodes": asked - failed, "failed": failed}
 
 
-FIGURES = tuple(
-    name
-    for figure in ("accuracy", "nll", "ece", "worst_decile")
-    for name in (figure, *(f"{'' if figure == 'accuracy' else figure + '_'}{end}95" for end in ("low", "high")))
-)
+FIGURES = tuple(name for figure in POINTS for name in (figure, *interval_names(figure)))
 
 
 def worst_decile(accuracy: Float[np.ndarray, " episode"]) -> float:

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from metaloom.config import few_test_classes
+from metaloom.config import few_test_classes, first_problem
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import FORMAT, METADATA, OUTPUTS
+from metaloom.system.quantities import with_interval
 
 
 class Strict(BaseModel):
@@ -112,7 +113,7 @@ class Score(Open):
         """The accuracy with its interval, and the one over classes where these are few."""
         if self.accuracy is None:
             return "not measured"
-        said = f"{self.accuracy:.1%}" + ("" if self.ci95 is None else f" ± {self.ci95:.1%}")
+        said = with_interval(self.accuracy, self.ci95)
         if not self.few_classes:
             return said
         if self.classes_low95 is None:
@@ -295,6 +296,4 @@ def read_metadata(raw: dict[str, Any]) -> Metadata:
     try:
         return Metadata.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise MetaloomError(f"{METADATA} is damaged: {where}: {first['msg']}; get a whole copy of the bundle") from None
+        raise MetaloomError(f"{METADATA} is damaged: {first_problem(error)}; get a whole copy of the bundle") from None

@@ -1,15 +1,14 @@
 """What a kind of example is: all that the other rooms have to know of pictures, rows of numbers or anything else.
 
 A new kind is one folder beside this file, one line in `kinds.KINDS` and one section of settings. The folder has a
-`Kind`, which needs no torch (it reads files, and shows examples to a person), and an `Encoding`, which turns packed
-examples into what a network takes, outside and inside an ONNX graph.
+`Kind`, which needs no torch (it reads files, and shows examples to a person), and an `Encoding` (`kinds.encoding`).
 """
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -22,6 +21,7 @@ from metaloom.errors import MetaloomError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from metaloom.kinds.encoding import Encoding
     from metaloom.networks import Network
 
 
@@ -217,8 +217,8 @@ class Kind(ABC):
     def untrained(self, packed: Tensor) -> Tensor:
         """Features (item, feature) that say what examples are like, with nothing fitted."""
 
-    def looked(self, network: Network) -> Network:
-        """The network as it answers, where an answer may be the mean over several looks at an example."""
+    def with_test_augmentation(self, network: Network) -> Network:
+        """The network as it answers, where an answer may be the mean over several views of an example."""
         return network
 
 
@@ -234,94 +234,3 @@ class Tables(Kind):
             MetaloomError: the file cannot be read or does not fit; the message begins with a verb and names the
                 remedy.
         """
-
-
-class Encoding(ABC):
-    """Packed examples to a network's input, with numbers that were fitted on training classes."""
-
-    kind: Kind
-    dtype: ClassVar[str]  # of packed examples, in numpy's words
-    negative_remedy: ClassVar[str] = ""  # how a caller turns packed examples that look inverted, for a message
-    extreme: ClassVar[tuple[str, ...]] = ()  # of `golden`: they magnify rounding, so no question for smaller graphs
-    variable: ClassVar[tuple[int, ...]]  # axes of a batch of raw examples whose size varies from call to call
-
-    @property
-    @abstractmethod
-    def shape(self) -> tuple[int, ...]:
-        """Of one example as a network takes it."""
-
-    @property
-    @abstractmethod
-    def packed(self) -> tuple[int, ...]:
-        """Shape of one packed example."""
-
-    @property
-    @abstractmethod
-    def raw(self) -> tuple[str | int, ...]:
-        """Shape of a batch of raw examples, with names where it varies."""
-
-    @abstractmethod
-    def __call__(self, packed: Tensor) -> Tensor:
-        """(*item, *packed) → (*item, *shape)."""
-
-    def saved(self) -> dict[str, Any]:
-        """Plain values that `Kind.encoding` reads, the kind's own included."""
-        return self.kind.described() | self.numbers()
-
-    @abstractmethod
-    def numbers(self) -> dict[str, Any]:
-        """Those that were fitted, as plain values."""
-
-    # --- the same in a graph
-
-    @abstractmethod
-    def tensors(self) -> dict[str, Tensor]:
-        """The fitted numbers by name: inputs of a graph while it is traced, constants afterwards."""
-
-    @abstractmethod
-    def in_graph(self, raw: Tensor, numbers: Sequence[Tensor]) -> Tensor:
-        """Raw examples of any size, in traceable operations, to the network's input.
-
-        Args:
-            raw: (batch, …) as a user of the graph gives them.
-            numbers: the values of `tensors`, in order.
-        """
-
-    @abstractmethod
-    def traceable(self, items: int, generator: Any, larger: int = 0) -> Tensor:
-        """Raw examples to trace a graph with, of sizes that occur nowhere else; `larger` gives another such size."""
-
-    @abstractmethod
-    def golden(self, packed: Shaped[np.ndarray, "item ..."]) -> dict[str, Shaped[np.ndarray, "example ..."]]:
-        """Batches of raw examples by name, odd ones among them, that a bundle's graph is proved on."""
-
-    @abstractmethod
-    def repacked(self, raw: Shaped[np.ndarray, "item ..."]) -> Shaped[np.ndarray, "item ..."]:
-        """A batch of raw examples, packed: the oracle of the graph's own preprocessing."""
-
-    def unpacked(self, packed: Shaped[np.ndarray, "item ..."]) -> Shaped[np.ndarray, "item ..."]:
-        """Raw examples that are packed so: packed ones themselves, unless packing changes them again."""
-        return packed
-
-    # --- another reading of raw examples
-
-    def inputs_from(self, other: Encoding) -> tuple[Tensor, Tensor] | None:
-        """Gain and bias (float64) of each channel that make this encoding's inputs of another's; None where that is
-        not how they differ. The members of a bank take their inputs so."""
-        return None
-
-    def inverted(self) -> Encoding:
-        """The same for examples that are the negative of those in training.
-
-        Raises:
-            MetaloomError: there is no such thing.
-        """
-        raise MetaloomError(f"{self.kind.many} have no negative: leave out --invert")
-
-    def looks_inverted(self, packed: Shaped[np.ndarray, "item ..."]) -> bool:
-        """Whether packed examples look like the negative of those in training."""
-        return False
-
-    @abstractmethod
-    def in_words(self) -> str:
-        """What a caller of the graph gives it, in a sentence."""

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaloom.kinds.base import Encoding, Kind
+from metaloom.kinds.base import Kind
+from metaloom.kinds.encoding import Encoding
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from metaloom import __version__
 from metaloom.config import METHOD_SETTINGS, MethodSettings, NetworkSettings, Settings
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_from
-from metaloom.kinds.base import Encoding
+from metaloom.kinds.encoding import Encoding
 from metaloom.learner.placement import picked
 from metaloom.learner.task import BATCH, AdaptedTask, checked
 from metaloom.learner.temperature import Temperature
@@ -263,10 +263,10 @@ class Learner:
 
 
 def _method(name: str, network: NetworkSettings, own: MethodSettings, encoding: Encoding, **shape: int) -> Method:
-    """The method over a network for such examples, which looks several times where method and kind both can."""
+    """The method over a network for such examples, with test-time augmentation where method and kind both can."""
     built = build_network(network, own.norm, encoding.shape)
-    if method_class(name).looks:
-        built = encoding.kind.looked(built)
+    if method_class(name).test_augmentation:
+        built = encoding.kind.with_test_augmentation(built)
     return build_method(name, built, own, **shape)
 
 

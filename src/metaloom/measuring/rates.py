@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from metaloom.baselines import BASELINES, Views, answer_all
+from metaloom.baselines import BASELINES, Features, answer_all
 from metaloom.baselines.run import Answered, Request
 from metaloom.config import PRETRAIN, Settings
 from metaloom.data.packed import Dataset
@@ -225,7 +225,7 @@ def _alone(
     watch: Watch,
 ) -> dict[str, Alone]:
     sample = sampled(tables)
-    views = Views.of(examples, sample.values(), first, pretrained)
+    features = Features.of(examples, sample.values(), first, pretrained)
     requests: list[Request] = []
     for learner, baseline in BASELINES.items():
         candidates = baseline.candidates(settings.baselines)
@@ -233,9 +233,9 @@ def _alone(
         if baseline.fit is None:
             choice |= {"steps": STEPS_ALONE, "epochs": 0}
         for size in _telling(sorted(sample), choice.get("batch", math.inf)):
-            few = sample[size].first(max(FEW, baseline.together(learner, views, choice, size)))
+            few = sample[size].first(max(FEW, baseline.together(learner, features, choice, size)))
             requests += [Request((learner, size, turn), learner, choice, few) for turn in range(REPEATS)]
-    answered = answer_all(views, requests, f"measure single-task learners, {watch.text()}")
+    answered = answer_all(features, requests, f"measure single-task learners, {watch.text()}")
     return {learner: _of_learner(learner, answered) for learner in BASELINES}
 
 

@@ -35,7 +35,7 @@ class Bank(EmbeddingMethod):
     """A fresh one has a single member: it is what the trainer trains, once for each window."""
 
     settings: BankSettings
-    looks = True
+    test_augmentation = True
     network: BankNetwork
 
     def __init__(self, network: Network, settings: BankSettings, members: int = 1) -> None:

@@ -23,7 +23,7 @@ class Method(ABC):
     """A meta-learner over a shared network."""
 
     momentum = 0.1  # share of a step's statistics in the running ones
-    looks: ClassVar[bool] = False  # whether an answer may be the mean over several looks at an example
+    test_augmentation: ClassVar[bool] = False  # whether an answer may be the mean over several views of an example
 
     def __init__(self, network: Network, settings: MethodSettings) -> None:
         self.network = network

@@ -42,7 +42,7 @@ class ProtoNet(EmbeddingMethod):
     """A class is the mean embedding of its examples."""
 
     settings: ProtonetSettings
-    looks = True
+    test_augmentation = True
 
     def __init__(self, network: Network, settings: ProtonetSettings) -> None:
         super().__init__(network, settings)

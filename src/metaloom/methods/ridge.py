@@ -34,7 +34,7 @@ class Ridge(EmbeddingMethod):
     """Ridge regression on the embeddings, in closed form."""
 
     settings: RidgeSettings
-    looks = True
+    test_augmentation = True
 
     def __init__(self, network: Network, settings: RidgeSettings) -> None:
         super().__init__(network, settings)

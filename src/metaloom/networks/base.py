@@ -48,7 +48,7 @@ class Network(ABC):
 
     @property
     def plain(self) -> Network:
-        """Without the further looks that a kind's `looked` has added."""
+        """Without the further views that a kind's `with_test_augmentation` has added."""
         return self
 
     def threads(self, device: torch.device) -> AbstractContextManager[None]:

@@ -18,7 +18,7 @@ from metaloom.system.lock import BusyError
 COMMAND_FAILED = "failed to run: "  # how DVC begins to say that a command exited with another code than 0
 
 
-def run_stage(
+def reproduce_in_child(
     root: str | Path,
     name: str,
     out: Callable[[str], None],
@@ -54,7 +54,7 @@ def run_stage(
 def run_module(
     root: str | Path, module: str, arguments: list[str], out: Callable[[str], None], err: Callable[[str], None]
 ) -> None:
-    """`python -m MODULE ARGUMENTS`, which is no stage but ends as one does; the rest as for `run_stage`."""
+    """`python -m MODULE ARGUMENTS`, which is no stage but ends as one does; the rest as for `reproduce_in_child`."""
     with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
         message = Path(folder, "error")
         message.touch()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from metaloom.evaluation.rounding import POINTS, decimals_of, interval_names
+from metaloom.evaluation.digits import POINTS, decimals_of, interval_names
 from metaloom.system.plural import some
 
 NAMED = 2  # differences that the line names

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from metaloom.system.files import atomic_file
-from metaloom.system.sources import by_folder, sources
+from metaloom.system.files import write_text
+from metaloom.system.source_files import by_folder, sources
 from metaloom.versioning import project
 
 DAG = Path(project.DAG)
@@ -45,8 +45,7 @@ def main() -> None:
     if before == after:
         print(f"{DAG} names the source files of every stage already")
         return
-    with atomic_file(DAG) as temporary:
-        temporary.write_text(after, encoding="utf-8")
+    write_text(DAG, after)
     print(f"{DAG}: the dependencies of its stages follow the imports again; `git diff {DAG}` shows what changed")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from metaloom.pipeline.stages import is_current, stage_names
-from metaloom.system.files import atomic_file
+from metaloom.system.files import write_text
 from metaloom.system.lock import STATE
 from metaloom.system.provenance import data_version
 from metaloom.versioning.data import held_version
@@ -15,8 +15,7 @@ SUCCESS = f"{STATE}/last-success"
 
 def record_success(root: str | Path) -> None:
     """Every stage is up to date for the version that data.dvc names."""
-    with atomic_file(Path(root) / SUCCESS) as temporary:
-        temporary.write_text(f"{data_version(root)}\n", encoding="utf-8")
+    write_text(Path(root) / SUCCESS, f"{data_version(root)}\n")
 
 
 def unchanged_since_success(root: str | Path) -> str | None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metaloom.config import DOMAIN_SUFFIX
-from metaloom.errors import MetaloomError
 from metaloom.pipeline.committed import against_committed
-from metaloom.report.inputs import Inputs
-from metaloom.report.verdict import verdict
 from metaloom.system.files import read_json
 from metaloom.system.git import changed, committed
+from metaloom.system.plural import several
 from metaloom.system.provenance import POINTER
+from metaloom.system.quantities import UNKNOWN, duration, with_interval
 from metaloom.system.rounding import nulled
 from metaloom.versioning.paths import Outputs
 
@@ -41,7 +39,7 @@ class RunSummary:
         places: a path for each word.
         figures: how `scores` compare with the committed ones; "" where there are none.
         fitted: which settings were fitted to the data.
-        verdict: what the run comes to, in words; "" where nothing was evaluated.
+        verdict: what the run comes to, in words; "" where there is no report.
     """
 
     data: str
@@ -86,15 +84,8 @@ def _fitted(root: Path, outputs: Outputs) -> tuple[str, ...]:
 
 
 def _verdict(root: Path, outputs: Outputs) -> str:
-    evaluation = outputs.known("evaluation")
-    if not evaluation or not (root / evaluation).is_dir():
-        return ""
-    names = ("dataset", "splits", "plan", "models", "evaluation", "bundle")
-    try:
-        paths = {name: root / getattr(outputs, name) for name in names}
-        return verdict(Inputs(**paths, metrics=(root / outputs.figures).parent, methods=(), root=root))
-    except MetaloomError as error:  # of a pipeline of one's own: what has succeeded is no failure for want of words
-        return f"no verdict: {error}"
+    path = root / (outputs.known("verdict") or "")
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def _against_committed(root: Path, metrics: str, scores: dict[str, Any]) -> str:
@@ -120,7 +111,7 @@ def as_text(summary: RunSummary) -> str:
     lines += [f"{word:<8}{path}" for word, path in summary.places.items()]
     lines.append(f"{'data':<8}{summary.data.removeprefix('data/ is ')}")
     lines.append(f"{'stages':<8}{stages_line(summary.stages)}")
-    lines.append(f"{'time':<8}{as_time(summary.seconds)}")
+    lines.append(f"{'time':<8}{duration(summary.seconds)}")
     if summary.figures:
         lines.append(f"{'figures':<8}{summary.figures}")
     lines += [f"{'fitted' if place == 0 else '':<8}{each}" for place, each in enumerate(summary.fitted)]
@@ -138,7 +129,7 @@ def as_markdown(summary: RunSummary) -> str:
     lines += [f"- {word}: `{path}`" for word, path in summary.places.items()]
     lines += [
         f"- data: {summary.data}",
-        f"- time: {as_time(summary.seconds)}",
+        f"- time: {duration(summary.seconds)}",
         *([f"- figures: {summary.figures}"] if summary.figures else []),
         *(f"- fitted: {each}" for each in summary.fitted),
         *(["", summary.verdict] if summary.verdict else []),
@@ -146,16 +137,16 @@ def as_markdown(summary: RunSummary) -> str:
         "| stage | state | time |",
     ]
     lines.append(_row(["---"] * 3))
-    lines += [_row([each.name, each.state, as_time(each.seconds)]) for each in summary.stages]
+    lines += [_row([each.name, each.state, duration(each.seconds)]) for each in summary.stages]
     return "\n".join(lines) + "\n"
 
 
 def stages_line(stages: tuple[StageRun, ...]) -> str:
     """`2 ran (train@maml 61 s, evaluate 20 s), 5 cached`."""
-    ran = [f"{each.name} {as_time(each.seconds)}" for each in stages if each.state == "Ran"]
+    ran = [f"{each.name} {duration(each.seconds)}" for each in stages if each.state == "Ran"]
     cached = len(stages) - len(ran)
     if not ran:
-        return f"everything was cached ({cached} stages)"
+        return f"everything was cached ({several(cached, 'stage')})"
     return f"{len(ran)} ran ({', '.join(ran)})" + (f", {cached} cached" if cached else "")
 
 
@@ -170,18 +161,10 @@ def _table(scores: dict[str, dict[str, dict[str, float | None]]]) -> list[list[s
 
 def _score(score: dict[str, Any] | None) -> str:
     if not score or not score["episodes"]:
-        return "–"
+        return UNKNOWN
     failed = f" ({score['failed']} failed)" if score.get("failed") else ""
-    interval = "" if score["ci95"] is None or math.isnan(score["ci95"]) else f" ± {100 * score['ci95']:.1f}"
-    return f"{100 * score['accuracy']:.1f}{interval}{failed}"
+    return with_interval(score["accuracy"], score["ci95"], unit="") + failed
 
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def as_time(seconds: float) -> str:
-    """Seconds in words."""
-    if seconds < 100:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s"

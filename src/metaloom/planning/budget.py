@@ -13,10 +13,10 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from metaloom.config import AUTO, METHODS, auto_keys, filled
+from metaloom.config import AUTO, METHODS, auto_keys, filled, first_problem
 from metaloom.config.settings import KindName
 from metaloom.errors import MetaloomError
-from metaloom.system.files import atomic_file
+from metaloom.system.files import read_yaml, write_text
 from metaloom.system.lock import STATE
 
 MOST_EFFORT = 64  # that a budget buys
@@ -88,19 +88,15 @@ def read_budget(path: str | Path) -> Budget:
     if not Path(path).is_file():
         return NO_BUDGET
     remedy = f"`git checkout {path}` restores the last one" if Path(path).name == BUDGET.name else "remove it"
+    found = read_yaml(path, remedy)
+    if not isinstance(found, dict):
+        raise MetaloomError(f"{path} has no minutes, data and effort: {remedy}")
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise MetaloomError(f"{path} has no minutes, data and effort: {remedy}")
         return Budget.model_validate(found)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MetaloomError(f"{path} is no valid YAML ({' '.join(str(error).split())}): {remedy}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise MetaloomError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}: {remedy}") from None
+        raise MetaloomError(f"{path}: {first_problem(error)}: {remedy}") from None
 
 
 def write_budget(path: str | Path, budget: Budget) -> None:
     """Write the file as a whole."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(ABOUT + yaml.safe_dump(budget.model_dump(), sort_keys=False), encoding="utf-8")
+    write_text(path, ABOUT + yaml.safe_dump(budget.model_dump(), sort_keys=False))

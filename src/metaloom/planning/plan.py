@@ -18,7 +18,7 @@ from metaloom.planning.budget import NO_BUDGET, Budget
 from metaloom.planning.check import check, way_out
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
-from metaloom.planning.words import sentences
+from metaloom.planning.sentences import sentences
 from metaloom.tasks import class_table
 from metaloom.tasks.kept import share_out
 

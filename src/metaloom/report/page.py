@@ -26,7 +26,9 @@ from metaloom.report.sections.tradeoffs import tradeoffs
 from metaloom.report.sections.training import training
 from metaloom.report.sections.trust import trust
 from metaloom.report.verdict import verdict
+from metaloom.system import quantities
 from metaloom.system.plural import several
+from metaloom.system.quantities import size
 
 LARGEST = 5_000_000  # bytes
 SECTIONS = (  # anchor and template, title
@@ -76,7 +78,7 @@ def build(inputs: Inputs) -> str:
     )
     if len(page.encode()) > LARGEST:
         raise MetaloomError(
-            f"the report would be {words.size(len(page.encode()))}, over {words.size(LARGEST)}: "
+            f"the report would be {size(len(page.encode()))}, over {size(LARGEST)}: "
             "lower the number of settings in params.yaml (episodes.settings)"
         )
     return page
@@ -94,6 +96,7 @@ def render(**parts: Any) -> str:
     environment.globals.update(
         sections=SECTIONS,
         words=words,
+        quantities=quantities,
         several=several,
         style=Markup(_source(environment, "style.css")),
         script=Markup(_source(environment, "page.js")),

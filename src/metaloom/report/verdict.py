@@ -1,4 +1,7 @@
-"""What a run comes to, in words: is the champion worth it, and what to do next. The last line of a run."""
+"""What a run comes to, in words: is the champion worth it, and what to do next. The last line of a run.
+
+The stage `report` writes it, so that a run in which all is cached reads one line and no tables.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from typing import Any
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.sections.headline import Headline, Lead, headline
 from metaloom.report.sections.results import Results, load_results
-from metaloom.report.words import learner_title, percent
+from metaloom.report.words import learner_title
 from metaloom.system.files import read_json
+from metaloom.system.quantities import percent
 
 FEW_CLASSES = 50  # training classes, below which more of them help most
 FAR = 1.5  # times as far from training as training classes are from each other: the median test class

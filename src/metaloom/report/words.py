@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from metaloom.config import DOMAIN_SUFFIX, Setting
+from metaloom.system import quantities
+from metaloom.system.quantities import UNKNOWN, Number, digits_for, known
 
-Number = int | float  # JSON writes 1.0 as either
-
-MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
 PLUS_MINUS = f"{SPACE}\N{PLUS-MINUS SIGN}{SPACE}"
 
@@ -85,30 +84,12 @@ def learner_hint(name: str) -> str:
     return LEARNERS.get(name, (name, ""))[1]
 
 
-def known(value: Number | None) -> bool:
-    """Whether a figure is there: JSON's null and NaN both mean that it is not."""
-    return value is not None and math.isfinite(value)
-
-
-def percent(share: Number | None, digits: int = 1) -> str:
-    """0.961 → "96.1%"."""
-    return f"{100 * share:.{digits}f}%" if share is not None and known(share) else UNKNOWN
-
-
-def digits_for(ci95: Number | None) -> int:
-    """Decimals of a percentage that its interval deserves: a second one when it is under 0.05 points."""
-    return 2 if ci95 is not None and known(ci95) and 0 < ci95 < 0.0005 else 1
-
-
 def with_interval(share: Number | None, ci95: Number | None) -> str:
-    """0.961, 0.004 → "96.1 ± 0.4%", with spaces that do not break."""
-    if not known(share) or not known(ci95):
-        return percent(share)
-    digits = digits_for(ci95)
-    return f"{100 * (share or 0):.{digits}f}{PLUS_MINUS}{100 * (ci95 or 0):.{digits}f}%"
+    """As in `quantities`, with spaces that do not break."""
+    return quantities.with_interval(share, ci95).replace(" ", SPACE)
 
 
-def decimals(value: Number | None) -> str:
+def three_decimals(value: Number | None) -> str:
     """0.06512 → "0.065"."""
     return f"{value:.3f}" if value is not None and known(value) else UNKNOWN
 
@@ -129,22 +110,6 @@ def marked(text: str) -> Markup:
     return Markup("").join(part.format(each) for part, each in zip(parts, text.split("`"), strict=True))
 
 
-def duration(seconds: Number) -> str:
-    """192.4 → "3 min 12 s"."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def size(n_bytes: int) -> str:
-    """Bytes as "1.5 MB" (powers of ten)."""
-    if n_bytes >= 1_000_000:
-        return f"{n_bytes / 1e6:.1f} MB"
-    return f"{n_bytes / 1e3:.1f} kB" if n_bytes >= 1000 else f"{n_bytes} B"
-
-
 def chances(p: Number | None) -> str:
     """A p-value as it is read: "p < 0.001"."""
     if p is None or not known(p):
@@ -159,6 +124,6 @@ def milliseconds(value: Number | None) -> str:
     return f"{value / 1000:.1f} s" if value >= 1000 else f"{value:.0f} ms" if value >= 10 else f"{value:.2g} ms"
 
 
-def short(class_name: str) -> str:
+def class_title(class_name: str) -> str:
     """The last two parts of a class's name: its domain's own name and the class."""
     return "/".join(class_name.split("/")[-2:])

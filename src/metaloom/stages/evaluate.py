@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metaloom.baselines import BASELINES, Choices, Views
+from metaloom.baselines import BASELINES, Choices, Features
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.evaluation.answers import OfTables, meta_answers, meta_speed, single_task_answers, untempered
+from metaloom.evaluation.digits import rounded_figures
 from metaloom.evaluation.estimates import estimate_figures, estimate_rows
-from metaloom.evaluation.rounding import rounded_figures
 from metaloom.evaluation.shown import confusions, gallery
 from metaloom.evaluation.space import class_map, embed_classes, nearness
 from metaloom.evaluation.studies import balance_rows, label_rows, labels_saved, way_rows
@@ -36,6 +35,7 @@ from metaloom.networks.engine import choose_engine
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, return_freed_memory
 from metaloom.system.files import atomic_dir, read_json, write_json
+from metaloom.system.quantities import with_interval
 from metaloom.system.rounding import nulled
 from metaloom.system.terminal import say, track
 from metaloom.tasks import EpisodeTable, load_episodes, load_studies
@@ -68,9 +68,9 @@ def main(
     asked = fixed | {name: table for name, table in studies.items() if not name.startswith(ESTIMATES)}
     answers = _meta(learners, examples, dict.fromkeys(learners, asked) | {best: fixed | studies})
     speeds = {name: _speeds(learner, examples, fixed) for name, learner in learners.items()}
-    views = Views.of(raw, asked.values(), learners[best], Learner.load(pretrained, device, "pretrain"))
+    features = Features.of(raw, asked.values(), learners[best], Learner.load(pretrained, device, "pretrain"))
     return_freed_memory()  # the processes of the single-task learners take their own
-    alone, speeds_alone = single_task_answers(views, chosen, settings.baselines, asked)
+    alone, speeds_alone = single_task_answers(features, chosen, settings.baselines, asked)
     return_freed_memory()
     groups = dict.fromkeys(learners, META) | {name: baseline.group for name, baseline in BASELINES.items()}
     class_of, _ = pd.factorize(data.items["class"])
@@ -105,15 +105,11 @@ def _rounded(everyone: Everyone, settings: list[str]) -> dict[str, dict[str, dic
 
 def _report(summary: dict[str, dict[str, dict[str, Any]]], best: str) -> None:
     """Lines about the champion, and about who failed."""
-    say(f"{best}: " + ", ".join(f"{setting} {_said(each)}" for setting, each in summary[best].items()))
+    said = [f"{setting} {with_interval(each['accuracy'], each['ci95'])}" for setting, each in summary[best].items()]
+    say(f"{best}: {', '.join(said)}")
     for name, figures in summary.items():
         if failed := sum(each["failed"] for each in figures.values()):
             say(f"{name} failed in {failed} episodes, which its figures leave out")
-
-
-def _said(figures: dict[str, Any]) -> str:
-    interval = "" if math.isnan(figures["ci95"]) else f" ± {figures['ci95']:.1%}"
-    return f"{figures['accuracy']:.1%}{interval}"
 
 
 def _speeds(learner: Learner, examples: Tensor, tables: dict[str, EpisodeTable]) -> dict[str, dict[str, float]]:

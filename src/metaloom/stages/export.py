@@ -24,6 +24,7 @@ from metaloom.networks.engine import choose_engine
 from metaloom.planning.deployment import deployed
 from metaloom.stages import run_stage
 from metaloom.system.files import read_json, required
+from metaloom.system.quantities import interval95
 from metaloom.system.rounding import nulled
 from metaloom.system.terminal import bar, say
 from metaloom.tasks import load_episodes
@@ -155,10 +156,9 @@ def _by_domain(path: Path, name: str) -> list[dict[str, Any]]:
 def _accuracy_text(card: TaskCard) -> str:
     if card.accuracy is None:
         return ""
-    low, high = card.accuracy["low95"], card.accuracy["high95"]
     return (
         f"{card.accuracy['accuracy']:.1%} of {card.accuracy['examples']} held-out examples right "
-        f"(95% interval {low:.1%} to {high:.1%}); "
+        f"({interval95(card.accuracy['low95'], card.accuracy['high95'])}); "
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,8 +28,8 @@ from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, explained_out_of_memory
 from metaloom.system.files import atomic_dir, required, write_json
 from metaloom.system.rounding import rounded
-from metaloom.system.sources import digest
-from metaloom.system.terminal import bar, say
+from metaloom.system.source_files import digest
+from metaloom.system.terminal import Bar, bar, say
 from metaloom.tasks import load_episodes, spread_rows
 from metaloom.tasks.limits import check_shares
 from metaloom.tasks.sampler import EpisodeSampler
@@ -138,38 +139,15 @@ def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, splits:
     guessing = partial(at_chance, method=trainer.learner.method, **shape)
     with atomic_dir(model) as folder, bar(f"train {method}", steps) as progress:
         live = _curves(folder / "curves")
-
-        def on_step(step: int, loss: float) -> None:
-            trainer.on_step(step, loss)
-            progress.update(step, f"loss {loss:.3f}")
-
-        told: list[int] = []
-
-        def on_validation(record: dict[str, Any]) -> None:
-            _log(live, record)
-            if not told and record["step"] >= TELLING * steps and guessing(record):
-                told.append(record["step"])
-                say(
-                    f"{method}: after {record['step']} of {steps} steps the loss is {record['loss']:.2f}, no better "
-                    f"than guessing: lower {method}.learning_rate, or try another of `methods`"
-                )
-
-        shown = replace(trainer, on_step=on_step, on_validation=on_validation)
+        shown = _shown(trainer, live, progress, guessing)
         with explained_out_of_memory(
             f"lower {method}.tasks_per_step, {method}.n_way or train.n_query, or network.width, in params.yaml"
         ):
             state = of_method(shown, training, model).run()
         live.end()
-        summary = _summary(state, settings)
+        trained, summary = _selected(trainer, state, settings)
         if isinstance(state, State) and guessing(state.history[-1]):
             summary["at_chance"] = True
-        trained = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.best)
-        if wants_beta(trained):
-            trained, beta = choose_beta(trained, trainer.examples, trainer.validation)
-            best = beta["tried"][str(beta["chosen"])]
-            summary["validation"] |= {"accuracy": best["accuracy"], "nll": best["nll"]}
-            summary["validation"]["looks"] += len(beta["tried"])
-            summary["beta"] = beta
         trained = choose_temperature(trained, trainer.examples, load_episodes(splits, "validation", []))
         trained.save(folder)
         write_json(folder / "metrics.json", summary)
@@ -181,6 +159,40 @@ def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, splits:
         f"{method}: {best['accuracy']:.1%} on validation {best['setting']} (the best of {best['looks']} looks), "
         f"step {summary['best_step']} of {summary['steps']}, {state.seconds:.0f} s on {trainer.learner.device.type}"
     )
+
+
+def _shown(trainer: Trainer, live: Live, progress: Bar, guessing: Callable[[dict[str, Any]], bool]) -> Trainer:
+    """The trainer whose steps move the bar and whose validations are logged; a loss at chance is said once."""
+    method, steps = trainer.learner.name, trainer.learner.method.settings.steps
+    told: list[int] = []
+
+    def on_step(step: int, loss: float) -> None:
+        trainer.on_step(step, loss)
+        progress.update(step, f"loss {loss:.3f}")
+
+    def on_validation(record: dict[str, Any]) -> None:
+        _log(live, record)
+        if not told and record["step"] >= TELLING * steps and guessing(record):
+            told.append(record["step"])
+            say(
+                f"{method}: after {record['step']} of {steps} steps the loss is {record['loss']:.2f}, no better "
+                f"than guessing: lower {method}.learning_rate, or try another of `methods`"
+            )
+
+    return replace(trainer, on_step=on_step, on_validation=on_validation)
+
+
+def _selected(trainer: Trainer, state: State | BankState, settings: Settings) -> tuple[Learner, dict[str, Any]]:
+    """The learner with the weights, and the `beta` where it is to be chosen, that validate best; and what to say."""
+    summary = _summary(state, settings)
+    trained = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.best)
+    if wants_beta(trained):
+        trained, beta = choose_beta(trained, trainer.examples, trainer.validation)
+        best = beta["tried"][str(beta["chosen"])]
+        summary["validation"] |= {"accuracy": best["accuracy"], "nll": best["nll"]}
+        summary["validation"]["looks"] += len(beta["tried"])
+        summary["beta"] = beta
+    return trained, summary
 
 
 def _curves(folder: Path) -> Live:

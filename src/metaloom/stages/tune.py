@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from metaloom.baselines import Views, choose
+from metaloom.baselines import Features, choose
 from metaloom.config import load_settings
 from metaloom.data.packed import Dataset
 from metaloom.learner import Learner, champion
@@ -26,9 +26,9 @@ def main(dataset: str, splits: str, plan: str, models: str, pretrained: str, cho
     tables = load_episodes(splits, "validation", settings.baselines.settings)
     best = Learner.load(Path(models) / champion(models, settings.methods), device)
     examples = torch.from_numpy(Dataset.load(dataset).examples)
-    views = Views.of(examples, tables.values(), best, Learner.load(pretrained, device, "pretrain"))
+    features = Features.of(examples, tables.values(), best, Learner.load(pretrained, device, "pretrain"))
     return_freed_memory()  # the processes of the single-task learners take their own
-    chosen = choose(views, settings.baselines, tables)
+    chosen = choose(features, settings.baselines, tables)
     write_json(choices, {name: choice.saved() for name, choice in chosen.items()})
     tried = sum(len(each["tried"]) for choice in chosen.values() for each in choice.searched)
     say(f"{len(chosen)} single-task learners, the best of {tried} candidates → {choices}")

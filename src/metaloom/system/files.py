@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from metaloom.errors import MetaloomError
 from metaloom.system.rounding import nulled
 
@@ -59,6 +61,17 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON with a closing newline, whole or not at all.
 
@@ -67,8 +80,7 @@ def write_json(path: str | Path, value: Any) -> None:
     """
     for place, number in _not_finite(value):
         raise MetaloomError(f"{path} is not written: {place or 'its value'} is {number}, which JSON cannot hold")
-    with atomic_file(path) as temporary:
-        temporary.write_text(strict_json(value) + "\n", encoding="utf-8")
+    write_text(path, strict_json(value) + "\n")
 
 
 def strict_json(value: Any) -> str:
@@ -126,3 +138,22 @@ def read_json(path: str | Path, made_by: str = "") -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise MetaloomError(f"{path} is no valid JSON: {error}") from None
+
+
+def read_yaml(path: str | Path, remedy: str = "") -> Any:
+    """Read YAML.
+
+    Args:
+        path: of the file.
+        remedy: what to do where it is broken, for the message.
+
+    Raises:
+        MetaloomError: it is absent or no YAML.
+    """
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MetaloomError(f"{path} not found: {AT_ROOT}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        why = " ".join(str(error).split())
+        raise MetaloomError(f"{path} is no valid YAML ({why}){f': {remedy}' if remedy else ''}") from None

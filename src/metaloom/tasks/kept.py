@@ -10,9 +10,9 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from metaloom.config import SPLITS, SplitSettings
+from metaloom.config import SPLITS, SplitSettings, first_problem
 from metaloom.errors import MetaloomError
-from metaloom.system.files import atomic_file
+from metaloom.system.files import read_yaml, write_text
 from metaloom.tasks.splits import assign_splits, unit_of
 
 KEPT = Path("splits.yaml")  # in a project's root
@@ -55,13 +55,11 @@ def read_kept(path: Path) -> Kept | None:
     if not path.is_file():
         return None
     remedy = f"fix it, or remove it and the splits are drawn again (`git checkout {path}` restores the last one)"
+    found = read_yaml(path, remedy)
     try:
-        kept = Kept.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MetaloomError(f"{path} is no valid YAML ({' '.join(str(error).split())}): {remedy}") from None
+        kept = Kept.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise MetaloomError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}: {remedy}") from None
+        raise MetaloomError(f"{path}: {first_problem(error)}: {remedy}") from None
     names = [*kept.train, *kept.validation, *kept.test]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise MetaloomError(f"{path} has {twice[0]} in two places: {remedy}")
@@ -100,6 +98,5 @@ def write_kept(path: Path, classes: pd.DataFrame, unit: str, settings: SplitSett
     """Write the splits of a class table from `assign_splits`."""
     splits = {split: sorted(set(classes.loc[classes["split"] == split, unit])) for split in SPLITS}
     about = {"by": unit, "drawn_with": drawn_with(settings, seed)}
-    with atomic_file(path) as temporary:
-        text = yaml.safe_dump(about | splits, sort_keys=False, allow_unicode=True, width=1000)
-        temporary.write_text(ABOUT.format(unit=unit) + text, encoding="utf-8")
+    text = yaml.safe_dump(about | splits, sort_keys=False, allow_unicode=True, width=1000)
+    write_text(path, ABOUT.format(unit=unit) + text)

@@ -87,7 +87,7 @@ def assign_splits(
 
 def _empty(name: str, wanted: Domains, unit: str, there: int) -> str:
     if unit == "class" and there < FEWEST * len(SPLITS):
-        found = "one class" if there == 1 else f"{there} classes"
+        found = several(there, "class", "classes")
         each = f"{FEWEST} to learn from, {FEWEST} to choose by and {FEWEST} to ask about"
         return f"data/ has {found}, and a run needs {FEWEST * len(SPLITS)} or more ({each}): add classes"
     if unit == "domain":

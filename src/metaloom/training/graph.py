@@ -46,9 +46,8 @@ class GraphedWork:
         try:
             return captured(lambda: self._in_place(state), state.generator)
         except RuntimeError as error:  # whatever CUDA, cuDNN or cuBLAS cannot do in a capture
-            why = (
-                str(error.__context__ or error).strip().splitlines()[0]
-            )  # the first error; ending the capture raises too
+            first = error.__context__ or error  # ending the capture raises too
+            why = str(first).strip().splitlines()[0]
             say(f"{self.name}: no CUDA graph ({why}): kernels are launched one by one")
             state.generator = torch.Generator(state.generator.device)  # the other may still be in the capture
             state.generator.set_state(drawn)

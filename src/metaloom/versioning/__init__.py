@@ -1,4 +1,4 @@
 """DVC and GTO, in process: data versions, revisions, registered models, and settings overridden for one run.
 
-Importing this package does not import DVC: its functions do when they are called.
+Importing this package imports neither DVC nor what builds the embedded data set: its functions do when they are called.
 """

@@ -10,10 +10,10 @@ from typing import Any
 
 from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError
-from metaloom.kinds import kind_of
-from metaloom.system.files import atomic_dir, atomic_file
+from metaloom.system.files import atomic_dir, atomic_file, write_text
 from metaloom.system.git import committed
 from metaloom.system.lock import STATE, project_lock
+from metaloom.system.plural import several
 from metaloom.system.provenance import POINTER
 from metaloom.versioning import objects
 from metaloom.versioning.objects import DATA, hash_of, saved_tree, short, tree_of
@@ -143,7 +143,7 @@ def _add(repo: Any, root: Path) -> DataVersion:
         repo.add(str(root / DATA))
         held = hash_of(repo, root / DATA)
         _saw(root, held)
-        files = objects.count(len(_files(root / DATA)))
+        files = several(len(_files(root / DATA)), "file")
         return DataVersion(held, True, f"data/ is version {short(held)}, the first: {files}")
     named, pointer = before.hash_info.value, (root / POINTER).read_bytes()
     tree = tree_of(repo, root / DATA)
@@ -190,10 +190,11 @@ def _seen(root: Path) -> str | None:
 
 
 def _saw(root: Path, md5: str) -> None:
-    with atomic_file(root / SEEN) as temporary:
-        temporary.write_text(md5 + "\n", encoding="utf-8")
+    write_text(root / SEEN, md5 + "\n")
 
 
 def _embedded(root: Path, folder: Path) -> None:
     """The data set that comes with the kind of example in the project's params."""
+    from metaloom.kinds import kind_of
+
     kind_of(load_settings(root / PARAMS)).embedded(folder)

@@ -7,6 +7,7 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.system.lock import BusyError
+from metaloom.system.plural import several
 from metaloom.system.provenance import POINTER
 
 DATA = "data"
@@ -87,19 +88,14 @@ def check_out(output: Any, folder: Path) -> None:
 def changes(before: Any | None, after: Any) -> str:
     """`1 file added, 2 files removed` between two trees."""
     if before is None:
-        return f"{count(len(after))}; those of the version before are not known here"
+        return f"{several(len(after), 'file')}; those of the version before are not known here"
     old, new = ({key: oid.value for key, _, oid in tree} for tree in (before, after))
     counts = {
         "added": len(new.keys() - old.keys()),
         "modified": sum(new[key] != old[key] for key in new.keys() & old.keys()),
         "removed": len(old.keys() - new.keys()),
     }
-    return ", ".join(f"{count(files)} {verb}" for verb, files in counts.items() if files)
-
-
-def count(files: int) -> str:
-    """`1 file`, `2 files`."""
-    return f"{files} file{'s' * (files != 1)}"
+    return ", ".join(f"{several(files, 'file')} {verb}" for verb, files in counts.items() if files)
 
 
 def short(md5: str) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from metaloom.errors import MetaloomError
-from metaloom.system.files import AT_ROOT
+from metaloom.system.files import read_yaml
 from metaloom.versioning.project import DAG
 
 BUNDLE = "handoff"  # its name among dvc.yaml's artifacts, and in the registry of models
@@ -20,12 +18,7 @@ class Outputs:
     def __init__(self, root: str | Path = ".") -> None:
         """Raises MetaloomError: there is no dvc.yaml at `root`, or it is no valid YAML."""
         self._file = Path(root) / DAG
-        try:
-            self._dag: dict[str, Any] = yaml.safe_load(self._file.read_text(encoding="utf-8")) or {}
-        except FileNotFoundError:
-            raise MetaloomError(f"{self._file} not found: {AT_ROOT}") from None
-        except yaml.YAMLError as error:
-            raise MetaloomError(f"{self._file} is no valid YAML: {' '.join(str(error).split())}") from None
+        self._dag: dict[str, Any] = read_yaml(self._file) or {}
 
     @property
     def dataset(self) -> str:
@@ -69,6 +62,11 @@ class Outputs:
     def page(self) -> str:
         """The report's index.html."""
         return f"{self._first('report', 'outs')}/index.html"
+
+    @property
+    def verdict(self) -> str:
+        """What the run came to, in words: a text file beside the report."""
+        return f"{self._first('report', 'outs')}/verdict.txt"
 
     def known(self, name: str) -> str | None:
         """The path of that name; None where dvc.yaml lacks it."""

@@ -25,7 +25,7 @@ from metaloom.handoff.bundle.write import GraphFile, put_together
 from metaloom.handoff.graphs.learning import body_of
 from metaloom.handoff.graphs.task import Template, head_tensors
 from metaloom.handoff.shipped import verify
-from metaloom.system.files import atomic_dir, write_json
+from metaloom.system.files import atomic_dir, size_of, write_json
 
 MADE, KEPT, FAILED = "made", "kept", "failed"
 SUMMARY = "fleet.json"
@@ -114,11 +114,6 @@ def _write(maker: Maker, solved: Solved, folder: Path, template: Template | None
 def accuracy(estimate: dict[str, Any] | None) -> float | None:
     """A share of 1; None where nothing was measured."""
     return None if estimate is None else float(estimate["accuracy"])
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def write_summary(out: Path, outcomes: Sequence[Outcome]) -> None:

@@ -12,6 +12,7 @@ from metaloom.handoff.adapting.solve import solve
 from metaloom.handoff.bundle.contents import Maker
 from metaloom.handoff.bundle.write import write_bundle
 from metaloom.learner.estimate import cross_validated
+from metaloom.system.quantities import interval95
 
 
 @dataclass(frozen=True)
@@ -89,5 +90,5 @@ def _accuracy(estimate: dict | None) -> str:
         return "accuracy not estimated: that takes two examples of every class"
     return (
         f"{estimate['accuracy']:.1%} right by {estimate['folds']}-fold cross-validation on "
-        f"{estimate['examples']} examples (95% interval {estimate['low95']:.1%} to {estimate['high95']:.1%})"
+        f"{estimate['examples']} examples ({interval95(estimate['low95'], estimate['high95'])})"
     )

@@ -10,6 +10,7 @@ from metaloom.config import is_clear
 from metaloom.handoff.metadata import Accuracy, Cost, Metadata, Metrics, Rival, Score
 from metaloom.handoff.shipped import verify
 from metaloom.kinds import KINDS, Kind
+from metaloom.system.quantities import interval95
 
 NOT_KNOWN = "not known"
 
@@ -98,8 +99,8 @@ def _accuracy(metadata: Metadata) -> str:
             "examples of your own before you rely on it."
         )
     text = (
-        f"**{measured.accuracy:.1%}** of its answers are right (95% interval {measured.low95:.1%} to "
-        f"{measured.high95:.1%}), {_how(measured)}. Guessing would give {1 / metadata.task.n_way:.1%}."
+        f"**{measured.accuracy:.1%}** of its answers are right ({interval95(measured.low95, measured.high95)}), "
+        f"{_how(measured)}. Guessing would give {1 / metadata.task.n_way:.1%}."
     )
     if metadata.task.meta_trained_on_it:
         text += " The meta-learner was trained on these very classes: on new ones it does worse."

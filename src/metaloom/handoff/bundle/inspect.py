@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from metaloom.handoff.metadata import Accuracy, Metadata
-from metaloom.system.plural import some
+from metaloom.system.files import size_of
+from metaloom.system.plural import several, some
+from metaloom.system.quantities import interval95, size
 
 NOT_MEASURED = "not measured"
 NAMED = 12  # classes or tasks
@@ -38,14 +40,13 @@ def lines(folder: Path, metadata: Metadata, labels: list[str] | dict[str, list[s
     yield "input", f"{metadata.input.kind}: {metadata.input.description}"
     yield "onnx", f"opset {metadata.onnx.opset}, IR version {metadata.onnx.ir_version}"
     for name, graph in metadata.graphs.items():
-        yield f"  {name}", f"{graph.bytes / 1000:,.0f} kB, within {graph.tolerance:.0e} of torch"
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    yield "size", f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB"
+        yield f"  {name}", f"{size(graph.bytes)}, within {graph.tolerance:.0e} of torch"
+    files = sum(path.is_file() for path in folder.rglob("*"))
+    yield "size", f"{several(files, 'file')}, {size(size_of(folder))}"
 
 
 def _accuracy(measured: Accuracy | None) -> str:
     if measured is None:
         return NOT_MEASURED
-    interval = f"95% interval {measured.low95:.1%} to {measured.high95:.1%}"
     how = {"held_out": "held-out examples", "cross_validation": "support examples, cross-validated"}[measured.kind]
-    return f"{measured.accuracy:.1%} of {measured.examples} {how} ({interval})"
+    return f"{measured.accuracy:.1%} of {measured.examples} {how} ({interval95(measured.low95, measured.high95)})"

@@ -14,7 +14,9 @@ from metaloom.data.files import Example, fitting, read_examples
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import FLEET, METADATA, MODEL, Bundle, open_bundle
 from metaloom.kinds import Kind, kind_from
+from metaloom.system.plural import several, some
 
+NAMED = 3  # tasks in a message
 BATCH = 512  # examples of one file that are asked about together
 
 
@@ -113,9 +115,9 @@ def _of_task(opened: Bundle, task: str | None) -> tuple[list[str], int | None]:
             raise MetaloomError("this bundle is of one task: leave out --task")
         return labels, None
     if task not in labels:
-        some = ", ".join(list(labels)[:3])
         none = "" if task is None else f", none called {task}"
-        raise MetaloomError(f"this bundle has {len(labels)} tasks ({some}, …){none}: name one with --task")
+        known = f"{several(len(labels), 'task')} ({some(list(labels), NAMED)})"
+        raise MetaloomError(f"this bundle has {known}{none}: name one with --task")
     return labels[task], list(labels).index(task)
 
 

@@ -24,7 +24,7 @@ from metaloom.handoff.graphs.novelty import Novelty
 from metaloom.handoff.graphs.onnxfile import checked, exported, filled, kept
 from metaloom.handoff.graphs.task import AUTO, batch_axes, body_tensors, centred, task_graph
 from metaloom.handoff.shipped.verify import ADAPT, CLASSIFY, HEAD, INPUT, LEARN, OUTPUTS, QUERY, SUPPORT_X, SUPPORT_Y
-from metaloom.kinds.base import Encoding
+from metaloom.kinds.encoding import Encoding
 from metaloom.learner import Learner
 from metaloom.learner.learner import AdaptedTask
 from metaloom.learner.temperature import Temperature

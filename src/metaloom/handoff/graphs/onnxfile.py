@@ -23,7 +23,7 @@ from metaloom.handoff.graphs.decompositions import TRANSLATIONS
 from metaloom.planning.deployment import check_versions
 from metaloom.system.files import atomic_file
 from metaloom.system.provenance import libraries
-from metaloom.system.sources import digest
+from metaloom.system.source_files import digest
 
 GRAPHS = Path(".metaloom/graphs")  # graphs without their weights: made once for each kind of task
 GRAPHS_KEPT = 64

@@ -19,7 +19,7 @@ from metaloom.config import ExportSettings
 from metaloom.handoff.graphs.novelty import Novelty
 from metaloom.handoff.graphs.onnxfile import checked, exported, fill, filled, kept
 from metaloom.handoff.shipped.verify import HEAD, INPUT, OUTPUTS, TASK
-from metaloom.kinds.base import Encoding
+from metaloom.kinds.encoding import Encoding
 from metaloom.learner.learner import AdaptedTask
 from metaloom.methods import Head
 from metaloom.methods.model import UNSEEN

@@ -41,7 +41,7 @@ class Pictures(Kind):
         channels: 1 for grey, 3 for colour.
         rotations: classes turned by quarters are further training classes.
         mirror: so are mirrored ones.
-        test_shift: pixels by which a picture is moved for the further looks of an answer; 0: one look.
+        test_shift: pixels by which a picture is moved for the further views of an answer; 0: one view.
         fit: how a picture that is no square becomes one; models from before this setting stretch.
         inverted: whether pictures are turned from light on dark to dark on light before all else.
     """
@@ -148,7 +148,7 @@ class Pictures(Kind):
 
         return features(packed)
 
-    def looked(self, network: Network) -> Network:
+    def with_test_augmentation(self, network: Network) -> Network:
         from metaloom.kinds.pictures.shifted import Shifted
 
         return Shifted.of(network, self.test_shift)

@@ -1,4 +1,4 @@
-"""A network that looks at a picture five times when it answers: where it is, and moved to the four sides."""
+"""Test-time augmentation: a network sees a picture five times when it answers, where it is and moved to four sides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Shifted(Network):
     an edge is the edge's own pixels.
 
     Args:
-        network: the one that looks.
+        network: that sees them.
         shift: pixels by which the picture is moved.
     """
 

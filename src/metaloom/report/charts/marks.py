@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from metaloom.report.words import Number
+from metaloom.system.quantities import Number
 
 TEXT = 13  # pixels
 ROW = 38

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from metaloom.report.charts.marks import draw_line, draw_text, svg
-from metaloom.report.words import Number
+from metaloom.system.quantities import Number
 
 RIGHT = 74  # per cent of the width that the plot takes where lines have names beside their ends
 TOP = 12

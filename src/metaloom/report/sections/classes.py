@@ -13,8 +13,9 @@ from markupsafe import Markup
 from metaloom.kinds import Shown
 from metaloom.report.charts.marks import draw_line, draw_text, svg
 from metaloom.report.inputs import Inputs, fitting_rows, read_table
-from metaloom.report.words import percent, short
+from metaloom.report.words import class_title
 from metaloom.system.files import read_json
+from metaloom.system.quantities import percent
 
 THUMBNAILS = 150  # of the map
 BUDGET = 400_000  # characters of the map's thumbnails
@@ -89,21 +90,22 @@ def _places(table: pd.DataFrame, thumbnails: Shown) -> tuple[list[Place], int]:
     while len(kept) > 1 and sum(len(thumbnails.uri(row)) for row in kept["row"].tolist()) > BUDGET:
         kept = kept.iloc[::2]
     dots = table[table["split"] == "train"]
-    places = [
-        Place(short(str(row["class"])), 3 + 94 * row["x"], 4 + 92 * (1 - row["y"]), int(row["row"]) if shown else None)
-        for part, shown in ((dots, False), (kept, True))
-        for row in part.to_dict("records")
-    ]
+    places = [_place(row, shown) for part, shown in ((dots, False), (kept, True)) for row in part.to_dict("records")]
     return places, len(of_test) - len(kept)
+
+
+def _place(row: dict[str, Any], shown: bool) -> Place:
+    x, y = 3 + 94 * row["x"], 4 + 92 * (1 - row["y"])
+    return Place(class_title(str(row["class"])), x, y, int(row["row"]) if shown else None)
 
 
 def _confused(raw: dict[str, Any]) -> Pair:
     text = f"{raw['wrong']} of {raw['asked']} times"
-    return Pair(short(raw["true"]), short(raw["said"]), raw["row_true"], raw["row_said"], text)
+    return Pair(class_title(raw["true"]), class_title(raw["said"]), raw["row_true"], raw["row_said"], text)
 
 
 def _near(row: dict[str, Any]) -> Pair:
-    names = short(str(row["class"])), short(str(row["nearest"]))
+    names = class_title(str(row["class"])), class_title(str(row["nearest"]))
     return Pair(*names, int(row["row"]), int(row["nearest_row"]), f"{row['relative']:.2f}")
 
 

@@ -11,12 +11,12 @@ from markupsafe import Markup
 from metaloom.config import SPLITS
 from metaloom.data.packed import Dataset
 from metaloom.data.preview import read_preview
+from metaloom.data.problems import in_words
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Shown
 from metaloom.report.charts.marks import stacked_bar
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.system.files import makes_again, read_json
-from metaloom.system.plural import several
 
 SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test", "": "not used"}
 THUMBNAILS = 6  # of a domain, each of another class
@@ -183,18 +183,6 @@ def problems(quality: dict[str, Any]) -> list[Problem]:
     found = []
     for kind, entries in quality["problems"].items():
         if entries:
-            listed = [_describe(entry) for entry in entries[:MOST_LISTED]]
+            listed = [in_words(entry) for entry in entries[:MOST_LISTED]]
             found.append(Problem(kind.replace("_", " "), PROBLEMS.get(kind, ""), len(entries), listed))
     return found
-
-
-def _describe(entry: Any) -> str:
-    if not isinstance(entry, dict):
-        return str(entry)
-    if "sources" in entry:
-        return " = ".join(entry["sources"])
-    if "of" in entry:
-        return f"{entry['source']} = {entry['of']}"
-    if "examples" in entry:
-        return f"{entry['class']}: {several(entry['examples'], 'example')}"
-    return ": ".join(str(value) for value in entry.values())

@@ -9,7 +9,8 @@ import pandas as pd
 
 from metaloom.kinds import Shown
 from metaloom.report.inputs import Inputs, fitting_rows, read_table
-from metaloom.report.words import SettingWords, percent, setting_words, short
+from metaloom.report.words import SettingWords, class_title, setting_words
+from metaloom.system.quantities import percent
 
 COLUMNS = ["setting", "episode", "role", "way", "row", "predicted", "probabilities"]
 BUDGET = 3_300_000  # characters that the episodes may take of the page
@@ -168,7 +169,7 @@ def _episode(rows: pd.DataFrame, class_of: list[str]) -> Episode:
             support.setdefault(int(way), []).append(int(row))
         else:
             queries.append((int(way), int(row), int(predicted), tuple(float(p) for p in probabilities)))
-    names = {way: short(class_of[members[0]]) for way, members in support.items()}
+    names = {way: class_title(class_of[members[0]]) for way, members in support.items()}
     answers = [
         Answer(row, way, said, p, names[way], names[said], support[way][0], support[said][0])
         for way, row, said, p in queries

@@ -10,18 +10,8 @@ from dataclasses import dataclass, replace
 
 from metaloom.config import FEW_TEST_CLASSES
 from metaloom.report.sections.results import Figure, Results
-from metaloom.report.words import (
-    GROUPS,
-    UNKNOWN,
-    Number,
-    SettingWords,
-    chances,
-    decimals,
-    known,
-    learner_hint,
-    learner_title,
-    percent,
-)
+from metaloom.report.words import GROUPS, SettingWords, chances, learner_hint, learner_title, three_decimals
+from metaloom.system.quantities import UNKNOWN, Number, known, percent
 
 # of the CSV; shares, and differences as learner minus champion
 COLUMNS = ["learner", "group", "champion", "setting", "n_way", "n_shot", "within_domain"]
@@ -187,7 +177,7 @@ def _cell(results: Results, learner: str, setting: str, won: set[str]) -> list[V
         Value("accuracy", score.text, score.over_classes, hint=f"{answered}, {few}" if few else ""),
         Value("behind", gap.behind if gap else UNKNOWN, chances(gap.p) if gap else ""),
         Value("worst", percent(score.worst_decile)),
-        Value("nll", decimals(score.nll)),
+        Value("nll", three_decimals(score.nll)),
         Value("ece", percent(score.ece)),
         Value("episodes", answered, ", ".join(notes), alarm=score.failed > 0),
     ]

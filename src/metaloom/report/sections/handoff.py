@@ -7,24 +7,15 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.report.inputs import Inputs
-from metaloom.report.words import known, percent, size
 from metaloom.system.files import makes_again, read_json, required
 from metaloom.system.plural import several
+from metaloom.system.quantities import known, percent, size
 
 STAGE = "export"
 SUMS = "SHA256SUMS"
 MOST_LABELS = 80
-SHOWN = (
-    "method",
-    "task",
-    "input",
-    "outputs",
-    "onnx",
-    "graphs",
-    "max_ways",
-    "provenance",
-    "libraries",
-)  # of metadata.json
+# of metadata.json
+SHOWN = ("method", "task", "input", "outputs", "onnx", "graphs", "max_ways", "provenance", "libraries")
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from markupsafe import Markup
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Gap
 from metaloom.report.sections.results import STAGE, Difference, Figure, Results, accuracy_plot, shown
-from metaloom.report.words import MINUS, SettingWords, known, learner_title
+from metaloom.report.words import MINUS, SettingWords, learner_title
 from metaloom.system.files import makes_again
 from metaloom.system.plural import several
+from metaloom.system.quantities import known
 
 
 @dataclass(frozen=True)

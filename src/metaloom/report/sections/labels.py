@@ -12,8 +12,9 @@ from markupsafe import Markup
 from metaloom.report.charts.xy import Series, xy_chart
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.sections.results import Results
-from metaloom.report.words import known, learner_title, percent
+from metaloom.report.words import learner_title
 from metaloom.system.files import read_json
+from metaloom.system.quantities import known, percent
 
 KINDS = {"any": "Classes of any domain", "domain": "Classes of one domain"}
 TO = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"  # an interval stays on one line

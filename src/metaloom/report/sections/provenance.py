@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from metaloom.config import PARAMS
-from metaloom.errors import MetaloomError
+from metaloom.system.files import read_yaml
 from metaloom.system.parallel import cores
 from metaloom.system.provenance import data_version, head
 
@@ -93,13 +93,7 @@ def _is_of_now(stage: str, methods: tuple[str, ...]) -> bool:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        why = " ".join(str(error).split())
-        raise MetaloomError(f"{path} is no valid YAML ({why}): `git checkout {path.name}` brings it back") from None
+    return (read_yaml(path, f"`git checkout {path.name}` brings it back") or {}) if path.is_file() else {}
 
 
 def _used_settings(stages: dict[str, Any]) -> dict[str, Any]:

@@ -14,18 +14,9 @@ from metaloom.config import few_test_classes, is_clear
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Dot, Gap, dot_plot
 from metaloom.report.inputs import Inputs
-from metaloom.report.words import (
-    SPACE,
-    Number,
-    SettingWords,
-    known,
-    learner_title,
-    percent,
-    points,
-    setting_words,
-    with_interval,
-)
+from metaloom.report.words import SPACE, SettingWords, learner_title, points, setting_words, with_interval
 from metaloom.system.files import makes_again, read_json
+from metaloom.system.quantities import Number, known, percent
 
 STAGE = "evaluate"
 

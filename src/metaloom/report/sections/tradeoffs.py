@@ -11,17 +11,9 @@ from markupsafe import Markup
 from metaloom.report.charts.xy import Series, xy_chart
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.sections.results import Results
-from metaloom.report.words import (
-    SettingWords,
-    known,
-    learner_hint,
-    learner_title,
-    milliseconds,
-    percent,
-    setting_words,
-    size,
-)
+from metaloom.report.words import SettingWords, learner_hint, learner_title, milliseconds, setting_words
 from metaloom.system.files import read_json
+from metaloom.system.quantities import known, percent, size
 
 MOST_DOMAINS = 24
 FASTEST, SLOWEST = 0.1, 10_000.0  # milliseconds: the ends of the axis, unless there is more

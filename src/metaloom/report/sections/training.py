@@ -13,9 +13,10 @@ from markupsafe import Markup
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Curve, curve_plot
 from metaloom.report.inputs import Inputs
-from metaloom.report.words import duration, learner_title, percent, setting_words
+from metaloom.report.words import learner_title, setting_words
 from metaloom.system.files import makes_again, read_json, required
 from metaloom.system.plural import several
+from metaloom.system.quantities import duration, percent
 
 SMOOTH_FROM = 60  # points; fewer are drawn as they are
 MOST = 400  # points of one line

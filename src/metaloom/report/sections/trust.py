@@ -10,8 +10,9 @@ from markupsafe import Markup
 from metaloom.report.charts.xy import Series, xy_chart
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.sections.results import Results
-from metaloom.report.words import SettingWords, known, percent, with_interval
+from metaloom.report.words import SettingWords, with_interval
 from metaloom.system.files import read_json
+from metaloom.system.quantities import known, percent
 
 MOST = 500  # points of a scatter
 

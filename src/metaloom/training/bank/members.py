@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.base import Encoding
+from metaloom.kinds.encoding import Encoding
 from metaloom.learner.learner import BATCH, Learner
 from metaloom.learner.placement import picked
 from metaloom.learner.scoring import scores

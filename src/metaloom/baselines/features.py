@@ -1,4 +1,4 @@
-"""What learners see of examples: raw numbers, and two frozen networks' embeddings, computed once for all episodes."""
+"""Features of examples: raw numbers, and two frozen networks' embeddings, computed once for all episodes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from metaloom.baselines.stepped import Start
-from metaloom.kinds.base import Encoding
+from metaloom.kinds.encoding import Encoding
 from metaloom.learner import Learner
 from metaloom.networks import Tensors
 from metaloom.tasks import EpisodeTable
 
 
 @dataclass(frozen=True)
-class Views:
-    """Of the examples in some episodes; `at` finds a row of the data set among them, `seen` shows it.
+class Features:
+    """Of the examples in some episodes; `at` finds a row of the data set among them, `get` gives its features.
 
     Args:
         rows: which, ascending.
@@ -42,12 +42,12 @@ class Views:
         """Where rows of the data set are among these."""
         return np.searchsorted(self.rows, rows)
 
-    def seen(self, view: str, places: Int[np.ndarray, " place"]) -> Float[np.ndarray, "place ..."]:
+    def get(self, name: str, places: Int[np.ndarray, " place"]) -> Float[np.ndarray, "place ..."]:
         """Some of the examples, "encoded" as a network takes them, in one axis ("flat"), or their embeddings."""
-        if view in self.embeddings:
-            return self.embeddings[view][places]
+        if name in self.embeddings:
+            return self.embeddings[name][places]
         x = self.encoding(torch.from_numpy(self.raw[places])).numpy()
-        return x if view == "encoded" else x.reshape(len(x), -1)
+        return x if name == "encoded" else x.reshape(len(x), -1)
 
     @classmethod
     def of(
@@ -56,13 +56,13 @@ class Views:
         tables: Iterable[EpisodeTable],
         champion: Learner,
         pretrained: Learner,
-    ) -> Views:
-        """What there is to see.
+    ) -> Features:
+        """All features of them.
 
         Args:
             examples: the whole data set, raw, on the CPU.
             tables: all episodes that are going to be answered.
-            champion: whose architecture `scratch` has, and whose embeddings are seen.
+            champion: whose architecture `scratch` has, and whose embeddings are taken.
             pretrained: by ordinary classification.
         """
         rows = np.unique(np.concatenate([table.rows for table in tables]))

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from metaloom.evaluation.rounding import decimals_of, rounded_figures
+from metaloom.evaluation.digits import decimals_of, rounded_figures
 from metaloom.pipeline.committed import against_committed
 from metaloom.system.rounding import decimals, rounded
 
