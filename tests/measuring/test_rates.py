@@ -13,6 +13,7 @@ from metaloom.baselines.run import Answered
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
 from metaloom.measuring.rates import (
+    MOST_LINES,
     REPEATS,
     STEPS_ALONE,
     Alone,
@@ -51,6 +52,17 @@ def test_the_quickest_of_several_turns_counts():
 
 def test_it_is_shown_how_long_it_has_been_measuring():
     assert Watch(lambda: 12.4).text() == "12 s so far"
+
+
+@pytest.mark.parametrize("bars", [False, True])
+def test_a_log_is_told_what_is_measured_in_a_few_lines(bars, monkeypatch, capsys):
+    """Where bars move nothing else is said."""
+    monkeypatch.setattr("metaloom.measuring.rates.shows_bars", lambda: bars)
+    watch = Watch(lambda: 12.4)
+    for part in range(MOST_LINES + 2):
+        watch.tell(f"part {part}")
+    said = capsys.readouterr().out.splitlines()
+    assert said == ([] if bars else [f"measuring part {part} (12 s so far)" for part in range(MOST_LINES)])
 
 
 def test_frozen_embeddings_are_made_once_per_example(tiny_settings, encoding):

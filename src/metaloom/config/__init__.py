@@ -1,6 +1,16 @@
 """Settings: the models (`settings`, from `base`, `methods`, `baselines`), and how params.yaml is read (`loading`)."""
 
-from metaloom.config.auto import AUTO, MOST, auto_keys, filled, least_examples, same_ways, value_at, where_plenty
+from metaloom.config.auto import (
+    AUTO,
+    MOST,
+    auto_keys,
+    filled,
+    least_examples,
+    most_for,
+    same_ways,
+    value_at,
+    where_plenty,
+)
 from metaloom.config.base import DOMAIN_SUFFIX, FEW_TEST_CLASSES, SPLITS, Domains, Setting, few_test_classes, is_clear
 from metaloom.config.baselines import BaselineSettings, SingleTaskSettings
 from metaloom.config.loading import (
@@ -81,6 +91,7 @@ __all__ = [
     "is_clear",
     "least_examples",
     "load_settings",
+    "most_for",
     "parse_override",
     "read_params",
     "same_ways",

@@ -50,12 +50,12 @@ def seconds_by_stage(settings: Settings, rates: Rates, asked: Asked) -> dict[str
         rates: measured with the network of these settings.
         asked: the episodes.
     """
-    start, champion = rates.start, rates.trained[settings.methods[0]]
+    start, champion = rates.start, rates.trained[settings.trained[0]]
     training = {
         f"train@{name}" if name != PRETRAIN else name: start + _training(name, settings, rates.trained[name], asked)
-        for name in (*settings.methods, PRETRAIN)
+        for name in (*settings.trained, PRETRAIN)
     }
-    meta = sum(_meta(rates.trained[name], asked.test) for name in settings.methods)
+    meta = sum(_meta(rates.trained[name], asked.test) for name in settings.trained)
     meta += champion.answering(*asked.estimates.values()) + _estimating(champion, asked.estimates)
     seen = _views(champion, rates.trained[PRETRAIN], asked.test)
     searched = {name: asked.validation[name] for name in settings.baselines.settings}

@@ -18,7 +18,7 @@ def main(
 ) -> None:
     """Write index.html, self-contained, to the folder `report`."""
     folders = (Path(folder) for folder in (dataset, splits, plan, models, evaluation, bundle, metrics))
-    page = build(Inputs(*folders, methods=tuple(load_settings().methods)))
+    page = build(Inputs(*folders, methods=tuple(load_settings(plan=plan).trained)))
     with atomic_dir(report) as folder:
         (folder / "index.html").write_text(page, encoding="utf-8")
     say(f"report: {Path(report) / 'index.html'}, {size(len(page.encode()))}")
