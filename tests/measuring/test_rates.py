@@ -79,11 +79,14 @@ def test_a_network_that_learns_passes_each_labelled_example_three_times_a_step(t
 
 def test_a_width_that_was_not_measured_takes_more_where_the_network_is_at_work(tiny_settings, encoding):
     own = Learner.create("protonet", tiny_settings, encoding)
-    rates = Rates(2.0, 1.0, {"protonet": MethodRate(own, 1, 1.0, 0.5)}, {n: Alone({5: 1.0}, 0.1) for n in BASELINES}, 7)
+    rates = Rates(
+        2.0, 1.0, 0.1, {"protonet": MethodRate(own, 1, 1.0, 0.5)}, {n: Alone({5: 1.0}, 0.1) for n in BASELINES}, 7
+    )
     wider = rates.scaled(3.0)
     assert wider.trained == {"protonet": MethodRate(own, 1, 3.0, 1.5)}
     assert wider.alone["scratch"].tasks == wider.alone["finetune_all"].tasks == {5: 3.0}
-    assert wider.alone["forest"] == rates.alone["forest"] and wider.start == rates.start
+    assert wider.alone["forest"] == rates.alone["forest"]
+    assert (wider.start, wider.fit) == (rates.start, rates.fit)
 
 
 def test_the_sizes_that_are_asked_for_most_are_measured():

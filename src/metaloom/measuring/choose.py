@@ -68,9 +68,9 @@ class Measuring:
         new = width not in self._rates
         if new:
             watch = self._watch
+            choose_engine(plan.settings.engine)  # before it: processes that are started hear of it
             start = known.start if known else starting(watch)
             splitting = known.splitting if known else watch.quickest(lambda: self._split(plan), 1)
-            choose_engine(plan.settings.engine)
             tables = self.asked(plan).test
             self._rates[width] = measure(plan.settings, self.dataset, self.splits, tables, start, splitting, watch)
         return new

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from metaloom.config import PRETRAIN, Settings
 from metaloom.data.packed import Dataset
 from metaloom.learner import Learner
 from metaloom.learner.scoring import accuracy_and_nll
+from metaloom.learner.temperature import LabelledLogits, Temperature
 from metaloom.stages.pretrain import own_settings
 from metaloom.stages.train import of_method, trainer_of, training_classes
 from metaloom.system.device import choose_device, finish
@@ -130,6 +132,7 @@ class Rates:
     Args:
         start: seconds until a stage's process has begun its work.
         splitting: seconds in which the stage `split` draws the episodes.
+        fit: seconds of a temperature's.
         trained: by method, `pretrain` included.
         alone: by single-task learner.
         memory: bytes at the peak of a run.
@@ -137,6 +140,7 @@ class Rates:
 
     start: float
     splitting: float
+    fit: float
     trained: dict[str, MethodRate]
     alone: dict[str, Alone]
     memory: int
@@ -187,13 +191,22 @@ def measure(
     watch.tell(f"single-task learners, {wide}")
     first, pretrained = trained[settings.methods[0]].learner, trained[PRETRAIN].learner
     alone = _alone(settings, torch.from_numpy(packed.examples), tables, first, pretrained, watch)
-    return Rates(start, splitting, trained, alone, _memory())
+    fit = watch.quickest(partial(Temperature.fitted, [_guesses(next(iter(tables.values())).first(ASKED))]))
+    return Rates(start, splitting, fit, trained, alone, _memory())
+
+
+def _guesses(table: EpisodeTable) -> LabelledLogits:
+    """Of one that is right more often than not."""
+    labels = np.tile(table.answers, len(table))
+    logits = np.random.default_rng(0).normal(size=(len(labels), table.n_way)) + 2 * np.eye(table.n_way)[labels]
+    return LabelledLogits(table.n_way, len(table.labels) / table.n_way, logits, labels)
 
 
 def starting(watch: Watch) -> float:
-    """Seconds until a stage's process has begun its work: DVC's part and the stage's own."""
+    """Seconds until a stage's process has begun its work: DVC's part, the stage's own, and the check of its engine."""
     watch.tell("the start of a stage")
-    command = [sys.executable, "-c", "import dvc.repo, metaloom.stages.evaluate"]
+    check = "from metaloom.networks.engine import machine_code; machine_code()"
+    command = [sys.executable, "-c", f"import dvc.repo, metaloom.stages.evaluate; {check}"]
     with watch.shown("the start of a stage", REPEATS):
         return watch.quickest(lambda: subprocess.run(command, check=True))
 
