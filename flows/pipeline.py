@@ -23,7 +23,7 @@ from metaloom.pipeline.child import reproduce_in_child, run_module
 from metaloom.pipeline.stages import StageExit, is_current, stage_names
 from metaloom.pipeline.success import record_success
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
-from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, planned_at, read_budget, write_budget
+from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, check_minutes, planned_at, read_budget, write_budget
 from metaloom.system.lock import BusyError, project_lock
 from metaloom.system.provenance import data_version
 from metaloom.system.terminal import say
@@ -147,6 +147,7 @@ def pipeline(
     """
     started = time.monotonic()
     try:
+        check_minutes(minutes)
         project = str(find_root(root))
         with overriding(overrides or {}), project_lock(project, wait):
             load_settings(Path(project, PARAMS))

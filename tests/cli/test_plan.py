@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from projects import REPO
+from typer.testing import CliRunner
 
-from metaloom.cli import plan
+from metaloom.cli import app, plan
 from metaloom.config import PARAMS, read_params
+from metaloom.config.methods import MethodName
+from metaloom.errors import MetaloomError
 from metaloom.measuring.choose import Measuring
 from metaloom.planning.budget import BUDGET, NO_BUDGET, Budget, budget_for, planned_at, read_budget
 
@@ -24,8 +27,11 @@ class Linear(Measuring):
     def measured(self, effort: float) -> bool:
         return False
 
-    def seconds(self, effort: float) -> dict[str, float]:
-        return {"training": 60.0 * effort}
+    def spare(self) -> list[MethodName]:
+        return []
+
+    def seconds(self, budget: Budget) -> dict[str, float]:
+        return {"training": 60.0 * budget.effort}
 
 
 @pytest.fixture
@@ -47,6 +53,14 @@ def test_what_is_chosen_is_kept_for_the_run(chosen, tmp_path):
     made = chosen(NO_BUDGET, 4)
     assert (made.minutes, made.data, made.effort) == (4, "new", 3.3636)
     assert read_budget(tmp_path / planned_at(4)) == made and not (tmp_path / BUDGET).exists()
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize("minutes", ["1e308", "inf", "nan", "-1", "0.0001"])
+def test_minutes_that_no_run_can_take_are_refused_before_anything_is_measured(command, minutes):
+    refused = CliRunner().invoke(app.app, [command, f"--minutes={minutes}"]).exception
+    assert isinstance(refused, MetaloomError) and "write from 0.5 to 10080 (a week); 0: a run" in str(refused)
+    assert f"--minutes {float(minutes):g}: " in str(refused) and "\n" not in str(refused)
 
 
 @pytest.mark.parametrize("minutes", [4, None])

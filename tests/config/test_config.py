@@ -25,6 +25,11 @@ def test_settings_are_frozen(settings):
         ({"train.n_shot": 0}, "train.n_shot: input should be greater than or equal to 1"),
         ({"train.n_shot": "many"}, "it is 'many'"),
         ({"maml.norm": "layer"}, "'batch', 'group' or 'none'"),
+        (
+            {"protonet.steps": 0, "maml.steps": 0},
+            "methods has none that is trained: give one of them more than 0 steps",
+        ),
+        ({"pretrain.steps": 0}, "pretrain.steps: input should be greater than or equal to 1"),
         ({"methods": ["mamml"]}, "'shared' or 'bank'"),
         ({"episodes.settings": ["five"]}, "write ways"),
         ({"train.select_on": "7w1s"}, "episodes has only 5w1s, .*, 20w5s_domain"),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from projects import REPO
 
+from metaloom.config import OVERRIDES, PARAMS, load_settings
+from metaloom.config.methods import MethodName
 from metaloom.errors import MetaloomError
 from metaloom.measuring import __main__ as measuring_main
-from metaloom.measuring.choose import AIM, EFFORTS, Measuring, effort_for, left_over
-from metaloom.planning.budget import read_budget
+from metaloom.measuring.choose import AIM, EFFORTS, ENOUGH, Measuring, chosen, left_out, left_over
+from metaloom.planning.budget import Budget, read_budget
 
 
 class Linear(Measuring):
@@ -25,15 +29,28 @@ class Linear(Measuring):
     def measured(self, effort: float) -> bool:
         return False
 
-    def seconds(self, effort: float) -> dict[str, float]:
-        return {"fixed": 60.0, "training": 60.0 * effort}
+    def spare(self) -> list[MethodName]:
+        return []
+
+    def seconds(self, budget: Budget) -> dict[str, float]:
+        return {"fixed": 60.0, "training": 60.0 * budget.effort}
 
 
 class Bounded(Linear):
     """The same, where the user wrote every number: more effort changes nothing."""
 
-    def seconds(self, effort: float) -> dict[str, float]:
+    def seconds(self, budget: Budget) -> dict[str, float]:
         return {"fixed": 120.0}
+
+
+class Several(Linear):
+    """The same, where three methods are trained, which take a minute each at effort 1."""
+
+    def spare(self) -> list[MethodName]:
+        return ["bank", "maml"]
+
+    def seconds(self, budget: Budget) -> dict[str, float]:
+        return {"fixed": 60.0, "training": 60.0 * budget.effort * (3 - len(budget.left_out))}
 
 
 class Wider(Linear):
@@ -50,9 +67,14 @@ class Wider(Linear):
         self.seen.add(effort > 1)
         return new
 
-    def seconds(self, effort: float) -> dict[str, float]:
-        slow = 2 if effort > 1 and True in self.seen else 1
-        return {"fixed": 60.0, "training": 60.0 * effort * slow}
+    def seconds(self, budget: Budget) -> dict[str, float]:
+        slow = 2 if budget.effort > 1 and True in self.seen else 1
+        return {"fixed": 60.0, "training": 60.0 * budget.effort * slow}
+
+
+def effort_for(minutes: float, here: Measuring) -> tuple[float, float]:
+    found, seconds = chosen(Budget(minutes=minutes), here)
+    return found.effort, seconds
 
 
 @pytest.mark.parametrize("minutes", [2, 3, 6, 10])
@@ -71,6 +93,59 @@ def test_more_minutes_are_used_as_long_as_there_is_something_to_buy(minutes):
 def test_where_there_is_nothing_more_to_buy_it_is_said():
     (line,) = left_over(60, effort_for(60, Bounded())[1])
     assert "further `methods`" in line and left_over(0, 100.0) == []
+
+
+class Costly(Measuring):
+    """A project whose methods take steps of so many seconds."""
+
+    def plan(self, budget: Budget):
+        return SimpleNamespace(settings=load_settings(REPO / PARAMS))
+
+    def rates(self, plan):
+        steps = {"protonet": 9.0, "maml": 5.0, "ridge": 1.0, "bank": 2.0}
+        return SimpleNamespace(trained={name: SimpleNamespace(networks=1, step=step) for name, step in steps.items()})
+
+
+@pytest.mark.parametrize(
+    ("methods", "written", "spare"),
+    [
+        ("protonet maml ridge bank", "", "bank ridge maml"),
+        ("bank maml protonet", "", "bank maml"),
+        ("bank maml protonet", "bank", "maml protonet"),
+        ("ridge bank", "", "bank"),
+        ("maml", "", ""),
+    ],
+)
+def test_protonet_is_left_out_last_then_maml_and_the_costliest_first(methods, written, spare, monkeypatch):
+    """Not where its steps are the user's own."""
+    overrides = {"methods": methods.split()} | {f"{name}.steps": 7 for name in written.split()}
+    monkeypatch.setenv(OVERRIDES, json.dumps(overrides))
+    monkeypatch.chdir(REPO)
+    assert Costly("", Path(), lambda: 0.0).spare() == spare.split()
+
+
+@pytest.mark.parametrize(("minutes", "left"), [(1.3, 2), (2, 2), (2.2, 1), (2.6, 1), (2.7, 0), (60, 0)])
+def test_few_minutes_leave_out_methods_the_first_ones_last(minutes, left):
+    """Two methods with half of their training take two minutes in all, three take two and a half."""
+    found, seconds = chosen(Budget(minutes=minutes), Several())
+    assert found.left_out == ("bank", "maml")[:left] and seconds <= AIM * 60 * minutes
+    assert found.minutes == minutes
+
+
+def test_more_minutes_never_leave_out_a_method_or_train_one_for_less():
+    found = [chosen(Budget(minutes=1.2 + tenth / 10), Several())[0] for tenth in range(60)]
+    assert [len(each.left_out) for each in found] == sorted((len(each.left_out) for each in found), reverse=True)
+    assert [each.effort for each in found] == sorted(each.effort for each in found) and found[-1].effort > 1
+    assert all(each.effort <= ENOUGH for each in found if each.left_out)
+
+
+def test_it_is_said_which_methods_are_left_out_why_and_what_has_time_for_them():
+    found, _ = chosen(Budget(minutes=2), Several())
+    (line,) = left_out(found, Several())
+    assert line.startswith("left out: bank, maml, so that the others have up to 50% of their usual training; ")
+    minutes = float(re.findall(r"--minutes ([\d.]+) has time for maml$", line)[0])
+    assert chosen(Budget(minutes=minutes), Several())[0].left_out == ("bank",)
+    assert left_out(Budget(minutes=9), Several()) == []
 
 
 def test_what_has_gone_by_counts():
@@ -92,11 +167,11 @@ def test_the_time_of_the_run_before_it_measures_counts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen: list[float] = []
 
-    def chosen(minutes: float, here: Measuring) -> tuple[float, float]:
+    def choose(asked: Budget, here: Measuring) -> tuple[Budget, float]:
         seen.append(here.spent())
-        return 2.0, 60 * minutes
+        return asked.model_copy(update={"effort": 2.0}), 600.0
 
-    monkeypatch.setattr(measuring_main, "effort_for", chosen)
+    monkeypatch.setattr(measuring_main, "chosen", choose)
     measuring_main.main("10", str(time.time() - 50))
     assert seen[0] >= 50
     assert (read_budget("budget.yaml").minutes, read_budget("budget.yaml").effort) == (10, 2.0)

@@ -13,6 +13,7 @@ from metaloom.baselines.run import Answered
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
 from metaloom.measuring.rates import (
+    MOST_LINES,
     REPEATS,
     STEPS_ALONE,
     Alone,
@@ -53,6 +54,17 @@ def test_it_is_shown_how_long_it_has_been_measuring():
     assert Watch(lambda: 12.4).text() == "12 s so far"
 
 
+@pytest.mark.parametrize("bars", [False, True])
+def test_a_log_is_told_what_is_measured_in_a_few_lines(bars, monkeypatch, capsys):
+    """Where bars move nothing else is said."""
+    monkeypatch.setattr("metaloom.measuring.rates.shows_bars", lambda: bars)
+    watch = Watch(lambda: 12.4)
+    for part in range(MOST_LINES + 2):
+        watch.tell(f"part {part}")
+    said = capsys.readouterr().out.splitlines()
+    assert said == ([] if bars else [f"measuring part {part} (12 s so far)" for part in range(MOST_LINES)])
+
+
 def test_frozen_embeddings_are_made_once_per_example(tiny_settings, encoding):
     assert passes_of(Learner.create("protonet", tiny_settings, encoding), table(), table(episodes=5)) == 9
 
@@ -67,11 +79,14 @@ def test_a_network_that_learns_passes_each_labelled_example_three_times_a_step(t
 
 def test_a_width_that_was_not_measured_takes_more_where_the_network_is_at_work(tiny_settings, encoding):
     own = Learner.create("protonet", tiny_settings, encoding)
-    rates = Rates(2.0, 1.0, {"protonet": MethodRate(own, 1, 1.0, 0.5)}, {n: Alone({5: 1.0}, 0.1) for n in BASELINES}, 7)
+    rates = Rates(
+        2.0, 1.0, 0.1, {"protonet": MethodRate(own, 1, 1.0, 0.5)}, {n: Alone({5: 1.0}, 0.1) for n in BASELINES}, 7
+    )
     wider = rates.scaled(3.0)
     assert wider.trained == {"protonet": MethodRate(own, 1, 3.0, 1.5)}
     assert wider.alone["scratch"].tasks == wider.alone["finetune_all"].tasks == {5: 3.0}
-    assert wider.alone["forest"] == rates.alone["forest"] and wider.start == rates.start
+    assert wider.alone["forest"] == rates.alone["forest"]
+    assert (wider.start, wider.fit) == (rates.start, rates.fit)
 
 
 def test_the_sizes_that_are_asked_for_most_are_measured():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from trainers import images_of_classes
@@ -9,7 +11,7 @@ from trainers import images_of_classes
 from metaloom.baselines import BASELINES
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
-from metaloom.measuring.estimate import Asked, seconds_by_stage
+from metaloom.measuring.estimate import ESTIMATE, STATISTICS, Asked, seconds_by_stage
 from metaloom.measuring.rates import Alone, MethodRate, Rates
 from metaloom.system.parallel import cores
 from metaloom.tasks import EpisodeTable
@@ -38,7 +40,7 @@ def estimate(tiny_settings):
     learners = {name: Learner.create(name, tiny_settings, encoding) for name in METHODS}
     assert all(learner.method.frozen for learner in learners.values())
 
-    def found(settings=tiny_settings, *, networks=1, splitting=0.0, **rates):
+    def found(settings=tiny_settings, *, networks=1, splitting=0.0, fit=0.0, asked=ASKED, **rates):
         def of(kind: str, name: str) -> float:
             return rates.get(kind, {}).get(name, 0.0)
 
@@ -47,7 +49,7 @@ def estimate(tiny_settings):
             for name, learner in learners.items()
         }
         alone = {name: Alone({3: of("alone", name)}, 0.0) for name in BASELINES}
-        return seconds_by_stage(settings, Rates(START, splitting, trained, alone, 0), ASKED)
+        return seconds_by_stage(settings, Rates(START, splitting, fit, trained, alone, 0), asked)
 
     idle = found()
 
@@ -88,6 +90,19 @@ def test_the_evaluation_answers_everything_and_times_the_settings_on_one_thread(
         "evaluate": 42 + cores() * 21,
     }
     assert estimate(passes={"pretrain": 1.0})["evaluate"] == 21
+
+
+def test_the_search_fits_a_temperature_to_each_candidate(estimate, tiny_settings):
+    """In both settings, and one to what was chosen for each learner."""
+    candidates = sum(len(baseline.candidates(tiny_settings.baselines)) for baseline in BASELINES.values())
+    assert estimate(fit=1.0) == {"tune": 2 * candidates + len(BASELINES)}
+
+
+def test_statistics_are_of_each_setting_and_estimates_of_each_task(estimate):
+    more = replace(ASKED, test=ASKED.test | {"4w1s": table(1)})
+    assert estimate(asked=more) == {"evaluate": pytest.approx(STATISTICS * START)}
+    more = replace(ASKED, estimates={"estimates/any": table(2), "estimates/domain": table(2)})
+    assert estimate(asked=more) == {"evaluate": pytest.approx(4 * ESTIMATE * START)}
 
 
 def test_single_task_learners_share_the_cores(estimate):

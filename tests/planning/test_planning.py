@@ -50,14 +50,14 @@ def items(domains: list[list[int]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["class", "domain"]).assign(row=range(len(rows)))
 
 
-def planned(domains: list[list[int]], overrides: dict | None = None, effort: float = 1.0) -> Plan:
+def planned(domains: list[list[int]], overrides: dict | None = None, effort: float = 1.0, **budget) -> Plan:
     overrides = overrides or {}
     raw = read_params(REPO / "params.yaml", overrides)
     kind = kind_of(load_settings(REPO / "params.yaml", overrides))
     table, packed = items(domains), np.zeros((), np.uint8)
     shape = (len(table), kind.image_size, kind.image_size, kind.channels)
     dataset = Dataset(np.broadcast_to(packed, shape), table, {"problems": {"small_class": []}}, kind)
-    return make_plan(raw, overrides, dataset, Path("absent"), Budget(effort=effort))
+    return make_plan(raw, overrides, dataset, Path("absent"), Budget(effort=effort, **budget))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -80,6 +80,21 @@ def test_where_data_are_plenty_auto_is_what_the_comments_of_params_say():
     values = plain(made.settings)
     assert {key: value_at(values, key) for key in MOST} == MOST
     assert not made.fitted
+
+
+@pytest.mark.parametrize("method", ["maml", "anil"])
+def test_a_head_that_starts_at_zero_learns_in_tasks_of_five_ways(method, tmp_path):
+    """The numbers of projects from before there was a choice: their files lack the key."""
+    made = planned(SHAPES["plenty"], {"methods": [method], f"{method}.head": "zero"})
+    own = made.settings.method(method)
+    assert (own.n_way, own.steps) == (5, MOST[f"{method}.steps"]) and not made.fitted
+    params = yaml.safe_load((REPO / "params.yaml").read_text())
+    del params[method]["head"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    assert load_settings(tmp_path / "params.yaml", {}).method(method).n_way == 5
+    params[method]["n_way"] = 9
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    assert load_settings(tmp_path / "params.yaml", {}).method(method).n_way == 9
 
 
 def test_small_data_say_what_was_fitted_each_once():
@@ -218,6 +233,19 @@ def test_what_the_user_wrote_stays_and_a_wide_network_of_his_own_costs_no_steps(
     assert planned(SHAPES["plenty"], {"network.width": 128}).settings.protonet.steps == MOST["protonet.steps"]
 
 
+def test_what_a_budget_leaves_out_is_not_trained_and_said():
+    short = {"minutes": 2, "left_out": ("maml",)}
+    made = planned(SHAPES["plenty"], {}, 0.5, **short)
+    assert made.settings.trained == ["protonet"] and made.settings.maml.steps == 0
+    assert made.fitted[-1] == (
+        "2 minutes: network 48 wide, steps of protonet 100, pretrain 100, 10 episodes from scratch; "
+        "too little time for maml"
+    )
+    assert planned(SHAPES["plenty"], {"maml.steps": 9}, 0.5, **short).settings.trained == ["protonet", "maml"]
+    alone = planned(SHAPES["plenty"], {"methods": ["maml"]}, 0.5, **short)  # `methods` changed since
+    assert alone.settings.trained == ["maml"]
+
+
 def test_more_effort_is_never_less_of_anything():
     efforts = [planned(SHAPES["plenty"], COLOUR, effort).settings for effort in (0.1, 0.25, 0.5, 1, 1.4, 2, 3, 4, 8)]
     for read in (
@@ -291,7 +319,7 @@ def test_a_bank_is_refused_where_the_kind_cannot_rescale_its_inputs(monkeypatch:
 def test_a_budget_is_read_as_it_was_written_and_a_broken_one_is_refused(tmp_path):
     path = tmp_path / "budget.yaml"
     assert read_budget(path) == Budget()
-    written = Budget(minutes=10, data="abc", settings="def", effort=1.4)
+    written = Budget(minutes=10, data="abc", settings="def", effort=1.4, left_out=("maml",))
     write_budget(path, written)
     assert read_budget(path) == written
     for broken in (
@@ -303,6 +331,9 @@ def test_a_budget_is_read_as_it_was_written_and_a_broken_one_is_refused(tmp_path
         "effort: .inf",
         "effort: 1e300",
         "minutes: .inf",
+        "minutes: .nan",
+        "minutes: 0.0001",
+        "left_out: [mamml]",
     ):
         path.write_text(broken)
         with pytest.raises(MetaloomError, match="git checkout"):

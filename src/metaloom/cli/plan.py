@@ -16,6 +16,7 @@ from metaloom.config import (
     PRETRAIN,
     auto_keys,
     environment_overrides,
+    most_for,
     parse_override,
     read_params,
     value_at,
@@ -41,7 +42,7 @@ def plan(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0, metavar="N", help="Show what `run --minutes N` takes; 0: without a budget."),
+        typer.Option(metavar="N", help="Show what `run --minutes N` takes; 0: without a budget."),
     ] = None,
 ) -> None:
     """Show what each setting that is `auto` becomes with these data, and everything that does not fit them; then the
@@ -50,6 +51,9 @@ def plan(
     Data that are new are prepared, and what --minutes N chooses is kept for `run --minutes N`; nothing else is written.
     Ends with 0 when everything fits, with 2 when not.
     """
+    from metaloom.planning.budget import check_minutes
+
+    check_minutes(minutes)
     root = enter_project()
     with overriding(dict(map(parse_override, set_ or []))):
         with ended_by_signals(), project_lock(root, 0):
@@ -60,7 +64,7 @@ def plan(
 
 def _show(root: Path, dataset: str, minutes: float | None) -> None:
     from metaloom.data.packed import Dataset
-    from metaloom.measuring.choose import left_over, measuring
+    from metaloom.measuring.choose import left_out, left_over, measuring
     from metaloom.planning.budget import BUDGET, NO_BUDGET, read_budget
     from metaloom.planning.plan import make_plan
     from metaloom.tasks.kept import KEPT
@@ -80,15 +84,15 @@ def _show(root: Path, dataset: str, minutes: float | None) -> None:
         made = make_plan(raw, overrides, data, KEPT, budget)
         for line in _lines(made, usual, auto_keys(raw), budget.minutes):
             print(line)
-        seconds = here.seconds(budget.effort)
+        seconds = here.seconds(budget)
         print("\n".join(["", *_times(seconds), f"{'memory':<24}{here.rates(made).memory / GIGA:.1f} GB", ""]))
-        for line in left_over(budget.minutes or 0, sum(seconds.values())):
+        for line in (*left_out(budget, here), *left_over(budget.minutes or 0, sum(seconds.values()))):
             print(line)
 
 
 def _chosen(root: Path, kept: Budget, minutes: float | None, raw: dict[str, Any], here: Measuring) -> Budget:
     """The budget that a run now has: the kept one, or one that is chosen here and kept for the run to take."""
-    from metaloom.measuring.choose import effort_for
+    from metaloom.measuring.choose import chosen
     from metaloom.planning.budget import BUDGET, budget_for, planned_at, write_budget
     from metaloom.versioning.data import held_version
 
@@ -103,9 +107,9 @@ def _chosen(root: Path, kept: Budget, minutes: float | None, raw: dict[str, Any]
     if minutes is None:
         changed = " and ".join(changes)
         print(f"the effort in {BUDGET} is of other {changed}: the next run has the one that is chosen here\n")
-    chosen = asked.model_copy(update={"effort": effort_for(wanted, here)[0]})
-    write_budget(root / planned_at(wanted), chosen)
-    return chosen
+    found, _ = chosen(asked, here)
+    write_budget(root / planned_at(wanted), found)
+    return found
 
 
 def _times(seconds: dict[str, float]) -> Iterator[str]:
@@ -134,9 +138,10 @@ def _lines(made: Plan, usual: Plan, auto: frozenset[str], minutes: float | None)
         minutes: of the budget.
     """
     values, before, trained = made.saved(), usual.saved(), (*made.settings.methods, PRETRAIN)
+    plenty = most_for(made.settings.model_dump())
     for section in ("prepare", "episodes", "studies", "network", "train", *trained, "baselines", "export"):
         for key in (key for key in MOST if key.startswith(f"{section}.")):
-            value, unbound, most = value_at(values, key), value_at(before, key), MOST[key]
+            value, unbound, most = value_at(values, key), value_at(before, key), plenty[key]
             fitted = "" if value == most or most == AUTO else f"; {_text(most)} where data are plenty"
             if value != unbound and minutes:
                 fitted = f" for --minutes {minutes:g}; {_text(unbound)} without"

@@ -15,6 +15,7 @@ from metaloom.cli.project import ended_by_signals, enter_project
 from metaloom.config import PARAMS, environment_overrides, load_settings, parse_override
 from metaloom.errors import FAILED
 from metaloom.pipeline.stages import stage_names
+from metaloom.planning.budget import check_minutes
 from metaloom.system.lock import project_lock
 from metaloom.system.terminal import QUIET, console, quiet, say
 from metaloom.versioning.project import overriding
@@ -28,7 +29,6 @@ def run(
     minutes: Annotated[
         float | None,
         typer.Option(
-            min=0,
             metavar="N",
             help="Choose widths, steps and episodes so that the whole run takes N minutes; 0: as usual.",
         ),
@@ -45,6 +45,7 @@ def run(
     """
     if be_quiet:
         os.environ[QUIET] = "1"
+    check_minutes(minutes)
     root = enter_project()
     overrides = dict(map(parse_override, set_ or []))
     load_settings(root / PARAMS, environment_overrides() | overrides)

@@ -1,6 +1,16 @@
 """Settings: the models (`settings`, from `base`, `methods`, `baselines`), and how params.yaml is read (`loading`)."""
 
-from metaloom.config.auto import AUTO, MOST, auto_keys, filled, least_examples, same_ways, value_at, where_plenty
+from metaloom.config.auto import (
+    AUTO,
+    MOST,
+    auto_keys,
+    filled,
+    least_examples,
+    most_for,
+    same_ways,
+    value_at,
+    where_plenty,
+)
 from metaloom.config.base import (
     DOMAIN_SUFFIX,
     FEW_TEST_CLASSES,
@@ -91,6 +101,7 @@ __all__ = [
     "is_clear",
     "least_examples",
     "load_settings",
+    "most_for",
     "parse_override",
     "read_params",
     "same_ways",

@@ -52,6 +52,7 @@ MOST: dict[str, Any] = {
     "export.domain": AUTO,
     "export.n_shot": 5,
 }
+WAYS_FROM_ZERO = 5  # of training tasks of `maml` and `anil` whose heads start at zero: what was tuned for them
 SLOW = ("scratch", "finetune_all", "forest")  # single-task learners that take most of the time
 FEWEST = 2  # usable examples that a class has to have: one to learn from, one to ask
 
@@ -59,6 +60,16 @@ FEWEST = 2  # usable examples that a class has to have: one to learn from, one t
 def auto_keys(raw: Mapping[str, Any]) -> frozenset[str]:
     """The keys that are `auto`; one that is missing counts as such."""
     return frozenset(key for key in MOST if value_at(raw, key, AUTO) == AUTO)
+
+
+def most_for(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """MOST for the methods as these settings have them: a head that starts at zero learns in tasks of fewer ways.
+
+    Args:
+        raw: settings as nested dictionaries; a `head` that is missing is zero.
+    """
+    from_zero = [name for name in ("maml", "anil") if value_at(raw, f"{name}.head", "zero") == "zero"]
+    return MOST | {f"{name}.n_way": WAYS_FROM_ZERO for name in from_zero}
 
 
 def value_at(raw: Any, dotted: str, missing: Any = None) -> Any:
@@ -86,8 +97,8 @@ def _filled(node: Any, keys: list[str], value: Any) -> Any:
 
 def where_plenty(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A value for every key that is `auto`, as if there were data enough; it fits what the user wrote for others."""
-    auto = auto_keys(raw)
-    values = {key: MOST[key] for key in auto}
+    auto, most = auto_keys(raw), most_for(raw)
+    values = {key: most[key] for key in auto}
 
     def written(key: str) -> Any:
         return values.get(key, value_at(raw, key))

@@ -41,7 +41,7 @@ class MethodSettings(Section):
     norm: Literal["batch", "group", "none"]
     n_way: Annotated[int, Field(ge=2)]
     tasks_per_step: PositiveInt
-    steps: PositiveInt
+    steps: Annotated[int, Field(ge=0)]  # 0: it is not trained, as a time budget has no room for it
     learning_rate: PositiveFloat
 
 
@@ -110,6 +110,7 @@ class PretrainSettings(SharedSettings):
     `train`."""
 
     section: ClassVar[str] = PRETRAIN
+    steps: PositiveInt
     distortion: Annotated[float, Field(ge=0, le=1)]
 
 

@@ -171,6 +171,17 @@ class Settings(Section):
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _train_something(self) -> Settings:
+        if not self.trained:
+            raise ValueError("methods has none that is trained: give one of them more than 0 steps")
+        return self
+
+    @property
+    def trained(self) -> list[MethodName]:
+        """Those of `methods` that are trained: a time budget may leave out others."""
+        return [name for name in self.methods if self.method(name).steps]
+
     def method(self, name: str) -> MethodSettings:
         """The settings of a method, or of `pretrain`.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from metaloom.config import read_params
-from metaloom.measuring.choose import effort_for, left_over, measuring
+from metaloom.measuring.choose import chosen, left_out, left_over, measuring
 from metaloom.planning.budget import BUDGET, budget_for, write_budget
 from metaloom.stages import run_stage
 from metaloom.system.lifeline import end_with_parent
@@ -21,11 +21,12 @@ def main(minutes: str, began: str) -> None:
     """Measure, choose, and write the file as a whole; `began` is the Unix time at which the run did."""
     wanted, already = float(minutes), time.time() - float(began)
     with measuring(Outputs().dataset, already) as here:
-        effort, seconds = effort_for(wanted, here)
+        found, seconds = chosen(budget_for(wanted, data_version(), read_params()), here)
         seconds += here.spent()
-    write_budget(BUDGET, budget_for(wanted, data_version(), read_params()).model_copy(update={"effort": effort}))
-    say(f"effort {effort:.2f} of what a run without a budget has: about {seconds / 60:.1f} of {wanted:g} minutes")
-    for line in left_over(wanted, seconds):
+        lines = [*left_out(found, here), *left_over(wanted, seconds)]
+    write_budget(BUDGET, found)
+    say(f"effort {found.effort:.2f} of what a run without a budget has: about {seconds / 60:.1f} of {wanted:g} minutes")
+    for line in lines:
         say(line)
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from metaloom.config import PRETRAIN, environment_overrides, read_params
+from metaloom.config import PRETRAIN, auto_keys, environment_overrides, read_params
+from metaloom.config.methods import MethodName
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.measuring.estimate import Asked, seconds_by_stage
 from metaloom.measuring.rates import Rates, Watch, measure, starting
 from metaloom.networks.engine import choose_engine
-from metaloom.planning.budget import MOST_EFFORT, Budget
+from metaloom.planning.budget import MOST_EFFORT, NO_BUDGET, Budget
 from metaloom.planning.plan import Plan, checked, make_plan
 from metaloom.planning.work import multiplications
 from metaloom.stages.split import write_splits
@@ -25,6 +27,8 @@ from metaloom.tasks.kept import KEPT
 EFFORTS = tuple(round(2 ** (quarter / 4), 4) for quarter in range(-12, 4 * int(math.log2(MOST_EFFORT)) + 1))  # from 1/8
 AIM = 0.95  # share of the minutes that is planned with
 MARGIN = 1.1  # on the least minutes that are told: they are enough when measured again
+ENOUGH = 0.5  # effort: a further method is trained where all have as much; see RESULTS.md
+FIRST = ("protonet", "maml")  # that are trained, then the others, those first that take least
 BARELY = 0.6  # of the minutes: where all that can be bought takes less, it is said
 
 
@@ -42,15 +46,20 @@ class Measuring:
     dataset: str
     splits: Path
     spent: Callable[[], float]
+    _watch: Watch = field(init=False)
     _rates: dict[int, Rates] = field(default_factory=dict)
-    _plans: dict[float, Plan] = field(default_factory=dict)
+    _plans: dict[tuple[Any, ...], Plan] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._watch = Watch(self.spent)
 
     def plan(self, budget: Budget) -> Plan:
         """Raises MetaloomError where something does not fit."""
-        if budget.effort not in self._plans:
+        key = budget.effort, budget.left_out
+        if key not in self._plans:
             data, overrides = Dataset.load(self.dataset), environment_overrides()
-            self._plans[budget.effort] = checked(make_plan(read_params(), overrides, data, KEPT, budget))
-        return self._plans[budget.effort]
+            self._plans[key] = checked(make_plan(read_params(), overrides, data, KEPT, budget))
+        return self._plans[key]
 
     def measured(self, effort: float) -> bool:
         """Measure the width of the network that so much effort has; whether that was new."""
@@ -58,10 +67,10 @@ class Measuring:
         width = plan.settings.network.width
         new = width not in self._rates
         if new:
-            watch = Watch(self.spent)
+            watch = self._watch
+            choose_engine(plan.settings.engine)  # before it: processes that are started hear of it
             start = known.start if known else starting(watch)
             splitting = known.splitting if known else watch.quickest(lambda: self._split(plan), 1)
-            choose_engine(plan.settings.engine)
             tables = self.asked(plan).test
             self._rates[width] = measure(plan.settings, self.dataset, self.splits, tables, start, splitting, watch)
         return new
@@ -83,9 +92,25 @@ class Measuring:
         """The episodes."""
         return Asked.read(self.splits, plan.settings)
 
-    def seconds(self, effort: float) -> dict[str, float]:
+    def spare(self) -> Sequence[MethodName]:
+        """The methods that may be left out, first those that go first; a width has been measured.
+
+        Steps that the user wrote are taken, and one method at least is trained.
+        """
+        plan, auto = self.plan(NO_BUDGET), auto_keys(read_params())
+        settings, trained = plan.settings, self.rates(plan).trained
+
+        def place(name: str) -> tuple[int, float]:
+            cost = trained[name].networks * settings.method(name).steps * trained[name].step
+            return FIRST.index(name) if name in FIRST else len(FIRST), cost
+
+        order = sorted(set(settings.methods), key=place, reverse=True)
+        spare: list[MethodName] = [name for name in order if f"{name}.steps" in auto]
+        return spare if len(spare) < len(order) else spare[:-1]
+
+    def seconds(self, budget: Budget) -> dict[str, float]:
         """Of each stage, with so much work; a width has been measured."""
-        plan = self.plan(Budget(effort=effort))
+        plan = self.plan(budget)
         return seconds_by_stage(plan.settings, self.rates(plan), self.asked(plan))
 
 
@@ -102,43 +127,70 @@ def measuring(dataset: str, already: float = 0.0) -> Iterator[Measuring]:
         yield Measuring(dataset, Path(folder), lambda: time.perf_counter() - began)
 
 
-def effort_for(minutes: float, here: Measuring) -> tuple[float, float]:
-    """The greatest effort with which the whole run takes no longer, and the seconds that its rest then takes.
+def chosen(asked: Budget, here: Measuring) -> tuple[Budget, float]:
+    """The budget with as many methods and as great an effort as the whole run has time for, and the seconds that its
+    rest then takes.
 
     Args:
-        minutes: for everything, measuring included.
+        asked: whose minutes are for everything, measuring included.
         here: the project.
 
     Raises:
         MetaloomError: not even the least effort fits; or something else does not fit the data.
     """
-
+    assert asked.minutes
     here.measured(1.0)
-    effort, seconds = _greatest(minutes, here)
-    while here.measured(effort):  # it was guessed, and time has gone by
-        effort, seconds = _greatest(minutes, here)
-    if not _fits(minutes, here, seconds):
+    found, seconds = _most(asked, asked.minutes, here)
+    while here.measured(found.effort):  # it was guessed, and time has gone by
+        found, seconds = _most(asked, asked.minutes, here)
+    if not _fits(asked.minutes, here, seconds):
         least = (seconds + here.spent()) / 60
         raise MetaloomError(
-            f"--minutes {minutes:g} is too short: with the least training a run with these data takes {least:.1f} "
-            f"minutes here now. The least that works is --minutes {_above(least):g}; --minutes 0 ends the budget, "
-            "which budget.yaml keeps from run to run"
+            f"--minutes {asked.minutes:g} is too short: with the least training a run with these data takes "
+            f"{least:.1f} minutes here now. The least that works is --minutes {_above(least):g}; --minutes 0 ends the "
+            "budget, which budget.yaml keeps from run to run"
         )
-    return effort, seconds
+    return found, seconds
 
 
-def _greatest(minutes: float, here: Measuring) -> tuple[float, float]:
-    """The greatest effort that fits, or the least of all, with its seconds."""
-    fitting, over = 0, len(EFFORTS)
+def _most(asked: Budget, minutes: float, here: Measuring) -> tuple[Budget, float]:
+    """All methods if they then have ENOUGH effort; else the first ones with no more than that.
+
+    So more minutes never leave out a method that fewer had, or train it for less.
+    """
+    spare, few = here.spare(), [effort for effort in EFFORTS if effort <= ENOUGH]
+    found, seconds = _greatest(asked, minutes, here, EFFORTS)
+    while found.effort < ENOUGH and len(found.left_out) < len(spare):
+        fewer = asked.model_copy(update={"left_out": tuple(spare[: len(found.left_out) + 1])})
+        found, seconds = _greatest(fewer, minutes, here, few)
+    return found, seconds
+
+
+def _greatest(asked: Budget, minutes: float, here: Measuring, efforts: Sequence[float]) -> tuple[Budget, float]:
+    """With the greatest of the efforts that fits, or the least of all; and its seconds."""
+    budgets = [asked.model_copy(update={"effort": effort}) for effort in efforts]
+    fitting, over = 0, len(budgets)
     while over - fitting > 1:
         middle = (fitting + over) // 2
-        seconds = sum(here.seconds(EFFORTS[middle]).values())
+        seconds = sum(here.seconds(budgets[middle]).values())
         fitting, over = (middle, over) if _fits(minutes, here, seconds) else (fitting, middle)
-    return EFFORTS[fitting], sum(here.seconds(EFFORTS[fitting]).values())
+    return budgets[fitting], sum(here.seconds(budgets[fitting]).values())
 
 
 def _fits(minutes: float, here: Measuring, seconds: float) -> bool:
     return seconds <= AIM * 60 * minutes - here.spent()
+
+
+def left_out(found: Budget, here: Measuring) -> list[str]:
+    """A line where methods are left out: why, and from how many minutes on there is one more."""
+    if not found.left_out:
+        return []
+    further = Budget(effort=ENOUGH, left_out=found.left_out[:-1])
+    minutes = _above((sum(here.seconds(further).values()) + here.spent()) / 60)
+    return [
+        f"left out: {', '.join(found.left_out)}, so that the others have up to {ENOUGH:.0%} of their usual training; "
+        f"--minutes {minutes:g} has time for {found.left_out[-1]}"
+    ]
 
 
 def left_over(minutes: float, seconds: float) -> list[str]:

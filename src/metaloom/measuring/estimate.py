@@ -18,11 +18,14 @@ from metaloom.tasks import EpisodeTable, load_episodes, load_studies
 from metaloom.tasks.studies import ESTIMATES
 from metaloom.training.selection import FEW
 
-# Work that no setting changes much, in starts of a stage's process: of the default run on two idle cores, where the
-# report, which is hardly more than a start, took 2 s.
-FLOW = 4.0  # Prefect's server, and DVC between the stages: 9 s
-STATISTICS = 3.0  # intervals, tests, the map of the classes and the estimates
-EXPORT = 6.0  # graphs are traced, written and verified: 15 s with the start
+# Work that is not measured, in starts of a stage that runs networks: from the processor time of the stages of a run on
+# few pictures (15 classes of five), where a start took 3.7 s.
+FLOW = 3.0  # Prefect's server, and DVC between the stages
+LIGHT = 0.4  # a stage without networks
+WORKER = 1.4  # the processes of the single-task learners start together, and take over what they look at
+STATISTICS = 0.25  # intervals and tests, of each setting
+ESTIMATE = 6e-4  # of one task, from its embeddings
+EXPORT = 3.5  # graphs are traced, written and verified
 
 
 @dataclass(frozen=True)
@@ -50,24 +53,27 @@ def seconds_by_stage(settings: Settings, rates: Rates, asked: Asked) -> dict[str
         rates: measured with the network of these settings.
         asked: the episodes.
     """
-    start, champion = rates.start, rates.trained[settings.methods[0]]
+    start, champion = rates.start, rates.trained[settings.trained[0]]
     training = {
         f"train@{name}" if name != PRETRAIN else name: start + _training(name, settings, rates.trained[name], asked)
-        for name in (*settings.methods, PRETRAIN)
+        for name in (*settings.trained, PRETRAIN)
     }
-    meta = sum(_meta(rates.trained[name], asked.test) for name in settings.methods)
+    meta = sum(_meta(rates.trained[name], asked.test) for name in settings.trained)
     meta += champion.answering(*asked.estimates.values()) + _estimating(champion, asked.estimates)
     seen = _views(champion, rates.trained[PRETRAIN], asked.test)
     searched = {name: asked.validation[name] for name in settings.baselines.settings}
     tuning = _views(champion, rates.trained[PRETRAIN], searched) + _tuning(settings, rates, searched) / cores()
     return {
         "flow": FLOW * start,
-        "plan, split": 2 * start + rates.splitting,
+        "plan, split": (1 + LIGHT) * start + rates.splitting,
         **training,
-        "tune": 2 * start + tuning,
-        "evaluate": (2 + STATISTICS) * start + meta + seen + _alone(settings, rates, asked.test) / cores(),
+        "tune": (1 + WORKER) * start + tuning + _fits(settings) * rates.fit,
+        "evaluate": (1 + WORKER + _statistics(asked)) * start
+        + meta
+        + seen
+        + _alone(settings, rates, asked.test) / cores(),
         "export": (1 + EXPORT) * start,
-        "report": start,
+        "report": LIGHT * start,
     }
 
 
@@ -100,6 +106,18 @@ def _estimating(champion: MethodRate, tables: Mapping[str, EpisodeTable]) -> flo
     learning = LEARNED * getattr(champion.learner.method.settings, "inner_steps", 1)
     each = sum(len(table) * len(table.labels) for table in tables.values())
     return champion.passes * each * (FOLDS - 1) * learning
+
+
+def _statistics(asked: Asked) -> float:
+    """Of the evaluation, in starts."""
+    fixed, tasks = sum("/" not in name for name in asked.test), sum(map(len, asked.estimates.values()))
+    return STATISTICS * fixed + ESTIMATE * tasks
+
+
+def _fits(settings: Settings) -> int:
+    """Temperatures that `tune` fits: of each candidate in each setting, and of what was chosen for a learner."""
+    candidates = sum(len(baseline.candidates(settings.baselines)) for baseline in BASELINES.values())
+    return candidates * len(settings.baselines.settings) + len(BASELINES)
 
 
 def _tuning(settings: Settings, rates: Rates, validation: Mapping[str, EpisodeTable]) -> float:

@@ -10,7 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from metaloom.config import PRETRAIN, Settings
 from metaloom.data.packed import Dataset
 from metaloom.learner import Learner
 from metaloom.learner.scoring import accuracy_and_nll
+from metaloom.learner.temperature import LabelledLogits, Temperature
 from metaloom.stages.pretrain import own_settings
 from metaloom.stages.train import of_method, trainer_of, training_classes
 from metaloom.system.device import choose_device, finish
 from metaloom.system.parallel import cores
-from metaloom.system.terminal import bar
+from metaloom.system.terminal import bar, say, shows_bars
 from metaloom.tasks import EpisodeTable
 from metaloom.training.bank.trainer import BankState
 
@@ -36,6 +38,7 @@ STEPS_ALONE = 2  # of a network that is trained on a support set
 REPEATS = 2  # of all else
 ASKED = 8  # validation episodes of a method that adapts the whole network
 FEW = 2  # episodes of a single-task learner that is quick
+MOST_LINES = 5  # in a log, that tell what is measured
 LEARNED = 3.0  # passes through the network that an example to learn from takes; one to be asked about takes one
 
 
@@ -46,10 +49,12 @@ class Watch:
     Args:
         spent: seconds since the run began.
         clock: in seconds.
+        told: what a log has been told so far.
     """
 
     spent: Callable[[], float]
     clock: Callable[[], float] = time.perf_counter
+    told: list[str] = field(default_factory=list)
 
     def quickest(self, work: Callable[[], Any], repeats: int = REPEATS) -> float:
         """Seconds of the quickest of several turns: what else the machine does makes them longer, never shorter."""
@@ -63,6 +68,12 @@ class Watch:
     def text(self) -> str:
         """For a progress bar."""
         return f"{self.spent():.0f} s so far"
+
+    def tell(self, what: str) -> None:
+        """A line in a log, where no bar is seen."""
+        if not shows_bars() and len(self.told) < MOST_LINES:
+            self.told.append(what)
+            say(f"measuring {what} ({self.text()})")
 
     @contextmanager
     def shown(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -121,6 +132,7 @@ class Rates:
     Args:
         start: seconds until a stage's process has begun its work.
         splitting: seconds in which the stage `split` draws the episodes.
+        fit: seconds of a temperature's.
         trained: by method, `pretrain` included.
         alone: by single-task learner.
         memory: bytes at the peak of a run.
@@ -128,6 +140,7 @@ class Rates:
 
     start: float
     splitting: float
+    fit: float
     trained: dict[str, MethodRate]
     alone: dict[str, Alone]
     memory: int
@@ -169,19 +182,31 @@ def measure(
         start, splitting: see `Rates`.
         watch: that times it.
     """
-    packed = Dataset.load(dataset)
+    packed, names, wide = Dataset.load(dataset), (*settings.methods, PRETRAIN), f"{settings.network.width} wide"
+    watch.tell(f"{', '.join(names)}, {wide}")
     trained = {
         name: _trained(name, settings if name != PRETRAIN else own_settings(settings), packed, dataset, splits, watch)
-        for name in (*settings.methods, PRETRAIN)
+        for name in names
     }
+    watch.tell(f"single-task learners, {wide}")
     first, pretrained = trained[settings.methods[0]].learner, trained[PRETRAIN].learner
     alone = _alone(settings, torch.from_numpy(packed.examples), tables, first, pretrained, watch)
-    return Rates(start, splitting, trained, alone, _memory())
+    fit = watch.quickest(partial(Temperature.fitted, [_guesses(next(iter(tables.values())).first(ASKED))]))
+    return Rates(start, splitting, fit, trained, alone, _memory())
+
+
+def _guesses(table: EpisodeTable) -> LabelledLogits:
+    """Of one that is right more often than not."""
+    labels = np.tile(table.answers, len(table))
+    logits = np.random.default_rng(0).normal(size=(len(labels), table.n_way)) + 2 * np.eye(table.n_way)[labels]
+    return LabelledLogits(table.n_way, len(table.labels) / table.n_way, logits, labels)
 
 
 def starting(watch: Watch) -> float:
-    """Seconds until a stage's process has begun its work: DVC's part and the stage's own."""
-    command = [sys.executable, "-c", "import dvc.repo, metaloom.stages.evaluate"]
+    """Seconds until a stage's process has begun its work: DVC's part, the stage's own, and the check of its engine."""
+    watch.tell("the start of a stage")
+    check = "from metaloom.networks.engine import machine_code; machine_code()"
+    command = [sys.executable, "-c", f"import dvc.repo, metaloom.stages.evaluate; {check}"]
     with watch.shown("the start of a stage", REPEATS):
         return watch.quickest(lambda: subprocess.run(command, check=True))
 

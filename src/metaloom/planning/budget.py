@@ -14,12 +14,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from metaloom.config import AUTO, METHODS, auto_keys, filled, first_problem
+from metaloom.config.methods import MethodName
 from metaloom.config.settings import KindName
 from metaloom.errors import MetaloomError
 from metaloom.system.files import read_yaml, write_text
 from metaloom.system.lock import STATE
 
 MOST_EFFORT = 64  # that a budget buys
+LEAST_MINUTES = 0.5  # the stages of a run start for as long, whatever the data
+MOST_MINUTES = 7 * 24 * 60
 BUDGET = Path("budget.yaml")  # in a project's root
 ABOUT = """\
 # What `metaloom run --minutes N` has chosen; it stays until the data, the settings or N change. `--minutes 0` goes back
@@ -36,13 +39,15 @@ class Budget(BaseModel):
         settings: a hash of the settings that it was chosen for, see `settings_hash`.
         effort: 1 where there is no budget, 2 for twice the steps. With it networks get wider, and slow learners answer
             more episodes.
+        left_out: methods that are not trained, as there is too little time for all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    minutes: Annotated[float, Field(ge=LEAST_MINUTES, le=MOST_MINUTES)] | None = None
     data: str | None = None
     settings: str | None = None
     effort: Annotated[float, Field(gt=0, le=MOST_EFFORT)] = 1.0
+    left_out: tuple[MethodName, ...] = ()
 
     def changes(self, asked: Budget) -> list[str]:
         """What is asked for now that `effort` was not chosen for: "minutes", "data", "settings"; none: it holds."""
@@ -52,8 +57,21 @@ class Budget(BaseModel):
 NO_BUDGET = Budget()
 
 
+def check_minutes(minutes: float | None) -> None:
+    """Of `--minutes`; None where it was not given.
+
+    Raises:
+        MetaloomError: it is neither 0 nor a time that a run may take.
+    """
+    if minutes is None or minutes == 0 or LEAST_MINUTES <= minutes <= MOST_MINUTES:
+        return
+    raise MetaloomError(
+        f"--minutes {minutes:g}: write from {LEAST_MINUTES:g} to {MOST_MINUTES:g} (a week); 0: a run without a budget"
+    )
+
+
 def budget_for(minutes: float, data: str | None, raw: dict[str, Any]) -> Budget:
-    """A budget whose effort is yet to be chosen.
+    """A budget whose effort and methods are yet to be chosen.
 
     Args:
         minutes: for the whole run.
@@ -99,4 +117,4 @@ def read_budget(path: str | Path) -> Budget:
 
 def write_budget(path: str | Path, budget: Budget) -> None:
     """Write the file as a whole."""
-    write_text(path, ABOUT + yaml.safe_dump(budget.model_dump(), sort_keys=False))
+    write_text(path, ABOUT + yaml.safe_dump(budget.model_dump(mode="json"), sort_keys=False))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from metaloom.config import METHOD_SETTINGS, MOST, Setting, Settings, filled, same_ways
+from metaloom.config import METHOD_SETTINGS, MOST, Setting, Settings, filled, most_for, same_ways
 from metaloom.config.auto import AUTO, SLOW
 from metaloom.planning import work
 from metaloom.planning.deployment import of_domain
@@ -159,8 +159,13 @@ def _training_queries(case: Case) -> int:
 
 
 def _training_ways(method: str) -> Rule:
-    key = f"{method}.n_way"
-    return lambda case: max(2, min(MOST[key], case.data.training(case.settings.train.examples)))
+    return lambda case: max(
+        2, min(_usual_ways(case.settings, method), case.data.training(case.settings.train.examples))
+    )
+
+
+def _usual_ways(settings: Settings, method: str) -> int:
+    return most_for(settings.model_dump())[f"{method}.n_way"]
 
 
 def _bank_window(case: Case) -> int:
@@ -198,15 +203,21 @@ def step_work(settings: Settings, auto: frozenset[str], data: Data, method: str)
     network, own, train = settings.network, settings.method(method), settings.train
     own_width = min(network.width, MOST["network.width"])
     width = work.width(network, data.shape, effort=1) if "network.width" in auto else own_width
-    usual = MOST[f"{method}.n_way"] * (MOST["train.n_shot"] + MOST["train.n_query"])
+    usual = _usual_ways(settings, method) * (MOST["train.n_shot"] + MOST["train.n_query"])
     return work.times(network, width, data.shape) * own.n_way * train.examples / usual
 
 
 def _steps(method: str) -> Rule:
     key = f"{method}.steps"
-    return lambda case: work.steps(
-        MOST[key], step_work(case.settings, case.auto, case.data, method), case.data.budget.effort
-    )
+
+    def steps(case: Case) -> int:
+        out = case.data.budget.left_out
+        if method in out and set(case.settings.methods).difference(out):  # they may have changed since it was chosen
+            return 0
+        cost = step_work(case.settings, case.auto, case.data, method)
+        return work.steps(MOST[key], cost, case.data.budget.effort)
+
+    return steps
 
 
 def _slow_learner(learner: str) -> dict[str, Rule]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from metaloom.config import MOST, PRETRAIN, Setting, Settings, value_at
+from metaloom.config import MOST, PRETRAIN, Setting, Settings, most_for, value_at
 from metaloom.planning.deployment import of_domain
 from metaloom.planning.fit import plain
 from metaloom.planning.pools import Data
@@ -16,9 +16,9 @@ WITHIN = "episodes.within_domain"
 
 def sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[str]:
     """Of the settings that are `auto`, those that are other than where data are plenty."""
-    values = plain(settings)
-    less = {key for key in auto if value_at(values, key) != MOST[key]}
-    trained = [name for name in (*settings.methods, PRETRAIN) if f"{name}.n_way" in less]
+    values, most = plain(settings), most_for(settings.model_dump())
+    less = {key for key in auto if value_at(values, key) != most[key]}
+    trained = [name for name in (*settings.trained, PRETRAIN) if f"{name}.n_way" in less]
     cheaper = any(key == "network.width" or key.endswith(".steps") for key in less)
     if "prepare.min_examples" in less:
         least = settings.prepare.min_examples
@@ -65,10 +65,13 @@ def _training(settings: Settings, trained: list[str], data: Data) -> str:
 
 
 def _work(settings: Settings, data: Data) -> str:
-    steps = ", ".join(f"{name} {settings.method(name).steps}" for name in (*settings.methods, PRETRAIN))
+    steps = ", ".join(f"{name} {settings.method(name).steps}" for name in (*settings.trained, PRETRAIN))
     chosen = f"network {settings.network.width} wide, steps of {steps}"
     if data.budget.minutes is not None:
-        return f"{data.budget.minutes:g} minutes: {chosen}, {settings.baselines.scratch.episodes} episodes from scratch"
+        out = [name for name in settings.methods if name not in settings.trained]
+        lacking = f"; too little time for {', '.join(out)}" if out else ""
+        episodes = f"{settings.baselines.scratch.episodes} episodes from scratch"
+        return f"{data.budget.minutes:g} minutes: {chosen}, {episodes}{lacking}"
     costly = times(settings.network, MOST["network.width"], data.shape)
     return f"work: {data.many} {costly:.1f} times as costly as embedded ones: {chosen}"
 

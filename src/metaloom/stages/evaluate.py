@@ -57,9 +57,9 @@ def main(
     settings = load_settings(plan=plan)
     device = choose_device(settings.device)
     choose_engine(settings.engine)
-    best = champion(models, settings.methods)
+    best = champion(models, settings.trained)
     fixed, studies = load_episodes(splits, "test", []), load_studies(splits, settings.studies)
-    learners = {name: Learner.load(Path(models) / name, device) for name in settings.methods}
+    learners = {name: Learner.load(Path(models) / name, device) for name in settings.trained}
     chosen = {name: Choices.read(saved) for name, saved in read_json(choices, made_by="tune").items()}
     data = Dataset.load(dataset)
     raw = torch.from_numpy(data.examples)

@@ -47,7 +47,7 @@ def main(dataset: str, splits: str, plan: str, models: str, evaluation: str, met
     """Write the bundle folder; nothing is put in place that does not verify."""
     settings = load_settings(plan=plan)
     choose_engine(settings.engine)
-    name = champion(models, settings.methods)
+    name = champion(models, settings.trained)
     maker = Maker.open(
         Path(models) / name, settings, _measured(Path(evaluation), metrics, name), settings.model_dump(mode="json")
     )

@@ -19,7 +19,7 @@ def main(
 ) -> None:
     """Write index.html, self-contained, and verdict.txt to the folder `report`."""
     folders = (Path(folder) for folder in (dataset, splits, plan, models, evaluation, bundle, metrics))
-    inputs = Inputs(*folders, methods=tuple(load_settings().methods))
+    inputs = Inputs(*folders, methods=tuple(load_settings(plan=plan).trained))
     page = build(inputs)
     with atomic_dir(report) as folder:
         (folder / "index.html").write_text(page, encoding="utf-8")

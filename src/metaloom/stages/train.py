@@ -48,9 +48,22 @@ SAMPLE = 20_000  # training examples that the encoding is fitted on, at most
 
 
 def main(method: str, dataset: str, splits: str, plan: str, model: str, metrics: str) -> None:
-    """Write the model folder (weights, config, metrics, curves), and its metrics with times beside it."""
+    """Write the model folder (weights, config, metrics, curves), and its metrics with times beside it; nothing of a
+    method that is left out."""
+    settings = load_settings(plan=plan)
+    if method not in settings.trained:
+        _leave_out(method, model, metrics)
+        return
     command = [MODULE, method, dataset, splits, plan, model, metrics]
-    meta_train(method, load_settings(plan=plan), dataset, splits, model, metrics, command)
+    meta_train(method, settings, dataset, splits, model, metrics, command)
+
+
+def _leave_out(method: str, model: str, metrics: str) -> None:
+    nothing = {"steps": 0}
+    with atomic_dir(model) as folder:
+        write_json(folder / "left_out.json", nothing)
+    write_json(metrics, nothing)
+    say(f"{method}: left out")
 
 
 def meta_train(

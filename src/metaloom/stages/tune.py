@@ -24,7 +24,7 @@ def main(dataset: str, splits: str, plan: str, models: str, pretrained: str, cho
     device = choose_device(settings.device)
     choose_engine(settings.engine)
     tables = load_episodes(splits, "validation", settings.baselines.settings)
-    best = Learner.load(Path(models) / champion(models, settings.methods), device)
+    best = Learner.load(Path(models) / champion(models, settings.trained), device)
     examples = torch.from_numpy(Dataset.load(dataset).examples)
     features = Features.of(examples, tables.values(), best, Learner.load(pretrained, device, "pretrain"))
     return_freed_memory()  # the processes of the single-task learners take their own

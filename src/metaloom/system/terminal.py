@@ -21,6 +21,11 @@ def quiet() -> bool:
     return os.environ.get(QUIET, "") not in ("", "0")
 
 
+def shows_bars() -> bool:
+    """Whether progress bars are seen: in a log they are not."""
+    return console.is_terminal and not quiet()
+
+
 def say(message: str) -> None:
     """One line for the user on standard output; silent under --quiet."""
     if not quiet():
@@ -48,8 +53,7 @@ def bar(description: str, total: float, text: str = "") -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    hidden = quiet() or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not shows_bars()) as progress:
         yield Bar(progress, progress.add_task(description, total=total, text=text))
 
 
