@@ -1,14 +1,25 @@
 """Settings: the models (`settings`, from `base`, `methods`, `baselines`), and how params.yaml is read (`loading`)."""
 
 from metaloom.config.auto import AUTO, MOST, auto_keys, filled, least_examples, same_ways, value_at, where_plenty
-from metaloom.config.base import DOMAIN_SUFFIX, FEW_TEST_CLASSES, SPLITS, Domains, Setting, few_test_classes, is_clear
+from metaloom.config.base import (
+    DOMAIN_SUFFIX,
+    ENOUGH_EPISODES,
+    FEW_TEST_CLASSES,
+    SPLITS,
+    Domains,
+    Setting,
+    few_test_classes,
+    is_clear,
+)
 from metaloom.config.baselines import BaselineSettings, SingleTaskSettings
 from metaloom.config.loading import (
     OVERRIDES,
     PARAMS,
     apply_overrides,
+    assigned,
     check_settings,
     environment_overrides,
+    in_place,
     load_settings,
     parse_override,
     read_params,
@@ -42,6 +53,7 @@ from metaloom.config.settings import (
 __all__ = [
     "AUTO",
     "DOMAIN_SUFFIX",
+    "ENOUGH_EPISODES",
     "FEW_TEST_CLASSES",
     "METHODS",
     "METHOD_SETTINGS",
@@ -73,11 +85,13 @@ __all__ = [
     "StudySettings",
     "TrainSettings",
     "apply_overrides",
+    "assigned",
     "auto_keys",
     "check_settings",
     "environment_overrides",
     "few_test_classes",
     "filled",
+    "in_place",
     "is_clear",
     "least_examples",
     "load_settings",
