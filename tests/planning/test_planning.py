@@ -136,7 +136,7 @@ def test_all_that_does_not_fit_is_said_at_once_with_a_line_that_works():
     with pytest.raises(MetaloomError) as caught:
         checked(made)
     message = str(caught.value)
-    assert "\n" not in message and message.startswith("params.yaml: (1) episodes: 5w5s needs 6 examples")
+    assert "\n" not in message and message.startswith("(1) --set episodes.settings=[5w5s,9w1s]: episodes: 5w5s needs 6")
     for part in ("9w1s needs 9 classes", "40 support", "studies.ways has 50", "protonet.n_way is 999"):
         assert part in message
     for part in ("protonet.tasks_per_step is 1", "there is no 'greek'", "opset 21 needs 10", "no file absent.pem"):
@@ -262,7 +262,9 @@ def _no_compiler() -> None:
 def test_what_the_machine_lacks_is_refused_before_training(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     made = planned(SHAPES["plenty"], {"device": "cuda"})
-    assert made.findings[0].startswith("device: cuda is not available here") and len(made.findings) == 1
+    assert (
+        made.findings[0].startswith("--set device=cuda: device: cuda is not available here") and len(made.findings) == 1
+    )
     assert settings_of(made.way_out) == {"device": "auto"}
     monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", _no_compiler)
     made = planned(SHAPES["plenty"], {"train.compile": True, "device": "cpu"})
@@ -284,7 +286,7 @@ def test_a_bank_is_refused_where_the_kind_cannot_rescale_its_inputs(monkeypatch:
     assert not planned(SHAPES["plenty"], asked).findings
     monkeypatch.setattr(Scaled, "inputs_from", Encoding.inputs_from)
     made = planned(SHAPES["plenty"], asked)
-    assert made.findings[0].startswith("methods has bank, whose networks cannot take images")
+    assert made.findings[0].startswith("--set methods=[protonet,bank]: methods has bank, whose networks cannot take")
     assert settings_of(made.way_out) == {"methods": ["protonet"], "device": "cpu"}
 
 

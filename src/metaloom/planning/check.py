@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from metaloom.config import (
     Setting,
     Settings,
     StudySettings,
+    assigned,
     value_at,
 )
 from metaloom.config.auto import AUTO
@@ -202,10 +202,4 @@ def way_out(settings: Settings, auto: frozenset[str], data: Data, overrides: Map
 
 def command(values: Mapping[str, Any]) -> str:
     """`metaloom run` with these settings, as it can be pasted."""
-    return shlex.join(["metaloom", "run", *(word for pair in values.items() for word in ("--set", _assigned(*pair)))])
-
-
-def _assigned(key: str, value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(each, int | str) for each in value):
-        return f"{key}=[{','.join(map(str, value))}]"
-    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+    return shlex.join(["metaloom", "run", *(word for pair in values.items() for word in ("--set", assigned(*pair)))])
