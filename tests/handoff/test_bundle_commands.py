@@ -82,6 +82,15 @@ def test_inspect_says_what_it_is(bundle: Path, capsys: pytest.CaptureFixture[str
         commands.inspect(bundle)
 
 
+@pytest.mark.parametrize("name", ["absent", "nobundle"])
+def test_what_is_no_bundle_is_said_once(name: str, tmp_path: Path):
+    (tmp_path / "nobundle").mkdir()
+    with pytest.raises(MetaloomError) as refused:
+        commands.inspect(tmp_path / name)
+    message = str(refused.value)
+    assert message.count(str(tmp_path)) == 1 and message.count("no bundle") == 1 and "whole copy" not in message
+
+
 def test_metadata_is_read_as_it_was_written(bundle: Path):
     written = json.loads((bundle / "metadata.json").read_text())
     assert read_metadata(written).plain() == written
