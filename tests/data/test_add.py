@@ -53,7 +53,7 @@ def archived(folder: Path, path: Path) -> Path:
 def test_a_folder_is_copied_and_versioned(here, more):
     before = names(here / "data")
     output = metaloom_data("add", more, "--name", "fresh")
-    assert "14 images of 2 classes in 1 domains (fresh)" in output and "version" in output
+    assert "14 images of 2 classes in 1 domain (fresh)" in output and "version" in output
     assert names(here / "data") == before | {"fresh"}
     assert names(here / "data/fresh") == names(more)
     assert (here / "data.dvc").is_file() and "--only" in output
@@ -70,7 +70,7 @@ def test_a_link_that_leads_nowhere_is_one_unreadable_file(here, more, monkeypatc
 
 def test_an_archive_stays_an_archive(here, more, tmp_path_factory):
     path = archived(more, tmp_path_factory.mktemp("archive") / "fresh.zip")
-    assert "in 1 domains (greek)" in metaloom_data("add", path, "--name", "greek")
+    assert "in 1 domain (greek)" in metaloom_data("add", path, "--name", "greek")
     assert (here / "data/greek.zip").read_bytes() == path.read_bytes()
 
 
@@ -82,7 +82,7 @@ def test_the_layout_is_shown_and_can_be_given(here, more):
     (more / "class0").mkdir()
     (more / "session").rename(more / "class0/session")
     output = metaloom_data("add", more, "--name", "fresh", "--replace", "--layout", "flat")
-    assert "14 images of 2 classes in 1 domains (fresh)" in output and "layout: flat" in output
+    assert "14 images of 2 classes in 1 domain (fresh)" in output and "layout: flat" in output
     assert (here / "data/layouts.yaml").read_text() == "fresh: flat\n"
     assert "in 2 domains (fresh, fresh/class0)" in metaloom_data("add", more, "--name", "fresh", "--replace")
     assert not (here / "data/layouts.yaml").exists()
@@ -108,6 +108,15 @@ def test_only_takes_the_rest_out_and_keeps_it_in_the_cache(here, more):
     output = metaloom_data("add", more, "--name", "fresh", "--only")
     assert names(here / "data") == {"fresh"} and "to go back" in output
     assert len(list((here / ".dvc/cache/files/md5").rglob("*"))) > 100
+
+
+def test_only_replaces_what_has_the_name_no_more_silently_than_without_it(here, more):
+    before = names(here / "data")
+    with pytest.raises(MetaloomError, match="data/domain0 exists: add --replace"):
+        metaloom_data("add", more, "--name", "domain0", "--only")
+    assert names(here / "data") == before
+    metaloom_data("add", more, "--name", "domain0", "--only", "--replace")
+    assert names(here / "data") == {"domain0"} and names(here / "data/domain0") == names(more)
 
 
 def test_bad_input_changes_nothing(here, more, tmp_path_factory):

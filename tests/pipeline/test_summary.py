@@ -119,7 +119,7 @@ def test_what_is_not_there_is_left_out(tmp_path):
     lines = as_text(summarise(tmp_path, "data/ is version 1, unchanged", [StageRun("a", "Cached", 0.1)], 1.0))
     assert lines.splitlines() == [
         "data    version 1, unchanged",
-        "stages  everything was cached (1 stages)",
+        "stages  everything was cached (1 stage)",
         "time    1.0 s",
     ]
 

@@ -119,8 +119,9 @@ def bench(
 
 
 def _models_here() -> Path | None:
-    """The meta-learners of the project that this folder is the root of; None outside one: a bundle needs none."""
+    """The meta-learners of the project that this folder is in; None outside one: a bundle needs none."""
     from metaloom.versioning.paths import Outputs
-    from metaloom.versioning.project import DAG
+    from metaloom.versioning.project import root_above
 
-    return Path(Outputs().models) if Path(DAG).is_file() else None
+    root = root_above()
+    return root / Outputs(root).models if root is not None else None

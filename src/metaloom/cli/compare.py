@@ -64,17 +64,20 @@ def lines(found: Comparison) -> Iterator[str]:
     """The comparison for a terminal."""
     yield from _data(found)
     yield from _drift(found)
-    yield from _figures(found)
+    yield from () if found.nothing else _figures(found)
     for key, values in found.settings.items():
         yield f"setting   {key}: {values.get('old', 'absent')} → {values.get('new', 'absent')}"
-    for reason in found.missing:
-        yield f"not shown {reason}"
+    if found.nothing:
+        yield f"nothing to compare: {'; '.join(found.missing)}"
+    else:
+        yield from (f"not shown {reason}" for reason in found.missing)
 
 
 def _data(found: Comparison) -> Iterator[str]:
     for each in (found.a, found.b):
         if each is not None:
-            counts = f"{each.examples:,} examples, {each.classes:,} classes, {each.domains:,} domains"
+            parts = (each.examples, "example"), (each.classes, "class", "classes"), (each.domains, "domain")
+            counts = ", ".join(several(*part) for part in parts)
             yield f"{each.name:<9.9} data {each.data[:8] or 'not versioned'}: {counts}"
     if found.change is None:
         return
