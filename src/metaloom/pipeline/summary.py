@@ -15,6 +15,7 @@ from metaloom.report.inputs import Inputs
 from metaloom.report.verdict import verdict
 from metaloom.system.files import read_json
 from metaloom.system.git import changed, committed
+from metaloom.system.plural import several
 from metaloom.system.provenance import POINTER
 from metaloom.system.rounding import nulled
 from metaloom.versioning.paths import Outputs
@@ -155,7 +156,7 @@ def stages_line(stages: tuple[StageRun, ...]) -> str:
     ran = [f"{each.name} {as_time(each.seconds)}" for each in stages if each.state == "Ran"]
     cached = len(stages) - len(ran)
     if not ran:
-        return f"everything was cached ({cached} stages)"
+        return f"everything was cached ({several(cached, 'stage')})"
     return f"{len(ran)} ran ({', '.join(ran)})" + (f", {cached} cached" if cached else "")
 
 

@@ -14,6 +14,7 @@ from metaloom.data.sources import list_sources
 from metaloom.kinds import kind_of
 from metaloom.stages import run_stage
 from metaloom.system.files import atomic_dir
+from metaloom.system.plural import several
 from metaloom.system.terminal import say
 
 
@@ -39,8 +40,8 @@ def main(data: str, dataset: str) -> None:
     for line in [*([] if usual else in_words(listing.branches, given=False)), *report["notes"]]:
         say(line)
     say(
-        f"{report['used']} of {report['examples']} {kind.many}, {report['classes']} classes in "
-        f"{report['domains']} domains ({report['bad_share']:.1%} bad) → {dataset}"
+        f"{report['used']} of {report['examples']} {kind.many}, {several(report['classes'], 'class', 'classes')} in "
+        f"{several(report['domains'], 'domain')} ({report['bad_share']:.1%} bad) → {dataset}"
     )
 
 
