@@ -122,7 +122,7 @@ def test_the_answer_names_both_rivals_and_the_labels_that_they_need(page):
     first, second = (text for _, text in page.all("p", **{"class": "sentence"}))
     assert "the best learner that has only these examples (from scratch" in first
     needs = "needs 8.7 labelled examples per class (95% interval 6.2 to more than 15)"
-    assert f"In the studies From scratch, the quickest of them to catch up, {needs} to be as accurate as" in first
+    assert f"In the studies the quickest of them to catch up (from scratch) {needs} to be as accurate as" in first
     assert "pre-trained on the same training classes" in second and "(new head)" in second
 
 
@@ -132,12 +132,16 @@ def test_the_answer_names_both_rivals_and_the_labels_that_they_need(page):
         (
             {"low95": 6.2},
             20,
-            "In the studies From scratch, the quickest of them to catch up, needs 8.7 labelled examples",
+            "In the studies the quickest of them to catch up .from scratch. needs 8.7 labelled examples",
         ),
-        ({"labels": None, "low95": None}, 20, "In the studies From scratch, .* needs more than 15 labelled examples"),
+        ({"labels": None, "low95": None}, 20, "In the studies the quickest of .* needs more than 15 labelled examples"),
         ({"low95": 0.9}, 20, "Whether that saves labelled examples cannot be told: .* interval 1 to more than 15"),
-        ({"low95": None}, 3, "cannot be told: From scratch answered 3 episodes of the studies"),
-        ({"labels": None, "low95": None}, 3, "cannot be told: From scratch answered 3 episodes of the studies"),
+        ({"low95": None}, 3, "cannot be told: the quickest of them .from scratch. answered 3 episodes of the studies"),
+        (
+            {"labels": None, "low95": None},
+            3,
+            "cannot be told: the quickest of them .from scratch. answered 3 episodes of the studies",
+        ),
     ],
 )
 def test_labelled_examples_are_saved_where_an_interval_says_so(small, changes, episodes, said):

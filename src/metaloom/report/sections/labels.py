@@ -64,10 +64,10 @@ class Needed:
         Args:
             few_classes: whether the test classes are too few to tell about others.
         """
-        rival, champion = learner_title(self.rival), f"{learner_title(self.champion)} with {self.n_shot}"
-        needs = f"{rival}, the quickest of them to catch up, needs {self.needs} to be as accurate as {champion}"
+        rival, champion = learner_title(self.rival).lower(), f"{learner_title(self.champion)} with {self.n_shot}"
+        needs = f"the quickest of them to catch up ({rival}) needs {self.needs} to be as accurate as {champion}"
         if not self.has_interval:
-            answered = f"{rival} answered {several(self.episodes, 'episode')} of the studies"
+            answered = f"the quickest of them ({rival}) answered {several(self.episodes, 'episode')} of the studies"
             return f"How many more labelled examples it takes to catch up cannot be told: {answered}"
         if not self.saves:
             return f"Whether that saves labelled examples cannot be told: in the studies {needs}"
