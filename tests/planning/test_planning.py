@@ -27,6 +27,7 @@ from metaloom.planning.fit import plain
 from metaloom.planning.plan import Plan, checked, make_plan
 from metaloom.planning.work import multiplications
 from metaloom.tasks import assign_splits, class_table, draw_fixed_episodes, draw_studies
+from metaloom.tasks.kept import write_kept
 
 SHAPES = {  # examples of each class, by domain
     "three domains of five classes of five": [[5] * 5] * 3,
@@ -167,7 +168,7 @@ def test_only_what_does_not_fit_is_changed(wrong, changed):
 
 
 def test_data_that_no_setting_fits_need_more_data():
-    made = planned([[5]] * 3)
+    made = planned([[5], [5], [5, 5]])
     assert (
         "needs 2 classes" in made.findings[0] and "add classes, examples or domains, or change `split`" in made.way_out
     )
@@ -325,3 +326,32 @@ def test_plan_says_which_numbers_the_budget_chose():
     assert lines["maml.steps"].endswith("yours") and lines["protonet.n_way"].endswith("auto")
     before = {line.split()[0]: line for line in _lines(usual, usual, auto, None) if line}
     assert before["protonet.steps"].endswith("auto; 200 where data are plenty")
+
+
+def test_splits_that_no_longer_fit_the_data_name_the_way_to_draw_again(tmp_path):
+    """A validation domain was removed, and what is left stays where it was."""
+    kept, settings = tmp_path / "splits.yaml", load_settings(REPO / "params.yaml", {})
+    whole = make_plan_of(items([[9] * 4] * 5), kept)
+    write_kept(kept, whole.classes, whole.unit, settings.split, settings.seed)
+    gone = whole.classes.loc[whole.classes["split"] == "validation", "domain"].unique()
+    table = items([[9] * 4] * 5)
+    left = table[~table["domain"].isin(gone)].reset_index(drop=True)
+    with pytest.raises(
+        MetaloomError, match=r"leaves no domain for validation.*`--set split.reassign=true` draws again"
+    ):
+        make_plan_of(left.assign(row=range(len(left))), kept)
+    one = table[~table["domain"].isin(gone) | (table["class"] == f"{gone[0]}/c00")].reset_index(drop=True)
+    made = make_plan_of(one.assign(row=range(len(one))), kept)
+    assert "but the validation split has 1" in made.findings[0]
+    assert settings_of(made.way_out) == {"split.reassign": True}
+
+
+def test_domains_of_one_class_say_what_to_do_with_the_folders():
+    assert "each domain has one class" in planned([[9]] * 12).way_out
+
+
+def make_plan_of(table: pd.DataFrame, kept: Path) -> Plan:
+    kind = kind_of(load_settings(REPO / "params.yaml", {}))
+    examples = np.broadcast_to(np.zeros((), np.uint8), (len(table), 28, 28, 1))
+    dataset = Dataset(examples, table, {"problems": {"small_class": []}}, kind)
+    return make_plan(read_params(REPO / "params.yaml", {}), {}, dataset, kept)

@@ -15,7 +15,7 @@ from metaloom.data.quality import needed
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
 from metaloom.planning.budget import NO_BUDGET, Budget
-from metaloom.planning.check import Finding, check, way_out
+from metaloom.planning.check import FITS, Finding, check, command, way_out
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
 from metaloom.planning.words import sentences
@@ -77,6 +77,10 @@ def make_plan(
     fitted = fit(settings, auto, data)
     said, findings = list(sentences(fitted, auto, data)), [_placed(each, overrides) for each in check(fitted, data)]
     remedy = way_out(settings, auto, data, overrides) if findings else ""
+    reassigned = {"split.reassign": True}
+    if not remedy.startswith(FITS) and findings and assigned.is_file() and not settings.split.reassign:
+        other = make_plan(filled(raw, reassigned), overrides, dataset, assigned, budget)  # of data that have changed
+        remedy = remedy if other.findings else FITS + command({**overrides, **reassigned})
     return Plan(fitted, said, findings, classes, unit, remedy)
 
 
