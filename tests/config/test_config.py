@@ -54,6 +54,7 @@ def test_a_typo_in_the_file_is_named_with_its_neighbours(repo, tmp_path):
         load_settings(path)
     assert "train.validate_every is missing" in str(caught.value)
     assert "did you mean validate_every?" in str(caught.value)
+    assert "take what is missing from the params.yaml that came with this version" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["{", "a: [1"])

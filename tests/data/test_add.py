@@ -144,6 +144,9 @@ def test_bad_input_changes_nothing(here, more, tmp_path_factory):
     for name, message in cases.items():
         with pytest.raises(MetaloomError, match=message):
             metaloom_data("add", away / name)
+    (away / "unpacked.zip").mkdir()
+    with pytest.raises(MetaloomError, match=r"unpacked.zip is a folder, and unpacked.zip ends like an archive's name"):
+        metaloom_data("add", away / "unpacked.zip")
     with pytest.raises(MetaloomError, match="lie in one another"):
         metaloom_data("add", here / "data/domain1", "--name", "x")
     for name in ("../x", ".x", "a/b", ""):

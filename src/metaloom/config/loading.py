@@ -104,7 +104,9 @@ def check_settings(raw: Any, where: str = PARAMS, overrides: Mapping[str, Any] |
         return Settings.model_validate(raw)
     except ValidationError as error:
         problems = [_describe(each) for each in error.errors()]
-    raise MetaloomError(in_place(problems, where, overrides or {}))
+        lacking = any(each["type"] == "missing" for each in error.errors())
+    remedy = "; take what is missing from the params.yaml that came with this version" if lacking else ""
+    raise MetaloomError(in_place(problems, where, overrides or {}) + remedy)
 
 
 def in_place(problems: Iterable[str], where: str, overrides: Mapping[str, Any]) -> str:
