@@ -76,8 +76,8 @@ def lines(found: Comparison) -> Iterator[str]:
 def _data(found: Comparison) -> Iterator[str]:
     for each in (found.a, found.b):
         if each is not None:
-            parts = (each.examples, "example"), (each.classes, "class", "classes"), (each.domains, "domain")
-            counts = ", ".join(several(*part) for part in parts)
+            counts = f"{several(each.examples, 'example')}, {several(each.classes, 'class', 'classes')}"
+            counts += f", {several(each.domains, 'domain')}"
             yield f"{each.name:<9.9} data {each.data[:8] or 'not versioned'}: {counts}"
     if found.change is None:
         return
@@ -118,8 +118,9 @@ def _figures(found: Comparison) -> Iterator[str]:
         return
     yield ""
     yield "accuracy, %: before → now; * marks intervals that do not overlap"
-    same = found.change is not None and found.change.none
-    if not same:
+    if found.change is None:
+        yield "(whether these are the same episodes cannot be told)"
+    elif not found.change.none:
         yield "(the data differ, so these are not the same episodes)"
     shown = sorted(found.figures, key=lambda each: (each["learner"] not in METHODS, each["learner"], each["setting"]))
     shown = [each for each in shown if each["learner"] in METHODS or each["apart"]]

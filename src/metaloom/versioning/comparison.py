@@ -57,9 +57,9 @@ class Comparison:
 
     @property
     def nothing(self) -> bool:
-        """Whether neither data nor figures could be compared."""
-        both = (None not in (each["before"], each["now"]) for each in self.figures)
-        return self.change is None and not any(both)
+        """Whether data could not be compared and no figure was measured in both, other than in the one commit of it."""
+        sides = ((each["before"], each["now"]) for each in self.figures)
+        return self.change is None and all(None in pair or pair[0] == pair[1] for pair in sides)
 
 
 def compare(root: Path, a: str, b: str) -> Comparison:
