@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
+from metaloom.cli import bundle, engine, report
+from metaloom.cli.app import app
 from metaloom.cli.project import trained_or_champion
 from metaloom.errors import MetaloomError
 
@@ -21,3 +25,44 @@ def test_the_champion_is_of_those_that_a_run_has_trained(repo, tmp_path, monkeyp
         metrics = {"validation": {"accuracy": accuracy}}
         (tmp_path / "artifacts/models" / name / "metrics.json").write_text(json.dumps(metrics))
     assert trained_or_champion(None).name == "maml"  # ridge is not in params
+
+
+@pytest.fixture
+def deep(repo, tmp_path, monkeypatch):
+    """A folder inside a project."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(repo / name, tmp_path)
+    (tmp_path / "notes/old").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "notes/old")
+    return tmp_path / "notes/old"
+
+
+def test_a_command_called_below_the_root_is_of_the_project(deep, tmp_path, monkeypatch, capsys):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report/index.html").touch()
+    report.report()
+    assert capsys.readouterr().out == f"{tmp_path / 'report/index.html'}\n"
+    assert bundle._models_here() == tmp_path / "artifacts/models"
+    params = tmp_path / "params.yaml"
+    params.write_text(params.read_text().replace("engine: auto", "engine: steam"))
+    with pytest.raises(MetaloomError, match="engine is steam"):
+        engine.engine()
+
+
+@pytest.mark.parametrize("command", ["data check mine", "data add mine", "adapt --support mine --model mine --out x"])
+def test_a_path_is_from_where_the_command_was_called(deep, command):
+    """Wherever it fails then: what it looked for is beside the caller, and the rest is the project's."""
+    (deep / "mine").mkdir()
+    failed = CliRunner().invoke(app, command.split()).exception
+    assert isinstance(failed, MetaloomError)
+    assert str(deep / "mine") in str(failed)
+    assert os.getcwd() == str(deep.parents[1])
+
+
+@pytest.mark.parametrize("command", ["data check", "data add .", "report", "plan", "compare HEAD", "models", "promote"])
+def test_outside_of_a_project_every_command_says_the_same(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    failed = CliRunner().invoke(app, command.split()).exception
+    assert str(failed).startswith(
+        f"no project at {tmp_path} or above it: a project has dvc.yaml and params.yaml; go to"
+    )

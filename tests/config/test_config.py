@@ -22,7 +22,7 @@ def test_settings_are_frozen(settings):
         ({"tran.n_shot": 5}, "did you mean train"),
         ({"train.qqq": 5}, r"there is no setting 'qqq'\. Known here: "),
         ({"seed.deep": 5}, "no setting 'deep'"),
-        ({"train.n_shot": 0}, "train.n_shot: input should be greater than or equal to 1"),
+        ({"train.n_shot": 0}, "^--set train.n_shot=0: train.n_shot: input should be greater than or equal to 1"),
         ({"train.n_shot": "many"}, "it is 'many'"),
         ({"maml.norm": "layer"}, "'batch', 'group' or 'none'"),
         (
@@ -42,6 +42,16 @@ def test_illegal_settings_name_what_is_legal(repo, overrides, message):
         load_settings(repo / "params.yaml", overrides)
 
 
+def test_what_set_gave_is_put_right_there_and_the_rest_in_the_file(repo, tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text((repo / "params.yaml").read_text().replace("bootstrap: 2000", "bootstrap: some"))
+    with pytest.raises(MetaloomError) as caught:
+        load_settings(path, {"train.n_shot": 0, "train.select_on": "5w1s"})
+    given, file = str(caught.value).split("; ")
+    assert given.startswith("--set train.n_shot=0: train.n_shot: input should be") and "params.yaml" not in given
+    assert file.startswith(f"{path}: evaluate.bootstrap: input should be")
+
+
 def test_a_typo_in_the_file_is_named_with_its_neighbours(repo, tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text((repo / "params.yaml").read_text().replace("validate_every:", "validat_every:"))
@@ -49,6 +59,7 @@ def test_a_typo_in_the_file_is_named_with_its_neighbours(repo, tmp_path):
         load_settings(path)
     assert "train.validate_every is missing" in str(caught.value)
     assert "did you mean validate_every?" in str(caught.value)
+    assert "take what is missing from the params.yaml that came with this version" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["{", "a: [1"])

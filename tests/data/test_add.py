@@ -110,6 +110,15 @@ def test_only_takes_the_rest_out_and_keeps_it_in_the_cache(here, more):
     assert len(list((here / ".dvc/cache/files/md5").rglob("*"))) > 100
 
 
+def test_only_replaces_what_has_the_name_no_more_silently_than_without_it(here, more):
+    before = names(here / "data")
+    with pytest.raises(MetaloomError, match="data/domain0 exists: add --replace"):
+        metaloom_data("add", more, "--name", "domain0", "--only")
+    assert names(here / "data") == before
+    metaloom_data("add", more, "--name", "domain0", "--only", "--replace")
+    assert names(here / "data") == {"domain0"} and names(here / "data/domain0") == names(more)
+
+
 def test_bad_input_changes_nothing(here, more, tmp_path_factory):
     away = tmp_path_factory.mktemp("bad")
     before = names(here / "data")
@@ -135,6 +144,9 @@ def test_bad_input_changes_nothing(here, more, tmp_path_factory):
     for name, message in cases.items():
         with pytest.raises(MetaloomError, match=message):
             metaloom_data("add", away / name)
+    (away / "unpacked.zip").mkdir()
+    with pytest.raises(MetaloomError, match=r"unpacked.zip is a folder, and unpacked.zip ends like an archive's name"):
+        metaloom_data("add", away / "unpacked.zip")
     with pytest.raises(MetaloomError, match="lie in one another"):
         metaloom_data("add", here / "data/domain1", "--name", "x")
     for name in ("../x", ".x", "a/b", ""):

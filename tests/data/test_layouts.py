@@ -218,7 +218,7 @@ def test_a_layout_can_be_given(tmp_path):
 
 def test_a_layout_that_does_not_fit_is_refused(tmp_path):
     data = touch(tmp_path / "data", *(f"mine/{name}" for name in FLAT))
-    with pytest.raises(MetaloomError, match="layout splits: mine/ is not made of folders train/.*cat/  1 files"):
+    with pytest.raises(MetaloomError, match="layout splits: mine/ is not made of folders train/.*cat/  1 file"):
         read(data, mine="splits")
     with pytest.raises(MetaloomError, match=r"layout table: mine/ has no table with the columns path \(or file_name\)"):
         read(data, mine="table")
@@ -233,7 +233,7 @@ def test_a_layout_that_does_not_fit_is_refused(tmp_path):
 
 def test_the_tree_is_short(tmp_path):
     (part,) = read(touch(tmp_path / "data", *(f"mine/{number:02d}/1.png" for number in range(9)))).branches
-    assert part.tree() == ["mine/", *(f"  {n:02d}/  1 files" for n in range(5)), "  and 4 more"]
+    assert part.tree() == ["mine/", *(f"  {n:02d}/  1 file" for n in range(5)), "  and 4 more"]
     (part,) = read(touch(tmp_path / "other", *SAME)).branches
     assert part.tree()[2] == "  train/  2 files in 2 folders"
     assert set(LAYOUTS) == {"domains", "flat", "splits", "table"}

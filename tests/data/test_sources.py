@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from metaloom.data.add import list_elsewhere
 from metaloom.data.sources import list_sources, read_sources
 from metaloom.errors import MetaloomError
 from metaloom.kinds.pictures.kind import Pictures
@@ -112,3 +114,14 @@ def test_a_linked_file_is_read_and_a_linked_folder_refused(tmp_path):
     (tmp_path / "data/a/loop").symlink_to(tmp_path / "data")
     with pytest.raises(MetaloomError, match="is a link to a folder"):
         list_sources(tmp_path / "data", PICTURES)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_not_waited_for(tmp_path):
+    touch(tmp_path, "greek/alpha/1.png")
+    os.mkfifo(tmp_path / "greek/alpha/2.png")
+    os.mkfifo(tmp_path / "pipe.zip")
+    listing = list_sources(tmp_path, PICTURES)
+    assert len(listing.items) == 1 and listing.ignored == ["greek/alpha/2.png", "pipe.zip"]
+    with pytest.raises(MetaloomError, match="pipe.zip is no folder and none of these files"):
+        list_elsewhere(tmp_path / "pipe.zip", PICTURES, None)

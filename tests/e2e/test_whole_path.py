@@ -239,7 +239,7 @@ def test_versions_side_by_side(copied, tmp_path):
     assert {each["learner"] for each in told["figures"]} == LEARNERS
     shutil.rmtree(copied / ".dvc/cache")
     without = metaloom(copied, "compare", "HEAD").stdout
-    assert "not shown artifacts/dataset/items.parquet of HEAD is in neither DVC's cache nor a remote" in without
+    assert "nothing to compare: artifacts/dataset/items.parquet of HEAD is in neither" in without
 
 
 def test_comparing_with_no_revision_is_refused(done):

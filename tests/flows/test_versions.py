@@ -205,3 +205,23 @@ def test_without_dvc_the_message_says_what_to_do(standin):
     shutil.rmtree(standin.root / ".dvc")
     with pytest.raises(MetaloomError, match="dvc init"):
         dataset(standin.root)
+
+
+def test_committed_data_that_were_never_here_are_told_calmly_and_come_back(standin):
+    """A fresh clone whose first data are the user's own: neither damage nor loss, and the way back leads back."""
+    first = dataset(standin.root)
+    standin.git("add", "data.dvc")
+    standin.git("commit", "-qm", "data")
+    for folder in ("data", ".dvc/cache", ".metaloom"):
+        shutil.rmtree(standin.root / folder)
+    (standin.root / "data").mkdir()
+    (standin.root / "data/mine").write_text("2\n")
+    own = version_data(standin.root)
+    said = f"data/ is now version {own.md5[:8]}: 1 file; to have the committed data again: "
+    assert own.message == f"{said}git checkout data.dvc && metaloom run"
+    standin.git("checkout", "data.dvc")
+    with pytest.raises(MetaloomError, match=rf"{first.md5[:8]}.*neither DVC's cache nor a remote"):
+        dataset(standin.root, build=lambda folder: (folder / "a").write_text("another\n"))
+    assert (standin.root / "data/mine").read_text() == "2\n"
+    back = dataset(standin.root, build=lambda folder: (folder / "a").write_text("1\n"))
+    assert back.md5 == first.md5 and not (standin.root / "data/mine").exists()

@@ -18,7 +18,7 @@ from metaloom.cli import adapt
 from metaloom.cli import bundle as commands
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.bench import measure, printed
-from metaloom.handoff.bundle.predict import predict
+from metaloom.handoff.bundle.predict import Prediction, predict
 from metaloom.handoff.metadata import read_metadata
 from metaloom.kinds.pictures.kind import Pictures
 
@@ -75,11 +75,32 @@ def test_inspect_says_what_it_is(bundle: Path, capsys: pytest.CaptureFixture[str
     shown = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert shown["task"] == "domain0, 4 classes from 32 labelled examples"
     assert shown["classes"] == "class0, class1, class2, class3" and shown["learner"] == "protonet over conv4-8"
-    assert "support examples, cross-validated (95% interval" in shown["estimate"]
+    assert "support examples, cross-validated (95% interval" in shown["accuracy"] and "estimate" not in shown
     assert shown["adapt.onnx"].endswith("within 1e-04 of torch") and "files" in shown["size"]
     (bundle / "labels.json").write_text("[]")
-    with pytest.raises(MetaloomError, match="its content has changed"):
+    with pytest.raises(MetaloomError, match="its content has changed.*; get a whole copy$"):
         commands.inspect(bundle)
+
+
+def test_low_probabilities_are_explained_beside_the_answers(monkeypatch, capsys: pytest.CaptureFixture[str]):
+    low, high = Prediction("1.png", {"cat": 0.4, "dog": 0.35}, 1.0), Prediction("2.png", {"dog": 0.9, "cat": 0.1}, 1.0)
+    monkeypatch.setattr("metaloom.handoff.bundle.predict.predict", lambda *_: [low, high])
+    commands.predict(Path("bundle"), [])
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert err.startswith("1 of 2 answers under 50%: a probability says how often") and "temperature" in err
+    monkeypatch.setattr("metaloom.handoff.bundle.predict.predict", lambda *_: [high])
+    commands.predict(Path("bundle"), [])
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["absent", "nobundle"])
+def test_what_is_no_bundle_is_said_once(name: str, tmp_path: Path):
+    (tmp_path / "nobundle").mkdir()
+    with pytest.raises(MetaloomError) as refused:
+        commands.inspect(tmp_path / name)
+    message = str(refused.value)
+    assert message.count(str(tmp_path)) == 1 and message.count("no bundle") == 1 and "whole copy" not in message
 
 
 def test_metadata_is_read_as_it_was_written(bundle: Path):

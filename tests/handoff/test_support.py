@@ -77,3 +77,28 @@ def test_refuses_one_picture_in_two_classes(folder: Path):
     Image.open(folder / "class1" / "0.png").save(folder / "class3" / "same.bmp")
     message = refusal(folder)
     assert "class1/0.png" in message and "class3/same.bmp" in message and "in two classes" in message
+
+
+def test_names_every_file_that_cannot_be_read(folder: Path):
+    bad = [folder / "class0/notes.txt", folder / "class1/2.png", folder / "class3/cut.png"]
+    for path in bad:
+        path.write_text("x")
+    Image.new("L", (28, 28), 255).save(folder / "class2/blank.png")
+    message = refusal(folder)
+    assert all(str(path) in message for path in [*bad, folder / "class2/blank.png"]) and "\n" not in message
+
+
+def test_a_folder_of_splits_or_of_tasks_is_not_taken_for_a_task(shapes: Path, tmp_path: Path):
+    for split in ("train", "val"):
+        shutil.copytree(shapes / "domain1", tmp_path / "splits" / split)
+    of_splits = refusal(tmp_path / "splits")
+    assert of_splits.endswith(
+        f"holds the splits train, val, not classes: give the one to learn from, {tmp_path}/splits/train"
+    )
+    assert read_support(tmp_path / "splits/train", *GREY).labels == ["class0", "class1", "class2", "class3"]
+    assert "domain0, domain1, domain2 and 7 more, each with folders" in refusal(shapes) and "fleet" in refusal(shapes)
+    for name in ("train", "test"):  # toys, and what is no split at all
+        shutil.copytree(
+            shapes / "domain1/class0" if name == "test" else shapes / "domain1/class1", tmp_path / "toys" / name
+        )
+    assert read_support(tmp_path / "toys", *GREY).labels == ["test", "train"]

@@ -27,6 +27,7 @@ from metaloom.planning.fit import plain
 from metaloom.planning.plan import Plan, checked, make_plan
 from metaloom.planning.work import multiplications
 from metaloom.tasks import assign_splits, class_table, draw_fixed_episodes, draw_studies
+from metaloom.tasks.kept import write_kept
 
 SHAPES = {  # examples of each class, by domain
     "three domains of five classes of five": [[5] * 5] * 3,
@@ -151,7 +152,7 @@ def test_all_that_does_not_fit_is_said_at_once_with_a_line_that_works():
     with pytest.raises(MetaloomError) as caught:
         checked(made)
     message = str(caught.value)
-    assert "\n" not in message and message.startswith("params.yaml: (1) episodes: 5w5s needs 6 examples")
+    assert "\n" not in message and message.startswith("(1) --set episodes.settings=[5w5s,9w1s]: episodes: 5w5s needs 6")
     for part in ("9w1s needs 9 classes", "40 support", "studies.ways has 50", "protonet.n_way is 999"):
         assert part in message
     for part in ("protonet.tasks_per_step is 1", "there is no 'greek'", "opset 21 needs 10", "no file absent.pem"):
@@ -182,7 +183,7 @@ def test_only_what_does_not_fit_is_changed(wrong, changed):
 
 
 def test_data_that_no_setting_fits_need_more_data():
-    made = planned([[5]] * 3)
+    made = planned([[5], [5], [5, 5]])
     assert (
         "needs 2 classes" in made.findings[0] and "add classes, examples or domains, or change `split`" in made.way_out
     )
@@ -290,7 +291,9 @@ def _no_compiler() -> None:
 def test_what_the_machine_lacks_is_refused_before_training(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     made = planned(SHAPES["plenty"], {"device": "cuda"})
-    assert made.findings[0].startswith("device: cuda is not available here") and len(made.findings) == 1
+    assert (
+        made.findings[0].startswith("--set device=cuda: device: cuda is not available here") and len(made.findings) == 1
+    )
     assert settings_of(made.way_out) == {"device": "auto"}
     monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", _no_compiler)
     made = planned(SHAPES["plenty"], {"train.compile": True, "device": "cpu"})
@@ -312,7 +315,7 @@ def test_a_bank_is_refused_where_the_kind_cannot_rescale_its_inputs(monkeypatch:
     assert not planned(SHAPES["plenty"], asked).findings
     monkeypatch.setattr(Scaled, "inputs_from", Encoding.inputs_from)
     made = planned(SHAPES["plenty"], asked)
-    assert made.findings[0].startswith("methods has bank, whose networks cannot take images")
+    assert made.findings[0].startswith("--set methods=[protonet,bank]: methods has bank, whose networks cannot take")
     assert settings_of(made.way_out) == {"methods": ["protonet"], "device": "cpu"}
 
 
@@ -354,3 +357,32 @@ def test_plan_says_which_numbers_the_budget_chose():
     assert lines["maml.steps"].endswith("yours") and lines["protonet.n_way"].endswith("auto")
     before = {line.split()[0]: line for line in _lines(usual, usual, auto, None) if line}
     assert before["protonet.steps"].endswith("auto; 200 where data are plenty")
+
+
+def test_splits_that_no_longer_fit_the_data_name_the_way_to_draw_again(tmp_path):
+    """A validation domain was removed, and what is left stays where it was."""
+    kept, settings = tmp_path / "splits.yaml", load_settings(REPO / "params.yaml", {})
+    whole = make_plan_of(items([[9] * 4] * 5), kept)
+    write_kept(kept, whole.classes, whole.unit, settings.split, settings.seed)
+    gone = whole.classes.loc[whole.classes["split"] == "validation", "domain"].unique()
+    table = items([[9] * 4] * 5)
+    left = table[~table["domain"].isin(gone)].reset_index(drop=True)
+    with pytest.raises(
+        MetaloomError, match=r"leaves no domain for validation.*`--set split.reassign=true` draws again"
+    ):
+        make_plan_of(left.assign(row=range(len(left))), kept)
+    one = table[~table["domain"].isin(gone) | (table["class"] == f"{gone[0]}/c00")].reset_index(drop=True)
+    made = make_plan_of(one.assign(row=range(len(one))), kept)
+    assert "but the validation split has 1" in made.findings[0]
+    assert settings_of(made.way_out) == {"split.reassign": True}
+
+
+def test_domains_of_one_class_say_what_to_do_with_the_folders():
+    assert "each domain has one class" in planned([[9]] * 12).way_out
+
+
+def make_plan_of(table: pd.DataFrame, kept: Path) -> Plan:
+    kind = kind_of(load_settings(REPO / "params.yaml", {}))
+    examples = np.broadcast_to(np.zeros((), np.uint8), (len(table), 28, 28, 1))
+    dataset = Dataset(examples, table, {"problems": {"small_class": []}}, kind)
+    return make_plan(read_params(REPO / "params.yaml", {}), {}, dataset, kept)

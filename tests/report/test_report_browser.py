@@ -104,6 +104,7 @@ def looks(browser, page: Path, dark: bool, folder: Path) -> dict[str, list[list[
     return found
 
 
+FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 CUT = """(() => {
   const box = document.querySelector(".snap").getBoundingClientRect();
   const names = document.querySelector(".figures tbody tr:not(.group) th").getBoundingClientRect();
@@ -126,8 +127,27 @@ def test_no_column_of_the_figures_is_cut(browser, file, width, whole):
         browser.run("document.querySelector('.snap').scrollLeft = 0")
         assert browser.run(CUT) == [whole, 0, 0], measure
     browser.run("document.querySelector('.snap').scrollBy({left: 70, behavior: 'instant'})")
-    browser.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    browser.run(FRAMES)
     assert browser.run(CUT) == [whole, 0, 0], "scrolling stops at a whole column"
+
+
+HINTED = """[...document.querySelectorAll(".scroll")].filter(e => e.clientWidth).map(e => {
+  const hidden = e.scrollWidth > e.clientWidth + 1, said = getComputedStyle(e, "::before").content;
+  return hidden == said.includes("scroll sideways") && hidden == (getComputedStyle(e).maskImage != "none");
+})"""
+
+
+@pytest.mark.parametrize(("width", "wide"), [(390, True), (1600, False)])
+def test_what_a_narrow_window_hides_of_a_table_is_hinted_at(browser, file, width, wide):
+    browser.look(width, dark=False)
+    browser.open(file)
+    browser.run('document.querySelectorAll("details").forEach(d => d.open = true)')
+    browser.run(FRAMES)
+    assert set(browser.run(HINTED)) == {True}
+    assert bool(browser.run("document.querySelectorAll('.sideways').length")) == wide
+    browser.run("document.querySelectorAll('.scroll').forEach(e => e.scrollTo({left: 9999, behavior: 'instant'}))")
+    browser.run(FRAMES)
+    assert browser.run("document.querySelectorAll('.scroll.more').length") == 0, "nothing is hidden at the end"
 
 
 def test_figures_show_the_measure_that_was_asked_for(browser, file):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from made_up_project import write_curve
 
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Curve, curve_plot, nice_ticks
+from metaloom.report.charts.xy import MARK, NARROW, Series, xy_chart
 from metaloom.report.page import build
 
 
@@ -48,3 +51,13 @@ def test_ticks_enclose_the_values(low, span):
     slack = 1e-6 * (abs(low) + span) + 1e-9
     assert ticks[0] <= low + slack and ticks[-1] >= low + span - slack
     assert 2 <= len(ticks) <= 7 and ticks == sorted(set(ticks))
+
+
+def test_numbered_marks_do_not_cover_each_other_on_a_phone():
+    places = [(0.5, 0.98), (0.51, 0.98), (0.52, 0.97), (0.5, 0.9), (0.9, 0.98)]
+    series = [Series(str(n), [place], "meta", number=n) for n, place in enumerate(places, 1)]
+    drawn = str(xy_chart(series, [], [(0.0, "0%"), (1.0, "100%")], "", named=False))
+    marks = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)%" cy="([\d.]+)" r="9"', drawn)]
+    assert len(marks) == len(places)
+    for (x1, y1), (x2, y2) in itertools.combinations(marks, 2):
+        assert abs(x1 - x2) * NARROW / 100 >= MARK or abs(y1 - y2) >= MARK - 0.1

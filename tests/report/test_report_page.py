@@ -164,7 +164,8 @@ def test_command_says_where_the_page_is(tmp_path, monkeypatch, capsys, repo):
     from metaloom.cli import report as report_commands
 
     monkeypatch.chdir(tmp_path)
-    shutil.copy(repo / "dvc.yaml", tmp_path)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(repo / name, tmp_path)
     with pytest.raises(MetaloomError, match=r"report/index.html not found: `metaloom run` makes it"):
         report_commands.report()
     (tmp_path / "report").mkdir()

@@ -39,6 +39,7 @@ def test_headline_takes_the_first_setting_and_the_best_single_task_learner(small
         (0.012, 0.02, "not clearly different (+1.2\xa0±\xa02.0 points) from"),
         (-0.1, 0.02, "10.0\xa0±\xa02.0 points less than"),
         (0.442, None, "44.2 points more (30 episodes, no interval) than"),
+        (0.442, 0.02, "44.2\xa0±\xa02.0 points more than"),
         (None, None, "to be compared with"),
     ],
 )
@@ -51,7 +52,7 @@ def test_verdict_is_honest(small, difference, ci95, words):
     rewrite(small.evaluation / "differences.json", change)
     rival = headline(load_results(small)).rival
     assert rival is not None and rival.verdict == words
-    assert rival.is_behind == ((difference or 0) > 0)
+    assert rival.is_behind == (words == "44.2\xa0±\xa02.0 points more than"), "clearly, or nothing is to be caught up"
 
 
 def test_no_single_task_learner(small):

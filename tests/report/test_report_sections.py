@@ -10,12 +10,15 @@ from collections import Counter
 
 import numpy as np
 import pandas as pd
-from made_up_project import DATA_HASH, put, write_quality
+import pytest
+from made_up_project import DATA_HASH, make_project, put, write_quality
 from page_parser import Page
 from PIL import Image
 
 from metaloom.report.page import build
 from metaloom.report.sections.figures import MEASURES
+from metaloom.report.sections.labels import labels
+from metaloom.report.sections.results import load_results
 
 
 def shown(page, measure: str) -> Counter:
@@ -97,16 +100,17 @@ def test_too_few_episodes_for_an_interval(small):
     put(small.evaluation / "estimates.json", estimates | {"low95": None, "high95": None})
     for name in ("labels", "ways", "balance", "domains"):
         path = small.evaluation / f"{name}.csv"
-        pd.read_csv(path).assign(low95=None, high95=None).to_csv(path, index=False)
+        pd.read_csv(path).assign(low95=None, high95=None, episodes=3).to_csv(path, index=False)
     text = build(small)
     page = Page(text)
     (_, title), *_ = page.all("h1")
     first, _ = (text for _, text in page.all("p", **{"class": "sentence"}))
     assert "±" not in title and "50.5 points more (3 episodes, no interval) than" in first
-    assert "which needs 8.7 labelled examples per class to catch up" in first
+    assert "catch up" not in first, "a lead that is not clear leaves nothing to catch up with"
     assert [attrs["title"] for attrs, _ in page.all("abbr")] == ["n = 3, no interval"] * 2
     assert shown(page, "episodes")["n = 3no interval"] == 2
-    assert "<td>more than 15</td>" in text and "<td>8.7</td>" in text and "3.1%" in text
+    assert "<td>more than 15 (no interval from 3 episodes)</td>" in text and "3.1%" in text
+    assert "<td>8.7 (no interval from 3 episodes)</td>" in text and "8.7 examples" not in text
     (chart, *_) = page.all("svg", **{"class": "dots"})
     assert "ProtoNet 93.5%; MAML 90.2\xa0±\xa01.2%" in (chart[0]["aria-label"] or "")
     assert not page.all("line", **{"class": "thin"}), "whiskers of studies"
@@ -117,8 +121,54 @@ def test_too_few_episodes_for_an_interval(small):
 def test_the_answer_names_both_rivals_and_the_labels_that_they_need(page):
     first, second = (text for _, text in page.all("p", **{"class": "sentence"}))
     assert "the best learner that has only these examples (from scratch" in first
-    assert "which needs 8.7 labelled examples per class (95% interval 6.2 to more than 15) to catch up" in first
+    needs = "needs 8.7 labelled examples per class (95% interval 6.2 to more than 15)"
+    assert f"In the studies the quickest of them to catch up (from scratch) {needs} to be as accurate as" in first
     assert "pre-trained on the same training classes" in second and "(new head)" in second
+
+
+@pytest.mark.parametrize(
+    ("changes", "episodes", "said"),
+    [
+        (
+            {"low95": 6.2},
+            20,
+            "In the studies the quickest of them to catch up .from scratch. needs 8.7 labelled examples",
+        ),
+        ({"labels": None, "low95": None}, 20, "In the studies the quickest of .* needs more than 15 labelled examples"),
+        ({"low95": 0.9}, 20, "Whether that saves labelled examples cannot be told: .* interval 1 to more than 15"),
+        ({"low95": None}, 3, "cannot be told: the quickest of them .from scratch. answered 3 episodes of the studies"),
+        (
+            {"labels": None, "low95": None},
+            3,
+            "cannot be told: the quickest of them .from scratch. answered 3 episodes of the studies",
+        ),
+    ],
+)
+def test_labelled_examples_are_saved_where_an_interval_says_so(small, changes, episodes, said):
+    """The chart, the table and the sentence agree: none of them counts on what 2 or 3 episodes gave."""
+    saved = json.loads((small.evaluation / "labels_saved.json").read_text())
+    put(small.evaluation / "labels_saved.json", [each | changes for each in saved])
+    path = small.evaluation / "labels.csv"
+    pd.read_csv(path).assign(episodes=episodes).to_csv(path, index=False)
+    found = labels(small, load_results(small))
+    task = found.of("any", 1, "task")
+    assert task is not None and re.search(said, task.told(few_classes=False))
+    charts = "".join(chart for _, chart, _ in found.panels)
+    assert ("8.7 examples" in charts or "over 15" in charts) == said.startswith("In the studies")
+    assert ("no interval from 3 episodes" in task.brief) == (episodes < 20)
+    assert task.told(few_classes=True).endswith(", for these classes") == said.startswith("In the studies")
+
+
+def test_where_one_kind_of_classes_was_asked_about_no_two_are_told_apart(tmp_path):
+    """All test classes may be of one domain: then any classes are classes of one domain, and the page says neither."""
+    project = make_project(tmp_path, n_domains=4, n_classes=3, settings=("3w1s",), single_task=("logistic",))
+    for name in ("labels", "domains"):
+        path = project.evaluation / f"{name}.csv"
+        table = pd.read_csv(path)
+        table[table["kind"] == "any" if name == "labels" else table["domain"] == table["domain"][0]].to_csv(path)
+    text = build(project)
+    assert "any classes" not in text and "any domain" not in text and "By domain" not in text
+    assert "By labelled examples per class" in text
 
 
 def test_labels_charts_have_every_learner_and_their_numbers(project, page):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metaloom.cli.project import TrainedMethod, trained_or_champion
+from metaloom.cli.project import TrainedMethod, go_to_root, trained_or_champion
 from metaloom.errors import MetaloomError
 
 
@@ -29,14 +29,16 @@ def adapt(
     from metaloom.config import load_settings
     from metaloom.system.terminal import bar, say
 
-    settings = load_settings()
-    _check_out(out, force)
     if model and method:
         raise MetaloomError("give --method or --model, not both")
+    at_root = go_to_root()
+    support, out = at_root(support), at_root(out)
+    settings = load_settings()
+    _check_out(out, force)
     with bar("adapt", 4) as progress:
         from metaloom.handoff.adapting.one import adapt_to
 
-        folder = model or trained_or_champion(method)
+        folder = at_root(model) if model else trained_or_champion(method)
         made = adapt_to(support, out, folder, settings, progress.update, invert)
     for path in made.repeated:
         say(f"left out {path}: its class has the same example already")

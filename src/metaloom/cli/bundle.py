@@ -16,6 +16,11 @@ from metaloom.system.files import strict_json
 if TYPE_CHECKING:
     from metaloom.handoff.bundle.predict import Prediction
 
+UNSURE = 0.5
+WHY_LOW = (
+    "a probability says how often such an answer is right (its temperature was fitted on validation tasks of other "
+    "classes); more labelled examples, or fewer classes that look alike, make answers surer"
+)
 BundleFolder = Annotated[Path, typer.Argument(help="Bundle folder, for example artifacts/bundle.")]
 
 
@@ -28,12 +33,14 @@ def predict(
     json_: Annotated[bool, typer.Option("--json", help="All classes' probabilities as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="The same as a table: a column per class.")] = False,
 ) -> None:
-    """Classify examples with a bundle.
+    """Classify examples with a bundle: file, class, its probability, novelty (1 is as usual).
 
+    A probability says how often such an answer is right, by a temperature fitted on validation tasks of other classes.
     A file that cannot be read is an error at the end, with exit code 1; the others are classified all the same.
     """
     from metaloom.handoff.bundle.predict import predict as classify
-    from metaloom.system.terminal import say
+    from metaloom.system.plural import several
+    from metaloom.system.terminal import quiet, say
 
     if json_ and csv:
         raise MetaloomError("give --json or --csv, not both")
@@ -46,6 +53,9 @@ def predict(
     else:
         for each in predictions:
             print(f"{each.example}\t{each.label}\t{each.probability:.3f}\tnovelty {each.novelty:.1f}")
+        unsure = sum(each.probability < UNSURE for each in predictions)
+        if unsure and not quiet():
+            print(f"{unsure} of {several(len(predictions), 'answer')} under {UNSURE:.0%}: {WHY_LOW}", file=sys.stderr)
     for error in bad:
         print(f"error: {error}", file=sys.stderr)
     if bad:
@@ -119,8 +129,9 @@ def bench(
 
 
 def _models_here() -> Path | None:
-    """The meta-learners of the project that this folder is the root of; None outside one: a bundle needs none."""
+    """The meta-learners of the project that this folder is in; None outside one: a bundle needs none."""
     from metaloom.versioning.paths import Outputs
-    from metaloom.versioning.project import DAG
+    from metaloom.versioning.project import root_above
 
-    return Path(Outputs().models) if Path(DAG).is_file() else None
+    root = root_above()
+    return root / Outputs(root).models if root is not None else None

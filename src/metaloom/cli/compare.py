@@ -64,11 +64,13 @@ def lines(found: Comparison) -> Iterator[str]:
     """The comparison for a terminal."""
     yield from _data(found)
     yield from _drift(found)
-    yield from _figures(found)
+    yield from () if found.nothing else _figures(found)
     for key, values in found.settings.items():
         yield f"setting   {key}: {values.get('old', 'absent')} → {values.get('new', 'absent')}"
-    for reason in found.missing:
-        yield f"not shown {reason}"
+    if found.nothing:
+        yield f"nothing to compare: {'; '.join(found.missing)}"
+    else:
+        yield from (f"not shown {reason}" for reason in found.missing)
 
 
 def _data(found: Comparison) -> Iterator[str]:
@@ -116,8 +118,9 @@ def _figures(found: Comparison) -> Iterator[str]:
         return
     yield ""
     yield "accuracy, %: before → now; * marks intervals that do not overlap"
-    same = found.change is not None and found.change.none
-    if not same:
+    if found.change is None:
+        yield "(whether these are the same episodes cannot be told)"
+    elif not found.change.none:
         yield "(the data differ, so these are not the same episodes)"
     shown = sorted(found.figures, key=lambda each: (each["learner"] not in METHODS, each["learner"], each["setting"]))
     shown = [each for each in shown if each["learner"] in METHODS or each["apart"]]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaloom.cli.project import go_to_root
 from metaloom.errors import FAILED, MetaloomError
 from metaloom.system.plural import several, some
 from metaloom.system.provenance import POINTER
@@ -51,19 +52,19 @@ def add(
     from metaloom.system.terminal import say
     from metaloom.versioning.data import version_data
 
-    root = Path.cwd()
-    settings = load_settings()
+    path = go_to_root()(path)
+    root, settings = Path.cwd(), load_settings()
     kind = kind_of(settings)
     with project_lock(root):
         _refuse_absent_version(only)
-        addition = inspect_addition(path, DATA, name, kind, settings.prepare, replace or only, layout)
+        addition = inspect_addition(path, DATA, name, kind, settings.prepare, replace, layout)
         if (replace or only) and DATA.is_dir() and any(DATA.iterdir()):
             version_data(root)  # what goes out of data/ stays in the cache
         install_addition(addition, DATA, Path(STATE) / "adding", only)
         version = version_data(root)
     report = addition.report
     say(
-        f"added {DATA / addition.name}: {report['used']} {kind.many} of "
+        f"added {DATA / addition.name}: {several(report['used'], kind.one, kind.many)} of "
         f"{several(report['classes'], 'class', 'classes')} in {several(report['domains'], 'domain')} "
         f"({some(addition.domains, _SHOWN)})"
     )
@@ -95,6 +96,8 @@ def check(
     from metaloom.data.sources import list_sources
     from metaloom.kinds import kind_of
 
+    at_root = go_to_root()
+    path = path and at_root(path)
     everything = load_settings()
     settings, kind = everything.prepare, kind_of(everything)
     if path is not None and path.exists() and path.resolve() == DATA.resolve():
@@ -119,8 +122,8 @@ def check(
 def _refuse_absent_version(only: bool) -> None:
     if Path(POINTER).exists() and not DATA.exists() and not only:
         raise MetaloomError(
-            f"{POINTER} names a version, but data/ is not here: fetch it first (`metaloom run` or `dvc pull`), "
-            "or add --only to start again"
+            f"the project's own data set ({POINTER}) is not in data/ yet: add --only to use yours alone, or fetch it "
+            "first (`metaloom run` or `dvc pull`) to have yours beside it"
         )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from metaloom.config import PARAMS, read_params
 from metaloom.errors import MetaloomError
+from metaloom.versioning.project import root_above
 
 
 def engine() -> None:
@@ -15,8 +14,9 @@ def engine() -> None:
     """
     from metaloom.networks.engine import ENGINES, choose_engine, described, machine_code
 
-    if Path(PARAMS).is_file():
-        wanted = read_params()["engine"]
+    root = root_above()
+    if root is not None:
+        wanted = read_params(root / PARAMS)["engine"]
         if wanted not in ENGINES:
             raise MetaloomError(f"{PARAMS}: engine is {wanted}: write one of {', '.join(ENGINES)}")
         choose_engine(wanted)

@@ -12,6 +12,7 @@ import typer
 
 from metaloom.cli.project import TrainedMethod, ended_by_signals, enter_project, trained_or_champion
 from metaloom.errors import FAILED, MetaloomError
+from metaloom.system.plural import several
 from metaloom.system.quantities import size
 from metaloom.system.terminal import say
 
@@ -94,7 +95,7 @@ def _conclude(outcomes: Sequence[Outcome], out: Path, shared: bool, seconds: flo
     text = ", ".join(f"{number:,} {status}" for status, number in count.items() if number)
     if count["made"]:
         text += f", {60 * count['made'] / seconds:,.0f} per minute"
-    say(f"{len(outcomes):,} tasks: {text}; {_sizes(outcomes, out, shared)}")
+    say(f"{several(len(outcomes), 'task')}: {text}; {_sizes(outcomes, out, shared)}")
     failed = [each for each in outcomes if each.status == "failed"]
     for each in failed[:SHOWN]:
         print(f"failed: {each.task}: {each.why}", file=sys.stderr)

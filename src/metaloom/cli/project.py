@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,10 +19,24 @@ from metaloom.versioning.project import find_root
 TrainedMethod = Annotated[str | None, typer.Option(help="Meta-learner to adapt; default: the champion.")]
 
 
+def go_to_root() -> Callable[[Path], Path]:
+    """Go to the project's root from wherever in it the command was called.
+
+    Returns:
+        what a path that the user has given, from where the command was called, is from the root.
+
+    Raises:
+        MetaloomError: this is in no project.
+    """
+    here, root = Path.cwd(), find_root()
+    os.chdir(root)
+    return lambda path: path if here == root else here / path
+
+
 def enter_project() -> Path:
     """Go to the project's root, where `flows` is."""
-    root = find_root()
-    os.chdir(root)
+    go_to_root()
+    root = Path.cwd()
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     return root

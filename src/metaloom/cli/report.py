@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from metaloom.errors import MetaloomError
 from metaloom.versioning.paths import Outputs
+from metaloom.versioning.project import find_root
 
 
 def report(
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Say where the report is; with --open, show it."""
-    page = Path(Outputs().page)
+    root = find_root()
+    page = root / Outputs(root).page
     if not page.is_file():
         raise MetaloomError(f"{page} not found: `metaloom run` makes it (or `dvc repro report`)")
-    print(page.resolve())
+    print(page)
     if open_:
-        show(page.resolve().as_uri())
+        show(page.as_uri())
 
 
 def show(uri: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +45,7 @@ def run(
 
     Only what has changed is run. Ends with 0 when all is well, 1 when a stage failed, 2 on bad input.
     """
+    began = time.monotonic()
     if be_quiet:
         os.environ[QUIET] = "1"
     check_minutes(minutes)
@@ -51,7 +54,7 @@ def run(
     load_settings(root / PARAMS, environment_overrides() | overrides)
     with ended_by_signals(), project_lock(root, wait):
         state = _pipeline(root, locked, overrides, minutes)
-    _conclude(state)
+    _conclude(state, began)
 
 
 def _pipeline(root: Path, locked: bool, overrides: dict[str, Any], minutes: float | None) -> Any:
@@ -66,12 +69,13 @@ def _pipeline(root: Path, locked: bool, overrides: dict[str, Any], minutes: floa
     return pipeline(str(root), locked=locked, overrides=overrides or None, minutes=minutes, return_state=True)
 
 
-def _conclude(state: Any) -> None:
+def _conclude(state: Any, began: float) -> None:
+    """Print what the run has to say, with the time that its user has waited: Prefect's start is in it, too."""
     from flows.pipeline import reason
     from metaloom.pipeline.summary import as_text
 
     if state.is_completed():
-        say(as_text(state.result()))
+        say(as_text(replace(state.result(), seconds=time.monotonic() - began)))
         return
     print(f"error: {reason(state)}", file=sys.stderr)
     raise typer.Exit(FAILED)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 SPLITS = ("train", "validation", "test")
 DOMAIN_SUFFIX = "_domain"  # marks a setting whose episodes stay within one domain
+ENOUGH_EPISODES = 20  # for percentiles of the bootstrap; with fewer these are too narrow
 FEW_TEST_CLASSES = 100  # with fewer an interval over 200 episodes misses the accuracy on others half of the time
 
 Share = Annotated[float, Field(gt=0, lt=1)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +45,10 @@ def load_settings(
     Raises:
         MetaloomError: a file is absent or cannot be read, a key is unknown or missing, a value is illegal.
     """
+    overrides = environment_overrides() if overrides is None else overrides
     raw = read_params(path, overrides)
-    return check_settings(filled(raw, where_plenty(raw) if plan is None else _planned(raw, plan)), str(path))
+    values = where_plenty(raw) if plan is None else _planned(raw, plan)
+    return check_settings(filled(raw, values), str(path), overrides)
 
 
 def _planned(raw: dict[str, Any], plan: str | Path) -> dict[str, Any]:
@@ -79,12 +83,13 @@ def environment_overrides() -> dict[str, Any]:
     return overrides
 
 
-def check_settings(raw: Any, where: str = PARAMS) -> Settings:
+def check_settings(raw: Any, where: str = PARAMS, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Turn plain values into settings.
 
     Args:
         raw: as params.yaml has them.
         where: they stand, for the message.
+        overrides: those of them that `--set` has given, by dotted keys.
 
     Raises:
         MetaloomError: with all that is wrong with them.
@@ -92,8 +97,33 @@ def check_settings(raw: Any, where: str = PARAMS) -> Settings:
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
-        problems = "; ".join(_describe(each) for each in error.errors())
-        raise MetaloomError(f"{where}: {problems}") from None
+        problems = [_describe(each) for each in error.errors()]
+        lacking = any(each["type"] == "missing" for each in error.errors())
+    remedy = "; take what is missing from the params.yaml that came with this version" if lacking else ""
+    raise MetaloomError(in_place(problems, where, overrides or {}) + remedy)
+
+
+def in_place(problems: Iterable[str], where: str, overrides: Mapping[str, Any]) -> str:
+    """What is wrong, in one line, with the file or the `--set` that it is to be put right in.
+
+    Args:
+        problems: each names its setting.
+        where: the file.
+        overrides: by dotted keys.
+    """
+    own: dict[str, list[str]] = {}
+    for each in problems:
+        given = next((key for key in overrides if re.search(rf"\b{re.escape(key)}\b", each)), None)
+        place = where if given is None else f"--set {assigned(given, overrides[given])}"
+        own.setdefault(place, []).append(each)
+    return "; ".join(f"{place}: {'; '.join(found)}" for place, found in own.items())
+
+
+def assigned(key: str, value: Any) -> str:
+    """A setting as `--set` takes it."""
+    if isinstance(value, list) and all(isinstance(each, int | str) for each in value):
+        return f"{key}=[{','.join(map(str, value))}]"
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def parse_override(text: str) -> tuple[str, Any]:

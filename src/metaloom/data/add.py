@@ -93,7 +93,7 @@ def _check_path(path: Path, kind: Kind, layout: str | None) -> None:
     files = ", ".join(SUFFIXES + tables)
     if not path.exists():
         raise MetaloomError(f"{path} not found: give a folder or one of these files: {files}")
-    if not path.is_dir() and archive_stem(path.name) is None and not _ends(path, tables):
+    if not path.is_dir() and not (path.is_file() and (archive_stem(path.name) or _ends(path, tables))):
         raise MetaloomError(f"{path} is no folder and none of these files: {files}{_of_another_kind(path)}")
 
 
@@ -110,7 +110,7 @@ def _checked_name(path: Path, name: str | None, kind: Kind) -> str:
         raise MetaloomError(f"--name {name!r}: give one name, without slashes and without a dot at the front")
     if path.is_dir():
         if archive_stem(name) is not None:
-            raise MetaloomError(f"--name {name}: {path} is a folder, so its name cannot end like an archive's")
+            raise MetaloomError(f"{path} is a folder, and {name} ends like an archive's name: rename it")
         return name
     suffix = next(suffix for suffix in sorted(suffixes, key=len, reverse=True) if _ends(path, suffix))
     return name if name.lower().endswith(suffix) else name + suffix

@@ -13,7 +13,7 @@ from metaloom.data.archives import archive_stem
 from metaloom.data.given import LAYOUTS, WHOLE, Given
 from metaloom.data.labels import COLUMNS, LabelTable
 from metaloom.errors import MetaloomError
-from metaloom.system.plural import some
+from metaloom.system.plural import several, some
 
 SPLIT_OF = {
     "train": "train",
@@ -89,7 +89,8 @@ class Branch:
             files[top] += 1
             folders[top] |= {tuple(below)} if below else set()
         lines = [
-            f"{top or '.'}/  {count} files" + (f" in {len(folders[top])} folders" if folders[top] else "")
+            f"{top or '.'}/  {several(count, 'file')}"
+            + (f" in {several(len(folders[top]), 'folder')}" if folders[top] else "")
             for top, count in sorted(files.items())
         ]
         more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
@@ -117,7 +118,7 @@ def branches_of(files: Sequence[Found], tables: Sequence[LabelTable], given: Giv
     splits = {each.path.parts[0] for each in files if each.path.parts[0].lower() in SPLIT_OF} - stems.keys()
     for each in files:
         top = each.path.parts[0]
-        entries["" if top in splits and _are_splits(splits) else top].append(each)
+        entries["" if top in splits and are_splits(splits) else top].append(each)
     branches = []
     for name, own in entries.items():
         tops = {name} if name else splits
@@ -165,20 +166,21 @@ def _found_layout(branch: Branch) -> str:
     tops = {folders[0] if folders else "" for folders in below}
     labelled = any(table.labels for table in branch.tables)
     classes = labelled or all(len(folders) > 1 for folders in below)
-    if _are_splits(tops) and classes:
+    if are_splits(tops) and classes:
         return "splits"
     is_flat = all(len(folders) == 1 for folders in below) and (branch.root or len(tops) > 1)
     return "flat" if is_flat else "domains"
 
 
-def _are_splits(tops: Iterable[str]) -> bool:
+def are_splits(tops: Iterable[str]) -> bool:
+    """Whether folders of these names are splits: train/ beside val/ or test/."""
     kinds = [SPLIT_OF.get(top.lower()) for top in tops]
     return None not in kinds and len(set(kinds)) > 1
 
 
 def _with_layout(branch: Branch, layout: str, forced: bool) -> Branch:
     branch.layout = layout
-    if forced and layout == "splits" and not _are_splits({(*each.folders, "")[branch.depth] for each in branch.files}):
+    if forced and layout == "splits" and not are_splits({(*each.folders, "")[branch.depth] for each in branch.files}):
         raise MetaloomError(
             f"layout splits: {branch.name or 'data'}/ is not made of folders train/, val/ (valid/, validation/) and "
             f"test/: {', '.join(branch.tree()[1:3]).strip()}"

@@ -153,8 +153,10 @@ class _Walk:
                     raise MetaloomError(f"{entry.path} is a link to a folder: put the folder itself there")
                 self.folder(Path(entry.path), place / name)
                 useful = True
-            else:
+            elif entry.is_file() or entry.is_symlink():  # a link that leads nowhere is an example that cannot be read
                 useful |= self.file(Path(entry.path), place / name)
+            else:  # a pipe, say, on which reading waits for ever
+                self.ignored.append(str(place / name))
         if not useful and place.parts:
             self.empty.append(str(place))
 

@@ -10,9 +10,13 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from metaloom.data.files import Example, fitting, read_examples
+from metaloom.data.layouts import SPLIT_OF, are_splits
 from metaloom.data.scan import digest_of
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, Tables
+from metaloom.system.plural import some
+
+SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,15 @@ def read_support(path: str | Path, kind: Kind, shape: tuple[int, ...]) -> Suppor
         shape: of a packed example, as the model takes it.
 
     Raises:
-        MetaloomError: the path is absent, has fewer than two classes, an empty class, a file or row that is no
-            example, is blank or of another shape, or an example that stands in two classes.
+        MetaloomError: the path is absent, has fewer than two classes, an empty class, files or rows that are no
+            examples, are blank or of another shape, or an example that stands in two classes. All such files are named.
     """
     path = Path(path)
     repeated: list[str] = []
-    kept = list(_distinct(path, kind, shape, repeated))
+    problems: list[str] = []
+    kept = list(_distinct(path, kind, shape, repeated, problems))
+    if problems:
+        raise MetaloomError("; ".join(problems))
     labels = sorted({label for label, _ in kept})
     if len(labels) < 2:
         raise MetaloomError(f"{path} has the one class {labels[0]}, a task needs two or more: {_layout(kind)}")
@@ -84,50 +91,76 @@ def task_name(path: Path) -> str:
 
 
 def _distinct(
-    path: Path, kind: Kind, shape: tuple[int, ...], repeated: list[str]
+    path: Path, kind: Kind, shape: tuple[int, ...], repeated: list[str], problems: list[str]
 ) -> Iterator[tuple[str, Shaped[np.ndarray, ...]]]:
-    """Class and packed example, each once; the sources of repetitions are put into `repeated`."""
+    """Class and packed example, each once; sources of repetitions are put into `repeated`, what is wrong with others
+    into `problems`."""
     first: dict[bytes, tuple[str, str]] = {}  # class and source of each example that has been seen
-    for label, example in _from_tables(path, kind) if isinstance(kind, Tables) else _from_folders(path, kind):
+    files = _in_tables(path, kind) if isinstance(kind, Tables) else _in_folders(path, kind)
+    for label, example in _read(files, kind, problems):
         if flaw := kind.flaw(example.raw):
-            raise MetaloomError(f"{example.source} {flaw}: remove it")
+            problems.append(f"{example.source} {flaw}: remove it")
+            continue
         known_label, known = first.setdefault(digest_of(example.raw), (label, example.source))
         if known_label != label:
-            raise MetaloomError(f"{known} and {example.source} are one {kind.one} in two classes: remove the wrong one")
-        if known == example.source:
+            problems.append(f"{known} and {example.source} are one {kind.one} in two classes: remove the wrong one")
+        elif known == example.source:
             yield label, fitting(example._replace(raw=kind.pack(example.raw)), shape, kind)
         else:
             repeated.append(example.source)
 
 
-def _from_folders(path: Path, kind: Kind) -> Iterator[tuple[str, Example]]:
-    """Class and example of each file in the class folders."""
+def _read(files: Iterator[tuple[str | None, Path]], kind: Kind, problems: list[str]) -> Iterator[tuple[str, Example]]:
+    """Class and example: the class is that of the file, or where it has none of the row."""
+    for label, file in files:
+        try:
+            for example in read_examples(file, kind):
+                own = label or example.label
+                if not own:
+                    raise MetaloomError(f"{example.source} has no class: name it in a column `class`")
+                yield own, example
+        except MetaloomError as error:
+            problems.append(str(error))
+
+
+def _in_folders(path: Path, kind: Kind) -> Iterator[tuple[str, Path]]:
+    """Class and path of each file in the class folders."""
     if not path.is_dir():
         what = "is a file" if path.exists() else "not found"
         raise MetaloomError(f"{path} {what}: {_layout(kind)}")
     classes = sorted(each for each in _visible(path) if each.is_dir())
+    files = {folder: sorted(_visible(folder)) for folder in classes}
+    if files and all(each and all(map(Path.is_dir, each)) for each in files.values()):
+        raise MetaloomError(_too_high(path, [each.name for each in classes], kind))
     if len(classes) < 2:
         has = f"has the one class {classes[0].name}" if classes else "has no class folders"
         raise MetaloomError(f"{path} {has}, a task needs two or more: {_layout(kind)}")
-    for folder in classes:
-        files = sorted(_visible(folder))
-        if not files:
+    for folder, inside in files.items():
+        if not inside:
             raise MetaloomError(f"{folder} is empty: put {kind.many} of the class there, or remove the folder")
-        yield from ((folder.name, example) for file in files for example in read_examples(file, kind))
+        yield from ((folder.name, file) for file in inside)
 
 
-def _from_tables(path: Path, kind: Kind) -> Iterator[tuple[str, Example]]:
-    """Class and example of each row of a table, or of all tables in a folder."""
+def _too_high(path: Path, names: list[str], kind: Kind) -> str:
+    """What to give instead of a folder of tasks or of splits."""
+    shown = some(names, SHOWN)
+    if are_splits(names):
+        train = next((name for name in names if SPLIT_OF[name.lower()] == "train"), names[0])
+        return f"{path} holds the splits {shown}, not classes: give the one to learn from, {path / train}"
+    return (
+        f"{path} holds {shown}, each with folders in place of {kind.many}: give one of them, {path / names[0]}, or "
+        "make a bundle of each with `metaloom fleet`"
+    )
+
+
+def _in_tables(path: Path, kind: Kind) -> Iterator[tuple[None, Path]]:
+    """A table, or all tables in a folder: their rows say their classes."""
     if not path.exists():
         raise MetaloomError(f"{path} not found: {_layout(kind)}")
     files = sorted(_visible(path)) if path.is_dir() else [path]
     if not files:
         raise MetaloomError(f"{path} is empty: {_layout(kind)}")
-    for file in files:
-        for example in read_examples(file, kind):
-            if not example.label:
-                raise MetaloomError(f"{example.source} has no class: name it in a column `class`")
-            yield example.label, example
+    yield from ((None, file) for file in files)
 
 
 def _layout(kind: Kind) -> str:

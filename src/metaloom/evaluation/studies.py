@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from metaloom.baselines import GROUPS
-from metaloom.config import StudySettings
+from metaloom.config import ENOUGH_EPISODES, StudySettings
 from metaloom.evaluation.figures import Answers, share_interval
 from metaloom.evaluation.statistics import labels_needed
 from metaloom.evaluation.tables import Everyone
-from metaloom.learner.intervals import ENOUGH, resamples
+from metaloom.learner.intervals import resamples
 from metaloom.tasks.studies import ALL, LABELS, WAYS
 
 SAVED = (1, 5)  # labelled examples per class of the meta-learner that the single-task learner's are counted for
@@ -106,8 +106,8 @@ def _mean(accuracy: np.ndarray, nothing: float = float("nan")) -> float:
 
 
 def _needed(own: np.ndarray, curve: np.ndarray, shots: Sequence[int], samples: int) -> tuple[float, float, float]:
-    """Labels that the rival needs, and their 95% interval; infinite beyond the most. From fewer than `ENOUGH` episodes
-    there is no interval (NaN): it would need Student's t, which what may be infinite has not."""
+    """Labels that the rival needs, and their 95% interval; infinite beyond the most. From fewer than
+    `ENOUGH_EPISODES` there is no interval (NaN): it would need Student's t, which what may be infinite has not."""
     episodes = curve.shape[1]
     whole = np.isfinite(curve).all(axis=0) & np.isfinite(own[:episodes])
     if not whole.any():
@@ -115,7 +115,7 @@ def _needed(own: np.ndarray, curve: np.ndarray, shots: Sequence[int], samples: i
     own, curve = own[:episodes][whole], curve[:, whole]
     whole_sample = np.full((1, len(own)), 1 / len(own))
     point = float(labels_needed(whole_sample @ own, shots, whole_sample @ curve.T)[0])
-    if len(own) < ENOUGH:
+    if len(own) < ENOUGH_EPISODES:
         return point, np.nan, np.nan
     weights = resamples(len(own), samples)
     drawn = np.sort(labels_needed(weights @ own, shots, weights @ curve.T))

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from metaloom.config import ENOUGH_EPISODES
+
 LEVELS = (2.5, 97.5)  # percentiles of a 95% interval
 Z = 1.959964  # of the normal distribution, for a 95% interval
-ENOUGH = 20  # episodes for percentiles of the bootstrap; with fewer these are too narrow
 FEWEST = 5  # episodes for any interval
 SPREAD = 1e-12  # of values: less is rounding
 
@@ -25,10 +26,10 @@ def resamples(episodes: int, samples: int, seed: int = 0) -> Float[np.ndarray, "
 def interval(drawn: Float[np.ndarray, " sample"], value: float, episodes: int) -> tuple[float, float]:
     """95%; NaN where there is none.
 
-    From many episodes the percentiles of bootstrap samples. From fewer than `ENOUGH` these cover too little (76% from
-    three): Student's t around the value, with the bootstrap's standard error, whose variance is short of the unbiased
-    one by a factor of (episodes - 1) / episodes. None from fewer than `FEWEST`, where t is as wide as the scale, and
-    none where all samples are the same: episodes without a spread do not tell how far the next one lies.
+    From many episodes the percentiles of bootstrap samples. From fewer than `ENOUGH_EPISODES` these cover too little
+    (76% from three): Student's t around the value, with the bootstrap's standard error, whose variance is short of the
+    unbiased one by a factor of (episodes - 1) / episodes. None from fewer than `FEWEST`, where t is as wide as the
+    scale, and none where all samples are the same: episodes without a spread do not tell how far the next one lies.
 
     Args:
         drawn: a figure of each bootstrap sample of the episodes.
@@ -37,7 +38,7 @@ def interval(drawn: Float[np.ndarray, " sample"], value: float, episodes: int) -
     """
     if episodes < FEWEST or not _spread(drawn):
         return float("nan"), float("nan")
-    if episodes >= ENOUGH:
+    if episodes >= ENOUGH_EPISODES:
         low, high = np.percentile(drawn, LEVELS)
         return float(low), float(high)
     error = drawn.std() * np.sqrt(episodes / (episodes - 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from metaloom.config import (
     Setting,
     Settings,
     StudySettings,
+    assigned,
     value_at,
 )
 from metaloom.config.auto import AUTO
@@ -33,6 +33,7 @@ from metaloom.tasks.episodes import eligible_groups
 from metaloom.tasks.limits import check_shares, check_stride, check_ways, check_window, nearest_share
 from metaloom.tasks.studies import check_labels, way_domains
 
+FITS = "This fits: "
 ROUNDS = 50  # of repairs, far more than there are settings to repair
 EPISODES = ("episodes.settings", "episodes.n_query", "episodes.within_domain")
 
@@ -171,6 +172,9 @@ def repaired(settings: Settings, auto: frozenset[str], data: Data) -> dict[str, 
         if not written:
             break
         relaxed |= _enough(found[0], written, relaxed, changed(settings, values), data)
+    if data.classes.groupby("domain").size().max() == 1:
+        together = "put classes that belong together into one folder, which is their domain"
+        raise MetaloomError(f"No number makes up for it: each domain has one class, and a task needs two; {together}")
     raise MetaloomError("No number makes up for it: add classes, examples or domains, or change `split`")
 
 
@@ -195,17 +199,11 @@ def way_out(settings: Settings, auto: frozenset[str], data: Data, overrides: Map
         overrides: that the user has given beside params.yaml.
     """
     try:
-        return f"This fits: {command({**overrides, **repaired(settings, auto, data)})}"
+        return f"{FITS}{command({**overrides, **repaired(settings, auto, data)})}"
     except MetaloomError as error:
         return str(error)
 
 
 def command(values: Mapping[str, Any]) -> str:
     """`metaloom run` with these settings, as it can be pasted."""
-    return shlex.join(["metaloom", "run", *(word for pair in values.items() for word in ("--set", _assigned(*pair)))])
-
-
-def _assigned(key: str, value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(each, int | str) for each in value):
-        return f"{key}=[{','.join(map(str, value))}]"
-    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+    return shlex.join(["metaloom", "run", *(word for pair in values.items() for word in ("--set", assigned(*pair)))])

@@ -9,18 +9,20 @@ from typing import Any
 
 import pandas as pd
 
-from metaloom.config import PARAMS, Settings, auto_keys, check_settings, filled, where_plenty
+from metaloom.config import PARAMS, Settings, assigned, auto_keys, check_settings, filled, where_plenty
 from metaloom.data.packed import Dataset
 from metaloom.data.quality import needed
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
 from metaloom.planning.budget import NO_BUDGET, Budget
-from metaloom.planning.check import check, way_out
+from metaloom.planning.check import FITS, Finding, check, command, way_out
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
 from metaloom.planning.sentences import sentences
 from metaloom.tasks import class_table
 from metaloom.tasks.kept import share_out
+
+SET = "--set "
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Plan:
     Args:
         settings: with a value for everything.
         fitted: sentences on what is other than where data are plenty.
-        findings: all that does not fit the data.
+        findings: all that does not fit the data; where `--set` has given it, with that in front.
         classes: the class table with its `split` column.
         unit: what was shared out to the splits: "domain" or "class".
         way_out: what to do about them, a command that works where there is one; "" where everything fits.
@@ -63,7 +65,7 @@ def make_plan(
     Raises:
         MetaloomError: a value is illegal, or the data cannot be shared out.
     """
-    auto, settings = auto_keys(raw), check_settings(filled(raw, where_plenty(raw)))
+    auto, settings = auto_keys(raw), check_settings(filled(raw, where_plenty(raw)), PARAMS, overrides)
     table, kind = class_table(dataset.items), kind_of(settings).with_data_of(dataset.kind)
     left_out = dataset.quality["problems"]["small_class"]
     counts = [*table["count"], *(each["examples"] for each in left_out)]
@@ -73,8 +75,12 @@ def make_plan(
     rescaled = encoding.inputs_from(encoding) is not None
     data = Data(classes, kind.views, kind.many, encoding.shape, budget, rescaled)
     fitted = fit(settings, auto, data)
-    said, findings = list(sentences(fitted, auto, data)), [each.message for each in check(fitted, data)]
+    said, findings = list(sentences(fitted, auto, data)), [_placed(each, overrides) for each in check(fitted, data)]
     remedy = way_out(settings, auto, data, overrides) if findings else ""
+    reassigned = {"split.reassign": True}
+    if not remedy.startswith(FITS) and findings and assigned.is_file() and not settings.split.reassign:
+        other = make_plan(filled(raw, reassigned), overrides, dataset, assigned, budget)  # of data that have changed
+        remedy = remedy if other.findings else FITS + command({**overrides, **reassigned})
     return Plan(fitted, said, findings, classes, unit, remedy)
 
 
@@ -82,6 +88,11 @@ def checked(plan: Plan) -> Plan:
     """The plan; raises MetaloomError with all that does not fit in one line."""
     if not plan.findings:
         return plan
-    numbered = len(plan.findings) > 1
+    numbered, given = len(plan.findings) > 1, any(each.startswith(SET) for each in plan.findings)
     told = (f"({place}) {each}" if numbered else each for place, each in enumerate(plan.findings, 1))
-    raise MetaloomError(f"{PARAMS}: {'; '.join(told)}. {plan.way_out}")
+    raise MetaloomError(f"{'' if given else f'{PARAMS}: '}{'; '.join(told)}. {plan.way_out}")
+
+
+def _placed(finding: Finding, overrides: Mapping[str, Any]) -> str:
+    key = next((key for key in finding.keys if key in overrides), None)
+    return finding.message if key is None else f"{SET}{assigned(key, overrides[key])}: {finding.message}"

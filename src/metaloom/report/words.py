@@ -61,7 +61,7 @@ class SettingWords:
 
     @property
     def full(self) -> str:
-        return f"{self.title}, {self.kind}"
+        return f"{self.title}, {self.kind}" if self.within_domain else self.title
 
     @property
     def chance(self) -> float:

@@ -69,7 +69,13 @@ def read_kept(path: Path) -> Kept | None:
 def share_out(classes: pd.DataFrame, settings: SplitSettings, seed: int, path: Path) -> tuple[pd.DataFrame, str]:
     """The class table with its `split` column, and what was shared out: "domain" or "class"; what `path` has stays."""
     own, kept = kept_for(read_kept(path), classes, settings, seed)
-    return assign_splits(classes, own, seed, kept), unit_of(classes, own)
+    try:
+        return assign_splits(classes, own, seed, kept), unit_of(classes, own)
+    except MetaloomError as error:
+        if not kept:
+            raise
+        again = "`--set split.reassign=true` draws again"
+        raise MetaloomError(f"{error} ({path} keeps what it has in its split: {again})") from None
 
 
 def kept_for(

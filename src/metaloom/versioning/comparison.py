@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,12 @@ class Comparison:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
+    @property
+    def nothing(self) -> bool:
+        """Whether data could not be compared and no figure was measured in both, other than in the one commit of it."""
+        sides = ((each["before"], each["now"]) for each in self.figures)
+        return self.change is None and all(None in pair or pair[0] == pair[1] for pair in sides)
+
 
 def compare(root: Path, a: str, b: str) -> Comparison:
     """Set two revisions side by side; a part whose files are not to be had is left out with the reason.
@@ -65,7 +71,10 @@ def compare(root: Path, a: str, b: str) -> Comparison:
     found, outputs = Comparison(), Outputs(root)
     with at_revision(root, a) as before, at_revision(root, b) as now, tempfile.TemporaryDirectory() as folder:
         sides = Sides(before, now, outputs, Path(folder))
-        _try(found, lambda: _data(found, sides))
+        for side in sides.revisions:
+            _try(found, partial(_version, found, sides, side))
+        if found.a is not None and found.b is not None:
+            found.change = changes(sides.items("a"), sides.items("b"))
         if found.change is not None and not found.change.none:
             _try(found, lambda: _drift(found, sides))
     _try(found, lambda: found.figures.extend(figures(metrics_differ(root, a, b).get(outputs.figures, {}))))
@@ -124,12 +133,10 @@ class Sides:
         return copy if copy.exists() else self.revisions[side].get(f"{self.outputs.dataset}/{name}", copy)
 
 
-def _data(found: Comparison, sides: Sides) -> None:
-    for side, revision in sides.revisions.items():
-        table = sides.items(side)
-        shape = table["domain"].nunique(), table["class"].nunique(), len(table)
-        setattr(found, side, Version(revision.name, revision.data, *shape))
-    found.change = changes(sides.items("a"), sides.items("b"))
+def _version(found: Comparison, sides: Sides, side: str) -> None:
+    revision, table = sides.revisions[side], sides.items(side)
+    shape = table["domain"].nunique(), table["class"].nunique(), len(table)
+    setattr(found, side, Version(revision.name, revision.data, *shape))
 
 
 def _drift(found: Comparison, sides: Sides) -> None:

@@ -82,7 +82,7 @@ def version_dataset(
         if held == output.hash_info.value:
             _saw(root, held)
             return DataVersion(held, False, f"data/ is version {short(held)}, unchanged")
-        return _differing(repo, root, output, held, locked)
+        return _differing(repo, root, output, held, locked, build or partial(_embedded, root))
 
 
 def held_version(root: str | Path) -> str | None:
@@ -94,16 +94,21 @@ def held_version(root: str | Path) -> str | None:
         return hash_of(repo, root / DATA)
 
 
-def _differing(repo: Any, root: Path, output: Any, held: str, locked: bool) -> DataVersion:
+def _differing(
+    repo: Any, root: Path, output: Any, held: str, locked: bool, build: Callable[[Path], Any]
+) -> DataVersion:
     """data/ is not what data.dvc says: either data.dvc moved, or data/ did."""
     named, seen = output.hash_info.value, _seen(root)
     saved = saved_tree(repo, held) is not None
     if seen == held and saved:
         if not objects.fetch(repo, output):
-            raise MetaloomError(
-                f"data version {short(named)} ({POINTER}) is in neither DVC's cache nor a remote: `dvc pull` it "
-                f"from a remote that has it, or keep data/ as it is with `dvc add {DATA}`"
-            )
+            try:
+                return _built(repo, root, output, build)
+            except MetaloomError:
+                raise MetaloomError(
+                    f"data version {short(named)} ({POINTER}) is in neither DVC's cache nor a remote: `dvc pull` it "
+                    f"from a remote that has it, or keep data/ as it is with `dvc add {DATA}`"
+                ) from None
         _check_out(root, output)
         return DataVersion(named, True, f"data/ now holds version {short(named)}, as {POINTER} says")
     if seen == named or (seen is None and not saved):
@@ -122,6 +127,11 @@ def _absent(repo: Any, root: Path, output: Any | None, build: Callable[[Path], A
         _check_out(root, output)
         named = output.hash_info.value
         return DataVersion(named, True, f"data/ was restored: version {short(named)}")
+    return _built(repo, root, output, build)
+
+
+def _built(repo: Any, root: Path, output: Any | None, build: Callable[[Path], Any]) -> DataVersion:
+    """The embedded data set in the place of data/, where data.dvc names it or nothing."""
     with atomic_dir(root / DATA) as folder:
         build(folder)
         built = hash_of(repo, folder)
@@ -158,9 +168,12 @@ def _add(repo: Any, root: Path) -> DataVersion:
 
 
 def _way_back(repo: Any, root: Path, named: str, pointer: bytes) -> str:
+    is_committed = committed(root, POINTER) == pointer.decode("utf-8").strip()
     if saved_tree(repo, named) is None:
+        if is_committed:  # a fresh clone, say: a remote has it, or it is the embedded data set
+            return f"to have the committed data again: git checkout {POINTER} && metaloom run"
         return f"the version before, {short(named)}, is not in DVC's cache: only a remote may have it"
-    if committed(root, POINTER) == pointer.decode("utf-8").strip():
+    if is_committed:
         return f"to go back: git checkout {POINTER} && dvc checkout {POINTER}"
     kept = root / STATE / f"data-{short(named)}"
     with atomic_file(kept) as temporary:

@@ -86,9 +86,9 @@ def check_out(output: Any, folder: Path) -> None:
 
 
 def changes(before: Any | None, after: Any) -> str:
-    """`1 file added, 2 files removed` between two trees."""
+    """`1 file added, 2 files removed` between two trees; how many there are where the one before is not known here."""
     if before is None:
-        return f"{several(len(after), 'file')}; those of the version before are not known here"
+        return several(len(after), "file")
     old, new = ({key: oid.value for key, _, oid in tree} for tree in (before, after))
     counts = {
         "added": len(new.keys() - old.keys()),

@@ -25,13 +25,20 @@ def find_root(start: str | Path = ".") -> Path:
     Raises:
         MetaloomError: there is none.
     """
+    root = root_above(start)
+    if root is None:
+        raise MetaloomError(
+            f"no project at {Path(start).resolve()} or above it: a project has {DAG} and {PARAMS}; go to your clone of "
+            "the repository"
+        )
+    return root
+
+
+def root_above(start: str | Path = ".") -> Path | None:
+    """The same; None where there is none, for what also works outside of a project."""
     start = Path(start).resolve()
-    for folder in (start, *start.parents):
-        if (folder / DAG).is_file() and (folder / PARAMS).is_file():
-            return folder
-    raise MetaloomError(
-        f"no project at {start} or above it: a project has {DAG} and {PARAMS}; go to your clone of the repository"
-    )
+    folders = (start, *start.parents)
+    return next((each for each in folders if (each / DAG).is_file() and (each / PARAMS).is_file()), None)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class Revision:
         try:
             with dvc_errors():
                 if not self.files.exists(path):
-                    raise MetaloomError(f"{self.name} has no {path}: was `metaloom run` committed there?")
+                    raise MetaloomError(self._without(path))
                 self.files.get(path, str(to), recursive=True)
         except OSError as error:
             raise MetaloomError(
@@ -39,6 +39,11 @@ class Revision:
                 "made, or `git checkout` that revision here and `dvc repro`"
             ) from None
         return to
+
+    def _without(self, path: str) -> str:
+        if self.name == WORKSPACE:
+            return f"the working tree has no {path}: `metaloom run` makes it"
+        return f"{self.name} has no {path}: `metaloom run` there, and commit dvc.lock, data.dvc and metrics/"
 
     @property
     def data(self) -> str:

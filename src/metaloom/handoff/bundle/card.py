@@ -168,7 +168,7 @@ def _margins(over_episodes: str, over_classes: float | None) -> str:
 
 def _domains(metadata: Metadata) -> str:
     found = metadata.metrics.domains
-    if not found:
+    if len(found) < 2:  # of one domain it is the figure above
         return ""
     rows = []
     for each in found:

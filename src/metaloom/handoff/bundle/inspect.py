@@ -28,8 +28,10 @@ def lines(folder: Path, metadata: Metadata, labels: list[str] | dict[str, list[s
     else:
         yield "task", f"{task.name}, {task.n_way} classes from {task.support_examples} labelled examples"
         yield "classes", some(labels, NAMED)
-        yield "accuracy", _accuracy(metadata.metrics.task)
-        yield "estimate", _accuracy(metadata.metrics.estimate)
+        measured, estimate = metadata.metrics.task, metadata.metrics.estimate
+        yield "accuracy", _accuracy(measured)
+        if estimate != measured:  # of a task of one's own the estimate is all that was measured
+            yield "estimate", _accuracy(estimate)
     yield "learner", f"{metadata.method} over {network['name']}-{network['width']}"
     for setting, score in metadata.metrics.evaluation.items():
         yield f"  {setting}", f"{score.in_words} on {score.episodes} test episodes"

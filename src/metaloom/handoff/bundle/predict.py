@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 
 from metaloom.data.files import Example, fitting, read_examples
 from metaloom.errors import MetaloomError
-from metaloom.handoff.shipped.verify import FLEET, METADATA, MODEL, Bundle, open_bundle
+from metaloom.handoff.shipped.verify import FLEET, METADATA, MODEL, SUMS, Bundle, check_files, open_bundle
 from metaloom.kinds import Kind, kind_from
 from metaloom.system.plural import several, some
 
@@ -129,6 +129,9 @@ def usable(bundle: str | Path, graphs: list[str]) -> Bundle:
     """
     opened, problems = open_bundle(Path(bundle), graphs)
     if opened is None:
+        if not (Path(bundle) / SUMS).is_file():
+            raise MetaloomError(f"{problems[0]}: give the folder of a bundle, as `metaloom adapt` or `run` makes it")
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise MetaloomError(f"{bundle} cannot be used: {problems[0]}{more}; get a whole copy")
+        remedy = "get a whole copy" if check_files(Path(bundle)) else "make it again with this version of metaloom"
+        raise MetaloomError(f"{bundle} cannot be used: {problems[0]}{more}; {remedy}")
     return opened

@@ -16,7 +16,10 @@ from metaloom.report.charts.marks import draw_line, draw_text, svg
 from metaloom.system.quantities import Number
 
 RIGHT = 74  # per cent of the width that the plot takes where lines have names beside their ends
+LEFT = 12  # per cent, where the words of the lines stand
 TOP = 12
+NARROW = 300  # pixels of a chart on a phone
+MARK = 19  # pixels between two numbered marks
 LINE = 17  # pixels between two names
 Places = list[tuple[Number, Number]]
 
@@ -74,7 +77,7 @@ def xy_chart(
     low, high = y_ticks[0][0], y_ticks[-1][0]
 
     def at(x: Number, value: Number) -> tuple[float, float]:
-        return 2 + (width - 2) * x, bottom - (bottom - TOP) * (min(max(value, low), high) - low) / (high - low)
+        return LEFT + (width - LEFT) * x, bottom - (bottom - TOP) * (min(max(value, low), high) - low) / (high - low)
 
     parts = []
     for value, words in y_ticks:
@@ -90,8 +93,10 @@ def xy_chart(
     if diagonal:
         (x1, y1), (x2, y2) = at(0, low), at(1, high)
         parts.append(draw_line(x1, y1, x2, y2, "chance"))
+    marks = [at(*each.points[0]) for each in series if each.number]
+    lower = dict(zip((each.label for each in series if each.number), _apart(marks), strict=True))
     for each in sorted(series, key=lambda each: not each.faint):
-        parts += _drawn(each, at)
+        parts += _numbered(each, at, lower[each.label]) if each.number else _drawn(each, at)
     if arrow:
         parts += _arrow(arrow, at)
     if named:
@@ -112,11 +117,36 @@ def _drawn(series: Series, at) -> list[Markup]:
         parts.append(draw_line(x1, y1, x2, y2, f"whisker thin {kind}"))
     if series.dots:
         for x, y in places:
-            mark = Markup('<circle class="mark {}" cx="{:.2f}%" cy="{:.1f}" r="{}"><title>{}</title></circle>')
-            parts.append(mark.format(kind, x, y, 9 if series.number else 3.5, series.label))
-            if series.number:
-                parts.append(draw_text(x, y + 4, str(series.number), f"number {kind}", "middle"))
+            parts.append(_mark(kind, x, y, 3.5, series.label))
     return parts
+
+
+def _mark(kind: str, x: Number, y: Number, radius: Number, label: str) -> Markup:
+    mark = Markup('<circle class="mark {}" cx="{:.2f}%" cy="{:.1f}" r="{}"><title>{}</title></circle>')
+    return mark.format(kind, x, y, radius, label)
+
+
+def _numbered(series: Series, at, lower: Number) -> list[Markup]:
+    """One point as its number, which hangs from it where others stand in its place."""
+    x, y = at(*series.points[0])
+    parts = [draw_line(x, y, x, lower, f"stem {series.role}"), _mark(series.role, x, y, 2, series.label)]
+    parts = parts if lower > y else []
+    number = draw_text(x, lower + 4, str(series.number), f"number {series.role}", "middle")
+    return [*parts, _mark(series.role, x, lower, 9, series.label), number]
+
+
+def _apart(places: Sequence[tuple[float, float]]) -> list[float]:
+    """Heights at which marks do not cover each other in a narrow chart: each as it is, or lower."""
+    taken: list[tuple[float, float]] = []
+    heights = [0.0] * len(places)
+    for index in sorted(range(len(places)), key=lambda index: places[index][1]):
+        x, y = places[index]
+        beside = sorted(at for other, at in taken if abs(other - x) * NARROW / 100 < MARK)
+        for at in beside:
+            y = at + MARK if abs(at - y) < MARK else y
+        taken.append((x, y))
+        heights[index] = y
+    return heights
 
 
 def _names(series: Sequence[Series], at, width: Number) -> list[Markup]:

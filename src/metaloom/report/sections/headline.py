@@ -25,8 +25,9 @@ class Lead:
 
     @property
     def is_behind(self) -> bool:
-        """Whether it has something to catch up with: the champion is more accurate, clearly or not."""
-        return self.difference is not None and (self.difference.difference or 0) > 0
+        """Whether it has something to catch up with: the champion is clearly more accurate."""
+        gap = self.difference
+        return gap is not None and gap.clear and (gap.difference or 0) > 0
 
     @property
     def verdict(self) -> str:

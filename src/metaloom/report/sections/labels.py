@@ -9,13 +9,16 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from metaloom.config import ENOUGH_EPISODES
 from metaloom.report.charts.xy import Series, xy_chart
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.sections.results import Results
 from metaloom.report.words import learner_title
 from metaloom.system.files import read_json
+from metaloom.system.plural import several
 from metaloom.system.quantities import known, percent
 
+ALONE = "By labelled examples per class"  # the title where one kind of classes was asked about
 KINDS = {"any": "Classes of any domain", "domain": "Classes of one domain"}
 TO = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"  # an interval stays on one line
 POINT = ["accuracy", "low95", "high95", "episodes"]
@@ -28,11 +31,14 @@ class Needed:
 
     Args:
         kind: of episodes, a key of `KINDS`.
+        champion: its name.
         against: the rival's group; it is the one of them that needs the fewest.
         labels: None where `most` are too few; so are the ends of its interval, or where there is no interval.
+        episodes: that champion and rival both answered with every number of examples.
     """
 
     kind: str
+    champion: str
     n_shot: int
     accuracy: float
     against: str
@@ -41,6 +47,32 @@ class Needed:
     low95: float | None
     high95: float | None
     most: int
+    episodes: int
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there is a 95% interval; all of it may lie beyond `most`."""
+        return self.episodes >= ENOUGH_EPISODES and (self.low95 is not None or self.labels is None)
+
+    @property
+    def saves(self) -> bool:
+        """Whether the champion's labelled examples are fewer, clearly: the interval leaves their number out."""
+        return self.has_interval and (self.low95 is None or self.low95 > self.n_shot)
+
+    def told(self, few_classes: bool) -> str:
+        """A sentence on the labelled examples saved, which says no more than the interval supports.
+
+        Args:
+            few_classes: whether the test classes are too few to tell about others.
+        """
+        rival, champion = learner_title(self.rival).lower(), f"{learner_title(self.champion)} with {self.n_shot}"
+        needs = f"the quickest of them to catch up ({rival}) needs {self.needs} to be as accurate as {champion}"
+        if not self.has_interval:
+            answered = f"the quickest of them ({rival}) answered {several(self.episodes, 'episode')} of the studies"
+            return f"How many more labelled examples it takes to catch up cannot be told: {answered}"
+        if not self.saves:
+            return f"Whether that saves labelled examples cannot be told: in the studies {needs}"
+        return f"In the studies {needs}{', for these classes' if few_classes else ''}"
 
     @property
     def needs(self) -> str:
@@ -51,7 +83,8 @@ class Needed:
     @property
     def brief(self) -> str:
         """ "9 (95% interval 7 to 12)", below a heading that says what is counted."""
-        return self._number(self.labels) + self._interval
+        none = f" (no interval from {several(self.episodes, 'episode')})"
+        return self._number(self.labels) + (self._interval if self.has_interval else none)
 
     @property
     def _interval(self) -> str:
@@ -111,15 +144,16 @@ def labels(inputs: Inputs, results: Results) -> Labels:
     """
     folder = inputs.evaluation
     table = read_table(folder / "labels.csv", "evaluate", ["kind", "learner", "n_shot", *POINT])
-    saved = [
-        Needed(**{name: each[name] for name in Needed.__dataclass_fields__})
-        for each in read_json(folder / "labels_saved.json", made_by="evaluate")
-    ]
+    saved = [_needed(each, table) for each in read_json(folder / "labels_saved.json", made_by="evaluate")]
     ways = read_table(folder / "ways.csv", "evaluate", ["learner", "n_way", "mean_ways", *POINT])
     balance = read_table(folder / "balance.csv", "evaluate", ["learner", "balance", "shots", "fewest", "most", *POINT])
     shots = sorted(table["n_shot"].unique().tolist())
+    titles = KINDS if table["kind"].nunique() > 1 else dict.fromkeys(KINDS, ALONE)
     return Labels(
-        panels=[_panel(str(kind), part, shots, saved, results) for kind, part in table.groupby("kind", sort=False)],
+        panels=[
+            _panel(titles[str(kind)], part, shots, [each for each in saved if each.kind == kind], results)
+            for kind, part in table.groupby("kind", sort=False)
+        ],
         shots=shots,
         saved=saved,
         ways=_ways(ways, results) if len(ways) else None,
@@ -128,16 +162,22 @@ def labels(inputs: Inputs, results: Results) -> Labels:
     )
 
 
+def _needed(record: dict[str, Any], table: pd.DataFrame) -> Needed:
+    own = table[(table["kind"] == record["kind"]) & table["learner"].isin([record["learner"], record["rival"]])]
+    values = {name: value for name, value in record.items() if name != "learner"}
+    return Needed(champion=record["learner"], episodes=int(own["episodes"].min()), **values)
+
+
 def _panel(
-    kind: str, table: pd.DataFrame, shots: list[int], saved: list[Needed], results: Results
+    title: str, table: pd.DataFrame, shots: list[int], saved: list[Needed], results: Results
 ) -> tuple[str, Markup, list[tuple[str, list[str]]]]:
     place = _logarithmic(shots)
-    against = [each for each in saved if each.kind == kind and each.n_shot == min(shots)]
+    against = [each for each in saved if each.n_shot == min(shots)]
     loud = {results.champion, *(each.rival for each in against)}
     series, rows = _series(table, "n_shot", {shot: place(shot) for shot in shots}, results, loud)
     arrow = None
     task = next((each for each in against if each.against == "task"), None)
-    if task is not None:
+    if task is not None and task.saves:
         end, words = (task.labels, f"{task.labels:.1f} examples") if task.labels else (task.most, f"over {task.most}")
         arrow = place(task.n_shot), place(end), task.accuracy, words
     ends = "; ".join(f"{name} {cells[0]} to {cells[-1]}" for name, cells in rows)
@@ -145,12 +185,12 @@ def _panel(
         series,
         [(place(shot), str(shot)) for shot in shots],
         _quarters(table),
-        f"Accuracy with {shots[0]} to {shots[-1]} labelled examples per class, {KINDS[kind].lower()}: {ends}",
+        f"Accuracy with {shots[0]} to {shots[-1]} labelled examples per class, {title.lower()}: {ends}",
         x_label="labelled examples per class",
         height=320,
         arrow=arrow,
     )
-    return KINDS[kind], chart, rows
+    return title, chart, rows
 
 
 def _quarters(table: pd.DataFrame) -> list[tuple[float, str]]:

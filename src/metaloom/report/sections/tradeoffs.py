@@ -70,7 +70,9 @@ def tradeoffs(inputs: Inputs, results: Results, setting: SettingWords) -> Tradeo
     table = read_table(inputs.evaluation / "domains.csv", "evaluate", columns)
     names = [name for name in (setting.name, f"{setting.name}_domain") if (table["setting"] == name).any()]
     chart, costs = _costs(results, setting, read_json(inputs.metrics / "speed.json", made_by="evaluate"))
-    return Tradeoffs([_map(table[table["setting"] == name], setting_words(name)) for name in names], chart, costs)
+    several = table["domain"].nunique() > 1  # of one domain the figures stand in the table of all
+    maps = [_map(table[table["setting"] == name], setting_words(name)) for name in names if several]
+    return Tradeoffs(maps, chart, costs)
 
 
 def _map(table, setting: SettingWords) -> HeatMap:
