@@ -6,13 +6,16 @@ import logging
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from enum import IntEnum
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
+from metaloom.pipeline.reading import reading
 from metaloom.versioning.project import DAG, chain, open_project
 
+FORCE = "--force"
 OURS = "python -m metaloom.stages."  # how the commands of our stages begin in dvc.yaml
 
 
@@ -44,12 +47,24 @@ def is_current(root: str | Path, name: str) -> bool:
         return not repo.stage.load_one(_dag(root), name).changed()
 
 
+def due_stages(root: str | Path) -> list[str]:
+    """The stages whose outputs are not those that data, settings and code of now make; none where all is up to date."""
+    names = stage_names(root)
+    with open_project(root, lock=True) as repo:
+        return [name for name in names if repo.stage.load_one(_dag(root), name).changed()]
+
+
 def _dag(root: str | Path) -> str:
     return str(Path(root).resolve() / DAG)  # whole, as DVC takes a relative one from the working directory
 
 
-def reproduce(root: str | Path, name: str) -> StageExit:
+def reproduce(root: str | Path, name: str, force: bool = False) -> StageExit:
     """Bring one stage up to date; its command writes to this process's standard output and error.
+
+    Args:
+        root: the project's root.
+        name: the stage, as in dvc.yaml.
+        force: run it though it is up to date.
 
     Raises:
         MetaloomError: the command failed, or DVC refused.
@@ -60,7 +75,7 @@ def reproduce(root: str | Path, name: str) -> StageExit:
     # chdir: DVC's run cache looks for dvc.yaml in the working directory
     with chdir(root), open_project(root) as repo, _kept_outputs(), _restores() as restored:
         try:
-            done: Any = repo.reproduce(name, single_item=True)
+            done = reading(repo, name, partial(repo.reproduce, name, single_item=True, force=force))
         except ReproductionError as error:
             cause = error.__cause__
             if isinstance(cause, StageCmdFailedError):

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
+from metaloom.system.files import md5, stamps
 from metaloom.system.lock import BusyError
 from metaloom.system.provenance import POINTER
 
 DATA = "data"
+ATTEMPTS = 3  # at adding files that change meanwhile
 
 
 def pointer(repo: Any) -> Any | None:
@@ -41,7 +43,40 @@ def tree_of(repo: Any, folder: Path) -> Any:
     return build(repo.cache.local, str(folder), localfs, "md5", ignore=ignore, dry_run=True)[2]
 
 
-def saved_tree(repo: Any, md5: str) -> Any | None:
+def add(repo: Any, folder: Path) -> Any:
+    """`dvc add`: the tree object of the version that data.dvc then names, whose files are in the cache.
+
+    Raises:
+        BusyError: files go on changing while they are copied.
+    """
+    for _ in range(ATTEMPTS):
+        before = stamps(folder)
+        try:
+            repo.add(str(folder))
+        except FileNotFoundError:  # it was there when the folder was listed
+            continue
+        output = pointer(repo)
+        tree = saved_tree(repo, output.hash_info.value) if output else None
+        if tree is not None and (before == stamps(folder) or not remove_damaged(repo, tree)):
+            return tree
+    raise BusyError(f"{DATA}/ changes while it is read: run again when what is being copied there is whole")
+
+
+def remove_damaged(repo: Any, tree: Any) -> list[str]:
+    """Remove the files of a version from the cache that are not what they are named by; those files' paths.
+
+    DVC itself trusts what lies write-protected in the cache.
+    """
+    found = []
+    for key, _, oid in tree:
+        path = Path(repo.cache.local.oid_to_path(oid.value))
+        if path.exists() and md5(path) != oid.value:
+            path.unlink()
+            found.append("/".join(key))
+    return found
+
+
+def saved_tree(repo: Any, version: str) -> Any | None:
     """The tree object of a version, if it and all its files are in the cache."""
     from dvc_data.hashfile import check
     from dvc_data.hashfile.hash_info import HashInfo
@@ -49,7 +84,7 @@ def saved_tree(repo: Any, md5: str) -> Any | None:
     from dvc_objects.errors import ObjectFormatError
 
     try:
-        tree = Tree.load(repo.cache.local, HashInfo("md5", md5))
+        tree = Tree.load(repo.cache.local, HashInfo("md5", version))
         check(repo.cache.local, tree)
     except (FileNotFoundError, ObjectFormatError):
         return None
@@ -102,6 +137,6 @@ def count(files: int) -> str:
     return f"{files} file{'s' * (files != 1)}"
 
 
-def short(md5: str) -> str:
+def short(version: str) -> str:
     """The first characters of a hash, for messages."""
-    return md5[:8]
+    return version[:8]
