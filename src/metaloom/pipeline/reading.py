@@ -21,6 +21,7 @@ from metaloom.system.lock import STATE
 from metaloom.system.terminal import say
 from metaloom.versioning import objects
 from metaloom.versioning.objects import DATA, saved_tree, short, tree_of
+from metaloom.versioning.project import DAG
 
 COPY = Path(STATE, "reading", DATA)  # with the name of data/, which a domain without one is called by
 
@@ -87,7 +88,7 @@ def reading(repo: Any, name: str, reproduce: Callable[[], Any]) -> Any:
 def _version(repo: Any, name: str) -> Version | None:
     """None where the stage does not read data/, or no version is named."""
     folder = str(Path(repo.root_dir, DATA))
-    reads = any(dep.fs_path == folder for dep in repo.stage.load_one(repo.root_dir + "/dvc.yaml", name).deps)
+    reads = any(dep.fs_path == folder for dep in repo.stage.load_one(repo.root_dir + f"/{DAG}", name).deps)
     output = objects.pointer(repo) if reads else None
     return Version(repo, output) if output else None
 

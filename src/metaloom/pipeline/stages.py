@@ -13,6 +13,7 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.reading import reading
+from metaloom.versioning.intact import Hashes, damaged, mend
 from metaloom.versioning.project import DAG, chain, open_project
 
 FORCE = "--force"
@@ -43,15 +44,25 @@ def stage_names(root: str | Path) -> list[str]:
 
 def is_current(root: str | Path, name: str) -> bool:
     """Whether the stage's outputs stand in the workspace as its inputs of now made them."""
-    with open_project(root, lock=True) as repo:
-        return not repo.stage.load_one(_dag(root), name).changed()
+    return not _due(root, [name])
 
 
 def due_stages(root: str | Path) -> list[str]:
     """The stages whose outputs are not those that data, settings and code of now make; none where all is up to date."""
-    names = stage_names(root)
+    return _due(root, stage_names(root))
+
+
+def _due(root: str | Path, names: list[str]) -> list[str]:
+    hashes = Hashes(root)
     with open_project(root, lock=True) as repo:
-        return [name for name in names if repo.stage.load_one(_dag(root), name).changed()]
+        stages = {name: repo.stage.load_one(_dag(root), name) for name in names}
+        due = [name for name, stage in stages.items() if stage.changed() or _damaged(stage, hashes)]
+    hashes.save()
+    return due
+
+
+def _damaged(stage: Any, hashes: Hashes) -> bool:
+    return any(damaged(output, hashes) for output in stage.outs)
 
 
 def _dag(root: str | Path) -> str:
@@ -74,8 +85,15 @@ def reproduce(root: str | Path, name: str, force: bool = False) -> StageExit:
 
     # chdir: DVC's run cache looks for dvc.yaml in the working directory
     with chdir(root), open_project(root) as repo, _kept_outputs(), _restores() as restored:
+
+        def run(force: bool) -> Any:
+            return reading(repo, name, partial(repo.reproduce, name, single_item=True, force=force))
+
         try:
-            done = reading(repo, name, partial(repo.reproduce, name, single_item=True, force=force))
+            done = run(force or _mend(repo, name))
+            if restored and _mend(repo, name):
+                restored.clear()
+                done = run(True)
         except ReproductionError as error:
             cause = error.__cause__
             if isinstance(cause, StageCmdFailedError):
@@ -84,6 +102,14 @@ def reproduce(root: str | Path, name: str, force: bool = False) -> StageExit:
     if not done:
         return StageExit.CURRENT
     return StageExit.RESTORED if restored else StageExit.RAN
+
+
+def _mend(repo: Any, name: str) -> bool:
+    """Whether the stage has to make outputs again that are damaged."""
+    from dvc.repo import lock_repo
+
+    with lock_repo(repo):
+        return mend(repo.stage.load_one(repo.root_dir + f"/{DAG}", name), repo.root_dir)
 
 
 @contextmanager

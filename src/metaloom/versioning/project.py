@@ -68,7 +68,14 @@ def open_project(root: str | Path, lock: bool = False) -> Iterator[Any]:
         Repo(str(root)) as repo,
         lock_repo(repo) if lock else nullcontext(),
     ):
+        verify_remotes(repo)
         yield repo
+
+
+def verify_remotes(repo: Any) -> None:
+    """Have DVC hash what it takes from any remote, and refuse what is not what it is named by."""
+    for remote in repo.config["remote"].values():
+        remote["verify"] = True
 
 
 @contextmanager
