@@ -84,7 +84,7 @@ def _run(
     )
     readers = [_reader(child.stdout, out), _reader(child.stderr, heard)]
     try:
-        code = child.wait()
+        code = lifeline.ended(child)
     except BaseException:
         lifeline.stop(child)
         raise

@@ -105,11 +105,12 @@ def reproduce(root: str | Path, name: str, force: bool = False) -> StageExit:
 
 
 def _mend(repo: Any, name: str) -> bool:
-    """Whether the stage has to make outputs again that are damaged."""
+    """Whether the stage, which is up to date for DVC, has to make outputs again that are damaged."""
     from dvc.repo import lock_repo
 
     with lock_repo(repo):
-        return mend(repo.stage.load_one(repo.root_dir + f"/{DAG}", name), repo.root_dir)
+        stage = repo.stage.load_one(repo.root_dir + f"/{DAG}", name)
+        return not stage.changed() and mend(stage, repo.root_dir)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,6 +49,18 @@ def stop(child: subprocess.Popen[str]) -> None:
             continue
     if child.stdin:
         child.stdin.close()
+
+
+def ended(child: subprocess.Popen[str]) -> int:
+    """Wait for the child, and end what it leaves in its group: a stage that crashed has workers.
+
+    Returns:
+        Its exit code.
+    """
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # its number is no other's group yet
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    return child.wait()
 
 
 def end_with_parent() -> bool:
