@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from metaloom.system.utf8 import UTF8
+
 PATIENCE = 10  # seconds from SIGTERM to SIGKILL
 
 
@@ -25,11 +27,11 @@ def start(
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=cwd,
-        env=env,
+        env=env | UTF8,
         stdin=subprocess.PIPE,  # never written to: its closing is the message
         stdout=out,
         stderr=err,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         start_new_session=True,
     )

@@ -17,6 +17,7 @@ LOCK = "dvc.lock"
 KEPT = f"{STATE}/{LOCK}"  # as it last was whole
 BROKEN = f"{STATE}/{LOCK}.broken"
 INEXACT = 2  # seconds to which the start of a process is known
+CONFLICT = b"<<<<<<<"
 READERS = ".dvc/tmp/rwlock"  # which process reads or writes which file
 
 
@@ -24,6 +25,11 @@ def put_right(root: Path) -> None:
     """Each thing that is put right is said in a line."""
     for line in (*_free_readers(root / READERS), *_whole_lock(root)):
         say(line)
+
+
+def conflicts(root: Path) -> bool:
+    """Whether git has left conflicts in dvc.lock, which are the user's."""
+    return CONFLICT in (_content(root / LOCK) or b"")
 
 
 def _free_readers(path: Path) -> Iterator[str]:
@@ -81,7 +87,7 @@ def _whole_lock(root: Path) -> Iterator[str]:
     """dvc.lock as it last was whole, where a process was killed while it wrote it."""
     path, kept = root / LOCK, root / KEPT
     now, before = _content(path), _content(kept)
-    if now == before or now is None or b"<<<<<<<" in now:  # git's conflicts are the user's
+    if now == before or now is None or CONFLICT in now:
         return
     if _valid(now):
         with atomic_file(kept) as temporary:
