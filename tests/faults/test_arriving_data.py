@@ -11,10 +11,10 @@ import pytest
 import yaml
 from projects import draw_shapes, locked_stages
 
-from metaloom.data.unchanged import unchanged
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.due import await_settled
 from metaloom.pipeline.stages import StageExit, reproduce
+from metaloom.system.unchanged import unchanged
 from metaloom.versioning import objects
 from metaloom.versioning.data import version_dataset
 from metaloom.versioning.project import open_project
@@ -22,7 +22,7 @@ from metaloom.versioning.project import open_project
 STEP = """\
 import os, sys
 from pathlib import Path
-from metaloom.data.unchanged import unchanged
+from metaloom.system.unchanged import unchanged
 from metaloom.stages import run_stage
 
 def arrive(moment):

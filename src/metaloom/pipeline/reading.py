@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaloom.data.unchanged import FOLDER
 from metaloom.errors import MetaloomError
 from metaloom.system.lock import STATE
 from metaloom.system.terminal import say
+from metaloom.system.unchanged import FOLDER
 from metaloom.versioning import objects
 from metaloom.versioning.objects import DATA, saved_tree, short, tree_of
 from metaloom.versioning.project import DAG

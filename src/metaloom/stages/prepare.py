@@ -9,11 +9,11 @@ from metaloom.data.preview import write_preview
 from metaloom.data.quality import check_quality, judge
 from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
-from metaloom.data.unchanged import unchanged
 from metaloom.kinds import kind_of
 from metaloom.stages import run_stage
 from metaloom.system.files import atomic_dir
 from metaloom.system.terminal import say
+from metaloom.system.unchanged import unchanged
 
 
 def main(data: str, dataset: str) -> None:
