@@ -21,7 +21,6 @@ from metaloom.config import PARAMS, load_settings, read_params
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.child import reproduce_in_child, run_module
 from metaloom.pipeline.stages import StageExit, is_current, stage_names
-from metaloom.pipeline.success import record_success
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
 from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, check_minutes, planned_at, read_budget, write_budget
 from metaloom.system.lock import BusyError, project_lock
@@ -63,13 +62,13 @@ def version_dataset(root: str, locked: bool) -> State[Any]:
 
 
 @task(**RETRIED)
-def stage(root: str, name: str) -> State[Any]:
-    """One stage of dvc.yaml, run if DVC finds it out of date."""
+def stage(root: str, name: str, force: bool) -> State[Any]:
+    """One stage of dvc.yaml, run if DVC finds it out of date, or with `force`."""
     try:
-        if is_current(root, name):
+        if not force and is_current(root, name):
             return Completed(name="Cached", message=f"{name} is up to date")
         say(name)
-        outcome = reproduce_in_child(root, name, *_listeners())
+        outcome = reproduce_in_child(root, name, *_listeners(), force=force)
     except BusyError:
         raise
     except MetaloomError as error:
@@ -135,6 +134,7 @@ def pipeline(
     wait: int | float = 0,
     overrides: dict[str, Any] | None = None,
     minutes: int | float | None = None,
+    force: bool = False,
 ) -> State[Any]:
     """Bring everything up to date.
 
@@ -144,6 +144,7 @@ def pipeline(
         wait: seconds to wait for another run in the same project.
         overrides: dotted settings and their values, for this run only.
         minutes: for the whole run, from now on; 0: without a budget again; None: as before.
+        force: run every stage, also those that are up to date.
     """
     started = time.monotonic()
     try:
@@ -151,16 +152,13 @@ def pipeline(
         project = str(find_root(root))
         with overriding(overrides or {}), project_lock(project, wait):
             load_settings(Path(project, PARAMS))
-            state = _run(project, locked, minutes, started)
-            if state.is_completed() and not overrides:
-                record_success(project)
-            return state
+            return _run(project, locked, minutes, force, started)
     except MetaloomError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))
 
 
-def _run(root: str, locked: bool, minutes: float | None, started: float) -> State[Any]:
+def _run(root: str, locked: bool, minutes: float | None, force: bool, started: float) -> State[Any]:
     data = version_dataset(root, locked, return_state=True)
     if not data.is_completed():
         return Failed(message=reason(data))
@@ -170,7 +168,10 @@ def _run(root: str, locked: bool, minutes: float | None, started: float) -> Stat
     for name in _with_budget(stage_names(root), minutes):
         began = time.monotonic()
         named = stage.with_options(name=name, task_run_name=name)
-        state = budget(root, *asked, return_state=True) if name == "budget" else named(root, name, return_state=True)
+        if name == "budget":
+            state = budget(root, *asked, return_state=True)
+        else:
+            state = named(root, name, force, return_state=True)
         if not state.is_completed():
             return Failed(message=reason(state))
         done.append(StageRun(name, state.name or "Ran", time.monotonic() - began))

@@ -1,4 +1,4 @@
-"""Retraining on a schedule: the pipeline when data/ has changed since the last success, else nothing."""
+"""Retraining on a schedule: the pipeline when data, settings or code have changed, else nothing."""
 
 from __future__ import annotations
 
@@ -12,31 +12,36 @@ from prefect.states import Completed, Failed
 
 from flows.pipeline import pipeline, reason
 from metaloom.errors import MetaloomError
-from metaloom.pipeline.success import unchanged_since_success
+from metaloom.pipeline.due import await_settled, nothing_due
 from metaloom.versioning.project import find_root
 
 
 @flow(name="retrain", persist_result=False, validate_parameters=False)
-def retrain(root: str = ".", stale_minutes: float = 60, wait: float = 600) -> State[Any]:
-    """Run the pipeline if data/ has changed since it last succeeded; otherwise end as `Skipped`.
+def retrain(
+    root: str = ".", stale_minutes: float = 60, wait: float = 600, settle: float = 30, force: bool = False
+) -> State[Any]:
+    """Run the pipeline if data, settings or code have changed; otherwise end as `Skipped`.
 
     Args:
         root: the project's root, or a folder in it.
         stale_minutes: a scheduled run that starts later than this (nothing was serving it) is skipped: after
             a downtime one run is enough, and the next one on the schedule is that.
-        wait: seconds to wait for another run in the same project.
+        wait: seconds to wait for another run in the same project, and for data/ to settle.
+        settle: seconds that the newest file of data/ has to be old, so that nothing is half copied.
+        force: run every stage, also those that are up to date.
     """
     late = _minutes_late()
     if late > stale_minutes:
         return _skipped(f"scheduled {late:.0f} minutes ago, more than {stale_minutes:g}: left to the next one")
     try:
         project = find_root(root)
-        if version := unchanged_since_success(project):
-            return _skipped(f"data/ is still version {version[:8]}, of the last success")
+        await_settled(project, settle, wait)
+        if not force and (version := nothing_due(project)):
+            return _skipped(f"everything is up to date with data/, which is still version {version[:8]}")
     except MetaloomError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))
-    state = pipeline(str(project), wait=wait, return_state=True)
+    state = pipeline(str(project), wait=wait, force=force, return_state=True)
     if state.is_completed():
         return Completed(message=state.message)
     return Failed(message=reason(state))

@@ -134,11 +134,11 @@ MUTANTS = (
         'if len(verdict.problems) > 1:\n        raise MetaloomError(f"the bundle of {commit[:8]} does',
     ),
     Mutant(
-        "success",
-        "flows",
-        "a run with --set counts as the success of its data version, and the next scheduled run is skipped",
-        "if state.is_completed() and not overrides:",
-        "if state.is_completed():",
+        "due",
+        "pipeline",
+        "a scheduled run asks for the version of data/ alone, and is skipped when settings or code have changed",
+        "return None if due_stages(root) else named",
+        "return named",
     ),
     Mutant(
         "reliability",

@@ -10,6 +10,9 @@ import pytest
 import together
 from filelock import FileLock
 
+from metaloom.pipeline.stages import reproduce
+from metaloom.versioning.data import version_dataset
+
 
 @pytest.fixture(scope="module")
 def client(prefect):
@@ -30,7 +33,7 @@ def serve(served, client):
     running, made = [], []
 
     def start(*arguments: str):
-        running.append(served.start("serve", *arguments))
+        running.append(served.start("serve", "--settle", "0", *arguments))
         began = datetime.now(UTC)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and running[0].poll() is None:
@@ -90,7 +93,7 @@ def test_asked_for_through_the_api(served, client, serve):
     assert served.steps() == ["prepare.txt", "protonet.txt", "maml.txt"]
 
     state = final_state(client, ask(deployment).id)
-    assert state.name == "Skipped" and "of the last success" in state.message
+    assert state.name == "Skipped" and "everything is up to date with data/" in state.message
 
     (served.root / "data/bad").touch()
     state = final_state(client, ask(deployment).id)
@@ -116,24 +119,53 @@ def retrain(served):
 def test_current_after_dvc_repro_is_skipped(served, retrain):
     served.dvc("add", "-q", "data")
     served.dvc("repro", "-q")
-    assert retrain.retrain(return_state=True).name == "Skipped"
+    assert retrain.retrain(settle=0, return_state=True).name == "Skipped"
+
+
+@pytest.mark.parametrize("changed", ["settings", "code", "nothing, but forced"])
+def test_changed_settings_and_code_are_due(served, retrain, changed):
+    assert retrain.retrain(settle=0, return_state=True).name == "Completed"
+    served.steps()
+    if changed == "settings":
+        text = (served.root / "params.yaml").read_text()
+        (served.root / "params.yaml").write_text(text.replace("max_bad_share: 0.05", "max_bad_share: 0.06"))
+    if changed == "code":
+        with (served.root / "step.py").open("a") as file:
+            file.write("# other code\n")
+    state = retrain.retrain(settle=0, force=changed.startswith("nothing"), return_state=True)
+    assert state.name == "Completed" and "prepare.txt" in served.steps()
+    assert retrain.retrain(settle=0, return_state=True).name == "Skipped"
+
+
+def test_data_that_are_put_back_after_a_killed_run_are_due(served, retrain):
+    """The workspace holds another version's model then."""
+    assert retrain.retrain(settle=0, return_state=True).name == "Completed"
+    pointer, trained = (served.root / "data.dvc").read_text(), (served.root / "protonet.txt").read_text()
+    (served.root / "data/b").write_text("2\n")
+    version_dataset(served.root)
+    for name in ("prepare", "train@protonet"):
+        reproduce(served.root, name)
+    (served.root / "data/b").unlink()
+    (served.root / "data.dvc").write_text(pointer)
+    assert retrain.retrain(settle=0, return_state=True).name == "Completed"
+    assert (served.root / "protonet.txt").read_text() == trained
 
 
 def test_a_failed_run_is_no_success(served, retrain):
     (served.root / "data/bad").touch()
-    assert retrain.retrain(return_state=True).is_failed()
-    assert retrain.retrain(return_state=True).is_failed()  # not skipped, though data.dvc did not change
+    assert retrain.retrain(settle=0, return_state=True).is_failed()
+    assert retrain.retrain(settle=0, return_state=True).is_failed()  # not skipped, though data.dvc did not change
 
 
 def test_a_run_with_settings_of_its_own_is_no_success(served, retrain):
     assert retrain.pipeline(overrides={"train.n_shot": 5}, return_state=True).is_completed()
-    state = retrain.retrain(return_state=True)
+    state = retrain.retrain(settle=0, return_state=True)
     assert (state.name, state.message) == ("Completed", "all stages are up to date")
 
 
 def test_a_run_that_starts_long_after_its_time_is_skipped(served, retrain, monkeypatch):
     monkeypatch.setattr(retrain, "_minutes_late", lambda: 61.0)
-    state = retrain.retrain(return_state=True)
+    state = retrain.retrain(settle=0, return_state=True)
     assert state.name == "Skipped" and "61 minutes ago, more than 60" in state.message
     assert served.steps() == []
 

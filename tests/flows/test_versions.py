@@ -112,7 +112,7 @@ def test_both_changed_is_refused_and_nothing_is_lost(standin):
     dataset(standin.root)
     (standin.root / "data/c").write_text("unsaved\n")
     (standin.root / "data.dvc").write_text(pointer)
-    with pytest.raises(MetaloomError, match=r"cannot be told: `dvc add data` keeps.*`dvc checkout data.dvc`"):
+    with pytest.raises(MetaloomError, match=r"cannot be told: `dvc add data` keeps.*`dvc checkout --force data.dvc`"):
         dataset(standin.root)
     assert (standin.root / "data/c").read_text() == "unsaved\n"
 

@@ -10,9 +10,10 @@ from typing import Any
 import typer
 
 from metaloom import __version__
-from metaloom.cli import adapt, bundle, compare, data, engine, fleet, models, plan, report, run, serve
+from metaloom.cli import adapt, bundle, compare, data, doctor, engine, fleet, models, plan, report, run, serve
 from metaloom.errors import BAD_INPUT, MetaloomError
 from metaloom.system.terminal import QUIET
+from metaloom.system.utf8 import in_utf8
 
 # groups of commands, each with an example
 PIPELINE = "Pipeline, for example: metaloom run --set train.n_shot=5"
@@ -32,6 +33,7 @@ app.command(rich_help_panel=PIPELINE)(plan.plan)
 app.command(rich_help_panel=PIPELINE)(engine.engine)
 app.command(rich_help_panel=PIPELINE)(report.report)
 app.command(rich_help_panel=PIPELINE)(serve.serve)
+app.command(rich_help_panel=PIPELINE)(doctor.doctor)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.command(rich_help_panel=TASKS)(adapt.adapt)
 app.command(rich_help_panel=TASKS)(fleet.fleet)
@@ -63,6 +65,7 @@ def _options(
 
 def main(command: Callable[..., Any] = app) -> None:
     """Run the command line: a mistake that the user can fix is one line on standard error and exit code 2."""
+    in_utf8()
     try:
         command()
     except MetaloomError as error:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import atexit
 import os
 import socket
+import subprocess
+import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaloom.errors import MetaloomError
+from metaloom.errors import FAILED, MetaloomError
 from metaloom.system import lifeline
 from metaloom.system.lock import STATE
 
@@ -31,6 +35,7 @@ STARTUP_SECONDS = 120  # the first start on a machine is slow
 ENVIRONMENT = {  # what we want of Prefect, unless the environment says otherwise
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_CLIENT_MAX_RETRIES": "8",  # the server may be away for some minutes: what has happened is told later
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # a run's logs are with the run; we say the rest
 }
 
@@ -65,7 +70,9 @@ def _temporary(root: Path) -> Server:
     log.parent.mkdir(exist_ok=True)
     with Path(log).open("w", encoding="utf-8") as sink:
         process = lifeline.start(_command(address), cwd=root, env=_environment(), out=sink, err=sink)
+    ours = threading.Event()
     atexit.register(lifeline.stop, process)  # after Prefect's own threads have reported what they have
+    atexit.register(ours.set)
     os.environ["PREFECT_API_URL"] = url
     refresh_global_settings_context()
 
@@ -75,8 +82,30 @@ def _temporary(root: Path) -> Server:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise MetaloomError(f"Prefect's temporary server did not start: {log} says why")
             time.sleep(0.05)
+        threading.Thread(target=_end_without, args=(process, log, ours), daemon=True).start()
 
     return Server(True, wait)
+
+
+def _end_without(process: subprocess.Popen[str], log: Path, ours: threading.Event) -> None:
+    """End with the server: without it no run is started, and none can say what became of it.
+
+    Args:
+        process: the server's.
+        log: of the server.
+        ours: is set when it is us who end it.
+    """
+    import psutil
+
+    process.wait()
+    if ours.is_set():
+        return
+    message = f"error: Prefect's temporary server has ended ({log} says why): start again; what was finished is kept"
+    print(message, file=sys.stderr, flush=True)
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
+    os._exit(FAILED)
 
 
 def _command(address: str) -> list[str]:

@@ -39,6 +39,7 @@ def run(
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Wait up to SECONDS for another run to finish.")
     ] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Run every stage, also those that are up to date.")] = False,
     be_quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors only.")] = False,
 ) -> None:
     """Bring everything up to date: data version, dataset, splits, models, evaluation, bundle, report.
@@ -53,11 +54,11 @@ def run(
     overrides = dict(map(parse_override, set_ or []))
     load_settings(root / PARAMS, environment_overrides() | overrides)
     with ended_by_signals(), project_lock(root, wait):
-        state = _pipeline(root, locked, overrides, minutes)
+        state = _pipeline(root, locked, overrides, minutes, force)
     _conclude(state, began)
 
 
-def _pipeline(root: Path, locked: bool, overrides: dict[str, Any], minutes: float | None) -> Any:
+def _pipeline(root: Path, locked: bool, overrides: dict[str, Any], minutes: float | None, force: bool) -> Any:
     """Run the flow; while a temporary server starts (seconds), import the rest and have DVC read dvc.yaml."""
     starting = console.status("starting Prefect") if console.is_terminal and not quiet() else nullcontext()
     with starting, overriding(overrides):
@@ -66,7 +67,8 @@ def _pipeline(root: Path, locked: bool, overrides: dict[str, Any], minutes: floa
 
         stage_names(root)
         server.wait()
-    return pipeline(str(root), locked=locked, overrides=overrides or None, minutes=minutes, return_state=True)
+    options: dict[str, Any] = {"locked": locked, "minutes": minutes, "force": force}
+    return pipeline(str(root), overrides=overrides or None, **options, return_state=True)
 
 
 def _conclude(state: Any, began: float) -> None:

@@ -18,8 +18,11 @@ def serve(
     interval: Annotated[
         float | None, typer.Option(min=1, metavar="SECONDS", help="Retrain every SECONDS seconds instead.")
     ] = None,
+    settle: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Wait until the newest file of data/ is so old.")
+    ] = 30,
 ) -> None:
-    """Serve the deployment `retrain`: on a schedule, run what `metaloom run` does if data/ has changed.
+    """Serve the deployment `retrain`: on a schedule, run what `metaloom run` does if anything has changed.
 
     The schedule is the one in prefect.yaml unless given here. Runs are kept, seen and triggered in the
     Prefect server that PREFECT_API_URL names (`prefect server start` starts one); without one, a temporary
@@ -36,7 +39,9 @@ def serve(
         server.wait()
         asked = "by nothing else" if server.temporary else "by `prefect deployment run retrain/retrain`"
         say(f"serving the deployment retrain/retrain: started {_words(schedule)}, and {asked}; end with Ctrl-C")
-        retrain.serve(name="retrain", global_limit=1, print_starting_message=False, **schedule)
+        retrain.serve(
+            name="retrain", global_limit=1, print_starting_message=False, parameters={"settle": settle}, **schedule
+        )
 
 
 def _schedule(root: Path, cron: str | None, interval: float | None) -> dict[str, Any]:

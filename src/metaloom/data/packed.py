@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, kind_from
+from metaloom.system.arrays import reserved
 from metaloom.system.files import makes_again, read_json, write_json
 
 if TYPE_CHECKING:  # who reads a data set does not depend on how it was scanned
@@ -115,7 +116,7 @@ def _keep_rows(scratch: Path, target: Path, used: list[int]) -> None:
         scratch.rename(target)
         return
     shape = (len(used), *everything.shape[1:])
-    kept = np.lib.format.open_memmap(target, mode="w+", dtype=everything.dtype, shape=shape)
+    kept = reserved(target, everything.dtype, shape)
     for rows in _chunks(len(used)):
         kept[rows] = everything[used[rows]]
     kept.flush()

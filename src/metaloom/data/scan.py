@@ -13,6 +13,7 @@ import numpy as np
 from metaloom.data.sources import Listing, read_sources
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, Tables
+from metaloom.system.arrays import reserved
 from metaloom.system.parallel import parallel_map
 from metaloom.system.terminal import bar
 
@@ -101,7 +102,7 @@ class _Array:
     def put(self, index: int, example: np.ndarray) -> None:
         if self._array is None:
             shape = (self._items, *example.shape)
-            self._array = np.lib.format.open_memmap(self._path, mode="w+", dtype=example.dtype, shape=shape)
+            self._array = reserved(self._path, example.dtype, shape)
         self._array[index] = example
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""`python -m metaloom.pipeline STAGE`: bring one stage up to date; the exit code is a `StageExit`.
+"""`python -m metaloom.pipeline STAGE [--force]`: bring one stage up to date; the exit code is a `StageExit`.
 
 The flow runs each stage through this, in a process of its own: it sees the overridden settings, what the
 stage writes can be read line by line, and it ends with the flow, even when that was killed.
@@ -12,20 +12,21 @@ import sys
 from pathlib import Path
 
 from metaloom.errors import ERROR_FILE, MetaloomError
-from metaloom.pipeline.stages import StageExit, reproduce
+from metaloom.pipeline.stages import FORCE, StageExit, reproduce
 from metaloom.system.lifeline import end_with_parent
 from metaloom.system.lock import BusyError
 
 
 def main() -> int:
     """Bring the stage of the command line up to date; returns the exit code."""
-    if len(sys.argv) != 2:
-        print(f"usage: {Path(sys.executable).name} -m metaloom.pipeline STAGE", file=sys.stderr)
+    name, *force = sys.argv[1:] or [""]
+    if not name or force not in ([], [FORCE]):
+        print(f"usage: {Path(sys.executable).name} -m metaloom.pipeline STAGE [{FORCE}]", file=sys.stderr)
         return StageExit.REFUSED
     if end_with_parent():  # with SIGTERM for the group: that ends the stage's command, and DVC tidies up
         signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        return reproduce(".", sys.argv[1])
+        return reproduce(".", name, bool(force))
     except BusyError as error:
         return _fail(StageExit.BUSY, error)
     except MetaloomError as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from metaloom.errors import ERROR_FILE, MetaloomError
-from metaloom.pipeline.stages import StageExit
+from metaloom.pipeline.stages import FORCE, StageExit
 from metaloom.system import lifeline
 from metaloom.system.lock import BusyError
 
@@ -23,6 +23,7 @@ def reproduce_in_child(
     name: str,
     out: Callable[[str], None],
     err: Callable[[str], None],
+    force: bool = False,
 ) -> StageExit:
     """Bring the stage up to date.
 
@@ -32,6 +33,7 @@ def reproduce_in_child(
         out: gets each line that the stage writes to standard output.
         err: the same for standard error, unless that is a terminal: then the stage writes there itself,
             so that its progress bars move.
+        force: run it though it is up to date.
 
     Raises:
         BusyError: another DVC command is at work.
@@ -40,7 +42,7 @@ def reproduce_in_child(
     with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
         message = Path(folder, "error")
         message.touch()
-        code, last = _run(root, ["metaloom.pipeline", name], message, out, err)
+        code, last = _run(root, ["metaloom.pipeline", name, *([FORCE] if force else [])], message, out, err)
         text = message.read_text(encoding="utf-8").strip()
     if code in (StageExit.RAN, StageExit.CURRENT, StageExit.RESTORED):
         return StageExit(code)
@@ -82,7 +84,7 @@ def _run(
     )
     readers = [_reader(child.stdout, out), _reader(child.stderr, heard)]
     try:
-        code = child.wait()
+        code = lifeline.ended(child)
     except BaseException:
         lifeline.stop(child)
         raise

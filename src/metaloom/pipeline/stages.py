@@ -6,13 +6,17 @@ import logging
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from enum import IntEnum
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
+from metaloom.pipeline.reading import reading
+from metaloom.versioning.intact import Hashes, damaged, mend
 from metaloom.versioning.project import DAG, chain, open_project
 
+FORCE = "--force"
 OURS = "python -m metaloom.stages."  # how the commands of our stages begin in dvc.yaml
 
 
@@ -40,16 +44,38 @@ def stage_names(root: str | Path) -> list[str]:
 
 def is_current(root: str | Path, name: str) -> bool:
     """Whether the stage's outputs stand in the workspace as its inputs of now made them."""
+    return not _due(root, [name])
+
+
+def due_stages(root: str | Path) -> list[str]:
+    """The stages whose outputs are not those that data, settings and code of now make; none where all is up to date."""
+    return _due(root, stage_names(root))
+
+
+def _due(root: str | Path, names: list[str]) -> list[str]:
+    hashes = Hashes(root)
     with open_project(root, lock=True) as repo:
-        return not repo.stage.load_one(_dag(root), name).changed()
+        stages = {name: repo.stage.load_one(_dag(root), name) for name in names}
+        due = [name for name, stage in stages.items() if stage.changed() or _damaged(stage, hashes)]
+    hashes.save()
+    return due
+
+
+def _damaged(stage: Any, hashes: Hashes) -> bool:
+    return any(damaged(output, hashes) for output in stage.outs)
 
 
 def _dag(root: str | Path) -> str:
     return str(Path(root).resolve() / DAG)  # whole, as DVC takes a relative one from the working directory
 
 
-def reproduce(root: str | Path, name: str) -> StageExit:
+def reproduce(root: str | Path, name: str, force: bool = False) -> StageExit:
     """Bring one stage up to date; its command writes to this process's standard output and error.
+
+    Args:
+        root: the project's root.
+        name: the stage, as in dvc.yaml.
+        force: run it though it is up to date.
 
     Raises:
         MetaloomError: the command failed, or DVC refused.
@@ -59,8 +85,15 @@ def reproduce(root: str | Path, name: str) -> StageExit:
 
     # chdir: DVC's run cache looks for dvc.yaml in the working directory
     with chdir(root), open_project(root) as repo, _kept_outputs(), _restores() as restored:
+
+        def run(force: bool) -> Any:
+            return reading(repo, name, partial(repo.reproduce, name, single_item=True, force=force))
+
         try:
-            done: Any = repo.reproduce(name, single_item=True)
+            done = run(force or _mend(repo, name))
+            if restored and _mend(repo, name):
+                restored.clear()
+                done = run(True)
         except ReproductionError as error:
             cause = error.__cause__
             if isinstance(cause, StageCmdFailedError):
@@ -69,6 +102,15 @@ def reproduce(root: str | Path, name: str) -> StageExit:
     if not done:
         return StageExit.CURRENT
     return StageExit.RESTORED if restored else StageExit.RAN
+
+
+def _mend(repo: Any, name: str) -> bool:
+    """Whether the stage, which is up to date for DVC, has to make outputs again that are damaged."""
+    from dvc.repo import lock_repo
+
+    with lock_repo(repo):
+        stage = repo.stage.load_one(repo.root_dir + f"/{DAG}", name)
+        return not stage.changed() and mend(stage, repo.root_dir)
 
 
 @contextmanager

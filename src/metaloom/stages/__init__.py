@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import BAD_INPUT, ERROR_FILE, INTERRUPTED, MetaloomError
+from metaloom.system.utf8 import in_utf8
 
 
 def run_stage(main: Callable[..., Any]) -> None:
@@ -21,6 +22,7 @@ def run_stage(main: Callable[..., Any]) -> None:
 
     Exits with 2 and one line on standard error when the user can fix what went wrong.
     """
+    in_utf8()
     parser = argparse.ArgumentParser(description=(inspect.getdoc(main) or "").split("\n")[0])
     for name in inspect.signature(main).parameters:
         parser.add_argument(name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from metaloom.config import load_settings
 from metaloom.data.layouts import in_words
 from metaloom.data.packed import write_dataset
@@ -16,19 +14,20 @@ from metaloom.stages import run_stage
 from metaloom.system.files import atomic_dir
 from metaloom.system.plural import several
 from metaloom.system.terminal import say
+from metaloom.system.unchanged import unchanged
 
 
 def main(data: str, dataset: str) -> None:
     """Pack all usable examples of a data folder into one memory-mapped array.
 
     Raises:
-        MetaloomError: there is nothing usable, or more is bad than prepare.max_bad_share; an older `dataset`
-            then stays as it is.
+        MetaloomError: there is nothing usable, more is bad than prepare.max_bad_share, or `data` changed meanwhile;
+            an older `dataset` then stays as it is.
     """
     everything = load_settings()
     settings, kind = everything.prepare, kind_of(everything)
-    listing = list_sources(Path(data), kind)
-    with atomic_dir(dataset) as folder:
+    with atomic_dir(dataset) as folder, unchanged(data) as source:
+        listing = list_sources(source, kind)
         scratch = folder / "scratch.npy"
         scanned = scan(listing, scratch)
         quality = judge(scanned, settings.min_examples)

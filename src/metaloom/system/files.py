@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,3 +159,31 @@ def read_yaml(path: str | Path, remedy: str = "") -> Any:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         why = " ".join(str(error).split())
         raise MetaloomError(f"{path} is no valid YAML ({why}){f': {remedy}' if remedy else ''}") from None
+
+
+Stamp = tuple[int, int, int]  # size, time of change in nanoseconds, inode
+
+
+def stamp(path: str | Path) -> Stamp:
+    """Another one whenever the file's content has changed, as far as the file system knows."""
+    found = os.stat(path)  # noqa: PTH116 (a hundred thousand of them)
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def stamps(folder: str | Path) -> dict[str, Stamp]:
+    """Of every file below a folder, by its path; one that goes away meanwhile is left out."""
+    found: dict[str, Stamp] = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)  # noqa: PTH118
+            try:
+                found[path] = stamp(path)
+            except OSError:
+                continue
+    return found
+
+
+def md5(path: str | Path) -> str:
+    """Of a file, in hexadecimal, as DVC names it."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

@@ -24,7 +24,7 @@ def committed(root: str | Path, path: str) -> str | None:
 def _git(root: str | Path, *arguments: str) -> str:
     command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=20)
     except (FileNotFoundError, subprocess.TimeoutExpired):  # git is not installed, or waits for a disk
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -8,8 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+
+from metaloom.system.utf8 import UTF8
 
 PATIENCE = 10  # seconds from SIGTERM to SIGKILL
 
@@ -24,11 +27,11 @@ def start(
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=cwd,
-        env=env,
+        env=env | UTF8,
         stdin=subprocess.PIPE,  # never written to: its closing is the message
         stdout=out,
         stderr=err,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         start_new_session=True,
     )
@@ -48,6 +51,18 @@ def stop(child: subprocess.Popen[str]) -> None:
             continue
     if child.stdin:
         child.stdin.close()
+
+
+def ended(child: subprocess.Popen[str]) -> int:
+    """Wait for the child, and end what it leaves in its group: a stage that crashed has workers.
+
+    Returns:
+        Its exit code.
+    """
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # its number is no other's group yet
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    return child.wait()
 
 
 def end_with_parent() -> bool:

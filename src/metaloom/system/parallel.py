@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 import numpy as np
@@ -66,10 +67,19 @@ def parallel_map(function: Callable[[T], R], pieces: Iterable[T], workers: int |
 
 
 def _prepare_worker() -> None:
-    """One BLAS thread per process: more would only fight over the cores.
+    """One BLAS thread per process: more would only fight over the cores. It ends with the parent.
 
     And glibc gives freed memory back to the system (and faults it in again, for a fifth of the time of
     drawing the glyphs) until a large block has been freed once: so one is.
     """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     threadpool_limits(1)
     np.empty(16 * 2**20, np.uint8)
+
+
+def _end_with_parent() -> None:
+    """A worker waits for work from a parent that was killed for good: it holds both ends of the queue itself."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -24,7 +24,19 @@ NO_EFFECT = {
     "stages/__init__.py": "a stage's command line and exit code",
 } | {  # the rest of system says which values come out; these only how they get somewhere
     f"system/{name}.py": "files, processes, git, progress, plurals"
-    for name in ("files", "git", "lifeline", "lock", "parallel", "plural", "source_files", "terminal")
+    for name in (
+        "arrays",
+        "files",
+        "git",
+        "lifeline",
+        "lock",
+        "parallel",
+        "plural",
+        "source_files",
+        "terminal",
+        "unchanged",
+        "utf8",
+    )
 }
 
 # Imports from one room into another that are not followed, and why.

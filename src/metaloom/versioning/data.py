@@ -116,9 +116,10 @@ def _differing(
         back = f"without --locked to make it a new version, or go back with `dvc checkout {POINTER}`"
         _refuse_if(locked, f"data/ differs from {POINTER} ({changes})", back)
         return _add(repo, root)
+    verb = "checkout" if saved_tree(repo, named) is not None else "pull"
     raise MetaloomError(
         f"data/ holds version {short(held)} and {POINTER} names {short(named)}, and which of them is meant "
-        f"cannot be told: `dvc add {DATA}` keeps data/ as it is, `dvc checkout {POINTER}` takes the other"
+        f"cannot be told: `dvc add {DATA}` keeps data/ as it is, `dvc {verb} --force {POINTER}` takes the other"
     )
 
 
@@ -149,18 +150,14 @@ def _built(repo: Any, root: Path, output: Any | None, build: Callable[[Path], An
 
 def _add(repo: Any, root: Path) -> DataVersion:
     before = objects.pointer(repo)
-    if before is None:
-        repo.add(str(root / DATA))
-        held = hash_of(repo, root / DATA)
-        _saw(root, held)
-        files = several(len(_files(root / DATA)), "file")
-        return DataVersion(held, True, f"data/ is version {short(held)}, the first: {files}")
-    named, pointer = before.hash_info.value, (root / POINTER).read_bytes()
-    tree = tree_of(repo, root / DATA)
-    changes = objects.changes(saved_tree(repo, named), tree)
-    repo.add(str(root / DATA))
+    pointer = (root / POINTER).read_bytes() if before else b""
+    tree = objects.add(repo, root / DATA)
     held = tree.hash_info.value
     _saw(root, held)
+    if before is None:
+        return DataVersion(held, True, f"data/ is version {short(held)}, the first: {several(len(tree), 'file')}")
+    named = before.hash_info.value
+    changes = objects.changes(saved_tree(repo, named), tree)
     if named == held:
         return DataVersion(held, False, f"data/ is version {short(held)}, unchanged")
     back = _way_back(repo, root, named, pointer)

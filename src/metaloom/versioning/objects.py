@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
+from metaloom.system.files import md5, stamps
 from metaloom.system.lock import BusyError
-from metaloom.system.plural import several
+from metaloom.system.plural import several, some
 from metaloom.system.provenance import POINTER
 
 DATA = "data"
+NAMED = 2  # damaged files that a message names
+ATTEMPTS = 3  # at adding files that change meanwhile
 
 
 def pointer(repo: Any) -> Any | None:
@@ -42,23 +46,84 @@ def tree_of(repo: Any, folder: Path) -> Any:
     return build(repo.cache.local, str(folder), localfs, "md5", ignore=ignore, dry_run=True)[2]
 
 
-def saved_tree(repo: Any, md5: str) -> Any | None:
-    """The tree object of a version, if it and all its files are in the cache."""
-    from dvc_data.hashfile import check
+def add(repo: Any, folder: Path) -> Any:
+    """`dvc add`: the tree object of the version that data.dvc then names, whose files are in the cache.
+
+    Raises:
+        BusyError: files go on changing while they are copied.
+    """
+    for _ in range(ATTEMPTS):
+        before = stamps(folder)
+        try:
+            repo.add(str(folder))
+        except FileNotFoundError:  # it was there when the folder was listed
+            continue
+        output = pointer(repo)
+        tree = saved_tree(repo, output.hash_info.value) if output else None
+        if tree is not None and (before == stamps(folder) or not remove_damaged(repo, tree)):
+            return tree
+    raise BusyError(f"{DATA}/ changes while it is read: run again when what is being copied there is whole")
+
+
+def remove_damaged(repo: Any, tree: Any) -> list[str]:
+    """Remove the files of a version from the cache that are not what they are named by; those files' paths.
+
+    DVC itself trusts what lies write-protected in the cache.
+    """
+    return ["/".join(key) for key, _, oid in tree if not _whole(repo, oid.value)]
+
+
+def _whole(repo: Any, oid: str) -> bool:
+    """Whether the cache has an object, if any, that is what it is named by; one that is not is removed."""
+    path = Path(repo.cache.local.oid_to_path(oid))
+    if not path.exists() or md5(path) == oid.removesuffix(".dir"):
+        return True
+    path.unlink()
+    return False
+
+
+def whole_tree(repo: Any, version: str) -> Any | None:
+    """The tree object of a folder's version, if it is in the cache and whole; its files need not be there."""
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
     from dvc_objects.errors import ObjectFormatError
 
+    if not _whole(repo, version):
+        return None
     try:
-        tree = Tree.load(repo.cache.local, HashInfo("md5", md5))
-        check(repo.cache.local, tree)
+        return Tree.load(repo.cache.local, HashInfo("md5", version))
+    except (FileNotFoundError, ObjectFormatError):
+        return None
+
+
+def tree_of_hashes(files: Mapping[tuple[str, ...], str]) -> str:
+    """The hash that DVC gives a folder with these files, by the parts of their paths."""
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+    tree = Tree()
+    for key, oid in files.items():
+        tree.add(key, None, HashInfo("md5", oid))
+    tree.digest()
+    return str(tree.oid)
+
+
+def saved_tree(repo: Any, version: str) -> Any | None:
+    """The tree object of a version, if it and all its files are in the cache."""
+    from dvc_data.hashfile import check
+    from dvc_objects.errors import ObjectFormatError
+
+    tree = whole_tree(repo, version)
+    try:
+        if tree is not None:
+            check(repo.cache.local, tree)
     except (FileNotFoundError, ObjectFormatError):
         return None
     return tree
 
 
 def fetch(repo: Any, output: Any) -> bool:
-    """Have the version that data.dvc names in the cache, from a remote if need be; whether it is there.
+    """Have an output as its hash names it in the cache, from a remote if need be; whether it is there.
 
     Raises:
         BusyError: the remote does not answer.
@@ -69,19 +134,29 @@ def fetch(repo: Any, output: Any) -> bool:
         return True
     if repo.config["core"].get("remote"):
         try:
-            repo.fetch([output.stage.path])
+            repo.fetch([output.stage.addressing])
         except FileTransferError:
             pass  # the remote does not have all of it: asked again below
         except OSError as error:
-            raise BusyError(f"{POINTER} could not be fetched from the remote: {error}") from None
+            raise BusyError(f"{output} could not be fetched from the remote: {error}") from None
     return not output.changed_cache()
 
 
 def check_out(output: Any, folder: Path) -> None:
-    """The files of a version that is in the cache, into an empty folder."""
+    """The files of a version that is in the cache, into an empty folder.
+
+    Raises:
+        MetaloomError: some are damaged there, and no remote has them.
+    """
     from dvc_data.hashfile.checkout import checkout
     from dvc_objects.fs.local import localfs
 
+    found = remove_damaged(output.repo, output.get_obj())
+    if found and not fetch(output.repo, output):
+        raise MetaloomError(
+            f"{some(found, NAMED)} of data version {short(output.hash_info.value)} "
+            f"{'is' if len(found) == 1 else 'are'} damaged in DVC's cache, and no remote has it: add the data again"
+        )
     checkout(str(folder), localfs, output.get_obj(), output.cache, force=True, quiet=True)
 
 
@@ -98,6 +173,6 @@ def changes(before: Any | None, after: Any) -> str:
     return ", ".join(f"{several(files, 'file')} {verb}" for verb, files in counts.items() if files)
 
 
-def short(md5: str) -> str:
+def short(version: str) -> str:
     """The first characters of a hash, for messages."""
-    return md5[:8]
+    return version[:8]

@@ -15,6 +15,7 @@ from typing import Any
 from metaloom.config import OVERRIDES, PARAMS, apply_overrides, environment_overrides
 from metaloom.errors import MetaloomError
 from metaloom.system.lock import BusyError
+from metaloom.versioning.leftovers import put_right, written_whole
 
 DAG = "dvc.yaml"
 
@@ -68,14 +69,23 @@ def open_project(root: str | Path, lock: bool = False) -> Iterator[Any]:
     from dvc.repo import Repo, lock_repo
 
     root = Path(root).resolve()
+    put_right(root)
     with (
         dvc_errors(),
         _quiet_dvc(),
+        written_whole(),
         _params_overridden(root),
         Repo(str(root)) as repo,
         lock_repo(repo) if lock else nullcontext(),
     ):
+        verify_remotes(repo)
         yield repo
+
+
+def verify_remotes(repo: Any) -> None:
+    """Have DVC hash what it takes from any remote, and refuse what is not what it is named by."""
+    for remote in repo.config["remote"].values():
+        remote["verify"] = True
 
 
 @contextmanager
@@ -149,5 +159,5 @@ def _busy(message: str) -> str:
     named = ", ".join(sorted({f"process {pid} (`{command.strip()}`)" for pid, command in blockers}))
     return (
         f"another DVC command is at work in this project: {named}; try again when it has ended "
-        "(or, if no such process is there, remove .dvc/tmp/rwlock)"
+        "(`metaloom doctor` says whether they live)"
     )

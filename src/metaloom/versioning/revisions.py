@@ -10,7 +10,7 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.system.provenance import POINTER, version_in
-from metaloom.versioning.project import dvc_errors, open_project
+from metaloom.versioning.project import dvc_errors, open_project, verify_remotes
 
 WORKSPACE = "workspace"  # DVC's word for the working tree
 
@@ -65,6 +65,7 @@ def at_revision(root: str | Path, rev: str) -> Iterator[Revision]:
     check_revision(root, rev)
     with dvc_errors():
         files = DVCFileSystem(str(Path(root).resolve()), rev=None if rev == WORKSPACE else rev)
+        verify_remotes(files.repo)
         yield Revision(rev, files)
 
 

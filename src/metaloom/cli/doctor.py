@@ -1,0 +1,146 @@
+"""`metaloom doctor`: what is wrong with a workspace, and putting it right."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaloom.cli.project import enter_project
+from metaloom.errors import FAILED
+
+if TYPE_CHECKING:
+    from metaloom.versioning.health import Finding
+
+ROOM = 2  # GiB free that a run should find
+OURS = ("metaloom.pipeline", "metaloom.stages.", "metaloom.measuring")  # modules that a run starts as processes
+PATIENCE = 10  # seconds that a process may take to end
+
+
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Put right what can be.")] = False,
+) -> None:
+    """Say what is wrong with this project: locks, hashes of outputs and cache, remotes, versions, processes, disk.
+
+    Every file is hashed again. Ends with 1 where something is left that is wrong.
+    """
+    from metaloom.config import PARAMS, load_settings
+    from metaloom.system.lock import project_lock
+    from metaloom.versioning.health import of_dvc, of_hashes, of_remotes
+
+    root = enter_project()
+    load_settings(root / PARAMS)
+    left = 0
+    with project_lock(root):
+        for check in (of_dvc, _room, _versions, _processes, of_hashes, of_remotes, _deployment):
+            for each in list(check(root)):
+                done = fix and each.fix is not None and each.fix()
+                left += not done
+                print(f"fixed: {each.what}" if done else f"wrong: {each.what}: {each.remedy}")
+    if not left:
+        print("all is well")
+        return
+    print("the rest is yours to put right" if fix else "`metaloom doctor --fix` puts right what it can")
+    raise typer.Exit(FAILED)
+
+
+def _room(root: Path) -> Iterator[Finding]:
+    from metaloom.versioning.health import Finding
+
+    free = shutil.disk_usage(root).free / 2**30
+    if free < ROOM:
+        yield Finding(f"{free:.1f} GiB free on the disk of {root}", f"a run should find {ROOM} GiB")
+    for folder in (root, root / ".dvc"):
+        if not os.access(folder, os.W_OK):
+            yield Finding(f"{folder} cannot be written", f"chown or chmod it for user {os.getuid()}")
+
+
+def _versions(_root: Path) -> Iterator[Finding]:
+    """What our own requirements require, one step further, is there in a version that fits."""
+    from packaging.requirements import Requirement
+
+    from metaloom.versioning.health import Finding
+
+    for each in map(Requirement, requires("metaloom") or []):
+        if each.marker is not None:
+            continue
+        for needed in (each, *map(Requirement, _requires(each.name))):
+            if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
+                continue
+            has = _installed(needed.name)
+            if has is None or not needed.specifier.contains(has, prereleases=True):
+                told = "is not installed" if has is None else f"is {has}, and {each.name} wants {needed.specifier}"
+                yield Finding(f"{needed.name} {told}", "pip install --constraint constraints.txt --editable .")
+
+
+def _requires(name: str) -> list[str]:
+    try:
+        return requires(name) or []
+    except PackageNotFoundError:
+        return []
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processes(root: Path) -> Iterator[Finding]:
+    """Nobody else holds the project's lock: whatever works in it was left by a run that was killed."""
+    import psutil
+
+    from metaloom.versioning.health import Finding
+
+    for process in psutil.process_iter():
+        try:
+            command = " ".join(process.cmdline())
+            ours = any(f"-m {module}" in command for module in OURS) and Path(process.cwd()) == root
+        except (psutil.Error, OSError):
+            continue
+        if ours:
+            yield Finding(
+                f"process {process.pid} (`{command}`) was left by a run that is gone",
+                f"kill {process.pid}",
+                lambda process=process: _ended(process),
+            )
+
+
+def _ended(process: Any) -> bool:
+    import psutil
+
+    process.terminate()
+    _, alive = psutil.wait_procs([process], timeout=PATIENCE)
+    for each in alive:
+        each.kill()
+    return not psutil.wait_procs(alive, timeout=PATIENCE)[1]
+
+
+def _deployment(root: Path) -> Iterator[Finding]:
+    """Of the server that PREFECT_API_URL names, if any."""
+    from prefect.settings import PREFECT_API_URL
+
+    from metaloom.versioning.health import Finding
+
+    if not PREFECT_API_URL.value():
+        return
+    from httpx import HTTPError
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        with get_client(sync_client=True) as client:
+            path = client.read_deployment_by_name("retrain/retrain").path
+    except ObjectNotFound:
+        return
+    except HTTPError as error:
+        yield Finding(f"the Prefect server at {PREFECT_API_URL.value()} does not answer ({error})", "start it")
+        return
+    if path and Path(path).is_absolute() and Path(path) != root:
+        yield Finding(f"the deployment retrain/retrain is of {path}", "`metaloom serve` here makes it this project's")

@@ -1,0 +1,63 @@
+"""Whether there is anything to do: DVC knows, by the data, the settings and the code that made what stands here."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from metaloom.pipeline.stages import due_stages
+from metaloom.system.provenance import data_version
+from metaloom.system.terminal import say
+from metaloom.versioning.data import held_version
+from metaloom.versioning.objects import DATA
+
+
+def nothing_due(root: str | Path) -> str | None:
+    """The version of data/, if everything is up to date with it, with params.yaml and the code; else None."""
+    named = data_version(root)
+    if named is None or held_version(root) != named:
+        return None
+    return None if due_stages(root) else named
+
+
+def await_settled(
+    root: str | Path,
+    settle: float,
+    limit: float,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Wait until the newest file of data/ is `settle` seconds old: what is being copied there is whole then.
+
+    Args:
+        root: the project's root.
+        settle: seconds.
+        limit: seconds to wait at most.
+        clock: Unix time.
+        sleep: for so many seconds.
+
+    Returns:
+        Whether it is so; false after `limit`.
+    """
+    end = clock() + limit
+    while (young := _newest(Path(root, DATA)) + settle - clock()) > 0:
+        left = end - clock()
+        if left <= 0:
+            say(f"{DATA}/ still changes after {limit:g} s: what is there now is taken")
+            return False
+        sleep(min(young, left))
+    return True
+
+
+def _newest(folder: Path) -> float:
+    """When a file came last or changed, whatever date it brought along; 0 where there is none."""
+    newest = 0.0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                newest = max(newest, os.stat(os.path.join(place, name)).st_ctime)  # noqa: PTH116, PTH118
+            except OSError:
+                continue
+    return newest

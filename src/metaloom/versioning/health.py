@@ -1,0 +1,135 @@
+"""What may be wrong with a workspace, and how each is put right: `metaloom doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as OutOfTime
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from metaloom.system.files import md5
+from metaloom.system.plural import several
+from metaloom.versioning import leftovers
+from metaloom.versioning.intact import Hashes, damaged, mend
+from metaloom.versioning.project import open_project
+
+ABSENT = 404  # HTTP's word for it
+PATIENCE = 20  # seconds that a remote may take to answer
+OBJECTS = ".dvc/cache/files/md5"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong.
+
+    Args:
+        what: it is.
+        remedy: what to do, in words.
+        fix: does it and returns whether that helped; None where only the user can.
+    """
+
+    what: str
+    remedy: str
+    fix: Callable[[], bool] | None = None
+
+
+def of_dvc(root: Path) -> Iterator[Finding]:
+    """Locks and dvc.lock are put right by whatever reads the project, and so here, but for what only the user can."""
+    leftovers.put_right(root)
+    if leftovers.conflicts(root):
+        yield Finding(f"{leftovers.LOCK} has conflicts of git", f"git checkout --ours {leftovers.LOCK}, then run")
+
+
+def of_hashes(root: Path) -> Iterator[Finding]:
+    """Outputs in the workspace and objects in the cache, each hashed now."""
+    with open_project(root) as repo:
+        hashes = Hashes(root, fresh=True)
+        names = [stage.addressing for stage in repo.index.stages if any(damaged(each, hashes) for each in stage.outs)]
+        cache = Path(repo.cache.local.path)
+    hashes.save()
+    for name in names:
+        yield Finding(
+            f"outputs of {name} are not what dvc.lock names",
+            "they come back from DVC's cache or a remote, or the next run makes them again",
+            partial(_mend, root, name),
+        )
+    if objects := _damaged_objects(cache):
+        yield Finding(
+            f"{several(len(objects), 'file')} in DVC's cache {'is' if len(objects) == 1 else 'are'} damaged",
+            "they are removed, and come again from the workspace or a remote",
+            partial(_renew, root, objects),
+        )
+
+
+def of_remotes(root: Path) -> Iterator[Finding]:
+    """Whether each remote answers, and whether what comes from it is verified."""
+    with open_project(root) as repo:
+        names = list(repo.config["remote"])
+        plain = repo.config.load_one("repo").get("remote", {})
+        for name in names:
+            if trouble := _unreached(repo, name):
+                yield Finding(f"remote {name} does not answer ({trouble})", "see its url, login and network")
+    for name, config in plain.items():
+        if not config.get("verify"):
+            yield Finding(
+                f"remote {name} is not verified by `dvc pull` (metaloom itself verifies it)",
+                f"dvc remote modify {name} verify true",
+                partial(_verify, root, name),
+            )
+
+
+def _mend(root: Path, name: str) -> bool:
+    """False where the stage has to run."""
+    with open_project(root, lock=True) as repo:
+        (stage,) = (each for each in repo.index.stages if each.addressing == name)
+        return not mend(stage, root, fresh=True)
+
+
+def _damaged_objects(cache: Path) -> list[Path]:
+    """The files of the cache that are not what they are named by."""
+    objects = (path for path in cache.glob("??/*") if path.is_file() and not path.name.startswith("."))
+    return [path for path in objects if path.parent.name + path.name.removesuffix(".dir") != md5(path)]
+
+
+def _renew(root: Path, objects: list[Path]) -> bool:
+    for path in objects:
+        path.unlink()
+    with open_project(root, lock=True) as repo:
+        outs = [out for stage in repo.index.stages for out in stage.outs if out.use_cache and out.hash_info]
+        for out in outs:
+            if out.changed_cache() and out.exists and not out.changed_checksum():
+                out.save()
+                out.commit()
+        return not any(out.changed_cache() for out in outs if out.exists)
+
+
+def _unreached(repo: Any, name: str) -> str:
+    """Why a remote cannot be reached; nothing where it can."""
+
+    def ask() -> None:
+        odb = repo.cloud.get_remote_odb(name)
+        try:
+            odb.fs.info(odb.path)
+        except FileNotFoundError as error:  # nothing was pushed yet, or that is what it makes of any other trouble
+            if error.__cause__ and getattr(error.__cause__, "status", None) != ABSENT:
+                raise error.__cause__ from None
+
+    pool = ThreadPoolExecutor(1)
+    try:
+        pool.submit(ask).result(timeout=PATIENCE)
+    except OutOfTime:
+        return f"nothing within {PATIENCE} s"
+    except Exception as error:  # every kind of remote has its own
+        return " ".join(str(error).split()) or type(error).__name__
+    finally:
+        pool.shutdown(wait=False)
+    return ""
+
+
+def _verify(root: Path, name: str) -> bool:
+    with open_project(root) as repo, repo.config.edit("repo") as config:
+        config["remote"][name]["verify"] = True
+    return True

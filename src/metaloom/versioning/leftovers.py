@@ -1,0 +1,138 @@
+"""What a killed run or a full disk leaves of DVC's own files, put right before they are used."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from metaloom.system.files import atomic_file
+from metaloom.system.lock import STATE
+from metaloom.system.terminal import say
+
+LOCK = "dvc.lock"
+KEPT = f"{STATE}/{LOCK}"  # as it last was whole
+BROKEN = f"{STATE}/{LOCK}.broken"
+INEXACT = 2  # seconds to which the start of a process is known
+CONFLICT = b"<<<<<<<"
+READERS = ".dvc/tmp/rwlock"  # which process reads or writes which file
+
+
+def put_right(root: Path) -> None:
+    """Each thing that is put right is said in a line."""
+    for line in (*_free_readers(root / READERS), *_whole_lock(root)):
+        say(line)
+
+
+def conflicts(root: Path) -> bool:
+    """Whether git has left conflicts in dvc.lock, which are the user's."""
+    return CONFLICT in (_content(root / LOCK) or b"")
+
+
+def _free_readers(path: Path) -> Iterator[str]:
+    """Drop what nobody holds: a file that is no JSON, and entries of processes that started after it was written."""
+    if not path.exists() or not _stale(path):
+        return
+    import zc.lockfile
+
+    try:
+        guard = zc.lockfile.LockFile(f"{path}.lock")
+    except zc.lockfile.LockError:  # somebody is writing it at this moment
+        return
+    try:
+        kept = _held(path)
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(kept or {}), encoding="utf-8")
+    finally:
+        guard.close()
+    what = "was broken, and nobody holds it" if kept is None else "named processes that have ended"
+    yield f"{READERS} {what}: cleared"
+
+
+def _stale(path: Path) -> bool:
+    return (held := _held(path)) is None or held != json.loads(path.read_text(encoding="utf-8"))
+
+
+def _held(path: Path) -> dict[str, Any] | None:
+    """The entries whose processes live; None where the file is broken."""
+    try:
+        entries, written = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
+        write = {name: each for name, each in entries.get("write", {}).items() if _lives(each["pid"], written)}
+        read = {
+            name: [each for each in holders if _lives(each["pid"], written)]
+            for name, holders in entries.get("read", {}).items()
+        }
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return None
+    held = {"write": write, "read": {name: each for name, each in read.items() if each}}
+    return {kind: held[kind] for kind in entries}
+
+
+def _lives(pid: int, written: float) -> bool:
+    """Whether the process that wrote its PID lives: one that started later has the number of one that has ended."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).create_time() <= written + INEXACT
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _whole_lock(root: Path) -> Iterator[str]:
+    """dvc.lock as it last was whole, where a process was killed while it wrote it."""
+    path, kept = root / LOCK, root / KEPT
+    now, before = _content(path), _content(kept)
+    if now == before or now is None or CONFLICT in now:
+        return
+    if _valid(now):
+        with atomic_file(kept) as temporary:
+            temporary.write_bytes(now)
+        return
+    if before is None:
+        return
+    with atomic_file(root / BROKEN) as temporary:
+        temporary.write_bytes(now)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(before)
+    yield f"{LOCK} was cut off: put back as it last was whole (what was there is in {BROKEN})"
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _valid(content: bytes) -> bool:
+    import yaml
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        return bool(COMPILED_LOCKFILE_SCHEMA(yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))))  # noqa: S506 (safe)
+    except (yaml.YAMLError, UnicodeDecodeError, Invalid):
+        return False
+
+
+@contextmanager
+def written_whole() -> Iterator[None]:
+    """DVC writes its YAML files (dvc.lock, data.dvc) under another name, and renames them."""
+    from dvc.utils.serialize import _common, _yaml
+
+    plain = _common._dump_data
+
+    def dump(path: Any, data: Any, dumper: Any, fs: Any = None, **options: Any) -> None:
+        with atomic_file(os.fspath(path)) as temporary:
+            plain(str(temporary), data, dumper, fs=fs, **options)
+
+    _common._dump_data = _yaml._dump_data = dump
+    try:
+        yield
+    finally:
+        _common._dump_data = _yaml._dump_data = plain

@@ -1,0 +1,151 @@
+"""What a killed run, a full disk or a reused process number leaves: the next run is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+from projects import locked_stages
+
+from metaloom.errors import MetaloomError
+from metaloom.pipeline.stages import StageExit, due_stages, reproduce
+from metaloom.system.arrays import reserved
+from metaloom.system.lock import BusyError
+from metaloom.versioning import leftovers
+from metaloom.versioning.data import version_dataset
+from metaloom.versioning.project import open_project
+
+
+@pytest.fixture
+def root(standin):
+    version_dataset(standin.root)
+    reproduce(standin.root, "prepare")
+    return standin.root
+
+
+def holding(root, pid: int, age: float) -> None:
+    """Somebody with that PID has said, so many seconds ago, that it writes prepare.txt."""
+    path = root / leftovers.READERS
+    path.write_text(json.dumps({"write": {str(root / "prepare.txt"): {"pid": pid, "cmd": "dvc repro"}}}))
+    os.utime(path, (time.time() - age, time.time() - age))
+
+
+@pytest.fixture
+def sleeper():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"write": {"a": 1}}'])
+def test_a_broken_rwlock_is_cleared(root, capfd, content):
+    (root / leftovers.READERS).write_text(content)
+    assert reproduce(root, "prepare") is StageExit.CURRENT
+    assert "rwlock was broken, and nobody holds it: cleared\n" in capfd.readouterr().out
+
+
+def test_a_pid_that_lives_again_as_another_process_holds_nothing(root, sleeper, capfd):
+    holding(root, sleeper, age=100)
+    (root / "prepare.txt").write_text("changed")
+    assert reproduce(root, "prepare") is StageExit.RESTORED
+    assert "rwlock named processes that have ended: cleared\n" in capfd.readouterr().out
+
+
+def test_a_process_that_holds_it_is_waited_for(root, sleeper):
+    holding(root, sleeper, age=-10)
+    (root / "prepare.txt").write_text("changed")
+    with pytest.raises(BusyError, match=rf"process {sleeper} .*`metaloom doctor`"):
+        reproduce(root, "prepare")
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.6, 0.9])
+def test_a_lock_that_was_cut_off_is_put_back(root, standin, capfd, share):
+    """Or what is left of it is valid, and DVC's run cache has the entries that it lacks."""
+    with open_project(root):
+        pass  # as every command does: dvc.lock is whole
+    whole = (root / "dvc.lock").read_bytes()
+    (root / "dvc.lock").write_bytes(whole[: int(share * len(whole))])
+    standin.steps()
+    done = reproduce(root, "prepare")
+    said = "dvc.lock was cut off: put back" in capfd.readouterr().out
+    assert done is (StageExit.CURRENT if said else StageExit.RESTORED) and (said or share == 0.3)
+    assert (root / "dvc.lock").read_bytes() == whole and standin.steps() == []
+
+
+def test_conflicts_of_git_are_left_to_the_user(root):
+    conflict = b"<<<<<<< HEAD\n" + (root / "dvc.lock").read_bytes()
+    (root / "dvc.lock").write_bytes(conflict)
+    with pytest.raises(MetaloomError):
+        reproduce(root, "prepare")
+    assert (root / "dvc.lock").read_bytes() == conflict
+
+
+def test_entries_that_got_lost_are_found_again_by_their_hashes(root, standin):
+    whole = locked_stages(root)
+    (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    standin.steps()
+    assert reproduce(root, "prepare") is StageExit.RESTORED
+    assert locked_stages(root) == whole and standin.steps() == [] and "prepare" not in due_stages(root)
+
+
+def test_dvc_writes_its_lock_whole_or_not_at_all(root, monkeypatch):
+    from dvc.utils.serialize import _yaml
+
+    before = (root / "dvc.lock").read_bytes()
+    (root / "data/b").write_text("2\n")
+    version_dataset(root)
+
+    def full(data, stream):
+        stream.write("schema")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_yaml, "_dump", full)
+    with pytest.raises(Exception, match="No space left"):
+        reproduce(root, "prepare")
+    assert (root / "dvc.lock").read_bytes() == before
+
+
+def test_room_is_reserved_before_it_is_mapped(tmp_path, monkeypatch):
+    array = reserved(tmp_path / "a.npy", np.dtype("uint8"), (10, 100_000))
+    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 1_000_000 and array.shape == (10, 100_000)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(
+        MetaloomError, match=r"has no room for 10 MiB of examples \(No space left on device\): free some"
+    ):
+        reserved(tmp_path / "b.npy", np.dtype("uint8"), (10, 2**20))
+
+
+WORKERS = """\
+import os, sys, time
+from metaloom.system.parallel import parallel_map
+
+def work(piece):
+    print(os.getpid(), flush=True)
+    time.sleep(piece)
+
+if __name__ == "__main__":
+    list(parallel_map(work, [0.5, 0.5, 300], workers=2))
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "workers.py").write_text(WORKERS)
+    parent = subprocess.Popen([sys.executable, "workers.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    workers = [psutil.Process(int(parent.stdout.readline())) for _ in range(2)]
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert alive == []

@@ -1,0 +1,68 @@
+"""`metaloom doctor` names what is wrong, and --fix puts it right."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from test_flipped_bytes import flip, stored
+
+from metaloom.pipeline.stages import reproduce
+from metaloom.versioning.data import version_dataset
+
+
+@pytest.fixture
+def root(standin):
+    version_dataset(standin.root)
+    reproduce(standin.root, "prepare")
+    return standin.root
+
+
+def test_a_sound_project_is_said_so(root, standin):
+    done = standin.command("doctor")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "all is well\n", "")
+
+
+def test_all_that_can_be_is_put_right(root, standin):
+    standin.dvc("remote", "add", "-d", "store", str(root / "store"))
+    standin.dvc("remote", "add", "gone", "http://127.0.0.1:9/nowhere")
+    right = (root / "prepare.txt").read_text()
+    flip(root / "prepare.txt")
+    flip(stored(root, "prepare.txt").parent.parent / "b0/26324c6904b2a9cb4b88d6d61c81d1")  # md5 of data/a
+    (root / ".dvc/tmp/rwlock").write_text("")
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "-m metaloom.stages.train"], cwd=root)
+    reaper = threading.Thread(target=left.wait)  # as init does it for one whose parent has ended
+    reaper.start()
+    try:
+        wrong = standin.command("doctor")
+        assert wrong.returncode == 1
+        cleared, *named, _ = [line.removeprefix("wrong: ").split(":")[0] for line in wrong.stdout.splitlines()]
+        assert cleared == ".dvc/tmp/rwlock was broken, and nobody holds it"
+        assert named == [
+            named[0],
+            "outputs of prepare are not what dvc.lock names",
+            "1 file in DVC's cache is damaged",
+            named[3],
+            "remote store is not verified by `dvc pull` (metaloom itself verifies it)",
+            "remote gone is not verified by `dvc pull` (metaloom itself verifies it)",
+        ]
+        assert f"process {left.pid} " in named[0] and "remote gone does not answer" in named[3]
+        fixed = standin.command("doctor", "--fix")
+        rest = [line for line in fixed.stdout.splitlines() if line.startswith("wrong")]
+        assert fixed.returncode == 1 and len(rest) == 1 and "remote gone does not answer" in rest[0]
+    finally:
+        left.kill()
+        reaper.join()
+    assert left.returncode == -signal.SIGTERM
+    assert (root / "prepare.txt").read_text() == right
+    standin.dvc("remote", "remove", "gone")
+    assert standin.command("doctor").stdout == "all is well\n"
+
+
+def test_settings_that_cannot_be_read_are_named(root, standin):
+    (root / "params.yaml").write_text("seed: many\n")
+    done = standin.command("doctor", "--fix")
+    assert done.returncode == 2 and "params.yaml: seed" in done.stderr and done.stderr.count("\n") == 1

@@ -1,0 +1,18 @@
+"""The temporary server of `metaloom serve` dies."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+
+
+@pytest.mark.slow
+def test_serve_ends_with_an_error_when_its_server_dies(standin):
+    process = standin.start("serve", "--interval", "86400")
+    assert "serving the deployment" in process.stdout.readline()
+    (server,) = psutil.Process(process.pid).children()
+    server.kill()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err.startswith("error: Prefect's temporary server has ended (") and "start again" in err
+    assert standin.ended(server.pid)
