@@ -12,7 +12,7 @@ import typer
 from metaloom import __version__
 from metaloom.cli import adapt, bundle, compare, data, engine, fleet, plan, registry, report, run, serve
 from metaloom.errors import BAD_INPUT, MetaloomError
-from metaloom.system.terminal import QUIET
+from metaloom.system.terminal import QUIET, complain
 
 # groups of commands, each with an example
 PIPELINE = "Pipeline, for example: metaloom run --set train.n_shot=5"
@@ -66,5 +66,5 @@ def main(command: Callable[..., Any] = app) -> None:
     try:
         command()
     except MetaloomError as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         sys.exit(BAD_INPUT)

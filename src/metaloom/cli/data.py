@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.errors import FAILED, MetaloomError
+from metaloom.system.escaping import on_one_line, shown
 from metaloom.system.plural import some
 from metaloom.system.provenance import POINTER
 
@@ -144,7 +145,7 @@ def _table(report: dict[str, Any], path: Path) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(str(path)), show_header=True)
+    table = Table(title=escape(shown(str(path))), show_header=True)
     table.add_column("")
     table.add_column("count", justify="right")
     table.add_column("which", overflow="fold")
@@ -155,7 +156,7 @@ def _table(report: dict[str, Any], path: Path) -> Table:
         lines = [_describe(each) for each in found[:_SHOWN]]
         if len(found) > _SHOWN:
             lines.append(f"and {len(found) - _SHOWN} more")
-        table.add_row(kind.replace("_", " "), f"{len(found):,}", escape("\n".join(lines)))
+        table.add_row(kind.replace("_", " "), f"{len(found):,}", escape("\n".join(map(on_one_line, lines))))
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from metaloom.cli.project import TrainedMethod, ended_by_signals, enter_project, trained_or_champion
 from metaloom.errors import FAILED, MetaloomError
-from metaloom.system.terminal import say
+from metaloom.system.terminal import complain, say
 
 if TYPE_CHECKING:
     from metaloom.handoff.adapting.fleet import Outcome
@@ -96,9 +95,9 @@ def _conclude(outcomes: Sequence[Outcome], out: Path, shared: bool, seconds: flo
     say(f"{len(outcomes):,} tasks: {text}; {_sizes(outcomes, out, shared)}")
     failed = [each for each in outcomes if each.status == "failed"]
     for each in failed[:SHOWN]:
-        print(f"failed: {each.task}: {each.why}", file=sys.stderr)
+        complain(f"failed: {each.task}: {each.why}")
     if len(failed) > SHOWN:
-        print(f"failed: {len(failed) - SHOWN} more", file=sys.stderr)
+        complain(f"failed: {len(failed) - SHOWN} more")
     print(out)
     if failed:
         raise typer.Exit(FAILED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from metaloom.config import PARAMS, environment_overrides, load_settings, parse_
 from metaloom.errors import FAILED
 from metaloom.pipeline.stages import stage_names
 from metaloom.system.lock import project_lock
-from metaloom.system.terminal import QUIET, console, quiet, say
+from metaloom.system.terminal import QUIET, complain, console, quiet, say
 from metaloom.versioning.project import overriding
 
 
@@ -72,5 +71,5 @@ def _conclude(state: Any) -> None:
     if state.is_completed():
         say(as_text(state.result()))
         return
-    print(f"error: {reason(state)}", file=sys.stderr)
+    complain(f"error: {reason(state)}")
     raise typer.Exit(FAILED)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import BAD_INPUT, ERROR_FILE, INTERRUPTED, MetaloomError
+from metaloom.system.escaping import shown
 
 
 def run_stage(main: Callable[..., Any]) -> None:
@@ -36,5 +37,5 @@ def _fail(message: str) -> int:
     if path := os.environ.get(ERROR_FILE):
         Path(path).write_text(message, encoding="utf-8")
     else:
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        print(shown(f"error: {message}"), file=sys.stderr, flush=True)
     return BAD_INPUT

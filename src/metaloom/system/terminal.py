@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from metaloom.system.escaping import on_one_line, shown
 
 QUIET = "METALOOM_QUIET"  # an environment variable, so that stages run by DVC hear of it too
 T = TypeVar("T")
@@ -24,7 +27,12 @@ def quiet() -> bool:
 def say(message: str) -> None:
     """One line for the user on standard output; silent under --quiet."""
     if not quiet():
-        print(message, flush=True)
+        print(shown(message), flush=True)
+
+
+def complain(message: str) -> None:
+    """For the user on standard error."""
+    print(shown(message), file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -35,7 +43,7 @@ class Bar:
 
     def update(self, completed: float, text: str = "") -> None:
         """Show how far it is, and a text beside it."""
-        self._progress.update(self._task, completed=completed, text=text)
+        self._progress.update(self._task, completed=completed, text=on_one_line(text))
 
 
 @contextmanager
@@ -46,11 +54,11 @@ def bar(description: str, total: float, text: str = "") -> Iterator[Bar]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
     )
     hidden = quiet() or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        yield Bar(progress, progress.add_task(description, total=total, text=text))
+        yield Bar(progress, progress.add_task(description, total=total, text=on_one_line(text)))
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
+from metaloom.system.escaping import plotted
 from metaloom.system.provenance import POINTER, version_in
 from metaloom.versioning.project import dvc_errors, open_project
 
@@ -99,4 +100,10 @@ def plots_differ(root: str | Path, a: str, b: str, out: Path) -> Path | None:
         data = repo.plots.diff(revs=[a, b])
         found = match_defs_renderers(data=data, out=str(out / "static"), templates_dir=repo.plots.templates_dir)
         renderers = [each.renderer for each in found]
+        for each in renderers:
+            each.datapoints = [_plotted(point) for point in each.datapoints]
         return Path(render_html(renderers=renderers, output_file=out / "index.html")) if renderers else None
+
+
+def _plotted(point: dict[str, Any]) -> dict[str, Any]:
+    return {name: plotted(value) if isinstance(value, str) else value for name, value in point.items()}

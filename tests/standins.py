@@ -15,7 +15,7 @@ import together
 
 from metaloom.cli.prefect_server import ENVIRONMENT
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # flows/ is no part of the installed package
 
 METALOOM = """\
