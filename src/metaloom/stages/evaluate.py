@@ -35,7 +35,6 @@ from metaloom.learner.placement import placed
 from metaloom.networks.engine import choose_engine
 from metaloom.stages import run_stage
 from metaloom.system.device import choose_device, return_freed_memory
-from metaloom.system.escaping import cell, plotted
 from metaloom.system.files import atomic_dir, read_json, write_json
 from metaloom.system.rounding import nulled
 from metaloom.system.terminal import say, track
@@ -139,8 +138,7 @@ def _write_settings(
     own = everyone.answers[everyone.champion]
     episode_rows(everyone, settings).to_parquet(folder / "episodes.parquet", index=False)
     accuracy_rows(summary).to_csv(folder / "accuracy.csv", index=False)
-    named = items["domain"].map(lambda domain: cell(plotted(domain)))
-    domain_rows(everyone, settings, named).to_csv(folder / "domains.csv", index=False)
+    domain_rows(everyone, settings, items["domain"]).to_csv(folder / "domains.csv", index=False)
     calibration_rows(everyone, settings, before).to_csv(folder / "calibration.csv", index=False)
     gallery(own, settings).to_parquet(folder / "gallery.parquet", index=False)
     write_json(folder / "champion.json", {"method": everyone.champion})

@@ -33,7 +33,7 @@ def _is_number(text: str) -> bool:
 
 def markdown(text: str) -> str:
     """For running text or a table of a Markdown page: its own signs and HTML's are shown as they are."""
-    return MARKDOWN.sub(r"\\\g<0>", " ".join(shown(text).split()))
+    return MARKDOWN.sub(r"\\\g<0>", shown(" ".join(text.split())))
 
 
 def plotted(text: str) -> str:

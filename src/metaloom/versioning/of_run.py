@@ -61,4 +61,5 @@ def _hash_now(folder: Path) -> str:
         md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
         tree.add(path.relative_to(folder).parts, Meta(), HashInfo("md5", md5))
     tree.digest()
+    assert tree.hash_info is not None  # `digest` has set it
     return str(tree.hash_info.value)
