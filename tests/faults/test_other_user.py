@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import psutil
@@ -76,10 +77,19 @@ def statuses(asked: list[list[Any]]) -> list[int]:
 def heard(url: str) -> str:
     """What a websocket says to a wrong password."""
     try:
-        with connect(f"{url.replace('http', 'ws')}/events/in", subprotocols=["prefect"]) as socket:
-            socket.send(json.dumps({"type": "auth", "token": "metaloom:guess"}))
-            return str(socket.recv(timeout=10))
+        with connect(f"{url.replace('http', 'ws')}/events/in", subprotocols=["prefect"]) as asked:
+            asked.send(json.dumps({"type": "auth", "token": "metaloom:guess"}))
+            return str(asked.recv(timeout=10))
     except WebSocketException as error:
+        return type(error).__name__
+
+
+def why_not_bound(port: int) -> str:
+    try:
+        with socket() as taken:
+            taken.bind(("127.0.0.1", port))
+        return "bound"
+    except OSError as error:
         return type(error).__name__
 
 
@@ -171,3 +181,8 @@ def test_no_door_of_a_temporary_server_opens(served_alone, readable: Path):
 
     assert status(runs, "POST", {"parameters": {"wait": "forever"}}, login[LOGIN]) == 409  # the owner gets in
     assert standin.steps() == [] and not (evil / "pwned").exists()
+
+    (server,) = (pid for pid in theirs if "create_app" in " ".join(psutil.Process(pid).cmdline()))
+    os.kill(server, signal.SIGKILL)
+    assert standin.ended(server)
+    assert as_nobody(why_not_bound, int(url.removesuffix("/api").rpartition(":")[2])) == "OSError"

@@ -43,6 +43,7 @@ app.command(rich_help_panel=VERSIONS)(compare.compare)
 app.command(rich_help_panel=VERSIONS)(registry.models)
 app.command(rich_help_panel=VERSIONS)(registry.promote)
 app.command(rich_help_panel=VERSIONS)(registry.rollback)
+app.command(rich_help_panel=VERSIONS)(registry.gc)
 
 
 def _version(wanted: bool) -> bool:
