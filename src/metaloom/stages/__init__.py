@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import BAD_INPUT, ERROR_FILE, INTERRUPTED, MetaloomError
-from metaloom.system.escaping import shown
 
 
 def run_stage(main: Callable[..., Any]) -> None:
@@ -37,5 +36,7 @@ def _fail(message: str) -> int:
     if path := os.environ.get(ERROR_FILE):
         Path(path).write_text(message, encoding="utf-8")
     else:
-        print(shown(f"error: {message}"), file=sys.stderr, flush=True)
+        from metaloom.system.terminal import complain
+
+        complain(f"error: {message}")
     return BAD_INPUT

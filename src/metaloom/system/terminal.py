@@ -11,12 +11,16 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from metaloom.system.escaping import on_one_line, shown
-
 QUIET = "METALOOM_QUIET"  # an environment variable, so that stages run by DVC hear of it too
 T = TypeVar("T")
 
 console = Console(stderr=True, highlight=False)
+
+
+def _shown(text: str, line: bool = False) -> str:
+    from metaloom.system.escaping import on_one_line, shown  # not above, where it would count as what outputs depend on
+
+    return on_one_line(text) if line else shown(text)
 
 
 def quiet() -> bool:
@@ -27,12 +31,12 @@ def quiet() -> bool:
 def say(message: str) -> None:
     """One line for the user on standard output; silent under --quiet."""
     if not quiet():
-        print(shown(message), flush=True)
+        print(_shown(message), flush=True)
 
 
 def complain(message: str) -> None:
     """For the user on standard error."""
-    print(shown(message), file=sys.stderr, flush=True)
+    print(_shown(message), file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -43,7 +47,7 @@ class Bar:
 
     def update(self, completed: float, text: str = "") -> None:
         """Show how far it is, and a text beside it."""
-        self._progress.update(self._task, completed=completed, text=on_one_line(text))
+        self._progress.update(self._task, completed=completed, text=_shown(text, line=True))
 
 
 @contextmanager
@@ -58,7 +62,7 @@ def bar(description: str, total: float, text: str = "") -> Iterator[Bar]:
     )
     hidden = quiet() or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        yield Bar(progress, progress.add_task(description, total=total, text=on_one_line(text)))
+        yield Bar(progress, progress.add_task(description, total=total, text=_shown(text, line=True)))
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
