@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ REFUSALS = {
     "RefreshError",
 }  # of client libraries
 REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}  # codes of S3
+CLIENTS = ("botocore", "asyncssh", "azure", "google", "aiohttp")  # packages of the client libraries
 ABSENT = {"NoSuchBucket", "404"}
 
 
@@ -34,26 +36,30 @@ def remote_errors() -> Iterator[None]:
         BusyError: it does not answer, or breaks off.
         MetaloomError: it refuses, is not there, or a package is missing.
     """
-    from dvc.exceptions import DvcException, FileTransferError
-    from dvc_objects.fs.errors import AuthError, RemoteMissingDepsError
+    from dvc.exceptions import DownloadError, DvcException, FileTransferError
+    from dvc_objects.fs.errors import RemoteMissingDepsError
 
     with _noted() as causes:
         try:
             yield
-        except RemoteMissingDepsError as error:
-            missing = f"pip install 'metaloom[{error.protocol}]'"
-            raise MetaloomError(f"the remote {error.url} needs a package that is not here: `{missing}`") from None
+        except (RemoteMissingDepsError, ImportError) as error:
+            extra = "`pip install 'metaloom[s3]'` for s3://; gs, azure and ssh are extras too"
+            raise MetaloomError(f"the remote needs a package that is not here ({error}): {extra}") from None
         except FileTransferError as error:
             if all(isinstance(each, FileNotFoundError) and not _says_why(each) for each in causes):
                 raise  # it has not got some of the files: that is no fault of the remote
             raise _problem([*causes, error]) from None
         except DvcException:
             raise
-        except (OSError, AuthError) as error:
-            raise _problem([error]) from None
-        except Exception as error:  # client libraries have roots of their own
-            if not type(error).__module__.startswith(("botocore", "asyncssh", "azure", "google", "aiohttp", "s3fs")):
+        except OSError as error:
+            if _is_local(error):
                 raise
+            raise _problem([error]) from None
+        except Exception as error:  # DVC's index and client libraries have roots of their own
+            if not type(error).__module__.startswith(("dvc_", *CLIENTS)):
+                raise
+            if isinstance(error.__cause__, FileNotFoundError) and not _says_why(error):
+                raise DownloadError(1) from None
             raise _problem([error]) from None
 
 
@@ -93,6 +99,12 @@ def _problem(errors: list[BaseException]) -> MetaloomError:
     return BusyError(f"the remote does not answer: {said}")
 
 
+def _is_local(error: OSError) -> bool:
+    """Of this machine's disk, or of a file that a remote has not got."""
+    absent = isinstance(error, FileNotFoundError) and not _says_why(error)
+    return absent or error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
 def _says_why(error: BaseException) -> bool:
     return any(_refuses(each) or _code(each) in ABSENT for each in _causes(error))
 
@@ -105,7 +117,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _refuses(error: BaseException) -> bool:
     names = {kind.__name__ for kind in type(error).__mro__}
-    return isinstance(error, PermissionError) or bool(names & REFUSALS) or _code(error) in REFUSED
+    refused = isinstance(error, PermissionError) and error.filename is None
+    return refused or bool(names & REFUSALS) or _code(error) in REFUSED
 
 
 def _code(error: BaseException) -> str:
@@ -151,12 +164,16 @@ def push_version(root: str | Path, commit: str) -> int | None:
 
 
 def _arrived(repo: Any, commit: str) -> int:
-    """Ask the remote itself: DVC remembers what it has sent, and believes that (dvc#10977)."""
+    """Ask the remote for every file, and send what it lacks: DVC asks for a listing of them alone (dvc#10977)."""
+    from dvc_data.hashfile import transfer
+
     with repo.switch(commit):
         named = {info for infos in repo.index.used_objs(force=True).values() for info in infos}
     remote = repo.cloud.get_remote_odb()
-    wanted = {info.value for info in named if info.name == remote.hash_name}
-    missing = wanted - set(remote.oids_exist(wanted))
+    wanted = {info.value: info for info in named if info.name == remote.hash_name}
+    if missing := wanted.keys() - set(remote.oids_exist(wanted)):
+        transfer.transfer(repo.cache.local, remote, {wanted[each] for each in missing}, shallow=True)
+        missing -= set(remote.oids_exist(missing))
     if missing:
-        raise BusyError(f"{len(missing)} of {len(wanted)} files have not arrived in the remote {remote.fs_path}")
+        raise BusyError(f"{len(missing)} of {len(wanted)} files have not arrived in the remote {remote.path}")
     return len(wanted)

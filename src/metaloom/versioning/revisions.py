@@ -12,6 +12,7 @@ from metaloom.errors import MetaloomError
 from metaloom.system.escaping import plotted
 from metaloom.system.provenance import POINTER, version_in
 from metaloom.versioning.project import dvc_errors, open_project
+from metaloom.versioning.remotes import remote_errors
 
 WORKSPACE = "workspace"  # DVC's word for the working tree
 
@@ -27,14 +28,17 @@ class Revision:
         """Copy a file or folder.
 
         Raises:
-            MetaloomError: this revision has no such file, or it is in neither DVC's cache nor a remote.
+            BusyError: the remote does not answer.
+            MetaloomError: this revision has no such file, it is in neither DVC's cache nor a remote, or that refuses.
         """
+        from dvc.exceptions import FileTransferError
+
         try:
-            with dvc_errors():
+            with dvc_errors(), remote_errors():
                 if not self.files.exists(path):
                     raise MetaloomError(f"{self.name} has no {path}: was `metaloom run` committed there?")
                 self.files.get(path, str(to), recursive=True)
-        except OSError as error:
+        except (OSError, FileTransferError) as error:
             raise MetaloomError(
                 f"{path} of {self.name} is in neither DVC's cache nor a remote ({error}): `dvc push` it where it was "
                 "made, or `git checkout` that revision here and `dvc repro`"
