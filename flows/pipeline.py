@@ -5,7 +5,6 @@ DVC alone decides what is cached; Prefect sees, records, retries. A task's state
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
 from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, check_minutes, planned_at, read_budget, write_budget
 from metaloom.system.lock import BusyError, project_lock
 from metaloom.system.provenance import data_version
-from metaloom.system.terminal import say
+from metaloom.system.terminal import complain, say
 from metaloom.versioning.data import version_dataset as make_version
 from metaloom.versioning.project import find_root, overriding
 
@@ -122,7 +121,7 @@ def _listeners() -> tuple[Callable[[str], None], Callable[[str], None]]:
     def err(line: str) -> None:
         logger.warning(line)
         if not line.startswith("error: "):
-            print(line, file=sys.stderr, flush=True)
+            complain(line)
 
     return out, err
 

@@ -1,29 +1,33 @@
-"""Retraining on a schedule: the pipeline when data, settings or code have changed, else nothing."""
+"""Retraining on a schedule: the pipeline when data, settings or code have changed, else nothing.
 
-from __future__ import annotations
+Whoever reaches Prefect's server may start it, so its parameters can say when, and never what is run: the project is
+the one in whose folder it is served.
+"""
 
+# no annotations from the future: where a served flow runs, Prefect could not tell what their names mean
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
+from pydantic import Field
 
 from flows.pipeline import pipeline, reason
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.due import await_settled, nothing_due
 from metaloom.versioning.project import find_root
 
+Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=24 * 3600)]
 
-@flow(name="retrain", persist_result=False, validate_parameters=False)
-def retrain(
-    root: str = ".", stale_minutes: float = 60, wait: float = 600, settle: float = 30, force: bool = False
-) -> State[Any]:
+
+@flow(name="retrain", persist_result=False)
+def retrain(stale_minutes: Minutes = 60, wait: Seconds = 600, settle: Seconds = 30, force: bool = False) -> State[Any]:
     """Run the pipeline if data, settings or code have changed; otherwise end as `Skipped`.
 
     Args:
-        root: the project's root, or a folder in it.
         stale_minutes: a scheduled run that starts later than this (nothing was serving it) is skipped: after
             a downtime one run is enough, and the next one on the schedule is that.
         wait: seconds to wait for another run in the same project, and for data/ to settle.
@@ -34,7 +38,7 @@ def retrain(
     if late > stale_minutes:
         return _skipped(f"scheduled {late:.0f} minutes ago, more than {stale_minutes:g}: left to the next one")
     try:
-        project = find_root(root)
+        project = find_root()
         await_settled(project, settle, wait)
         if not force and (version := nothing_due(project)):
             return _skipped(f"everything is up to date with data/, which is still version {version[:8]}")

@@ -99,6 +99,19 @@ def test_asked_for_through_the_api(served, client, serve):
     state = final_state(client, ask(deployment).id)
     assert state.name == "Failed" and "data/bad is bad: remove it" in state.message
     assert client.read_deployment(deployment).global_concurrency_limit.limit == 1
+    assert_it_says_only_when(client, deployment)
+
+
+def assert_it_says_only_when(client, deployment):
+    """Parameters can name no other project, and nothing that is no number."""
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    served = client.read_deployment(deployment)
+    assert served.enforce_parameter_schema
+    assert set(served.parameter_openapi_schema["properties"]) == {"stale_minutes", "wait"}
+    for parameters in ({"wait": "forever"}, {"wait": -1}, {"wait": 1e9}, {"stale_minutes": {"path": "/"}}):
+        with pytest.raises(PrefectHTTPStatusError, match="409"):
+            client.create_flow_run_from_deployment(deployment, parameters=parameters)
 
 
 @pytest.mark.slow

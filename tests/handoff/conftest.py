@@ -1,97 +1,10 @@
-"""A learner that needs no training, and one bundle that the tests copy before they harm it."""
-
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-
-import numpy as np
 import pytest
-import torch
 
 from metaloom.config import Settings
-from metaloom.handoff.adapting.one import adapt_to
-from metaloom.kinds.pictures.encode import PictureEncoding
-from metaloom.kinds.pictures.read import decode
-from metaloom.learner import Learner
-from metaloom.learner.learner import AdaptedTask
-from metaloom.learner.temperature import Temperature
-from metaloom.methods import Params
-from metaloom.methods.embedding import EmbeddingMethod
-from metaloom.system.files import write_json
-
-VALIDATION = {"setting": "3w1s", "accuracy": 0.5, "ci95": 0.1, "nll": 1.5, "episodes": 12}
-TEMPERATURE = Temperature(0.3, -0.2, 0.1, shots=(1.0, 20.0), ways=(2.0, 20.0))
 
 
 @pytest.fixture(scope="session")
-def tiny_settings(tiny_settings: Settings) -> Settings:
-    """Two inner steps are enough for a graph in which the network moves, and five take long to trace."""
-    reptile = tiny_settings.reptile.model_copy(update={"inner_steps": 2})
-    return tiny_settings.model_copy(update={"reptile": reptile})
-
-
-@pytest.fixture(scope="session")
-def pictures(shapes: Path) -> np.ndarray:
-    """All pictures of the tiny data set: uint8 (picture, 28, 28, 1)."""
-    return np.stack([decode(path.read_bytes(), 1) for path in sorted(shapes.rglob("*.png"))])
-
-
-@pytest.fixture(scope="session")
-def make_learner(pictures: np.ndarray, tiny_settings: Settings) -> Callable[[str], Learner]:
-    """`make_learner("maml")`: random weights, but the normalisation and statistics of real pictures, and a temperature
-    that is another one for every number of classes and examples."""
-
-    def make(name: str, settings: Settings = tiny_settings) -> Learner:
-        learner = Learner.create(name, settings, PictureEncoding.of(pictures)).tempered(TEMPERATURE)
-        if not isinstance(learner.method, EmbeddingMethod):
-            return learner
-        weights = learner.params.weights
-        _, statistics = learner.method.network(weights, learner.encoding(torch.as_tensor(pictures)))
-        return replace(learner, params=Params(weights, learner.params.statistics | statistics))
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def make_task(make_learner: Callable[[str], Learner], pictures: np.ndarray) -> Callable[[str], AdaptedTask]:
-    """`make_task("maml")`: a task model of 4 classes from 8 pictures."""
-    return lambda name: make_learner(name).adapt(pictures[: 4 * 8 : 4], np.arange(4).repeat(2))
-
-
-@pytest.fixture(scope="session")
-def save_model() -> Callable[[Learner, Path], Path]:
-    """`save_model(learner, folder)`: a model folder as the train stage writes it."""
-
-    def save(learner: Learner, folder: Path) -> Path:
-        folder.mkdir(parents=True)
-        learner.save(folder)
-        write_json(folder / "metrics.json", {"validation": VALIDATION, "best_step": 1, "steps": 1})
-        return folder
-
-    return save
-
-
-@pytest.fixture(scope="session")
-def model(
-    make_learner: Callable[[str], Learner],
-    save_model: Callable[[Learner, Path], Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    return save_model(make_learner("protonet"), tmp_path_factory.mktemp("models") / "protonet")
-
-
-@pytest.fixture(scope="session")
-def whole_bundle(shapes: Path, model: Path, tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle for the four classes of one domain; read it, don't change it."""
-    out = tmp_path_factory.mktemp("bundles") / "bundle"
-    adapt_to(shapes / "domain0", out, model, tiny_settings, lambda done, text: None)
-    return out
-
-
-@pytest.fixture
-def bundle(whole_bundle: Path, tmp_path: Path) -> Path:
-    """A bundle of the test's own."""
-    return Path(shutil.copytree(whole_bundle, tmp_path / "bundle"))
+def tiny_settings(few_steps: Settings) -> Settings:
+    return few_steps

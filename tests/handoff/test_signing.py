@@ -58,7 +58,7 @@ def test_the_owner_s_key_and_no_other(ours: tuple[Path, Path], tmp_path: Path, c
 def test_a_change_behind_right_checksums_is_found(ours: tuple[Path, Path], tmp_path: Path):
     import shutil
 
-    from test_verify_bundle import reseal
+    from bundles import reseal
 
     bundle = Path(shutil.copytree(ours[0], tmp_path / "bundle"))
     card = bundle / "MODEL_CARD.md"

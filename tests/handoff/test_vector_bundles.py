@@ -135,7 +135,7 @@ def test_a_bundle_says_what_goes_in_and_verifies(bundle: Path):
 def test_another_input_than_the_graph_s_is_found(bundle: Path, tmp_path: Path):
     import shutil
 
-    from test_verify_bundle import change_json, reseal
+    from bundles import change_json, reseal
 
     own = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     change_json(own / "metadata.json", lambda v: v["input"].update(shape=["batch", 6]))

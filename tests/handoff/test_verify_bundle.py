@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import hashlib
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,29 +9,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from bundles import change_json, change_model, reseal
 
 from metaloom.config import Settings
 from metaloom.handoff.adapting.one import adapt_to
 from metaloom.handoff.shipped.verify import check_files, main, verify
 from metaloom.methods import METHOD_CLASSES
-
-
-def reseal(bundle: Path) -> None:
-    """Make the checksums fit what is there now, as someone would who means to deceive, or edits by hand."""
-    files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
-    lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.relative_to(bundle).as_posix()}\n" for f in files]
-    (bundle / "SHA256SUMS").write_text("".join(lines))
-
-
-def change_json(path: Path, change: Callable) -> None:
-    value = json.loads(path.read_text())
-    path.write_text(json.dumps(change(value) or value))
-
-
-def change_model(bundle: Path, change: Callable[[onnx.ModelProto], object]) -> None:
-    model = onnx.load(bundle / "model.onnx")
-    change(model)
-    (bundle / "model.onnx").write_bytes(model.SerializeToString())
 
 
 def the_problem(bundle: Path) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from metaloom.cli.project import TrainedMethod, go_to_root, trained_or_champion
 from metaloom.errors import MetaloomError
+from metaloom.versioning.of_run import check_of_run
 
 
 def adapt(
@@ -38,6 +39,8 @@ def adapt(
     with bar("adapt", 4) as progress:
         from metaloom.handoff.adapting.one import adapt_to
 
+        if model:
+            check_of_run(at_root(model))
         folder = at_root(model) if model else trained_or_champion(method)
         made = adapt_to(support, out, folder, settings, progress.update, invert)
     for path in made.repeated:

@@ -12,7 +12,7 @@ import typer
 from metaloom import __version__
 from metaloom.cli import adapt, bundle, compare, data, doctor, engine, fleet, models, plan, report, run, serve
 from metaloom.errors import BAD_INPUT, MetaloomError
-from metaloom.system.terminal import QUIET
+from metaloom.system.terminal import QUIET, complain
 from metaloom.system.utf8 import in_utf8
 
 # groups of commands, each with an example
@@ -45,6 +45,7 @@ app.command(rich_help_panel=VERSIONS)(compare.compare)
 app.command(rich_help_panel=VERSIONS)(models.models)
 app.command(rich_help_panel=VERSIONS)(models.promote)
 app.command(rich_help_panel=VERSIONS)(models.rollback)
+app.command(rich_help_panel=VERSIONS)(models.gc)
 
 
 def _version(wanted: bool) -> bool:
@@ -69,5 +70,5 @@ def main(command: Callable[..., Any] = app) -> None:
     try:
         command()
     except MetaloomError as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         sys.exit(BAD_INPUT)

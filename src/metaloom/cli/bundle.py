@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.errors import FAILED, MetaloomError
+from metaloom.system.escaping import cell, on_one_line, shown
 from metaloom.system.files import strict_json
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def predict(
     """
     from metaloom.handoff.bundle.predict import predict as classify
     from metaloom.system.plural import several
-    from metaloom.system.terminal import quiet, say
+    from metaloom.system.terminal import complain, quiet, say
 
     if json_ and csv:
         raise MetaloomError("give --json or --csv, not both")
@@ -52,12 +53,13 @@ def predict(
         _print_table(predictions)
     else:
         for each in predictions:
-            print(f"{each.example}\t{each.label}\t{each.probability:.3f}\tnovelty {each.novelty:.1f}")
+            names = f"{on_one_line(each.example)}\t{on_one_line(each.label)}"
+            print(f"{names}\t{each.probability:.3f}\tnovelty {each.novelty:.1f}")
         unsure = sum(each.probability < UNSURE for each in predictions)
         if unsure and not quiet():
-            print(f"{unsure} of {several(len(predictions), 'answer')} under {UNSURE:.0%}: {WHY_LOW}", file=sys.stderr)
+            complain(f"{unsure} of {several(len(predictions), 'answer')} under {UNSURE:.0%}: {WHY_LOW}")
     for error in bad:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
     if bad:
         raise typer.Exit(FAILED)
 
@@ -75,10 +77,11 @@ def _row(prediction: Prediction) -> dict[str, Any]:
 def _print_table(predictions: Sequence[Prediction]) -> None:
     labels = sorted(predictions[0].probabilities)
     table = csv_writer(sys.stdout, lineterminator="\n")
-    table.writerow(["example", "label", "probability", "novelty", *(f"p({label})" for label in labels)])
+    table.writerow(["example", "label", "probability", "novelty", *(shown(f"p({label})") for label in labels)])
     for each in predictions:
         own = [each.probabilities[label] for label in labels]
-        table.writerow([each.example, each.label, each.probability, each.novelty, *own])
+        names = (cell(shown(each.example)), cell(shown(each.label)))
+        table.writerow([*names, each.probability, each.novelty, *own])
 
 
 def verify(
@@ -89,19 +92,26 @@ def verify(
     provider: Annotated[
         str | None, typer.Option(help="Execution provider of onnxruntime that answers, as OpenVINOExecutionProvider.")
     ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="That it may take.")] = 600,
+    gigabytes: Annotated[float, typer.Option(min=0.5, help="Of memory that it may take.")] = 8,
 ) -> None:
-    """Check a bundle: files, versions, labels, its graphs' answers to samples; with --key, also who signed it."""
+    """Check a bundle: files, versions, labels, its graphs' answers to samples; with --key, also who signed it.
+
+    It is opened in a process of its own with limits of time and memory, as it may come from a stranger.
+    """
     from metaloom.handoff.shipped.verify import main
 
     if key:
         from metaloom.handoff.bundle.signing import check_signature
+        from metaloom.system.terminal import complain
 
         problems = check_signature(bundle, str(key))
         for problem in problems:
-            print(f"not verified: {problem}", file=sys.stderr)
+            complain(f"not verified: {problem}")
         if problems:
             raise typer.Exit(FAILED)
-    raise typer.Exit(main([str(bundle), *(["--provider", provider] if provider else [])]))
+    limits = ["--seconds", str(seconds), "--gigabytes", str(gigabytes)]
+    raise typer.Exit(main([str(bundle), *limits, *(["--provider", provider] if provider else [])]))
 
 
 def inspect(bundle: BundleFolder) -> None:
@@ -112,7 +122,7 @@ def inspect(bundle: BundleFolder) -> None:
 
     opened = usable(bundle, [])
     for name, text in lines(bundle, read_metadata(opened.metadata), opened.labels):
-        print(f"{name:<17}{text}")
+        print(f"{name:<17}{on_one_line(text)}")
 
 
 def bench(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.config import DOMAIN_SUFFIX, METHODS
+from metaloom.system.escaping import on_one_line
 from metaloom.system.files import strict_json
 from metaloom.system.plural import several, some
 
@@ -39,7 +40,7 @@ def compare(
     if json_:
         print(strict_json(as_json(found)))
         return
-    print("\n".join(lines(found)))
+    print("\n".join(map(on_one_line, lines(found))))
     page = plots_differ(root, rev_a, rev_b, root / out)
     if page is not None:
         print(f"\nplots     {page}")

@@ -10,6 +10,7 @@ import typer
 
 from metaloom.cli.project import go_to_root
 from metaloom.errors import FAILED, MetaloomError
+from metaloom.system.escaping import on_one_line, shown
 from metaloom.system.plural import several, some
 from metaloom.system.provenance import POINTER
 
@@ -150,7 +151,7 @@ def _table(report: dict[str, Any], path: Path) -> Table:
 
     from metaloom.data.problems import in_words
 
-    table = Table(title=escape(str(path)), show_header=True)
+    table = Table(title=escape(shown(str(path))), show_header=True)
     table.add_column("")
     table.add_column("count", justify="right")
     table.add_column("which", overflow="fold")
@@ -161,5 +162,5 @@ def _table(report: dict[str, Any], path: Path) -> Table:
         lines = [in_words(each) for each in found[:_SHOWN]]
         if len(found) > _SHOWN:
             lines.append(f"and {len(found) - _SHOWN} more")
-        table.add_row(kind.replace("_", " "), f"{len(found):,}", escape("\n".join(lines)))
+        table.add_row(kind.replace("_", " "), f"{len(found):,}", escape("\n".join(map(on_one_line, lines))))
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from metaloom.cli.project import TrainedMethod, ended_by_signals, enter_project,
 from metaloom.errors import FAILED, MetaloomError
 from metaloom.system.plural import several
 from metaloom.system.quantities import size
-from metaloom.system.terminal import say
+from metaloom.system.terminal import complain, say
 
 if TYPE_CHECKING:
     from metaloom.handoff.adapting.fleet import Outcome
@@ -98,9 +97,9 @@ def _conclude(outcomes: Sequence[Outcome], out: Path, shared: bool, seconds: flo
     say(f"{several(len(outcomes), 'task')}: {text}; {_sizes(outcomes, out, shared)}")
     failed = [each for each in outcomes if each.status == "failed"]
     for each in failed[:SHOWN]:
-        print(f"failed: {each.task}: {each.why}", file=sys.stderr)
+        complain(f"failed: {each.task}: {each.why}")
     if len(failed) > SHOWN:
-        print(f"failed: {len(failed) - SHOWN} more", file=sys.stderr)
+        complain(f"failed: {len(failed) - SHOWN} more")
     print(out)
     if failed:
         raise typer.Exit(FAILED)

@@ -1,12 +1,15 @@
-"""`metaloom models`, `promote` and `rollback`: which model version is in which stage."""
+"""`metaloom models`, `promote`, `rollback` and `gc`: which model version is in which stage, and what none needs."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaloom.errors import MetaloomError
 from metaloom.system.files import strict_json
+from metaloom.system.plural import several
 
 if TYPE_CHECKING:
     from metaloom.versioning.registry import ModelVersion
@@ -42,11 +45,26 @@ def promote(
     ] = None,
     stage: Stage = "prod",
 ) -> None:
-    """Put a model version into a stage, if its bundle verifies."""
+    """Put a model version into a stage, if its bundle verifies, and its files into the remote, if there is one."""
     from metaloom.versioning.project import find_root
     from metaloom.versioning.registry import promote as promoted
 
-    print(f"{promoted(find_root(), version, stage)} is {stage}; {SHARE}")
+    root = find_root()
+    name, commit = promoted(root, version, stage)
+    print(f"{name} is {stage}; {_kept(root, commit)}")
+
+
+def _kept(root: Path, commit: str) -> str:
+    """What becomes of its files; the stage is as it should be, whatever the remote says."""
+    from metaloom.versioning.remotes import push_version
+
+    try:
+        files = push_version(root, commit)
+    except MetaloomError as error:
+        raise MetaloomError(f"the stage has changed, but its files are in this cache alone: {error}") from None
+    if files is None:
+        return f"its files are in this cache alone: `dvc remote add -d NAME URL`; {SHARE}"
+    return f"its {several(files, 'file')} are in the remote; share it: `git push --tags`"
 
 
 def rollback(stage: Stage = "prod") -> None:
@@ -56,6 +74,30 @@ def rollback(stage: Stage = "prod") -> None:
 
     left, back = rolled_back(find_root(), stage)
     print(f"{back} is {stage} again, instead of {left}; {SHARE}")
+
+
+def gc(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+    """Delete what no version needs from DVC's cache: kept are tags, the last commit of each branch, and what is here.
+
+    Prints what would go, and asks. Remotes stay as they are. (`dvc gc -w` keeps no model version.)
+    """
+    from metaloom.report.words import size
+    from metaloom.versioning.gc import collect_garbage, find_unused
+    from metaloom.versioning.project import find_root
+
+    root = find_root()
+    found = find_unused(root)
+    if not found.objects:
+        print("every file in the cache belongs to a tag, to the last commit of a branch, or to what is here")
+        return
+    for path, versions in found.outputs.items():
+        print(f"{path:<32}{several(versions, 'version')} of commits before")
+    if found.unnamed:
+        print(f"{several(found.unnamed, 'folder')} of runs that were never committed")
+    what = f"{several(found.objects, 'file')} in DVC's cache, {size(found.size)}"
+    if yes or typer.confirm(f"Delete {what}?"):
+        collect_garbage(root)
+        print(f"deleted: {what}")
 
 
 def _row(each: ModelVersion) -> dict[str, Any]:

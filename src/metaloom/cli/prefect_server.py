@@ -1,35 +1,42 @@
 """Prefect's server: the configured one, or a temporary one for as long as we run.
 
 Prefect starts a temporary server too, but in our process group: Ctrl-C would end it before the run could
-report to it, and after a SIGKILL it would stay.
+report to it, and after a SIGKILL it would stay. It would also do what any user of this machine asks: ours
+wants a password, which a random one keeps from all other users.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from metaloom.errors import FAILED, MetaloomError
 from metaloom.system import lifeline
 from metaloom.system.lock import STATE
+from metaloom.system.terminal import complain
 
 START = """\
+import socket, sys
 from metaloom.system.lifeline import end_with_parent
 end_with_parent()
 import uvicorn
-uvicorn.main()
+app = "prefect.server.api.server:create_app"  # as Prefect starts its own
+server = uvicorn.Server(uvicorn.Config(app, factory=True, lifespan="on", log_level="error"))
+server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+sys.exit(not server.started)
 """
+URL, LOGIN = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"  # what a client of the server has in its environment
 STARTUP_SECONDS = 120  # the first start on a machine is slow
 
 ENVIRONMENT = {  # what we want of Prefect, unless the environment says otherwise
@@ -64,16 +71,18 @@ def prefect_server(root: Path) -> Server:
 def _temporary(root: Path) -> Server:
     from prefect.context import refresh_global_settings_context
 
-    address = f"http://127.0.0.1:{_free_port()}"
-    url = f"{address}/api"
+    listener = _listener()
+    url, login = f"http://127.0.0.1:{listener.getsockname()[1]}/api", f"metaloom:{secrets.token_urlsafe(32)}"
     log = root / STATE / "prefect-server.log"
     log.parent.mkdir(exist_ok=True)
     with Path(log).open("w", encoding="utf-8") as sink:
-        process = lifeline.start(_command(address), cwd=root, env=_environment(), out=sink, err=sink)
+        command, port = ["-c", START, str(listener.fileno())], [listener.fileno()]
+        process = lifeline.start(command, cwd=root, env=_environment(login), out=sink, err=sink, pass_fds=port)
     ours = threading.Event()
+    atexit.register(listener.close)
     atexit.register(lifeline.stop, process)  # after Prefect's own threads have reported what they have
     atexit.register(ours.set)
-    os.environ["PREFECT_API_URL"] = url
+    os.environ |= {URL: url, LOGIN: login}
     refresh_global_settings_context()
 
     def wait() -> None:
@@ -100,24 +109,37 @@ def _end_without(process: subprocess.Popen[str], log: Path, ours: threading.Even
     process.wait()
     if ours.is_set():
         return
-    message = f"error: Prefect's temporary server has ended ({log} says why): start again; what was finished is kept"
-    print(message, file=sys.stderr, flush=True)
+    complain(f"error: Prefect's temporary server has ended ({log} says why): start again; what was finished is kept")
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             child.terminate()
     os._exit(FAILED)
 
 
-def _command(address: str) -> list[str]:
-    """As Prefect starts its own, but for the lifeline."""
-    host, port = address.removeprefix("http://").split(":")
-    application = ["--factory", "prefect.server.api.server:create_app", "--lifespan", "on"]
-    return ["-c", START, *application, "--host", host, "--port", port, "--log-level", "error"]
+def _listener() -> socket.socket:
+    """A port of this machine that stays ours until we end: nobody can answer in the place of a server that died."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    return listener
 
 
-def _environment() -> dict[str, str]:
+def _environment(login: str) -> dict[str, str]:
     as_prefect_does = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-    return {**os.environ, **as_prefect_does}
+    return {**os.environ, **as_prefect_does, "PREFECT_SERVER_API_AUTH_STRING": login}
+
+
+@contextmanager
+def kept_login(root: Path) -> Iterator[Path]:
+    """A file that only this user can read: address and password of the temporary server, as `prefect` takes them."""
+    path = root / STATE / "prefect.env"
+    path.unlink(missing_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(file, "w", encoding="utf-8") as opened:
+        opened.write("".join(f"{name}={os.environ[name]}\n" for name in (URL, LOGIN)))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _check(url: str) -> None:
@@ -137,9 +159,3 @@ def _answers(url: str, patience: float = 1.0) -> bool:
         return error.code in (401, 403)
     except OSError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from metaloom.errors import INTERRUPTED, TERMINATED, MetaloomError
+from metaloom.versioning.of_run import check_of_run
 from metaloom.versioning.paths import Outputs
 from metaloom.versioning.project import find_root
 
@@ -71,13 +72,20 @@ def trained_or_champion(method: str | None) -> Path:
     """The folder of a method's meta-learner; without a method, of the one that validates best.
 
     Of those in params that are there: a run with `--set methods=[…]` trains some of them alone.
+
+    Raises:
+        MetaloomError: there is none, or it is not what the run has left there.
     """
     models = Path(Outputs().models)
-    if method:
-        return _trained(models, method)
+    folder = _trained(models, method) if method else models / _champion(models)
+    check_of_run(folder)
+    return folder
+
+
+def _champion(models: Path) -> str:
     from metaloom.config import load_settings
     from metaloom.learner import champion
 
     methods = load_settings().methods
     trained = [name for name in methods if (models / name / "metrics.json").is_file()]
-    return models / champion(models, trained or methods)
+    return champion(models, trained or methods)

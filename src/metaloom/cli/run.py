@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,7 +18,7 @@ from metaloom.errors import FAILED
 from metaloom.pipeline.stages import stage_names
 from metaloom.planning.budget import check_minutes
 from metaloom.system.lock import project_lock
-from metaloom.system.terminal import QUIET, console, quiet, say
+from metaloom.system.terminal import QUIET, complain, console, quiet, say
 from metaloom.versioning.project import overriding
 
 
@@ -79,5 +78,5 @@ def _conclude(state: Any, began: float) -> None:
     if state.is_completed():
         say(as_text(replace(state.result(), seconds=time.monotonic() - began)))
         return
-    print(f"error: {reason(state)}", file=sys.stderr)
+    complain(f"error: {reason(state)}")
     raise typer.Exit(FAILED)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from metaloom.cli.prefect_server import prefect_server
+from metaloom.cli.prefect_server import kept_login, prefect_server
 from metaloom.cli.project import ended_by_signals, enter_project
 from metaloom.errors import MetaloomError
 from metaloom.system.terminal import say
+
+ASK = "prefect deployment run retrain/retrain"
 
 
 def serve(
@@ -26,7 +29,8 @@ def serve(
 
     The schedule is the one in prefect.yaml unless given here. Runs are kept, seen and triggered in the
     Prefect server that PREFECT_API_URL names (`prefect server start` starts one); without one, a temporary
-    server lives as long as this command, with the schedule but no web page. Ends with Ctrl-C.
+    server lives as long as this command, with the schedule but no web page, for this user alone: its address
+    and password are in .metaloom/prefect.env. Ends with Ctrl-C.
     """
     if cron and interval:
         raise MetaloomError("give --cron or --interval, not both")
@@ -37,11 +41,13 @@ def serve(
 
         schedule = _schedule(root, cron, interval)
         server.wait()
-        asked = "by nothing else" if server.temporary else "by `prefect deployment run retrain/retrain`"
-        say(f"serving the deployment retrain/retrain: started {_words(schedule)}, and {asked}; end with Ctrl-C")
-        retrain.serve(
-            name="retrain", global_limit=1, print_starting_message=False, parameters={"settle": settle}, **schedule
-        )
+        with kept_login(root) if server.temporary else nullcontext() as login:
+            asked = f"export $(cat {login.relative_to(root)}); {ASK}" if login else ASK
+            say(
+                f"serving the deployment retrain/retrain: started {_words(schedule)}, and by `{asked}`; end with Ctrl-C"
+            )
+            given = {"settle": settle}
+            retrain.serve(name="retrain", global_limit=1, print_starting_message=False, parameters=given, **schedule)
 
 
 def _schedule(root: Path, cron: str | None, interval: float | None) -> dict[str, Any]:

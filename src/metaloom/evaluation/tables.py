@@ -15,6 +15,7 @@ from metaloom.evaluation.answers import OfTables
 from metaloom.evaluation.classes import difference_over_classes, over_classes
 from metaloom.evaluation.figures import Reliability, by_domain, figures
 from metaloom.evaluation.statistics import PairedDifference, compare, holm
+from metaloom.system.escaping import cell, plotted
 
 META = "meta"
 
@@ -126,7 +127,8 @@ def _accuracies(everyone: Everyone, setting: str) -> dict[str, np.ndarray]:
 def domain_rows(everyone: Everyone, settings: Sequence[str], domain_of: pd.Series) -> pd.DataFrame:
     """learner, setting, domain, accuracy, low95, high95, queries; `domain_of` each row of the data set.
 
-    A learner that failed every episode of a setting has no rows there.
+    Domains are named as DVC's page of plots and a spreadsheet may show them. A learner that failed every episode of a
+    setting has no rows there.
     """
     codes, names = pd.factorize(domain_of)
     parts = []
@@ -134,7 +136,7 @@ def domain_rows(everyone: Everyone, settings: Sequence[str], domain_of: pd.Serie
         for setting in settings:
             if len((kept := answers[setting].kept).table):
                 rows = by_domain(kept, codes, everyone.samples)
-                domain = names[rows.pop("code").to_numpy()]
+                domain = [cell(plotted(names[code])) for code in rows.pop("code")]
                 parts.append(rows.assign(learner=learner, setting=setting, domain=domain))
     order = ["learner", "setting", "domain", "accuracy", "low95", "high95", "queries"]
     return pd.concat(parts, ignore_index=True)[order]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from metaloom.config import few_test_classes, first_problem
 from metaloom.errors import MetaloomError
@@ -269,6 +269,16 @@ class Metadata(Strict):
     tasks: list[FleetTask] = []
     variants: dict[str, Cost] = {}
     graphs: dict[str, Graph] = {}
+
+    @field_validator("learner")
+    @classmethod
+    def _names_its_parts(cls, learner: dict[str, Any]) -> dict[str, Any]:
+        network = learner.get("network")
+        if not isinstance(learner.get("method"), dict) or not isinstance(network, dict):
+            raise ValueError("lacks its method or its network")
+        if not {"name", "width"} <= network.keys():
+            raise ValueError("its network lacks name or width")
+        return learner
 
     def plain(self) -> dict[str, Any]:
         """For JSON; fields that say nothing are left out."""

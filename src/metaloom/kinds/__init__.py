@@ -6,6 +6,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Kind, Row, Shown, Table, Tables
 from metaloom.kinds.pictures.kind import Pictures
@@ -39,7 +41,7 @@ def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "
         MetaloomError: this metaloom has no such kind, or a value of it is missing.
     """
     name = described.get("kind", "pictures")
-    if name not in KINDS:
+    if not isinstance(name, str) or name not in KINDS:
         raise MetaloomError(f"there is no kind of examples {name!r}: this metaloom knows {', '.join(KINDS)}")
     known = {each.name: each for each in fields(KINDS[name])}
     needed = {key for key, each in known.items() if each.default is MISSING and each.default_factory is MISSING}
@@ -48,4 +50,10 @@ def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "
         raise MetaloomError(f"{where}what it says of {name} lacks {', '.join(missing)}{remedy}")
     values = {key: value for key, value in described.items() if key in known}
     # JSON makes lists of tuples
-    return KINDS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    try:
+        return TypeAdapter(KINDS[name]).validate_python(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise MetaloomError(f"{f'{where}: ' if where else ''}what it says of {name}: {wrong}") from None

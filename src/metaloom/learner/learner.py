@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -138,14 +137,15 @@ class Learner:
         folder = Path(folder)
         made_by = made_by or f"train@{folder.name}"
         config = read_json(folder / "learner.json", made_by)
-        if config.get("format") != FORMAT:
+        version = config.get("format") if isinstance(config, dict) else None
+        if version != FORMAT:
             raise MetaloomError(
-                f"{folder}/learner.json has format {config.get('format')}; this metaloom reads {FORMAT}: train again"
+                f"{folder}/learner.json has format {version}; this metaloom reads {FORMAT}: train again"
             )
         try:
             name, method, encoding = _described(config, folder / "learner.json")
             temperature = Temperature.read(config.get("temperature", {}))
-        except (KeyError, TypeError, ValidationError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MetaloomError(
                 f"{folder}/learner.json was written by another version of metaloom than {__version__} "
                 f"({type(error).__name__}: {str(error).splitlines()[0]}): train again"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from metaloom.errors import ERROR_FILE, MetaloomError
 from metaloom.pipeline.stages import FORCE, StageExit, reproduce
+from metaloom.system.escaping import shown
 from metaloom.system.lifeline import end_with_parent
 from metaloom.system.lock import BusyError
 
@@ -37,7 +38,7 @@ def _fail(code: StageExit, error: MetaloomError) -> StageExit:
     """Leave the message for the flow, unless the stage's command left its own, which says more."""
     path = os.environ.get(ERROR_FILE)
     if path is None:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(shown(f"error: {error}"), file=sys.stderr, flush=True)
     elif not Path(path).stat().st_size:
         Path(path).write_text(str(error), encoding="utf-8")
     return code

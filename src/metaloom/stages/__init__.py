@@ -38,5 +38,7 @@ def _fail(message: str) -> int:
     if path := os.environ.get(ERROR_FILE):
         Path(path).write_text(message, encoding="utf-8")
     else:
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        from metaloom.system.terminal import complain
+
+        complain(f"error: {message}")
     return BAD_INPUT

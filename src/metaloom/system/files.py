@@ -137,8 +137,8 @@ def read_json(path: str | Path, made_by: str = "") -> Any:
     """
     path = required(path, made_by)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise MetaloomError(f"{path} is no valid JSON: {error}") from None
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -18,11 +19,17 @@ PATIENCE = 10  # seconds from SIGTERM to SIGKILL
 
 
 def start(
-    arguments: list[str], cwd: str | Path, env: dict[str, str], out: int | IO[Any] | None, err: int | IO[Any] | None
+    arguments: list[str],
+    cwd: str | Path,
+    env: dict[str, str],
+    out: int | IO[Any] | None,
+    err: int | IO[Any] | None,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[str]:
     """Start `python ARGUMENTS`, which has to call `end_with_parent`, in a process group of its own.
 
     Ctrl-C in a terminal reaches the parent alone, which then decides what becomes of its children.
+    The child inherits the file descriptors in `pass_fds`, under the same numbers.
     """
     return subprocess.Popen(
         [sys.executable, *arguments],
@@ -34,6 +41,7 @@ def start(
         encoding="utf-8",
         errors="replace",
         start_new_session=True,
+        pass_fds=pass_fds,
     )
 
 

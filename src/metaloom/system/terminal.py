@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -14,6 +15,12 @@ QUIET = "METALOOM_QUIET"  # an environment variable, so that stages run by DVC h
 T = TypeVar("T")
 
 console = Console(stderr=True, highlight=False)
+
+
+def _shown(text: str, line: bool = False) -> str:
+    from metaloom.system.escaping import on_one_line, shown  # not above, where it would count as what outputs depend on
+
+    return on_one_line(text) if line else shown(text)
 
 
 def quiet() -> bool:
@@ -29,7 +36,12 @@ def shows_bars() -> bool:
 def say(message: str) -> None:
     """One line for the user on standard output; silent under --quiet."""
     if not quiet():
-        print(message, flush=True)
+        print(_shown(message), flush=True)
+
+
+def complain(message: str) -> None:
+    """For the user on standard error."""
+    print(_shown(message), file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -40,7 +52,7 @@ class Bar:
 
     def update(self, completed: float, text: str = "") -> None:
         """Show how far it is, and a text beside it."""
-        self._progress.update(self._task, completed=completed, text=text)
+        self._progress.update(self._task, completed=completed, text=_shown(text, line=True))
 
 
 @contextmanager
@@ -51,10 +63,10 @@ def bar(description: str, total: float, text: str = "") -> Iterator[Bar]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True, disable=not shows_bars()) as progress:
-        yield Bar(progress, progress.add_task(description, total=total, text=text))
+        yield Bar(progress, progress.add_task(description, total=total, text=_shown(text, line=True)))
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,18 +128,17 @@ def fetch(repo: Any, output: Any) -> bool:
 
     Raises:
         BusyError: the remote does not answer.
+        MetaloomError: it refuses, or is not there.
     """
     from dvc.exceptions import FileTransferError
+
+    from metaloom.versioning.remotes import remote_errors
 
     if not output.changed_cache():
         return True
     if repo.config["core"].get("remote"):
-        try:
+        with suppress(FileTransferError), remote_errors():  # one that has not got all of it is asked again below
             repo.fetch([output.stage.addressing])
-        except FileTransferError:
-            pass  # the remote does not have all of it: asked again below
-        except OSError as error:
-            raise BusyError(f"{output} could not be fetched from the remote: {error}") from None
     return not output.changed_cache()
 
 

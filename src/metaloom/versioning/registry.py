@@ -63,11 +63,11 @@ def model_versions(root: Path) -> list[ModelVersion]:
     ]
 
 
-def promote(root: Path, version: str | None, stage: str) -> str:
+def promote(root: Path, version: str | None, stage: str) -> tuple[str, str]:
     """Put a version into a stage; one that is not there yet, or none, makes the present commit a version.
 
     Returns:
-        The version.
+        The version and its commit.
 
     Raises:
         MetaloomError: its bundle cannot be had or does not verify, or what is present is not committed.
@@ -85,7 +85,7 @@ def promote(root: Path, version: str | None, stage: str) -> str:
         if version not in known:
             _gto().register(root, BUNDLE, commit, version=version)
             version = next(each["version"] for each in _gto().show(root, BUNDLE) if each["commit_hexsha"] == commit)
-        return _assign(root, str(version), stage)
+        return _assign(root, str(version), stage), commit
 
 
 def rollback(root: Path, stage: str) -> tuple[str, str]:

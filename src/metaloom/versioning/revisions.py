@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
+from metaloom.system.escaping import plotted
 from metaloom.system.provenance import POINTER, version_in
 from metaloom.versioning.project import dvc_errors, open_project, verify_remotes
+from metaloom.versioning.remotes import remote_errors
 
 WORKSPACE = "workspace"  # DVC's word for the working tree
 
@@ -26,14 +28,17 @@ class Revision:
         """Copy a file or folder.
 
         Raises:
-            MetaloomError: this revision has no such file, or it is in neither DVC's cache nor a remote.
+            BusyError: the remote does not answer.
+            MetaloomError: this revision has no such file, it is in neither DVC's cache nor a remote, or that refuses.
         """
+        from dvc.exceptions import FileTransferError
+
         try:
-            with dvc_errors():
+            with dvc_errors(), remote_errors():
                 if not self.files.exists(path):
                     raise MetaloomError(self._without(path))
                 self.files.get(path, str(to), recursive=True)
-        except OSError as error:
+        except (OSError, FileTransferError) as error:
             raise MetaloomError(
                 f"{path} of {self.name} is in neither DVC's cache nor a remote ({error}): `dvc push` it where it was "
                 "made, or `git checkout` that revision here and `dvc repro`"
@@ -105,4 +110,10 @@ def plots_differ(root: str | Path, a: str, b: str, out: Path) -> Path | None:
         data = repo.plots.diff(revs=[a, b])
         found = match_defs_renderers(data=data, out=str(out / "static"), templates_dir=repo.plots.templates_dir)
         renderers = [each.renderer for each in found]
+        for each in renderers:
+            each.datapoints = [_plotted(point) for point in each.datapoints]
         return Path(render_html(renderers=renderers, output_file=out / "index.html")) if renderers else None
+
+
+def _plotted(point: dict[str, Any]) -> dict[str, Any]:
+    return {name: plotted(value) if isinstance(value, str) else value for name, value in point.items()}

@@ -10,6 +10,7 @@ from metaloom.config import is_clear
 from metaloom.handoff.metadata import Accuracy, Cost, Metadata, Metrics, Rival, Score
 from metaloom.handoff.shipped import verify
 from metaloom.kinds import KINDS, Kind
+from metaloom.system.escaping import markdown
 from metaloom.system.quantities import interval95
 
 NOT_KNOWN = "not known"
@@ -45,7 +46,7 @@ def fleet_card(metadata: Metadata, labels: dict[str, list[str]]) -> str:
     """The card of one network with the heads of many tasks."""
     estimates = {each.name: each.estimate for each in metadata.tasks}
     rows = [
-        f"| {place} | {_escaped(task)} | {len(names)} | {_share(estimates[task])} |"
+        f"| {place} | {markdown(task)} | {len(names)} | {_share(estimates[task])} |"
         for place, (task, names) in enumerate(labels.items())
     ]
     head = ["| task_id | task | classes | right, cross-validated |", "|---|---|---|---|"]
@@ -74,7 +75,7 @@ def _share(value: float | None) -> str:
 def _headline(metadata: Metadata) -> str:
     task = metadata.task
     return (
-        f"# {task.name}: a classifier of {task.n_way} classes\n\n"
+        f"# {markdown(task.name)}: a classifier of {task.n_way} classes\n\n"
         f"Learned from {task.support_examples} labelled examples by a {metadata.method} meta-learner "
         f"({metadata.learner['network']['name']}), and stored as one ONNX file that takes raw {_kind(metadata).many}."
     )
@@ -173,7 +174,7 @@ def _domains(metadata: Metadata) -> str:
     rows = []
     for each in found:
         interval = "" if each.low95 is None else f" ({each.low95:.1%} to {each.high95:.1%})"
-        rows.append(f"| {_escaped(each.domain)} | {each.accuracy:.1%}{interval} | {each.queries:,} |")
+        rows.append(f"| {markdown(each.domain)} | {each.accuracy:.1%}{interval} | {each.queries:,} |")
     title = f"Test queries by the domain of their class, {found[0].setting}:"
     return "\n".join([title, "", "| domain | accuracy | queries |", "|---|---|---|", *rows])
 
@@ -241,10 +242,10 @@ def _limits(metadata: Metadata) -> str:
 
 
 def _data(metadata: Metadata) -> str:
-    licence = (metadata.params.get("export") or {}).get("data_licence")
+    licence = markdown((metadata.params.get("export") or {}).get("data_licence") or "not stated")
     return (
         "## Data\n\nThe meta-learner has learned from the training domains of the data version below, this model from "
-        f"the support examples too; the golden samples are examples of it. Licence: {licence or 'not stated'}."
+        f"the support examples too; the golden samples are examples of it. Licence: {licence}."
     )
 
 
@@ -286,9 +287,4 @@ def _settings(values: dict[str, Any]) -> str:
 
 
 def _labels(labels: list[str]) -> str:
-    return "## Labels\n\n" + "\n".join(f"{place}. {_escaped(label)}" for place, label in enumerate(labels))
-
-
-def _escaped(text: str) -> str:
-    """A class is named after a folder, which may have any character in it."""
-    return "".join("\\" + c if c in "\\`*_{}[]<>#|" else c for c in " ".join(text.split()))
+    return "## Labels\n\n" + "\n".join(f"{place}. {markdown(label)}" for place, label in enumerate(labels))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
@@ -71,7 +72,7 @@ def predict(
     (graph,) = opened.sessions
     predictions, negative = [], 0
     for names, raw in _batches(files, kind, tuple(opened.metadata["input"]["shape"][1:]), on_bad):
-        negative += int(kind.looks_negative(raw, opened.metadata["input"]).sum())
+        negative += _negatives(kind, raw, opened.metadata["input"])
         further = [] if place is None else [np.full(len(raw), place)]
         probabilities, novelty = opened.run(graph, raw, *further)
         for name, row, score in zip(names, probabilities[:, : len(labels)], novelty, strict=True):
@@ -83,6 +84,14 @@ def predict(
             "or adapt with `metaloom adapt --invert`"
         )
     return predictions
+
+
+def _negatives(kind: Kind, raw: Shaped[np.ndarray, "item ..."], saved: dict[str, Any]) -> int:
+    try:
+        return int(kind.looks_negative(raw, saved).sum())
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise MetaloomError(f"{METADATA} is damaged: input: {what}; get a whole copy of the bundle") from None
 
 
 def _batches(

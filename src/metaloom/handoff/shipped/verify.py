@@ -1,6 +1,8 @@
 """Check a bundle. Needs nothing but Python 3.10, numpy and onnxruntime, and is part of every bundle.
 
-    python verify.py [BUNDLE] [--provider NAME]
+    python verify.py [BUNDLE] [--provider NAME] [--seconds N] [--gigabytes N]
+
+A bundle may come from a stranger: it is opened in a child process with limits of time and memory; --here does without.
 
 Exit codes: 0 verified, 1 something is wrong with the bundle (one line each), 2 wrong usage.
 """
@@ -9,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +48,11 @@ RUNTIME_ERRORS = tuple(
 EXAMPLES = (INPUT, SUPPORT_X, QUERY)  # inputs that are raw examples, as metadata.json describes them
 NUMBERS = {SUPPORT_Y: SUPPORT_X, TASK: INPUT}  # inputs that have a whole number for each of those examples
 TYPES = {"float32": "float", "float64": "double"}  # numpy's names in onnxruntime's words, where they differ
+
+OPTIONS = {"--provider": CPU, "--seconds": "600", "--gigabytes": "8"}
+HERE = "--here"
+USAGE = """usage: verify.py [BUNDLE] [--provider NAME] [--seconds N] [--gigabytes N] [--here]
+without BUNDLE: the folder that verify.py is in; --here: without a child process and its limits"""
 
 Field = tuple[int, int | memoryview]  # of a protocol buffer message: number and value
 
@@ -139,7 +148,7 @@ def _load_graph(
     if problems:
         return None, [f"{path.name}: {problem}" for problem in problems]
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; they reach the caller as exceptions anyway
+    options.log_severity_level = 4  # errors reach the caller as exceptions anyway
     try:
         session = onnxruntime.InferenceSession(data, options, providers=[*dict.fromkeys([provider, CPU])])
     except RUNTIME_ERRORS as error:
@@ -212,7 +221,7 @@ def _sha256(path: Path) -> str:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError, MemoryError):
         return None
 
 
@@ -221,7 +230,7 @@ def _read_json(path: Path) -> Any:
 
 def _check_metadata(metadata: Any) -> list[str]:
     version = metadata.get("format") if isinstance(metadata, dict) else None
-    if not isinstance(version, str) or not version.isdecimal():
+    if not isinstance(version, str) or not version.isdecimal() or len(version) > 9:
         return [f"{METADATA}: no JSON object with a format version"]
     if int(version) != FORMAT:
         age, remedy = ("newer", "use a newer one") if int(version) > FORMAT else ("older", "use its own verify.py")
@@ -280,12 +289,13 @@ def _check_graph(data: bytes, metadata: Any) -> list[str]:
     """Versions, operators outside ONNX's own set, weights outside the file; before any runtime sees it."""
     try:
         model = list(_fields(memoryview(data)))
-        ir_version = next((value for number, value in model if number == 1), None)
+        ir_version = _number(model, 1)
         opsets = {_text(entry, 1): _number(entry, 2) for entry in _parts(model, 8)}
         graphs = _parts(model, 7)
         problems = ["defines functions of its own"] if _parts(model, 25) else []
+        problems += ["carries what is for training"] if _parts(model, 20) else []
         problems += [problem for graph in graphs for problem in _check_nodes(graph)]
-    except (ValueError, IndexError, AttributeError):
+    except (ValueError, IndexError, AttributeError, RecursionError):
         return ["no ONNX file"]
     if len(graphs) != 1:
         return ["no ONNX file"]
@@ -297,20 +307,26 @@ def _check_graph(data: bytes, metadata: Any) -> list[str]:
 
 
 def _check_nodes(graph: list[Field]) -> Iterator[str]:
-    for tensor in _parts(graph, 5):
+    for tensor in _parts(graph, 5) + _of_sparse(_parts(graph, 15)):
         yield from _check_tensor(tensor)
     for node in _parts(graph, 1):
         if _text(node, 7) not in ("", "ai.onnx"):
             yield f"operator {_text(node, 4)} is of {_text(node, 7)!r}, not of ONNX"
         for attribute in _parts(node, 5):
-            for tensor in _parts(attribute, 5) + _parts(attribute, 10):
+            sparse = _parts(attribute, 22) + _parts(attribute, 23)
+            for tensor in _parts(attribute, 5) + _parts(attribute, 10) + _of_sparse(sparse):
                 yield from _check_tensor(tensor)
             for subgraph in _parts(attribute, 6) + _parts(attribute, 11):
                 yield from _check_nodes(subgraph)
 
 
+def _of_sparse(tensors: list[list[Field]]) -> list[list[Field]]:
+    """Values and indices, which are tensors themselves."""
+    return [part for tensor in tensors for part in _parts(tensor, 1) + _parts(tensor, 2)]
+
+
 def _check_tensor(tensor: list[Field]) -> Iterator[str]:
-    if _number(tensor, 14) == 1 or _parts(tensor, 13):
+    if _number(tensor, 14) or _parts(tensor, 13):
         yield f"keeps weights ({_text(tensor, 8)}) in another file"
 
 
@@ -319,11 +335,12 @@ def _parts(message: list[Field], number: int) -> list[list[Field]]:
 
 
 def _text(message: list[Field], number: int) -> str:
-    return next((bytes(v).decode() for n, v in message if n == number and isinstance(v, memoryview)), "")
+    """A field's text: the last one, as for every reader of protocol buffers."""
+    return next((bytes(v).decode() for n, v in reversed(message) if n == number and isinstance(v, memoryview)), "")
 
 
 def _number(message: list[Field], number: int) -> int:
-    return next((v for n, v in message if n == number and isinstance(v, int)), 0)
+    return next((v for n, v in reversed(message) if n == number and isinstance(v, int)), 0)
 
 
 def _fields(data: memoryview) -> Iterator[Field]:
@@ -355,6 +372,8 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
         place, shift = place + 1, shift + 7
         if byte < 128:
             return value, place
+        if shift > 63:
+            raise ValueError("no number")
 
 
 # --- answers
@@ -426,7 +445,7 @@ def _compared(
         return None, f"{SAMPLES}/{name}: {problem}"
     try:
         difference = _difference(bundle, graph, inputs, expected)
-    except RUNTIME_ERRORS as error:
+    except (*RUNTIME_ERRORS, ValueError, MemoryError) as error:
         return None, f"{graph}: fails on {SAMPLES}/{name}: {_one_line(error)}"
     tolerance = bundle.metadata["graphs"][graph]["tolerance"]
     if difference <= tolerance:  # never where it is NaN
@@ -448,13 +467,19 @@ def _samples(
             name = path.name.removesuffix(f".{inputs[0]}.npy")
             try:
                 first, *others = (
-                    [np.load(folder / f"{name}.{part}.npy", allow_pickle=False) for part in parts]
-                    for parts in (inputs, outputs)
+                    [_array(folder / f"{name}.{part}.npy") for part in parts] for parts in (inputs, outputs)
                 )
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError, MemoryError) as error:
                 problems.append(f"{SAMPLES}/{name}: cannot be read ({_one_line(error)})")
                 continue
             yield graphs, name, first, others[0]
+
+
+def _array(path: Path) -> np.ndarray:
+    values = np.load(path, allow_pickle=False)
+    if not isinstance(values, np.ndarray):
+        raise ValueError("an archive, where an array should be")
+    return values
 
 
 def _misfit(inputs: list[Any], expected: list[Any], bundle: Bundle, graph: str) -> str:
@@ -468,7 +493,8 @@ def _misfit(inputs: list[Any], expected: list[Any], bundle: Bundle, graph: str) 
     ):
         ways = {len(bundle.labels)} if graph in (MODEL, *VARIANTS) else set(probabilities.shape[1:])
         questions = len(named[QUERY] if QUERY in named else named[INPUT])
-        if (len(ways), novelty.shape) == (1, (questions,)) and probabilities.shape == (questions, *ways):
+        numbers = probabilities.dtype.kind == novelty.dtype.kind == "f"
+        if numbers and (len(ways), novelty.shape) == (1, (questions,)) and probabilities.shape == (questions, *ways):
             return ""
     shown = ", ".join(f"{each.dtype} {each.shape}" for each in (*inputs, *expected))
     return f"{shown} do not fit {graph}"
@@ -510,26 +536,82 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+# --- the command line
+
+
+def _in_child(arguments: list[str], seconds: float, gigabytes: float) -> int:
+    """Have another process check the bundle and say what it found; one that takes too much is ended."""
+    isolated = ["-I"] if sys.flags.isolated else []
+    command = [sys.executable, *isolated, str(Path(__file__).resolve()), *arguments, HERE]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            check=False,
+            preexec_fn=lambda: _limit_memory(gigabytes),
+        )
+    except subprocess.TimeoutExpired:
+        return _refused(f"to check it takes more than {seconds:g} s; --seconds allows more")
+    if done.returncode not in (0, 1, 2):
+        return _refused(
+            f"what checked it died ({done.returncode}), perhaps of the {gigabytes:g} GB of memory that it may take; "
+            "--gigabytes allows more"
+        )
+    sys.stdout.write(done.stdout)
+    sys.stderr.write(done.stderr)
+    return done.returncode
+
+
+def _limit_memory(gigabytes: float) -> None:
+    try:
+        import resource
+    except ImportError:  # not on this system: the limit of time remains
+        return
+    size = int(gigabytes * 1e9)
+    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def _refused(problem: str) -> int:
+    print(f"not verified: {printable(problem)}", file=sys.stderr)
+    return 1
+
+
+def printable(text: str) -> str:
+    """What a terminal shows and never obeys: a stranger has named the files."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def main(arguments: list[str]) -> int:
     """The command line; the exit code."""
-    provider = CPU
-    if "--provider" in arguments[:-1]:
-        place = arguments.index("--provider")
-        provider, arguments = arguments[place + 1], arguments[:place] + arguments[place + 2 :]
-    if len(arguments) > 1 or any(each.startswith("-") for each in arguments):
-        print(
-            "usage: verify.py [BUNDLE] [--provider NAME]   (without BUNDLE: the folder that verify.py is in)",
-            file=sys.stderr,
-        )
+    options, rest = dict(OPTIONS), [each for each in arguments if each != HERE]
+    for name in OPTIONS:
+        if name in rest[:-1]:
+            place = rest.index(name)
+            options[name] = rest[place + 1]
+            del rest[place : place + 2]
+    try:
+        limits = float(options["--seconds"]), float(options["--gigabytes"])
+    except ValueError:
+        limits = (0.0, 0.0)
+    if len(rest) > 1 or any(each.startswith("-") for each in rest) or not all(0 < each < math.inf for each in limits):
+        print(USAGE, file=sys.stderr)
         return 2
-    bundle = Path(arguments[0]) if arguments else Path(__file__).resolve().parent
-    verdict = verify(bundle, provider=provider)
+    if HERE not in arguments:
+        return _in_child(arguments, *limits)
+    bundle = Path(rest[0]) if rest else Path(__file__).resolve().parent
+    verdict = verify(bundle, provider=options["--provider"])
     for problem in verdict.problems:
-        print(f"not verified: {problem}", file=sys.stderr)
+        _refused(problem)
     if not verdict.problems:
-        print(f"verified: {bundle}: {verdict.summary}")
+        print(f"verified: {printable(str(bundle))}: {verdict.summary}")
     return 1 if verdict.problems else 0
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,58 @@
+"""What DVC's cache may lose: all that no tag, no branch's last commit and not the working tree names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaloom.system.lock import project_lock
+from metaloom.versioning.project import open_project
+
+KEPT = {"all_branches": True, "all_tags": True}  # beside the working tree
+
+
+@dataclass(frozen=True)
+class Unused:
+    """What would go.
+
+    Args:
+        objects: files in the cache.
+        size: of them all, in bytes.
+        outputs: how many versions of each folder, by its path, where a commit names them.
+        unnamed: folders that no commit names: of runs that were never committed.
+    """
+
+    objects: int
+    size: int
+    outputs: dict[str, int]
+    unnamed: int
+
+
+def find_unused(root: str | Path) -> Unused:
+    """Look, and delete nothing.
+
+    Raises:
+        MetaloomError: there is no DVC repository, or another command is at work.
+    """
+    with project_lock(root), open_project(root, lock=True) as repo:
+        kept, cache = _named(repo, **KEPT), repo.cache.local
+        gone = [each for each in cache.all() if each not in kept]
+        ever = _named(repo, all_commits=True)
+        sizes = [Path(cache.oid_to_path(each)).stat().st_size for each in gone]
+        folders = [each for each in gone if each.endswith(".dir")]
+        outputs = Counter(ever[each] for each in folders if each in ever)
+        return Unused(len(gone), sum(sizes), dict(sorted(outputs.items())), len(folders) - outputs.total())
+
+
+def _named(repo: Any, **of: bool) -> dict[str, str]:
+    """The hashes of all outputs and of the files in them, with their paths; of what is here, as `dvc gc` does."""
+    used = repo.used_objs(force=True, **of).values()
+    return {info.value: info.obj_name for infos in used for info in infos}
+
+
+def collect_garbage(root: str | Path) -> None:
+    """Delete what `find_unused` has found; remotes stay as they are."""
+    with project_lock(root), open_project(root, lock=True) as repo:
+        repo.gc(workspace=True, force=True, **KEPT)

@@ -1,0 +1,65 @@
+"""Whether an output is what the run has left there: its content is hashed now, whatever its times say."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import yaml
+
+from metaloom.errors import MetaloomError
+from metaloom.versioning.objects import short
+from metaloom.versioning.project import find_root
+
+LOCK = "dvc.lock"
+
+
+def check_of_run(folder: Path) -> None:
+    """Look before weights are used: whoever changes them changes every model that is made of them.
+
+    A folder in no project, or that dvc.lock does not know, has no run to be of.
+
+    Args:
+        folder: of a stage's output.
+
+    Raises:
+        MetaloomError: dvc.lock of the project that the folder is in names another content for it.
+    """
+    folder = folder.resolve()
+    try:
+        root = find_root(folder)
+    except MetaloomError:
+        return
+    named, held = _locked(root, folder.relative_to(root).as_posix()), ""
+    if named and named != (held := _hash_now(folder)):
+        raise MetaloomError(
+            f"{folder.relative_to(root)} is not what the run has left there (its hash is {short(held)}, {LOCK} has "
+            f"{short(named)}): `dvc checkout --force {folder.relative_to(root)}` restores it"
+        )
+
+
+def _locked(root: Path, path: str) -> str | None:
+    """The hash that dvc.lock has for an output; None where it has none."""
+    try:
+        lock = yaml.load((root / LOCK).read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (safe)
+    except FileNotFoundError:
+        return None
+    except yaml.YAMLError as error:
+        raise MetaloomError(f"{root / LOCK} is no valid YAML: {' '.join(str(error).split())}") from None
+    outs = [out for stage in (lock or {}).get("stages", {}).values() for out in stage.get("outs", [])]
+    return next((out["md5"] for out in outs if out["path"] == path), None)
+
+
+def _hash_now(folder: Path) -> str:
+    """As `dvc add` would give it, without DVC's memory of what it hashed before."""
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.meta import Meta
+    from dvc_data.hashfile.tree import Tree
+
+    tree = Tree()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        tree.add(path.relative_to(folder).parts, Meta(), HashInfo("md5", md5))
+    tree.digest()
+    assert tree.hash_info is not None  # `digest` has set it
+    return str(tree.hash_info.value)

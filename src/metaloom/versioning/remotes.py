@@ -1,0 +1,179 @@
+"""DVC's remotes: what is wrong with one, in a line that tells a refusal from a silence; pushes that are checked."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from metaloom.errors import MetaloomError
+from metaloom.system.lock import BusyError
+from metaloom.versioning.project import chain, open_project
+
+T = TypeVar("T")
+
+WAITS = (1.0, 5.0)  # seconds before a transfer is tried again, of which the remote broke off the one before
+REFUSALS = {
+    "PermissionDenied",
+    "NoCredentialsError",
+    "ClientAuthenticationError",
+    "RefreshError",
+}  # of client libraries
+REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}  # codes of S3
+CLIENTS = ("botocore", "asyncssh", "azure", "google", "aiohttp")  # packages of the client libraries
+ABSENT = {"NoSuchBucket", "404"}
+
+
+@contextmanager
+def remote_errors() -> Iterator[None]:
+    """What a remote and its client library raise, as one line of ours; DVC hides why a transfer failed in its log.
+
+    Raises:
+        BusyError: it does not answer, or breaks off.
+        MetaloomError: it refuses, is not there, or a package is missing.
+    """
+    from dvc.exceptions import DownloadError, DvcException, FileTransferError
+    from dvc_objects.fs.errors import RemoteMissingDepsError
+
+    with _noted() as causes:
+        try:
+            yield
+        except (RemoteMissingDepsError, ImportError) as error:
+            extra = "`pip install 'metaloom[s3]'` for s3://; gs, azure and ssh are extras too"
+            raise MetaloomError(f"the remote needs a package that is not here ({error}): {extra}") from None
+        except FileTransferError as error:
+            if all(isinstance(each, FileNotFoundError) and not _says_why(each) for each in causes):
+                raise  # it has not got some of the files: that is no fault of the remote
+            raise _problem([*causes, error]) from None
+        except DvcException:
+            raise
+        except OSError as error:
+            if _is_local(error):
+                raise
+            raise _problem([error]) from None
+        except Exception as error:  # DVC's index and client libraries have roots of their own
+            if not type(error).__module__.startswith(("dvc_", *CLIENTS)):
+                raise
+            if isinstance(error.__cause__, FileNotFoundError) and not _says_why(error):
+                raise DownloadError(1) from None
+            raise _problem([error]) from None
+
+
+@contextmanager
+def _noted() -> Iterator[list[BaseException]]:
+    """The exceptions that DVC logs while the block runs."""
+    found: list[BaseException] = []
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1]:
+                found.append(record.exc_info[1])
+
+    notes, loggers = Notes(), [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
+    before = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(notes)
+        logger.propagate = False
+    try:
+        yield found
+    finally:
+        for logger, propagated in zip(loggers, before, strict=True):
+            logger.removeHandler(notes)
+            logger.propagate = propagated
+
+
+def _problem(errors: list[BaseException]) -> MetaloomError:
+    """The first that says why, in words."""
+    causes = [cause for error in errors for cause in _causes(error)]
+    said = chain(errors[0])
+    if any(_refuses(each) for each in causes):
+        return MetaloomError(
+            f"the remote refuses access: {said}: give its credentials with `dvc remote modify --local NAME …`"
+        )
+    if any(_code(each) in ABSENT for each in causes):
+        return MetaloomError(f"the remote is not there: {said}: make its bucket, or `dvc remote modify NAME url …`")
+    return BusyError(f"the remote does not answer: {said}")
+
+
+def _is_local(error: OSError) -> bool:
+    """Of this machine's disk, or of a file that a remote has not got."""
+    absent = isinstance(error, FileNotFoundError) and not _says_why(error)
+    return absent or error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _says_why(error: BaseException) -> bool:
+    return any(_refuses(each) or _code(each) in ABSENT for each in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _refuses(error: BaseException) -> bool:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    refused = isinstance(error, PermissionError) and error.filename is None
+    return refused or bool(names & REFUSALS) or _code(error) in REFUSED
+
+
+def _code(error: BaseException) -> str:
+    """Of an answer of S3."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def tried_again(transfer: Callable[[], T]) -> T:
+    """What a transfer gives, which may have to begin more than once; what has arrived is not sent again.
+
+    Raises:
+        BusyError: the remote broke off each time.
+    """
+    for seconds in WAITS:
+        try:
+            return transfer()
+        except BusyError:
+            time.sleep(seconds)
+    return transfer()
+
+
+def push_version(root: str | Path, commit: str) -> int | None:
+    """Send all outputs of a commit to the default remote, and look whether they have arrived.
+
+    Returns:
+        How many files the remote holds of them; None where there is no remote.
+
+    Raises:
+        BusyError: it does not answer.
+        MetaloomError: it refuses, or lacks what it has taken.
+    """
+    with open_project(root) as repo:
+        if not repo.config["core"].get("remote"):
+            return None
+
+        def push() -> int:
+            with remote_errors():
+                repo.push(revs=[commit], workspace=False)
+                return _arrived(repo, commit)
+
+        return tried_again(push)
+
+
+def _arrived(repo: Any, commit: str) -> int:
+    """Ask the remote for every file, and send what it lacks: DVC asks for a listing of them alone (dvc#10977)."""
+    from dvc_data.hashfile import transfer
+
+    with repo.switch(commit):
+        named = {info for infos in repo.index.used_objs(force=True).values() for info in infos}
+    remote = repo.cloud.get_remote_odb()
+    wanted = {info.value: info for info in named if info.name == remote.hash_name}
+    if missing := wanted.keys() - set(remote.oids_exist(wanted)):
+        transfer.transfer(repo.cache.local, remote, {wanted[each] for each in missing}, shallow=True)
+        missing -= set(remote.oids_exist(missing))
+    if missing:
+        raise BusyError(f"{len(missing)} of {len(wanted)} files have not arrived in the remote {remote.path}")
+    return len(wanted)

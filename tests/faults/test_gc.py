@@ -1,0 +1,82 @@
+"""What DVC's cache may lose: never a tagged version, and nothing without being asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from projects import REPO, run_here
+from typer.testing import CliRunner
+
+from metaloom.cli import registry
+from metaloom.versioning.gc import find_unused
+from metaloom.versioning.project import open_project
+from metaloom.versioning.revisions import at_revision
+
+DAG = """\
+stages:
+  export:
+    cmd: mkdir -p artifacts/bundle && (cat data/a; echo bundle) > artifacts/bundle/model.onnx
+    deps: [data]
+    outs: [artifacts/bundle]
+artifacts:
+  handoff: {path: artifacts/bundle, type: model}
+"""
+
+
+@pytest.fixture
+def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three commits, the first of them tagged; a fourth version of data/ that was never committed, and a fifth here."""
+    root = tmp_path / "project"
+    (root / "data").mkdir(parents=True)
+    (root / "dvc.yaml").write_text(DAG)
+    (root / "params.yaml").write_text((REPO / "params.yaml").read_text())
+    run_here(root, "git", "init", "-q")
+    run_here(root, "dvc", "init", "-q")
+    monkeypatch.chdir(root)
+    for number in range(1, 6):
+        (root / "data/a").write_text(f"{number}\n")
+        with open_project(root) as repo:
+            repo.add("data")
+            if number <= 3:
+                repo.reproduce()
+        if number <= 3:
+            run_here(root, "git", "add", "-A")
+            run_here(root, "git", "commit", "-qm", "run")
+        if number == 1:
+            run_here(root, "git", "tag", "handoff@v0.0.1")
+    return root
+
+
+@pytest.fixture
+def gc() -> Callable[..., str]:
+    app = typer.Typer()
+    app.command()(registry.gc)
+
+    def call(*arguments: str, answer: str = "") -> str:
+        return CliRunner().invoke(app, list(arguments), input=answer).output
+
+    return call
+
+
+def bundle_of(root: Path, rev: str, to: Path) -> str:
+    with at_revision(root, rev) as revision:
+        revision.get("artifacts/bundle", to)
+    return (to / "model.onnx").read_text()
+
+
+def test_it_shows_asks_and_keeps_every_tagged_version(versions: Path, gc: Callable[..., str], tmp_path: Path):
+    gc()  # no answer
+    said = gc(answer="n\n")
+    assert "artifacts/bundle                1 version of commits before" in said
+    assert "data                            1 version of commits before" in said
+    assert "1 folder of runs that were never committed" in said and "Delete 6 files in DVC's cache, " in said
+    assert find_unused(versions).objects == 6  # nothing was deleted
+
+    assert gc("--yes").endswith("B\n") and find_unused(versions).objects == 0
+    assert bundle_of(versions, "handoff@v0.0.1", tmp_path / "first") == "1\nbundle\n"
+    assert bundle_of(versions, "HEAD", tmp_path / "last") == "3\nbundle\n"
+    assert (versions / "data/a").read_text() == "5\n"
+    assert "belongs to a tag" in gc("--yes")

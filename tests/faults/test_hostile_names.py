@@ -1,0 +1,194 @@
+"""One hostile name, and every output that names and labels get into: it is text there, and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import markdown as reader
+import numpy as np
+import pandas as pd
+import pytest
+from bundles import change_json, reseal
+from made_up_project import make_project, write_quality
+from projects import REPO, run_here
+from typer.testing import CliRunner
+
+from metaloom.cli.app import app, main
+from metaloom.cli.data import _table
+from metaloom.errors import MetaloomError
+from metaloom.evaluation.figures import Answers
+from metaloom.evaluation.tables import Everyone, domain_rows
+from metaloom.handoff.bundle.card import model_card
+from metaloom.handoff.metadata import read_metadata
+from metaloom.report.page import build
+from metaloom.stages import _fail
+from metaloom.system.terminal import bar, complain, say
+from metaloom.tasks import EpisodeTable
+from metaloom.versioning.revisions import plots_differ
+
+EVIL = "=1+1|</script><script>alert(7)</script><img src=x onerror=alert(7)>*`[x](javascript:alert(7))\x1b[2J\u202e\r\n"
+ORDERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what a terminal or a reader obeys
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, and the text of its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+def assert_harmless(page: str) -> None:
+    elements = Elements(page).found
+    assert elements
+    for tag, attributes in elements:
+        assert "onerror" not in attributes and not str(attributes.get("href")).startswith("javascript"), tag
+        assert attributes.get("src") != "x"
+    assert "<script>alert(7)" not in page
+
+
+def assert_plain(text: str) -> None:
+    assert "alert(7)" in text
+    assert not ORDERS.search(text), ORDERS.findall(text)
+
+
+@pytest.fixture
+def named(bundle: Path) -> Path:
+    """A stranger's bundle, whose task and first class have the name."""
+    change_json(bundle / "labels.json", lambda labels: [EVIL, *labels[1:]])
+    change_json(bundle / "metadata.json", lambda v: v["task"].update(name=EVIL))
+    reseal(bundle)
+    return bundle
+
+
+def of_first_class(shapes: Path) -> str:
+    return str(next((shapes / "domain0/class0").iterdir()))
+
+
+def asked(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_predictions_on_a_terminal_in_a_table_and_as_json(named: Path, shapes: Path):
+    pictures = [str(path) for path in sorted((shapes / "domain0").rglob("0.png"))]
+    lines = asked("predict", str(named), *pictures)
+    assert_plain(lines)
+    assert lines.count("\n") == len(pictures) and all(line.count("\t") == 3 for line in lines.splitlines())
+
+    rows = list(csv.reader(io.StringIO(asked("predict", str(named), *pictures, "--csv"))))
+    assert_plain(str(rows))
+    for cell in (cell for row in rows for cell in row):
+        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r")) or float(cell) is not None
+    assert json.loads(asked("predict", str(named), *pictures, "--json"))[0]["probabilities"].keys() >= {EVIL}
+
+
+def test_inspect_and_verify(named: Path, capsys: pytest.CaptureFixture[str]):
+    assert_plain(asked("inspect", str(named)))
+    (named / "alert(7)\x1b[2J\u202e.txt").touch()
+    with pytest.raises(SystemExit):
+        main(lambda: app(["verify", str(named)]))
+    assert_plain(capsys.readouterr().err)
+
+
+def test_the_model_card(named: Path):
+    metadata = read_metadata(json.loads((named / "metadata.json").read_text()))
+    metadata = metadata.model_copy(update={"params": {"export": {"data_licence": EVIL}}})
+    card = model_card(metadata, [EVIL, "b", "c", "d"])
+    assert_plain(card)
+    assert_harmless(reader.markdown(card, extensions=["tables", "fenced_code"]))
+    assert "<h1>=1+1" in reader.markdown(card)
+
+
+def test_messages(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    def refused() -> None:
+        raise MetaloomError(EVIL)
+
+    monkeypatch.delenv("METALOOM_ERROR_FILE", raising=False)
+    say(EVIL)
+    complain(EVIL)
+    with pytest.raises(SystemExit):
+        main(refused)
+    _fail(EVIL)
+    out, err = capsys.readouterr()
+    assert_plain(out)
+    assert_plain(err)
+    assert out.count("alert(7)") == 3 and err.count("alert(7)") == 9
+
+
+def test_a_progress_bar_takes_no_markup_from_a_name():
+    with bar("reading", 2, EVIL) as progress:
+        progress.update(1, "[/nothing] " + EVIL)
+
+
+def test_the_table_of_what_is_wrong_with_data():
+    from rich.console import Console
+
+    problems = {"unreadable": [{"source": EVIL, "reason": "[/x]"}], "few": [{"class": EVIL, "examples": 1}]}
+    report = {"examples": 2, "used": 1, "classes": 1, "domains": 1, "problems": problems}
+    console = Console(width=400, record=True, file=io.StringIO())
+    console.print(_table(report, Path(EVIL.replace("/", "_"))))
+    assert_plain(console.export_text())
+
+
+def test_the_report(tmp_path: Path):
+    project = make_project(tmp_path, 6, settings=("5w1s",), class_name=EVIL, prefix=EVIL)
+    write_quality(project, 10, {"unreadable": [{"source": EVIL + ".png", "reason": EVIL}]})
+    assert_harmless(build(project))
+
+
+def answers(domains: int) -> Answers:
+    rows = np.arange(4 * domains).reshape(1, domains, 4)
+    table = EpisodeTable(rows[:, :, :1], rows[:, :, 1:])
+    return Answers(np.log(np.full((1, 3 * domains, domains), 1 / domains)), table)
+
+
+@pytest.fixture
+def plotted(tmp_path: Path) -> Path:
+    """A project of plots alone, with a first commit."""
+    (tmp_path / "dvc.yaml").write_text(
+        "plots:\n  - domains:\n      template: domains\n      x: domain\n      y:\n        domains.csv: learner\n"
+    )
+    (tmp_path / "params.yaml").write_text("{}\n")
+    run_here(tmp_path, "git", "init", "-q")
+    run_here(tmp_path, "dvc", "init", "-q")
+    shutil.copytree(REPO / ".dvc/plots", tmp_path / ".dvc/plots")
+    everyone = Everyone({"maml": {"3w1s": answers(3)}}, {"maml": "meta"}, "maml", 10, np.arange(12) // 4)
+    domain_rows(everyone, ["3w1s"], pd.Series([EVIL, "b", "c"]).repeat(4)).to_csv(tmp_path / "domains.csv", index=False)
+    run_here(tmp_path, "git", "add", "-A")
+    run_here(tmp_path, "git", "commit", "-qm", "plots")
+    return tmp_path
+
+
+def test_dvcs_page_of_plots_and_the_table_that_it_shows(plotted: Path):
+    assert "'=1+1" in set(pd.read_csv(plotted / "domains.csv")["domain"].str[:5])
+    run_here(plotted, "dvc", "plots", "show", "-q")
+    page = (plotted / "dvc_plots/index.html").read_text()
+    assert "alert(7)" in page
+    assert_harmless(page)
+
+
+def test_a_comparison_with_plots_of_before(plotted: Path, tmp_path: Path):
+    table = pd.read_csv(plotted / "domains.csv")
+    table["domain"] = EVIL  # as versions before this one wrote it
+    table.to_csv(plotted / "domains.csv", index=False)
+    page = plots_differ(plotted, "HEAD", "workspace", plotted / "out")
+    assert page is not None and "alert(7)" in page.read_text()
+    assert_harmless(page.read_text())
+
+
+def test_a_bundles_page_shows_names_as_text():
+    """Names are in a script of its own file, and the page shows them as text."""
+    page = (REPO / "src/metaloom/kinds/pictures/shipped/index.html").read_text(encoding="utf-8")
+    assert "innerHTML" not in page and "document.write" not in page and "insertAdjacentHTML" not in page

@@ -1,0 +1,49 @@
+"""Every Prefect command that the documentation shows, run in a project as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from projects import REPO
+from standins import Standin
+
+pytest.importorskip("prefect", minversion="3.9", reason="before, deploy and the lists end in a 422")
+
+FOREVER = ("prefect server start", "prefect worker start")  # until Ctrl-C: only their options are looked at
+
+
+def shown() -> list[str]:
+    """In the order of the pages, each once."""
+    pages = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md")), REPO / "prefect.yaml"]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    found = re.findall(r"(?:`|^|;\s)(prefect [a-z-]+ [^`#\n]+)", text, re.MULTILINE)
+    return list(dict.fromkeys(command.strip() for command in found))
+
+
+def asked(standin: Standin, command: str) -> str:
+    return standin.call(*shlex.split(command))
+
+
+@pytest.mark.slow
+def test_every_command_does_what_is_shown(standin: Standin, prefect_server: dict[str, str], monkeypatch):
+    for name, value in prefect_server.items():
+        monkeypatch.setenv(name, value)
+    commands = shown()
+    assert len(commands) >= 7, commands
+    lasting = [command for command in commands if command.startswith(FOREVER)]
+    assert len(lasting) >= 2
+    for command in lasting:
+        program, group, verb, *options = shlex.split(command)
+        known = asked(standin, f"{program} {group} {verb} --help")
+        assert all(option in known for option in options if option.startswith("--")), command
+    order = ("work-pool create", "deploy --all", "deployment run", "deployment ls", "flow-run ls")
+    rest = [command for command in commands if command not in lasting]
+    assert {command for command in rest if not any(each in command for each in order)} == set()
+    said = {each: asked(standin, command) for each in order for command in rest if each in command}
+    assert said.keys() == set(order)
+    assert "retrain/retrain" in said["deployment ls"]
+    assert "retrain" in said["flow-run ls"]
+    asked(standin, "prefect --no-prompt deployment delete retrain/retrain")  # other tests serve one of this name
+    asked(standin, "prefect --no-prompt work-pool delete metaloom")

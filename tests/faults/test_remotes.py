@@ -1,0 +1,291 @@
+"""Remotes that refuse, are not there, break off: S3 (moto's server) and SSH (a server on loopback), whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import together
+from projects import REPO, run_here
+
+from metaloom.errors import MetaloomError
+from metaloom.system.lock import BusyError
+from metaloom.versioning import remotes
+from metaloom.versioning.data import version_dataset
+from metaloom.versioning.project import open_project
+from metaloom.versioning.remotes import push_version
+from metaloom.versioning.revisions import at_revision
+
+EXTRAS = {"s3": "dvc_s3", "gs": "dvc_gs", "azure": "dvc_azure", "ssh": "dvc_ssh"}
+needs_s3 = pytest.mark.skipif(
+    not (importlib.util.find_spec("dvc_s3") and importlib.util.find_spec("moto")), reason="dvc-s3 or moto is absent"
+)
+BUCKET = "models"
+SIZE = 3_000_000  # bytes of one file: several pieces for a proxy to count
+
+MOTO = """\
+import sys
+from metaloom.system.lifeline import end_with_parent
+end_with_parent()
+from moto.server import main
+main(["-H", "127.0.0.1", "-p", sys.argv[1]])
+"""
+
+
+class Proxy:
+    """A port in front of another that passes everything, and can be told to cut connections after so many bytes."""
+
+    def __init__(self, port: int) -> None:
+        self.behind, self.cuts, self.after = port, 0, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.cut = 0  # connections that were
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                here, _ = self.listener.accept()
+                there = socket.create_connection(("127.0.0.1", self.behind))
+            except OSError:
+                return
+            for pair in ((here, there), (there, here)):
+                threading.Thread(target=self._pass, args=pair, daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
+        passed = 0
+        try:
+            while block := source.recv(1 << 16):
+                passed += len(block)
+                if self.cuts and passed > self.after:
+                    self.cuts, self.cut = self.cuts - 1, self.cut + 1
+                    break
+                sink.sendall(block)
+        except OSError:
+            pass
+        for each in (source, sink):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.listener.close()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Moto:
+    """S3 that checks who asks, as soon as the bucket and one user with a policy are there."""
+
+    ACTIONS = 5  # without a password: the user, its key, its policy, another user and its key
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, port: int | None = None) -> None:
+        self.port = port or self.port
+        env = os.environ | {"INITIAL_NO_AUTH_ACTION_COUNT": str(self.ACTIONS)}
+        lifeline = together.lifeline()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", MOTO, str(self.port)],
+            env=env, stdin=lifeline, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        os.close(lifeline)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/moto-api/", timeout=5)
+                break
+            except urllib.error.HTTPError:
+                break
+            except OSError:
+                time.sleep(0.1)
+        self.users = self._users()
+
+    def _users(self) -> dict[str, tuple[str, str]]:
+        import boto3
+
+        def client(service: str, key: str = "a", secret: str = "b"):
+            url = f"http://127.0.0.1:{self.port}"
+            return boto3.client(
+                service, "us-east-1", endpoint_url=url, aws_access_key_id=key, aws_secret_access_key=secret
+            )
+
+        iam = client("iam")
+        users = {}
+        for name in ("owner", "stranger"):
+            iam.create_user(UserName=name)
+            key = iam.create_access_key(UserName=name)["AccessKey"]
+            users[name] = key["AccessKeyId"], key["SecretAccessKey"]
+        policy = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}'
+        iam.put_user_policy(UserName="owner", PolicyName="all", PolicyDocument=policy)
+        client("s3", *users["owner"]).create_bucket(Bucket=BUCKET)
+        return users
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[Moto]:
+    server = Moto()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remotes, "WAITS", (0.1, 0.2))
+
+
+def make_project(root: Path) -> None:
+    (root / "data").mkdir()
+    (root / "data/a").write_bytes(os.urandom(SIZE))
+    (root / "data/b").write_text("b\n")
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    shutil.copy(REPO / "params.yaml", root)
+    run_here(root, "git", "init", "-q")
+    run_here(root, "dvc", "init", "-q")
+    with open_project(root) as repo:
+        repo.add(str(root / "data"))
+    run_here(root, "git", "add", "-A")
+    run_here(root, "git", "commit", "-qm", "data")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """One version of data/ of two files, without a remote."""
+    made = together.once("project_for_remotes", make_project)
+    return Path(shutil.copytree(made, tmp_path / "project", symlinks=True))
+
+
+def configure(root: Path, url: str, **options: str) -> None:
+    """The remote of a project, its only one, in the file that git does not see."""
+    lines = [f"    {name} = {value}\n" for name, value in {"url": url, **options}.items()]
+    (root / ".dvc/config.local").write_text("[core]\n    remote = store\n['remote \"store\"']\n" + "".join(lines))
+
+
+def use_s3(root: Path, port: int, user: tuple[str, str], bucket: str = BUCKET) -> None:
+    configure(
+        root, f"s3://{bucket}/{root.parent.name}", endpointurl=f"http://127.0.0.1:{port}", access_key_id=user[0],
+        secret_access_key=user[1], region="us-east-1", read_timeout="5", connect_timeout="5",
+    )  # fmt: skip
+
+
+def clone_without_data(root: Path) -> Path:
+    clone = root.parent / "clone"
+    run_here(root.parent, "git", "clone", "-q", str(root), str(clone))
+    shutil.copy(root / ".dvc/config.local", clone / ".dvc/config.local")
+    return clone
+
+
+def never(folder: Path) -> None:
+    raise AssertionError("the embedded data were built instead")
+
+
+def refusal(call, kind: type[MetaloomError] = MetaloomError) -> str:
+    with pytest.raises(MetaloomError) as caught:
+        call()
+    assert type(caught.value) is kind, repr(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", EXTRAS)
+def test_an_absent_extra_is_named(project: Path, protocol: str):
+    if importlib.util.find_spec(EXTRAS[protocol]):
+        pytest.skip("it is here")
+    configure(project, f"{protocol}://{BUCKET}/x")
+    assert "pip install 'metaloom[s3]'" in refusal(lambda: push_version(project, "HEAD"))
+
+
+def test_without_a_remote_nothing_is_pushed(project: Path):
+    assert push_version(project, "HEAD") is None
+
+
+def test_a_folder_as_remote_is_asked_what_it_holds(project: Path, at_once: None, monkeypatch: pytest.MonkeyPatch):
+    configure(project, str(project.parent / "store"))
+    assert push_version(project, "HEAD") == 3
+    (stored,) = (path for path in (project.parent / "store").rglob("*") if path.is_file() and path.stat().st_size == 2)
+    stored.unlink()  # behind DVC's back, which remembers that it sent it
+    assert push_version(project, "HEAD") == 3 and stored.exists()
+
+    monkeypatch.setattr("dvc_data.hashfile.transfer.transfer", lambda *_, **__: None)
+    stored.unlink()
+    assert "1 of 3 files have not arrived" in refusal(lambda: push_version(project, "HEAD"), BusyError)
+
+
+@needs_s3
+@pytest.mark.slow
+def test_s3_whole(project: Path, moto: Moto, at_once: None):
+    proxy = Proxy(moto.port)
+    use_s3(project, proxy.port, moto.users["owner"])
+    proxy.cuts, proxy.after = 6, 1_000_000  # mid-push, as often as the client itself tries, and once more
+    assert push_version(project, "HEAD") == 3 and proxy.cut > 0
+
+    clone = clone_without_data(project)
+    use_s3(clone, proxy.port, moto.users["owner"])
+    (clone / ".dvc/config.local").write_text((project / ".dvc/config.local").read_text())
+    proxy.cut, proxy.cuts = 0, 1
+    assert "restored" in version_dataset(clone, build=never).message and proxy.cut == 1
+    assert (clone / "data/a").read_bytes() == (project / "data/a").read_bytes()
+    proxy.close()
+
+
+@needs_s3
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["stranger", "wrong secret", "nobody"])
+def test_s3_403_is_a_403(project: Path, moto: Moto, at_once: None, who: str):
+    key, secret = moto.users["owner"]
+    user = {"stranger": moto.users["stranger"], "wrong secret": (key, "x" * 40), "nobody": ("A" * 20, secret)}[who]
+    use_s3(project, moto.port, user)
+    assert "the remote refuses access: " in refusal(lambda: push_version(project, "HEAD"))
+    clone = clone_without_data(project)
+    assert "the remote refuses access: " in refusal(lambda: version_dataset(clone, build=never))
+
+    def get() -> None:
+        with at_revision(clone, "HEAD") as revision:
+            revision.get("data", clone / "elsewhere")
+
+    assert "the remote refuses access: " in refusal(get)
+
+
+@needs_s3
+@pytest.mark.slow
+def test_s3_without_its_bucket(project: Path, moto: Moto, at_once: None):
+    use_s3(project, moto.port, moto.users["owner"], "nowhere")
+    assert "the remote is not there: " in refusal(lambda: push_version(project, "HEAD"))
+
+
+@needs_s3
+@pytest.mark.slow
+def test_s3_down_and_back(project: Path, at_once: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # of the client itself, whose waits are long
+    server = Moto()
+    server.start()
+    use_s3(project, server.port, server.users["owner"])
+    server.stop()
+    assert "the remote does not answer: " in refusal(lambda: push_version(project, "HEAD"), BusyError)
+    server.start(server.port)
+    use_s3(project, server.port, server.users["owner"])
+    assert push_version(project, "HEAD") == 3
+    server.stop()
