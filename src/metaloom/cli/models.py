@@ -81,7 +81,7 @@ def gc(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = F
 
     Prints what would go, and asks. Remotes stay as they are. (`dvc gc -w` keeps no model version.)
     """
-    from metaloom.report.words import size
+    from metaloom.system.quantities import size
     from metaloom.versioning.gc import collect_garbage, find_unused
     from metaloom.versioning.project import find_root
 
