@@ -10,7 +10,7 @@ import typer
 from projects import REPO, run_here
 from typer.testing import CliRunner
 
-from metaloom.cli import registry
+from metaloom.cli import models
 from metaloom.versioning.gc import find_unused
 from metaloom.versioning.project import open_project
 from metaloom.versioning.revisions import at_revision
@@ -53,7 +53,7 @@ def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def gc() -> Callable[..., str]:
     app = typer.Typer()
-    app.command()(registry.gc)
+    app.command()(models.gc)
 
     def call(*arguments: str, answer: str = "") -> str:
         return CliRunner().invoke(app, list(arguments), input=answer).output
