@@ -40,7 +40,7 @@ def compare(
         print(strict_json(as_json(found)))
         return
     print("\n".join(lines(found)))
-    page = plots_differ(root, rev_a, rev_b, root / out)
+    page = None if found.nothing else plots_differ(root, rev_a, rev_b, root / out)
     if page is not None:
         print(f"\nplots     {page}")
         if open_:
