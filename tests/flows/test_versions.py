@@ -217,8 +217,10 @@ def test_committed_data_that_were_never_here_are_told_calmly_and_come_back(stand
     (standin.root / "data").mkdir()
     (standin.root / "data/mine").write_text("2\n")
     own = version_data(standin.root)
-    said = f"data/ is now version {own.md5[:8]}: 1 file; to have the committed data again: "
-    assert own.message == f"{said}git checkout data.dvc && metaloom run"
+    assert own.message.startswith(
+        f"data/ is now version {own.md5[:8]}: 1 file; in place of the data set that is committed"
+    )
+    assert own.message.endswith("git checkout data.dvc && metaloom run") and "remote" not in own.message
     standin.git("checkout", "data.dvc")
     with pytest.raises(MetaloomError, match=rf"{first.md5[:8]}.*neither DVC's cache nor a remote"):
         dataset(standin.root, build=lambda folder: (folder / "a").write_text("another\n"))

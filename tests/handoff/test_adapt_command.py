@@ -107,6 +107,10 @@ def test_negatives_are_noticed(shapes: Path, negative: Path, tmp_path: Path, mon
     assert "two examples of every class would tell" in capsys.readouterr().out
     adapt.adapt(shapes / "domain0", tmp_path / "bundle", force=True)
     assert "--invert" not in capsys.readouterr().out
+    monkeypatch.setattr(one, "cross_validated", lambda *_: {"accuracy": 2.0})
+    adapt.adapt(shapes / "domain0", tmp_path / "bundle", force=True, invert=True)
+    said = "as they are, its images look like those in training: without `--invert` 200.0% would be right"
+    assert said in capsys.readouterr().out
 
 
 def test_predict_notices_them_too(shapes: Path, negative: Path, tmp_path: Path, capsys):

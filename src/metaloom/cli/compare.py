@@ -41,7 +41,7 @@ def compare(
         print(strict_json(as_json(found)))
         return
     print("\n".join(map(on_one_line, lines(found))))
-    page = plots_differ(root, rev_a, rev_b, root / out)
+    page = None if found.nothing else plots_differ(root, rev_a, rev_b, root / out)
     if page is not None:
         print(f"\nplots     {page}")
         if open_:

@@ -168,7 +168,10 @@ def _way_back(repo: Any, root: Path, named: str, pointer: bytes) -> str:
     is_committed = committed(root, POINTER) == pointer.decode("utf-8").strip()
     if saved_tree(repo, named) is None:
         if is_committed:  # a fresh clone, say: a remote has it, or it is the embedded data set
-            return f"to have the committed data again: git checkout {POINTER} && metaloom run"
+            back = f"git checkout {POINTER} && metaloom run"
+            return (
+                f"in place of the data set that is committed, which comes back (the embedded one is built) with {back}"
+            )
         return f"the version before, {short(named)}, is not in DVC's cache: only a remote may have it"
     if is_committed:
         return f"to go back: git checkout {POINTER} && dvc checkout {POINTER}"

@@ -59,7 +59,7 @@ def adapt_to(
     support = read_support(path, encoding.kind, encoding.packed)
     on_step(2, "adapting and cross-validating")
     (solved,) = solve(maker, {task_name(path.resolve()): support})
-    advice = _advice(maker, path, support, solved.estimate)
+    advice = _advice(maker, path, support, solved.estimate, invert)
     on_step(3, "writing and verifying")
     verified = write_bundle(out, solved.contents(maker), settings.export)
     return Made(f"{_accuracy(solved.estimate)}; verified: {verified}", support.repeated, advice)
@@ -69,20 +69,23 @@ def _inverted(maker: Maker) -> Maker:
     return replace(maker, learner=maker.learner.reading(maker.learner.encoding.inverted()))
 
 
-def _advice(maker: Maker, path: Path, support: Support, estimate: dict | None) -> str:
-    """To read examples as negatives, where they look so and cross-validation finds it better."""
+def _advice(maker: Maker, path: Path, support: Support, estimate: dict | None, inverted: bool) -> str:
+    """To read examples as negatives, or no longer so, where they look so and cross-validation finds it better."""
     encoding = maker.learner.encoding
     if not encoding.looks_inverted(support.examples):
         return ""
     looks = f"{path}: its {encoding.kind.many} look like the negative of those in training"
+    how = "with `--invert`"
+    if inverted:
+        looks, how = f"{path}: as they are, its {encoding.kind.many} look like those in training", "without `--invert`"
     other = _inverted(maker).learner
     again = read_support(path, other.encoding.kind, other.encoding.packed)
     turned = cross_validated(other, again.examples, again.ways, maker.settings.seed)
     if estimate is None or turned is None:
-        return f"{looks}; `--invert` reads them so, and two examples of every class would tell which is better"
+        return f"{looks}; try it {how}: two examples of every class would tell which is better"
     if turned["accuracy"] <= estimate["accuracy"]:
         return ""
-    return f"{looks}: with `--invert` {turned['accuracy']:.1%} would be right instead of {estimate['accuracy']:.1%}"
+    return f"{looks}: {how} {turned['accuracy']:.1%} would be right instead of {estimate['accuracy']:.1%}"
 
 
 def _accuracy(estimate: dict | None) -> str:
