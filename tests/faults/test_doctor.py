@@ -26,6 +26,7 @@ def test_a_sound_project_is_said_so(root, standin):
     assert (done.returncode, done.stdout, done.stderr) == (0, "all is well\n", "")
 
 
+@pytest.mark.slow
 def test_all_that_can_be_is_put_right(root, standin):
     standin.dvc("remote", "add", "-d", "store", str(root / "store"))
     standin.dvc("remote", "add", "gone", "http://127.0.0.1:9/nowhere")
@@ -68,6 +69,7 @@ def test_settings_that_cannot_be_read_are_named(root, standin):
     assert done.returncode == 2 and "params.yaml: seed" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["by hand", "by the disk"])
 def test_data_that_are_nowhere_else_stay(root, standin, change):
     (root / "data/new").write_text("unsaved\n")
