@@ -26,6 +26,7 @@ def test_a_sound_project_is_said_so(root, standin):
     assert (done.returncode, done.stdout, done.stderr) == (0, "all is well\n", "")
 
 
+@pytest.mark.slow
 def test_all_that_can_be_is_put_right(root, standin):
     standin.dvc("remote", "add", "-d", "store", str(root / "store"))
     standin.dvc("remote", "add", "gone", "http://127.0.0.1:9/nowhere")
@@ -43,7 +44,7 @@ def test_all_that_can_be_is_put_right(root, standin):
         assert cleared == ".dvc/tmp/rwlock was broken, and nobody holds it"
         assert named == [
             named[0],
-            "outputs of prepare are not what dvc.lock names",
+            "prepare.txt of prepare is damaged",
             "1 file in DVC's cache is damaged",
             named[3],
             "remote store is not verified by `dvc pull` (metaloom itself verifies it)",
@@ -66,3 +67,17 @@ def test_settings_that_cannot_be_read_are_named(root, standin):
     (root / "params.yaml").write_text("seed: many\n")
     done = standin.command("doctor", "--fix")
     assert done.returncode == 2 and "params.yaml: seed" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["by hand", "by the disk"])
+def test_data_that_are_nowhere_else_stay(root, standin, change):
+    (root / "data/new").write_text("unsaved\n")
+    if change == "by the disk":
+        (root / "data/new").unlink()
+        flip(root / "data/a")
+        flip(root / ".dvc/cache/files/md5/b0/26324c6904b2a9cb4b88d6d61c81d1")
+    before = {path.name: path.read_bytes() for path in (root / "data").iterdir()}
+    done = standin.command("doctor", "--fix")
+    assert {path.name: path.read_bytes() for path in (root / "data").iterdir()} == before
+    assert done.returncode == (change == "by the disk") == ("data/a of data.dvc is damaged" in done.stdout)

@@ -25,6 +25,7 @@ def latin(tmp_path_factory):
     return {"LC_ALL": "latin", "LOCPATH": str(folder), "PYTHONUTF8": "0"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locale", ["ascii", "latin"])
 def test_a_run_reads_the_same_as_elsewhere(standin, locale, request):
     """With a name in data/, a comment in params.yaml, a commit and a line that are no ASCII."""

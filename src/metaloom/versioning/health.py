@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.system.files import md5
-from metaloom.system.plural import several
+from metaloom.system.plural import several, some
 from metaloom.versioning import leftovers
 from metaloom.versioning.intact import Hashes, damaged, mend
+from metaloom.versioning.objects import NAMED
 from metaloom.versioning.project import open_project
 
 ABSENT = 404  # HTTP's word for it
@@ -45,17 +46,19 @@ def of_dvc(root: Path) -> Iterator[Finding]:
 
 def of_hashes(root: Path) -> Iterator[Finding]:
     """Outputs in the workspace and objects in the cache, each hashed now."""
-    with open_project(root) as repo:
+    with open_project(root, lock=True) as repo:
         hashes = Hashes(root, fresh=True)
-        names = [stage.addressing for stage in repo.index.stages if any(damaged(each, hashes) for each in stage.outs)]
+        stages = [stage for stage in repo.index.stages if not stage.changed()]  # what DVC sees, the next run makes
+        files = {stage.addressing: [file for each in stage.outs for file in damaged(each, hashes)] for stage in stages}
         cache = Path(repo.cache.local.path)
     hashes.save()
-    for name in names:
-        yield Finding(
-            f"outputs of {name} are not what dvc.lock names",
-            "they come back from DVC's cache or a remote, or the next run makes them again",
-            partial(_mend, root, name),
-        )
+    for name, found in files.items():
+        if found:
+            yield Finding(
+                f"{some(found, NAMED)} of {name} {'is' if len(found) == 1 else 'are'} damaged",
+                "it comes back from DVC's cache or a remote, or else the next run makes it again",
+                partial(_mend, root, name),
+            )
     if objects := _damaged_objects(cache):
         yield Finding(
             f"{several(len(objects), 'file')} in DVC's cache {'is' if len(objects) == 1 else 'are'} damaged",
@@ -96,11 +99,12 @@ def _damaged_objects(cache: Path) -> list[Path]:
 
 def _renew(root: Path, objects: list[Path]) -> bool:
     for path in objects:
-        path.unlink()
+        path.unlink(missing_ok=True)
+    hashes = Hashes(root)
     with open_project(root, lock=True) as repo:
         outs = [out for stage in repo.index.stages for out in stage.outs if out.use_cache and out.hash_info]
         for out in outs:
-            if out.changed_cache() and out.exists and not out.changed_checksum():
+            if out.changed_cache() and out.exists and not out.changed_checksum() and not damaged(out, hashes):
                 out.save()
                 out.commit()
         return not any(out.changed_cache() for out in outs if out.exists)

@@ -54,7 +54,7 @@ def damaged(output: Any, hashes: Hashes) -> list[str]:
     Empty where it is absent or has no hash yet, and for what git keeps.
     """
     path, named = Path(output.fs_path), output.hash_info
-    if not (output.use_cache and named and path.exists()):
+    if not (output.use_cache and named and named.name == "md5" and path.exists()):  # not of DVC 2's other hash
         return []
     if not named.isdir:
         return [] if hashes.of(path) == named.value else [str(output)]
@@ -80,25 +80,32 @@ def mend(stage: Any, root: str | Path, fresh: bool = False) -> bool:
     """
     hashes, again = Hashes(root, fresh), False
     for output in stage.outs:
-        if files := damaged(output, hashes):
-            back = _restored(output)
-            again |= not back
-            how = (
-                "put back from DVC's cache or a remote" if back else f"in no cache and no remote, so {stage.name} runs"
-            )
-            say(f"{some(files, NAMED)} {'is' if len(files) == 1 else 'are'} damaged: {how}")
+        files = damaged(output, hashes)
+        if not files:
+            continue
+        how = "put back from DVC's cache or a remote"
+        if not _restored(output, [Path(root, file) for file in files]):
+            again, how = True, "in no cache and no remote"
+            if stage.cmd:  # what a user has put there stays
+                _remove(Path(output.fs_path))
+                how += f", so {stage.addressing} runs"
+        say(f"{some(files, NAMED)} {'is' if len(files) == 1 else 'are'} damaged: {how}")
     hashes.save()
     return again
 
 
-def _restored(output: Any) -> bool:
+def _restored(output: Any, files: list[Path]) -> bool:
     """What is damaged in the cache too is removed from it, so that nobody takes it again."""
     tree = whole_tree(output.repo, output.hash_info.value) if output.hash_info.isdir else None
     remove_damaged(output.repo, tree if tree is not None else [((), None, output.hash_info)])
-    path = Path(output.fs_path)
-    shutil.rmtree(path) if path.is_dir() else path.unlink()  # DVC takes what is there for whole
     if not fetch(output.repo, output):
         return False
+    for file in files:  # DVC takes what is there for whole
+        _remove(file)
     output.obj = None
     output.checkout(force=True)
     return True
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
