@@ -11,11 +11,13 @@ import atexit
 import os
 import secrets
 import socket
+import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +77,7 @@ def _temporary(root: Path) -> Server:
         command, port = ["-c", START, str(listener.fileno())], [listener.fileno()]
         process = lifeline.start(command, cwd=root, env=_environment(login), out=sink, err=sink, pass_fds=port)
     atexit.register(listener.close)
+    threading.Thread(target=_refuse_after, args=(process, listener), daemon=True).start()
     atexit.register(lifeline.stop, process)  # after Prefect's own threads have reported what they have
     os.environ |= {URL: url, LOGIN: login}
     refresh_global_settings_context()
@@ -91,9 +94,19 @@ def _temporary(root: Path) -> Server:
 
 def _listener() -> socket.socket:
     """A port of this machine that stays ours until we end: nobody can answer in the place of a server that died."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.bind(port)  # asked for by number, or Linux gives it away when the socket no longer listens
     return listener
+
+
+def _refuse_after(process: subprocess.Popen[str], listener: socket.socket) -> None:
+    """When the server has died, its clients are refused at once: they would wait for an answer otherwise."""
+    process.wait()
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def _environment(login: str) -> dict[str, str]:
