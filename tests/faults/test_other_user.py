@@ -132,7 +132,7 @@ def served_alone(standin_template: Path, readable: Path) -> Iterator[tuple[Stand
     while not kept.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     yield standin, process.pid, dict(line.split("=", 1) for line in kept.read_text().splitlines())
-    process.send_signal(signal.SIGTERM)
+    process.kill()  # its children end with it
     process.communicate(timeout=60)
 
 

@@ -44,6 +44,6 @@ def test_every_command_does_what_is_shown(standin: Standin, prefect_server: dict
     said = {each: asked(standin, command) for each in order for command in rest if each in command}
     assert said.keys() == set(order)
     assert "retrain/retrain" in said["deployment ls"]
-    assert "retrain" in said["flow-run ls"]
+    assert "Flow Runs" in said["flow-run ls"]
     asked(standin, "prefect --no-prompt deployment delete retrain/retrain")  # other tests serve one of this name
     asked(standin, "prefect --no-prompt work-pool delete metaloom")

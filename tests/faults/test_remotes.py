@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+import io
 import os
 import shutil
 import socket
@@ -289,3 +291,87 @@ def test_s3_down_and_back(project: Path, at_once: None, monkeypatch: pytest.Monk
     use_s3(project, server.port, server.users["owner"])
     assert push_version(project, "HEAD") == 3
     server.stop()
+
+
+needs_ssh = pytest.mark.skipif(not importlib.util.find_spec("dvc_ssh"), reason="dvc-ssh is absent")
+PASSWORD = "for this test"
+
+
+class Sshd:
+    """A server of SFTP on loopback that lets one password in, in a thread of its own."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.folder, self.port = folder, port
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self.server = asyncio.run_coroutine_threadsafe(self._listen(), self.loop).result(30)
+        self.port = self.server.get_port()
+
+    async def _listen(self):
+        import asyncssh
+
+        class Login(asyncssh.SSHServer):
+            def password_auth_supported(self) -> bool:
+                return True
+
+            def validate_password(self, username: str, password: str) -> bool:
+                return (username, password) == ("owner", PASSWORD)
+
+        def files(channel) -> asyncssh.SFTPServer:
+            return asyncssh.SFTPServer(channel, chroot=str(self.folder))
+
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        return await asyncssh.listen(
+            "127.0.0.1", self.port, server_factory=Login, server_host_keys=[key], sftp_factory=files
+        )
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.server.close)
+        asyncio.run_coroutine_threadsafe(self.server.wait_closed(), self.loop).result(30)
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    (tmp_path / "served").mkdir()
+    server = Sshd(tmp_path / "served")
+    yield server
+    server.stop()
+
+
+def use_ssh(root: Path, port: int, password: str = PASSWORD) -> None:
+    configure(root, "ssh://127.0.0.1/store", user="owner", port=str(port), password=password, allow_agent="false")
+
+
+@needs_ssh
+@pytest.mark.slow
+def test_ssh_whole(project: Path, sshd: Sshd, at_once: None):
+    proxy = Proxy(sshd.port)
+    use_ssh(project, proxy.port)
+    proxy.cuts, proxy.after = 1, 1_000_000
+    assert push_version(project, "HEAD") == 3 and proxy.cut == 1
+    clone = clone_without_data(project)
+    proxy.cuts = 1
+    assert "restored" in version_dataset(clone, build=never).message and proxy.cut == 2
+    assert (clone / "data/a").read_bytes() == (project / "data/a").read_bytes()
+    proxy.close()
+
+
+@needs_ssh
+@pytest.mark.slow
+def test_ssh_with_a_wrong_password_is_a_refusal(
+    project: Path, sshd: Sshd, at_once: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # nobody is there to be asked
+    use_ssh(project, sshd.port, "guessed")
+    assert "the remote refuses access: " in refusal(lambda: push_version(project, "HEAD"))
+
+
+@needs_ssh
+@pytest.mark.slow
+def test_ssh_down_and_back(project: Path, sshd: Sshd, at_once: None):
+    use_ssh(project, sshd.port)
+    sshd.stop()
+    assert "the remote does not answer: " in refusal(lambda: push_version(project, "HEAD"), BusyError)
+    again = Sshd(sshd.folder, sshd.port)
+    assert push_version(project, "HEAD") == 3
+    again.stop()

@@ -80,6 +80,7 @@ def _temporary(root: Path) -> Server:
         process = lifeline.start(command, cwd=root, env=_environment(login), out=sink, err=sink, pass_fds=port)
     ours = threading.Event()
     atexit.register(listener.close)
+    threading.Thread(target=_refuse_after, args=(process, listener), daemon=True).start()
     atexit.register(lifeline.stop, process)  # after Prefect's own threads have reported what they have
     atexit.register(ours.set)
     os.environ |= {URL: url, LOGIN: login}
@@ -118,9 +119,19 @@ def _end_without(process: subprocess.Popen[str], log: Path, ours: threading.Even
 
 def _listener() -> socket.socket:
     """A port of this machine that stays ours until we end: nobody can answer in the place of a server that died."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.bind(port)  # asked for by number, or Linux gives it away when the socket no longer listens
     return listener
+
+
+def _refuse_after(process: subprocess.Popen[str], listener: socket.socket) -> None:
+    """When the server has died, its clients are refused at once: they would wait for an answer otherwise."""
+    process.wait()
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def _environment(login: str) -> dict[str, str]:

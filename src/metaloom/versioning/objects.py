@@ -132,13 +132,18 @@ def fetch(repo: Any, output: Any) -> bool:
     """
     from dvc.exceptions import FileTransferError
 
-    from metaloom.versioning.remotes import remote_errors
+    from metaloom.versioning.remotes import remote_errors, tried_again
 
     if not output.changed_cache():
         return True
     if repo.config["core"].get("remote"):
-        with suppress(FileTransferError), remote_errors():  # one that has not got all of it is asked again below
-            repo.fetch([output.stage.addressing])
+
+        def fetched() -> None:
+            with remote_errors():
+                repo.fetch([output.stage.addressing])
+
+        with suppress(FileTransferError):  # a remote that has not got all of it: asked again below
+            tried_again(fetched)
     return not output.changed_cache()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import yaml
 
 from metaloom.errors import MetaloomError
-from metaloom.versioning.objects import short
+from metaloom.system.files import md5
+from metaloom.versioning.objects import short, tree_of_hashes
 from metaloom.versioning.project import find_root
 
 LOCK = "dvc.lock"
@@ -52,14 +52,4 @@ def _locked(root: Path, path: str) -> str | None:
 
 def _hash_now(folder: Path) -> str:
     """As `dvc add` would give it, without DVC's memory of what it hashed before."""
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_data.hashfile.meta import Meta
-    from dvc_data.hashfile.tree import Tree
-
-    tree = Tree()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        tree.add(path.relative_to(folder).parts, Meta(), HashInfo("md5", md5))
-    tree.digest()
-    assert tree.hash_info is not None  # `digest` has set it
-    return str(tree.hash_info.value)
+    return tree_of_hashes({file.relative_to(folder).parts: md5(file) for file in folder.rglob("*") if file.is_file()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ REFUSALS = {
 }  # of client libraries
 REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}  # codes of S3
 CLIENTS = ("botocore", "asyncssh", "azure", "google", "aiohttp")  # packages of the client libraries
+REFUSES = "the remote refuses access: {}: give its credentials with `dvc remote modify --local NAME …`"
 ABSENT = {"NoSuchBucket", "404"}
 
 
@@ -51,10 +53,12 @@ def remote_errors() -> Iterator[None]:
             raise _problem([*causes, error]) from None
         except DvcException:
             raise
+        except EOFError:
+            raise MetaloomError(REFUSES.format("it asks for a password, and nobody is here to answer")) from None
         except OSError as error:
-            if _is_local(error):
+            if _is_local(error) and not causes:
                 raise
-            raise _problem([error]) from None
+            raise _problem([*causes, error]) from None
         except Exception as error:  # DVC's index and client libraries have roots of their own
             if not type(error).__module__.startswith(("dvc_", *CLIENTS)):
                 raise
@@ -91,9 +95,7 @@ def _problem(errors: list[BaseException]) -> MetaloomError:
     causes = [cause for error in errors for cause in _causes(error)]
     said = chain(errors[0])
     if any(_refuses(each) for each in causes):
-        return MetaloomError(
-            f"the remote refuses access: {said}: give its credentials with `dvc remote modify --local NAME …`"
-        )
+        return MetaloomError(REFUSES.format(said))
     if any(_code(each) in ABSENT for each in causes):
         return MetaloomError(f"the remote is not there: {said}: make its bucket, or `dvc remote modify NAME url …`")
     return BusyError(f"the remote does not answer: {said}")
@@ -138,6 +140,8 @@ def tried_again(transfer: Callable[[], T]) -> T:
             return transfer()
         except BusyError:
             time.sleep(seconds)
+            if ssh := sys.modules.get("dvc_ssh.spec"):
+                ssh.SSHFileSystem.clear_instance_cache()  # or it goes on with the connection that is broken
     return transfer()
 
 
