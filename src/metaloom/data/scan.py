@@ -19,6 +19,7 @@ from metaloom.system.terminal import bar
 
 _BATCH_FILES = 256
 _BATCH_BYTES = 8 * 2**20
+LOOKED_AT = 16  # of so many examples one is looked at for what decoding takes from it
 Raw = tuple[int, bytes | str]
 
 
@@ -34,13 +35,14 @@ class Decoded:
     shape: tuple[int, ...] = ()  # as it would be packed; () where the kind makes all alike
     raw: tuple[int, ...] = ()  # its shape as it is
     trait: float | None = None  # see `Kind.trait`
+    lost: str | None = None  # see `Kind.lost`; None: not looked at
 
 
 @dataclass(frozen=True)
 class Scan:
     """What is known of every item of the listing, in its order; equal `digests` are equal examples.
 
-    `shapes` and `traits` are those of the decoded examples.
+    `shapes` and `traits` are those of the decoded examples, `lost` what decoding took from some of them.
     """
 
     listing: Listing
@@ -49,6 +51,7 @@ class Scan:
     reasons: list[str]  # empty for a readable example
     shapes: list[tuple[int, ...]]
     traits: list[float | None]
+    lost: list[str | None]
 
 
 def scan(listing: Listing, packed: Path | None = None) -> Scan:
@@ -62,6 +65,7 @@ def scan(listing: Listing, packed: Path | None = None) -> Scan:
     sha256, digests, reasons = [""] * n, [b""] * n, [""] * n
     shapes: list[tuple[int, ...]] = [()] * n
     traits: list[float | None] = [None] * n
+    lost: list[str | None] = [None] * n
     work = partial(_decode_batch, kind=kind, pack=packed is not None)
     first: tuple[int, ...] | None = None
     with bar(f"reading {kind.many}", n) as running:
@@ -70,7 +74,7 @@ def scan(listing: Listing, packed: Path | None = None) -> Scan:
             for each in batch:
                 sha256[each.index], digests[each.index] = each.sha256, each.digest
                 reasons[each.index] = each.reason
-                shapes[each.index], traits[each.index] = each.raw, each.trait
+                shapes[each.index], traits[each.index], lost[each.index] = each.raw, each.trait, each.lost
                 if each.reason:
                     continue
                 first = each.shape if first is None else first
@@ -81,7 +85,7 @@ def scan(listing: Listing, packed: Path | None = None) -> Scan:
             running.update(done)
     if array is not None:
         array.close()
-    return Scan(listing, sha256, digests, reasons, shapes, traits)
+    return Scan(listing, sha256, digests, reasons, shapes, traits, lost)
 
 
 def _misfit(shape: tuple[int, ...], first: tuple[int, ...]) -> str:
@@ -141,7 +145,8 @@ def _decode_one(index: int, content: bytes | str, kind: Kind, pack: bool) -> Dec
     packed = kind.pack(example) if pack or isinstance(kind, Tables) else None
     shape = () if packed is None else packed.shape
     digest, trait = digest_of(example), kind.trait(example)
-    return Decoded(index, sha256, digest, "", packed if pack else None, shape, example.shape, trait)
+    lost = None if index % LOOKED_AT else kind.lost(content)
+    return Decoded(index, sha256, digest, "", packed if pack else None, shape, example.shape, trait, lost)
 
 
 def digest_of(example: np.ndarray) -> bytes:

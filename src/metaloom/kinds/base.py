@@ -124,6 +124,10 @@ class Kind(ABC):
         """
         return []
 
+    def lost(self, content: bytes) -> str:
+        """What decoding takes from a file's bytes, or a row's, that may tell classes apart, and what to do; "" nothing."""
+        return ""
+
     def looks_negative(
         self, raw: Shaped[np.ndarray, "item ..."], saved: Mapping[str, Any]
     ) -> Bool[np.ndarray, " item"]:

@@ -31,6 +31,8 @@ FITTED = {
     "stretch": "pictures that are no squares stretched to one",
 }
 
+IN_GREY = "are in colour, and read in grey: where colour tells classes apart, set pictures.channels: 3"
+
 
 @dataclass(frozen=True)
 class Pictures(Kind):
@@ -80,6 +82,9 @@ class Pictures(Kind):
 
     def oddities(self, traits: Iterable[tuple[str, str, float | None]]) -> list[str]:
         return odd_grounds(traits)
+
+    def lost(self, content: bytes) -> str:
+        return IN_GREY if self.channels == 1 and is_coloured(decode(content, 3)) else ""
 
     def looks_negative(
         self, raw: UInt8[np.ndarray, "item height width channel"], saved: Mapping[str, Any]

@@ -52,6 +52,7 @@ _DAMAGED = (
 # what files begin with; not BMP's two letters, nor TIFF's, which raw photos have too
 _MARKS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+COLOURED, A_FEW = 40, 0.02  # levels between a pixel's channels; share of the pixels
 _LIGHT = 192  # a colour of which all channels are above it hardly shows on white
 
 UPRIGHT = 1
@@ -92,6 +93,12 @@ def _formats_of(content: bytes) -> tuple[str, ...]:
 def is_blank(pixels: UInt8[np.ndarray, "height width channel"]) -> bool:
     """Whether there is nothing to be seen: all pixels are alike."""
     return bool((pixels == pixels[0, 0]).all())
+
+
+def is_coloured(pixels: UInt8[np.ndarray, "height width 3"]) -> bool:
+    """Whether more than a few pixels are far from grey, as they are in no photograph or scan of something grey."""
+    spread = pixels.max(axis=2) - pixels.min(axis=2)
+    return bool((spread > COLOURED).mean() > A_FEW)
 
 
 def decode(content: bytes, channels: int) -> UInt8[np.ndarray, "height width channel"]:
