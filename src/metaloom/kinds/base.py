@@ -125,7 +125,7 @@ class Kind(ABC):
         return []
 
     def lost(self, content: bytes) -> str:
-        """What decoding takes from a file's bytes, or a row's, that may tell classes apart, and what to do; "" nothing."""
+        """What decoding takes from its bytes that may tell classes apart, and what to do about it; "" nothing."""
         return ""
 
     def looks_negative(

@@ -14,7 +14,7 @@ from jaxtyping import Bool, UInt8
 from metaloom.kinds.base import Kind
 from metaloom.kinds.pictures.ground import grounds, negatives
 from metaloom.kinds.pictures.negatives import odd_grounds
-from metaloom.kinds.pictures.read import IN_WORDS, SUFFIXES, decode, is_blank, is_picture
+from metaloom.kinds.pictures.read import IN_WORDS, SUFFIXES, decode, is_blank, is_coloured, is_picture
 from metaloom.kinds.pictures.resize import PAPER, Fit, resize, scaled
 from metaloom.kinds.pictures.show import Thumbnails, encode
 
