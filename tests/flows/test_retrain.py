@@ -108,8 +108,15 @@ def assert_it_says_only_when(client, deployment):
 
     served = client.read_deployment(deployment)
     assert served.enforce_parameter_schema
-    assert set(served.parameter_openapi_schema["properties"]) == {"stale_minutes", "wait"}
-    for parameters in ({"wait": "forever"}, {"wait": -1}, {"wait": 1e9}, {"stale_minutes": {"path": "/"}}):
+    assert set(served.parameter_openapi_schema["properties"]) == {"stale_minutes", "wait", "settle", "force"}
+    for parameters in (
+        {"wait": "forever"},
+        {"wait": -1},
+        {"wait": 1e9},
+        {"settle": -1},
+        {"force": "/"},
+        {"stale_minutes": {}},
+    ):
         with pytest.raises(PrefectHTTPStatusError, match="409"):
             client.create_flow_run_from_deployment(deployment, parameters=parameters)
 

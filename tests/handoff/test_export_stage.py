@@ -57,7 +57,8 @@ def root(
     gap = {"setting": "3w1s", "learner": "maml", "rival": "logistic", "difference": -0.05, "ci95": 0.01}
     write_json(measured / "differences.json", [gap | {"episodes": 12, "p_holm": 0.01, "classes_ci95": 0.08}])
     own = "3w1s,domain7,0.75,0.7,0.8,40"
-    (measured / "domains.csv").write_text(f"learner,{DOMAINS}\nprotonet,{own}\nmaml,{own}\nmaml,3w2s{own[4:]}\n")
+    rows = f"protonet,{own}\nmaml,{own}\nmaml,3w1s,domain8,0.5,0.4,0.6,40\nmaml,3w2s{own[4:]}\n"
+    (measured / "domains.csv").write_text(f"learner,{DOMAINS}\n{rows}")
     (root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": MD5, "path": "data"}]}))
     return root
 
@@ -97,7 +98,10 @@ def test_the_champion_for_the_first_test_domain(exported: Path):
     assert metadata["provenance"]["data"] == MD5
     assert metadata["metrics"]["evaluation"] == {"3w1s": SCORE}
     values = ("3w1s", "domain7", 0.75, 0.7, 0.8, 40)
-    assert metadata["metrics"]["domains"] == [dict(zip(DOMAINS.split(","), values, strict=True))]
+    others = ("3w1s", "domain8", 0.5, 0.4, 0.6, 40)
+    assert metadata["metrics"]["domains"] == [
+        dict(zip(DOMAINS.split(","), row, strict=True)) for row in (values, others)
+    ]
     card = (exported / "MODEL_CARD.md").read_text()
     assert "| domain7 | 75.0% (70.0% to 80.0%) | 40 |" in card and "Licence: not stated." in card
     assert "| 61.0 ± 2.0% (of other classes 41.0% to 78.0%) |" in card and "dvc repro" in card

@@ -239,6 +239,7 @@ def test_a_command_shows_it(monkeypatch, tmp_path):
     assert shown.startswith("engine: numba ")
     assert str(measured.chosen().file) in shown
     Path("params.yaml").write_text("engine: torch\n")
+    Path("dvc.yaml").touch()
     engine._machine_code.cache_clear()
     assert CliRunner().invoke(app, ["engine"]).output == f"engine: torch {torch.__version__}\n"
     Path("params.yaml").write_text("engine: cuda\n")

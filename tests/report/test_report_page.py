@@ -14,11 +14,13 @@ import pandas as pd
 import pytest
 from made_up_project import make_project, put, write_quality
 from page_parser import Page
+from projects import plan_for_plenty
 
 from metaloom.errors import MetaloomError
 from metaloom.report.page import LARGEST, build
 from metaloom.report.verdict import verdict
 from metaloom.stages import report as stage
+from metaloom.system.files import read_json
 
 REPO = Path(__file__).parents[2]
 
@@ -130,6 +132,7 @@ def test_gallery_of_another_data_set_is_refused(small):
 
 def test_stage_writes_the_page_whole_or_not_at_all(tmp_path, monkeypatch, capsys, small):
     shutil.copy(REPO / "params.yaml", tmp_path)
+    put(small.plan, read_json(plan_for_plenty(tmp_path)) | read_json(small.plan))
     monkeypatch.chdir(tmp_path)
     folders = [
         "artifacts/dataset",

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
+KEPT = "\n\t\N{NO-BREAK SPACE}"
 MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|!&~]")
 ANGLES = str.maketrans("<>", "‹›")
 
 
 def shown(text: str) -> str:
-    """For a terminal, which obeys escape sequences and turns lines around; line ends and tabs stay."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    """For a terminal, which obeys escape sequences and turns lines around; line ends, tabs and spaces stay."""
+    return "".join(c if c.isprintable() or c in KEPT else c.encode("unicode_escape").decode() for c in text)
 
 
 def on_one_line(text: str) -> str:
