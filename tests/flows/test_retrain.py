@@ -142,7 +142,9 @@ def test_current_after_dvc_repro_is_skipped(served, retrain):
     assert retrain.retrain(settle=0, return_state=True).name == "Skipped"
 
 
-@pytest.mark.parametrize("changed", ["settings", "code", "nothing, but forced"])
+@pytest.mark.parametrize(
+    "changed", ["code", *(pytest.param(each, marks=pytest.mark.slow) for each in ("settings", "nothing, but forced"))]
+)
 def test_changed_settings_and_code_are_due(served, retrain, changed):
     assert retrain.retrain(settle=0, return_state=True).name == "Completed"
     served.steps()
@@ -177,6 +179,7 @@ def test_a_failed_run_is_no_success(served, retrain):
     assert retrain.retrain(settle=0, return_state=True).is_failed()  # not skipped, though data.dvc did not change
 
 
+@pytest.mark.slow
 def test_a_run_with_settings_of_its_own_is_no_success(served, retrain):
     assert retrain.pipeline(overrides={"train.n_shot": 5}, return_state=True).is_completed()
     state = retrain.retrain(settle=0, return_state=True)
