@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 
 import pytest
+import together
+from filelock import FileLock
 from projects import REPO
 from standins import Standin
 
@@ -26,7 +29,15 @@ def asked(standin: Standin, command: str) -> str:
     return standin.call(*shlex.split(command))
 
 
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """On the shared server nobody else serves a deployment of the same name."""
+    with FileLock(together.folder() / "serve.lock"):
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("alone")
 def test_every_command_does_what_is_shown(standin: Standin, prefect_server: dict[str, str], monkeypatch):
     for name, value in prefect_server.items():
         monkeypatch.setenv(name, value)
@@ -45,5 +56,5 @@ def test_every_command_does_what_is_shown(standin: Standin, prefect_server: dict
     assert said.keys() == set(order)
     assert "retrain/retrain" in said["deployment ls"]
     assert "Flow Runs" in said["flow-run ls"]
-    asked(standin, "prefect --no-prompt deployment delete retrain/retrain")  # other tests serve one of this name
+    asked(standin, "prefect --no-prompt deployment delete retrain/retrain")
     asked(standin, "prefect --no-prompt work-pool delete metaloom")
