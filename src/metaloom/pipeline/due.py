@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from metaloom.pipeline.stages import due_stages
+from metaloom.system.files import stats
 from metaloom.system.provenance import data_version
 from metaloom.system.terminal import say
 from metaloom.versioning.data import held_version
@@ -53,11 +53,4 @@ def await_settled(
 
 def _newest(folder: Path) -> float:
     """When a file came last or changed, whatever date it brought along; 0 where there is none."""
-    newest = 0.0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                newest = max(newest, os.stat(os.path.join(place, name)).st_ctime)  # noqa: PTH116, PTH118
-            except OSError:
-                continue
-    return newest
+    return max((found.st_ctime for _, found in stats(folder)), default=0.0)

@@ -75,7 +75,7 @@ def reading(repo: Any, name: str, reproduce: Callable[[], Any]) -> Any:
     try:
         with _hashed_before(version, watched=True):
             return reproduce()
-    except Exception:
+    except Exception:  # whatever the stage or DVC made of data/ that moved; raised again where it did not move
         moved = version.moved() if version else ""
         if version is None or not moved or saved_tree(repo, version.output.hash_info.value) is None:
             raise

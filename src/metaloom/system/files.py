@@ -161,26 +161,41 @@ def read_yaml(path: str | Path, remedy: str = "") -> Any:
         raise MetaloomError(f"{path} is no valid YAML ({why}){f': {remedy}' if remedy else ''}") from None
 
 
+def load_yaml(content: bytes) -> Any:
+    """YAML by the parser in C where there is one, as files that machines write are long.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    return yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+
+
 Stamp = tuple[int, int, int]  # size, time of change in nanoseconds, inode
 
 
 def stamp(path: str | Path) -> Stamp:
     """Another one whenever the file's content has changed, as far as the file system knows."""
-    found = os.stat(path)  # noqa: PTH116 (a hundred thousand of them)
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    return _stamp(Path(path).stat())
 
 
 def stamps(folder: str | Path) -> dict[str, Stamp]:
     """Of every file below a folder, by its path; one that goes away meanwhile is left out."""
-    found: dict[str, Stamp] = {}
+    return {path: _stamp(found) for path, found in stats(folder)}
+
+
+def stats(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Path and `stat` of every file below a folder; one that goes away meanwhile is left out."""
     for place, _, names in os.walk(folder):
         for name in names:
-            path = os.path.join(place, name)  # noqa: PTH118
+            path = os.path.join(place, name)  # noqa: PTH118 (a hundred thousand of them)
             try:
-                found[path] = stamp(path)
+                yield path, os.stat(path)  # noqa: PTH116
             except OSError:
                 continue
-    return found
+
+
+def _stamp(found: os.stat_result) -> Stamp:
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def md5(path: str | Path) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from metaloom.system.files import atomic_file
+from metaloom.system.files import atomic_file, load_yaml
 from metaloom.system.lock import STATE
 from metaloom.system.terminal import say
 
@@ -115,7 +115,7 @@ def _valid(content: bytes) -> bool:
     from voluptuous import Invalid
 
     try:
-        return bool(COMPILED_LOCKFILE_SCHEMA(yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))))  # noqa: S506 (safe)
+        return bool(COMPILED_LOCKFILE_SCHEMA(load_yaml(content)))
     except (yaml.YAMLError, UnicodeDecodeError, Invalid):
         return False
 

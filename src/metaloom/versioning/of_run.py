@@ -7,11 +7,10 @@ from pathlib import Path
 import yaml
 
 from metaloom.errors import MetaloomError
-from metaloom.system.files import md5
+from metaloom.system.files import load_yaml, md5
+from metaloom.versioning.leftovers import LOCK
 from metaloom.versioning.objects import short, tree_of_hashes
 from metaloom.versioning.project import find_root
-
-LOCK = "dvc.lock"
 
 
 def check_of_run(folder: Path) -> None:
@@ -41,7 +40,7 @@ def check_of_run(folder: Path) -> None:
 def _locked(root: Path, path: str) -> str | None:
     """The hash that dvc.lock has for an output; None where it has none."""
     try:
-        lock = yaml.load((root / LOCK).read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (safe)
+        lock = load_yaml((root / LOCK).read_bytes())
     except FileNotFoundError:
         return None
     except yaml.YAMLError as error:
