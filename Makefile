@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # kernels for GPUs run in Triton's interpreter, which is asked for before anything imports Triton
-PYTEST := OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 TRITON_INTERPRET=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist worksteal
 
 .PHONY: run test test-slow sweep lint clean
 

@@ -100,6 +100,20 @@ def classes(folder: Path) -> dict[str, Counter]:
     return found
 
 
+def test_of_a_few_letters_each_is_built_once(tmp_path, monkeypatch):
+    """Three scripts' A look alike; the same bytes again."""
+    some = [letter for letter in letters.all_letters() if chr(letter.code) in "AАΑЖШאש"]
+    assert len(some) == 7
+    monkeypatch.setattr(letters, "all_letters", lambda: some)
+    summary = build_glyphs(tmp_path / "once")
+    assert (summary.classes, summary.images, summary.homoglyphs) == (5, 100, 2)
+    assert {script: len(each) for script, each in classes(tmp_path / "once").items()}["hebrew"] == 2
+    build_glyphs(tmp_path / "again")
+    for path in (tmp_path / "once").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+
+
+@pytest.mark.slow
 def test_there_are_enough_of_them(built):
     folder, summary = built
     found = classes(folder)
@@ -111,6 +125,7 @@ def test_there_are_enough_of_them(built):
     assert summary.homoglyphs > 300 and summary.lookalikes > 300
 
 
+@pytest.mark.slow
 def test_of_homoglyphs_one_is_kept(built):
     kept = [int(name.split("_")[0][2:], 16) for each in classes(built[0]).values() for name in each]
     assert len(set(kept)) == len(kept)
@@ -120,6 +135,7 @@ def test_of_homoglyphs_one_is_kept(built):
         assert ord(letter) in kept
 
 
+@pytest.mark.slow
 def test_every_picture_decodes_and_no_two_are_equal(built):
     seen = set()
     for path in built[0].iterdir():
@@ -151,11 +167,13 @@ def project(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_build_is_the_version_in_data_dvc(built, repo, project):
     shutil.copytree(built[0], project / "data")
     assert held_version(project) == yaml.safe_load((repo / "data.dvc").read_text())["outs"][0]["md5"]
 
 
+@pytest.mark.slow
 def test_prepared_and_split_it_has_the_hashes_of_dvc_lock(built, repo, project, monkeypatch):
     """What a clone without cache or remote makes is what the committed run had."""
     shutil.copy(repo / "params.yaml", project)

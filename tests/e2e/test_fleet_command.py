@@ -55,6 +55,7 @@ def test_a_killed_fleet_goes_on_where_it_was(copied: Path, tasks: Path, prefect_
     assert not list(out.glob(".*"))
 
 
+@pytest.mark.slow
 def test_one_bundle_for_all(copied: Path, tasks: Path, tmp_path: Path):
     few = a_few(tasks, tmp_path)
     done = metaloom(copied, "fleet", str(few), "--out", str(tmp_path / "all"), "--shared")

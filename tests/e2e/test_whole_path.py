@@ -98,9 +98,13 @@ def test_a_number_of_the_plan_runs_only_what_reads_it_again(copied, monkeypatch)
         assert [name for name in STAGES if not is_current(copied, name)] == ["split", "export", "report"]
 
 
-def test_the_plan_of_a_project_is_shown_and_what_does_not_fit_is_refused(copied):
+@pytest.mark.slow
+def test_the_plan_of_a_project_is_shown(copied):
     shown = metaloom(copied, "plan", "--set", "train.n_query=auto").stdout
     assert re.search(r"train.n_query +5 +auto", shown) and "everything fits" in shown
+
+
+def test_a_plan_that_does_not_fit_is_refused(copied):
     refused = metaloom(copied, "plan", "--set", "export.domain=greek", check=False)
     assert refused.returncode == 2 and refused.stderr.splitlines()[0] == "it cannot run as it is set:"
     assert refused.stderr.splitlines()[-1].startswith("This fits: metaloom run --set export.domain=auto")
@@ -218,6 +222,7 @@ def test_a_new_domain_adds_to_the_version_and_reruns(copied, tmp_path):
     assert quality["domains"] == 11
 
 
+@pytest.mark.slow
 def test_versions_side_by_side(copied, tmp_path):
     """A commit beside the working tree, which has a new domain and a picture in another class."""
     run_here(copied, "git", "add", "-A")

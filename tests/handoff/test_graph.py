@@ -117,6 +117,7 @@ def test_what_all_classes_share_costs_no_precision(make_task: MakeTask, pictures
     np.testing.assert_allclose(answer(graph_of(task), pictures), exact, atol=3e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_model_that_rounds_much_still_verifies(
     make_learner, save_model, pictures: np.ndarray, shapes, tiny_settings, tmp_path
 ):

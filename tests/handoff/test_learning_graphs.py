@@ -53,8 +53,13 @@ def an_episode(rng: np.random.Generator, pictures: np.ndarray, most_ways: int) -
     return pictures[rows[: len(labels)]], rng.permutation(labels), pictures[rows[-int(rng.integers(1, 9)) :]]
 
 
-@pytest.mark.parametrize("episodes", [4, pytest.param(100, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", list(METHOD_CLASSES))
+QUICK = ("protonet", "ridge", "maml")  # heads in closed form, and inner steps; tracing the others takes half a minute
+ASKED = [pytest.param(name, 4, marks=[pytest.mark.slow] * (name not in QUICK)) for name in METHOD_CLASSES]
+
+
+@pytest.mark.parametrize(
+    ("name", "episodes"), [*ASKED, *(pytest.param(name, 100, marks=pytest.mark.slow) for name in METHOD_CLASSES)]
+)
 def test_episodes_of_any_shape_as_torch_answers_them(
     name: str, episodes: int, make_learner: MakeLearner, pictures: np.ndarray, tiny_settings: Settings
 ):

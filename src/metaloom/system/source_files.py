@@ -72,7 +72,8 @@ def sources(*modules: str, package: Path = PACKAGE) -> set[Path]:
             continue
         found.add(file)
         if file.suffix == ".py":
-            rest += [other for other in _named(file, package) if _followed(file, other, package)]
+            named = _named(file, package, file.read_bytes())
+            rest += [other for other in named if _followed(file, other, package)]
             rest += _read(file.parent, package)
         if file == package / SHIPPED_BY:
             rest += package.glob(f"{SHIPPED}/*.*")
@@ -146,10 +147,10 @@ def _files_of(name: str, package: Path) -> list[Path]:
     return files
 
 
-def _named(file: Path, package: Path) -> Iterator[Path]:
-    for node in _nodes(ast.parse(file.read_bytes(), str(file))):
-        for name in _names(node, file, package):
-            yield from _files_of(name, package)
+@cache  # every stage's module names most of them
+def _named(file: Path, package: Path, content: bytes) -> list[Path]:
+    nodes = _nodes(ast.parse(content, str(file)))
+    return [each for node in nodes for name in _names(node, file, package) for each in _files_of(name, package)]
 
 
 def _names(node: ast.AST, file: Path, package: Path) -> list[str]:
