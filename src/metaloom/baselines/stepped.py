@@ -19,6 +19,7 @@ from torch import Tensor
 from metaloom.baselines.heads import FLOAT, Fitted, linear_head
 from metaloom.kinds import Kind
 from metaloom.networks import Network, Tensors
+from metaloom.system.optimisers import Adam
 
 HEAD = ("head.weight", "head.bias")
 AT_A_TIME = 64  # examples that are answered together: bounds memory
@@ -116,7 +117,7 @@ def stepped(
     steps = max(choice["steps"], math.ceil(choice["epochs"] * len(y) / choice["batch"]))
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     weights = _first_weights(start, x, y, generators)
-    optimiser = torch.optim.Adam(list(weights.values()), lr=choice["learning_rate"], fused=True)
+    optimiser = Adam(list(weights.values()), lr=choice["learning_rate"], fused=True)
     batches = [_batches(len(y), choice["batch"], generator) for generator in generators]
     alike = len(y) / (len(y.unique()) * y.bincount().clamp(min=1).to(x.dtype))  # classes count alike
     task = torch.arange(len(x))[:, None]

@@ -19,6 +19,7 @@ from metaloom.learner import Learner
 MOST = 20  # examples of a class that are embedded
 AXES = 30  # principal ones that the map is made of
 FEW = 5  # classes: fewer are shown along their two principal axes
+STEPS = 500  # of t-SNE, which starts at the principal axes: twice as many move hardly anything
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def class_map(space: Space, seed: int, most: int = 600) -> pd.DataFrame:
     if len(z) >= FEW:
         perplexity = min(30.0, (len(z) - 1) / 3)
         with threadpool_limits(1):  # its threads wait for each other a thousand times: far longer beside other work
-            z = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(z)
+            z = TSNE(init="pca", max_iter=STEPS, perplexity=perplexity, random_state=seed).fit_transform(z)
     places = np.zeros((len(z), 2))
     places[:, : z.shape[1]] = z[:, :2]
     low, high = places.min(axis=0), places.max(axis=0)

@@ -15,6 +15,7 @@ from torch import Tensor
 from metaloom.config import MethodSettings
 from metaloom.methods.model import Episodes, Head, Params, TaskModel, query_loss
 from metaloom.networks import Network, Tensors
+from metaloom.system.optimisers import Adam
 
 TASKS_AT_A_TIME = 8  # that are adapted together on a CPU: enough to share the overhead of a step, few enough for memory
 
@@ -84,7 +85,7 @@ class Method(ABC):
 
     def optimiser(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
         """What changes the weights after each step."""
-        return torch.optim.Adam(leaves, capturable=leaves[0].is_cuda, **rate_for(leaves, self.settings.learning_rate))
+        return Adam(leaves, capturable=leaves[0].is_cuda, **rate_for(leaves, self.settings.learning_rate))
 
     def chunks(self, episodes: Episodes, tasks: int = TASKS_AT_A_TIME) -> Iterator[Episodes]:
         """The parts of a meta-batch that go backward one at a time, so that memory does not grow with it."""

@@ -37,6 +37,7 @@ from metaloom.methods.gradient import (
 )
 from metaloom.methods.model import Episodes, Params, TaskModel, of_ways, one_hot
 from metaloom.networks import Tensors
+from metaloom.system.optimisers import SGD
 
 
 class Reptile(Method):
@@ -46,7 +47,7 @@ class Reptile(Method):
 
     def optimiser(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
         """Plain SGD on φ - φ̃ is the interpolation."""
-        return torch.optim.SGD(leaves, **rate_for(leaves, self.settings.learning_rate))
+        return SGD(leaves, **rate_for(leaves, self.settings.learning_rate))
 
     def adapt(
         self,
