@@ -17,7 +17,7 @@ from metaloom.baselines.catalogue import Baseline
 from metaloom.baselines.heads import Fitted, neighbour, span, svm
 from metaloom.baselines.run import Request
 from metaloom.baselines.stepped import EXAMPLES, TOGETHER, Start, fitted, stepped, together
-from metaloom.config import ENOUGH_EPISODES, load_settings
+from metaloom.config import load_settings
 from metaloom.evaluation import answers
 from metaloom.evaluation.answers import meta_answers, meta_speed, single_task_answers, untempered
 from metaloom.evaluation.estimates import estimate_rows
@@ -27,6 +27,7 @@ from metaloom.learner.estimate import cross_validated
 from metaloom.learner.intervals import FEWEST
 from metaloom.learner.temperature import Temperature
 from metaloom.networks import NETWORKS
+from metaloom.system.certainty import ENOUGH_EPISODES
 
 TABLES = ("3w1s", "3w2s")
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from metaloom.config import ENOUGH_EPISODES
+from metaloom.system.certainty import ENOUGH_EPISODES
 
 LEVELS = (2.5, 97.5)  # percentiles of a 95% interval
 Z = 1.959964  # of the normal distribution, for a 95% interval

@@ -8,9 +8,9 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from metaloom.config import FEW_TEST_CLASSES
 from metaloom.report.sections.results import Figure, Results
 from metaloom.report.words import GROUPS, SettingWords, chances, learner_hint, learner_title, three_decimals
+from metaloom.system.certainty import FEW_TEST_CLASSES
 from metaloom.system.quantities import UNKNOWN, Number, known, percent
 
 # of the CSV; shares, and differences as learner minus champion
