@@ -42,7 +42,7 @@ def plan(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(metavar="N", help="Show what `run --minutes N` takes; 0: without a budget."),
+        typer.Option(metavar="N", help="Choose what `run --minutes N` runs; 0: no budget."),
     ] = None,
 ) -> None:
     """Show what each setting that is `auto` becomes with these data, and everything that does not fit them; then the
@@ -67,11 +67,11 @@ def _show(root: Path, dataset: str, minutes: float | None) -> None:
     from metaloom.measuring.choose import left_out, left_over, measuring
     from metaloom.planning.budget import BUDGET, NO_BUDGET, read_budget
     from metaloom.planning.plan import make_plan
-    from metaloom.tasks.kept import KEPT
+    from metaloom.tasks.kept import SPLITS_FILE
 
     raw, overrides, data = read_params(), environment_overrides(), Dataset.load(dataset)
     kept = NO_BUDGET if minutes == 0 else read_budget(BUDGET)
-    usual = make_plan(raw, overrides, data, KEPT)
+    usual = make_plan(raw, overrides, data, SPLITS_FILE)
     if usual.findings:
         print(
             "\n".join(["it cannot run as it is set:", *(f"- {each}" for each in usual.findings), usual.way_out]),
@@ -81,7 +81,7 @@ def _show(root: Path, dataset: str, minutes: float | None) -> None:
     with measuring(dataset) as here:
         budget = _chosen(root, kept, minutes, raw, here)
         here.measured(budget.effort)
-        made = make_plan(raw, overrides, data, KEPT, budget)
+        made = make_plan(raw, overrides, data, SPLITS_FILE, budget)
         for line in _lines(made, usual, auto_keys(raw), budget.minutes):
             print(line)
         seconds = here.seconds(budget)
