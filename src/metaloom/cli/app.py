@@ -58,7 +58,9 @@ def _version(wanted: bool) -> bool:
 @app.callback()
 def _options(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress; only results and errors."),
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print it."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
 ) -> None:
     if quiet:
         os.environ[QUIET] = "1"
