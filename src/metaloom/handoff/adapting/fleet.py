@@ -22,7 +22,7 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff.adapting.solve import Solved, answers, solve
 from metaloom.handoff.bundle.contents import TOLERANCE, Maker, about
 from metaloom.handoff.bundle.golden import save_sample
-from metaloom.handoff.bundle.write import GraphFile, put_together
+from metaloom.handoff.bundle.write import GraphFile, put_together, verified
 from metaloom.handoff.graphs.learning import body_of
 from metaloom.handoff.graphs.task import Template, head_tensors
 from metaloom.handoff.shipped import verify
@@ -117,9 +117,7 @@ def _write(maker: Maker, solved: Solved, folder: Path, template: Template | None
         save_sample(new / verify.SAMPLES, "examples", verify.MODEL, questions, answers(solved, rows))
         example = solved.task.encoding.kind.shipped / "example.py"
         put_together(new, {verify.MODEL: GraphFile.of(graph, TOLERANCE)}, labels, metadata, example)
-        problems = verify.verify(new, with_onnx=False).problems  # the template has passed ONNX's checker
-        if problems:
-            raise MetaloomError(f"its bundle does not verify: {'; '.join(problems)}")
+        verified(new, folder, with_onnx=False)  # the template has passed ONNX's checker
         size = size_of(new)
     return Outcome(solved.name, Status.MADE, estimate=accuracy(solved.estimate), size=size)
 

@@ -24,7 +24,7 @@ from metaloom.handoff.adapting.fleet import GOLDEN, Outcome, Status, accuracy, m
 from metaloom.handoff.adapting.solve import answers, solve
 from metaloom.handoff.bundle.contents import TOLERANCE, Maker, TaskCard, about
 from metaloom.handoff.bundle.golden import save_sample
-from metaloom.handoff.bundle.write import GraphFile, put_together
+from metaloom.handoff.bundle.write import GraphFile, put_together, verified
 from metaloom.handoff.graphs.learning import body_of
 from metaloom.handoff.graphs.novelty import FAR
 from metaloom.handoff.graphs.task import fleet_to_onnx, head_tensors
@@ -137,8 +137,7 @@ def write_shared(parts: Sequence[SharedHeads], out: Path, model: str) -> list[Ou
     with atomic_dir(out.absolute()) as new:
         _save_golden(parts, new / verify.SAMPLES, ways)
         put_together(new, {verify.FLEET: GraphFile.of(graph, TOLERANCE)}, labels, metadata, example)
-        if problems := verify.verify(new, with_onnx=False).problems:  # `filled` has had it checked
-            raise MetaloomError(f"{out} is unchanged, the new bundle does not verify: {'; '.join(problems)}")
+        verified(new, out, with_onnx=False)  # `fleet_to_onnx` has had it checked
     shutil.rmtree(SOLVED, ignore_errors=True)
     return outcomes
 
