@@ -27,7 +27,7 @@ Layout = Annotated[
 ]
 _SHOWN = 10
 
-app = typer.Typer(help="Add data, and see what is wrong with it.", no_args_is_help=True)
+app = typer.Typer(help="Add data, and see what is wrong with it.", no_args_is_help=True, rich_markup_mode="markdown")
 
 
 @app.command()

@@ -45,11 +45,10 @@ def plan(
         typer.Option(metavar="N", help="Choose what `run --minutes N` runs; 0: no budget."),
     ] = None,
 ) -> None:
-    """Show what each setting that is `auto` becomes with these data, and everything that does not fit them; then the
-    time and memory that a run takes here, measured on a few steps.
+    """Show what `auto` settings become with these data, and all that does not fit; then the time and memory of a run.
 
-    Data that are new are prepared, and what --minutes N chooses is kept for `run --minutes N`; nothing else is written.
-    Ends with 0 when everything fits, with 2 when not.
+    Time and memory are measured here on a few steps. Data that are new are prepared, and what --minutes N chooses is
+    kept for `run --minutes N`; nothing else is written. Ends with 0 when everything fits, with 2 when not.
     """
     from metaloom.planning.budget import check_minutes
 
