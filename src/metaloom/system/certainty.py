@@ -9,6 +9,7 @@ from __future__ import annotations
 from metaloom.system.plural import several
 from metaloom.system.quantities import MINUS, Number, from_to, known, points
 
+FEWEST_EPISODES = 5  # for any interval: from fewer Student's t is as wide as the scale
 ENOUGH_EPISODES = 20  # for percentiles of the bootstrap; with fewer these are too narrow
 FEW_TEST_CLASSES = 100  # with fewer an interval over 200 episodes misses the accuracy on others half of the time
 TOO_FEW = "too few to tell about others"  # classes for an interval over them
