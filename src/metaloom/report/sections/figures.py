@@ -41,8 +41,8 @@ MEASURES = (
         "accuracy",
         "Accuracy",
         "Mean accuracy of the test episodes with its 95% interval: bootstrap over episodes; Student's t where they are "
-        f"fewer than {ENOUGH_EPISODES}, and none where they are fewer than {FEWEST_EPISODES}. The second line, where fewer "
-        f"than {FEW_TEST_CLASSES} classes were asked about, is the interval for other classes of this sort.",
+        f"fewer than {ENOUGH_EPISODES}, and none where they are fewer than {FEWEST_EPISODES}. The second line, where "
+        f"fewer than {FEW_TEST_CLASSES} classes were asked about, is the interval for other classes of this sort.",
         lambda score: score.accuracy,
     ),
     Measure(
