@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -31,8 +31,7 @@ class InGroups(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names."""
-        known: Mapping[str, Any] = self.commands
-        return sorted(known, key=lambda name: GROUPS.index(known[name].rich_help_panel))
+        return sorted(self.commands, key=lambda name: GROUPS.index(vars(self.commands[name])["rich_help_panel"]))
 
 
 app = typer.Typer(
