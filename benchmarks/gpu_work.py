@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,8 +31,6 @@ WAYS = 6  # of its validation episodes
 SMALL = {"network.width": 8, "protonet.n_way": 8, "ridge.n_way": 8, "shared.n_way": 8, "bank.n_way": 8}
 SAMPLE = 20_000  # images that Omniglot's encoding is fitted on
 NAMES_APIECE = 1_000  # images that one process reads at a time
-
-Hook = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)

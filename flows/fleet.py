@@ -11,7 +11,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 from metaloom.data.support import task_name
 from metaloom.errors import MetaloomError
-from metaloom.handoff.adapting.fleet import FAILED, Outcome, make_bundles
+from metaloom.handoff.adapting.fleet import Outcome, Status, make_bundles
 from metaloom.handoff.adapting.shared import SharedHeads, solve_part
 from metaloom.system.terminal import bar
 
@@ -62,7 +62,7 @@ def _failed(part: list[str], error: Any) -> list[Outcome]:
     """A part that ended as a whole, for example because its process died."""
     if isinstance(error, MetaloomError):
         raise error
-    return [Outcome(task_name(Path(path)), FAILED, f"{type(error).__name__}: {error}") for path in part]
+    return [Outcome(task_name(Path(path)), Status.FAILED, f"{type(error).__name__}: {error}") for path in part]
 
 
 def one_thread_each() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -116,3 +118,11 @@ def whole_bundle(shapes: Path, model: Path, few_steps: Settings, tmp_path_factor
 def bundle(whole_bundle: Path, tmp_path: Path) -> Path:
     """A bundle of the test's own."""
     return Path(shutil.copytree(whole_bundle, tmp_path / "bundle"))
+
+
+def said_by_example(bundle: Path, *arguments: str) -> list[list[str]]:
+    """What a bundle's own example.py says of files, a line each."""
+    command = [sys.executable, "-I", str(bundle / "example.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [line.split("\t") for line in done.stdout.splitlines()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -196,3 +197,10 @@ def lasting(root: Path) -> dict[str, str]:
     """The outputs that hold no times, so that they are the same on every run (metrics/training has seconds)."""
     timed = ("metrics/training", "metrics/speed", "report")
     return {path: md5 for path, md5 in hashes(root).items() if not path.startswith(timed)}
+
+
+def free_port() -> int:
+    """One that nobody listens on just now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import together
+from projects import free_port
 
 STARTUP_SECONDS = 120
 SERVE = """\
@@ -31,7 +31,7 @@ def environment_of_server() -> dict[str, str]:
 
 
 def _start(home: Path) -> None:
-    port = _free_port()
+    port = free_port()
     environment = {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
@@ -59,9 +59,3 @@ def _await(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise RuntimeError(f"no Prefect server: {log.read_text()}")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 FEATURES = 6
-VECTORS = {"kind": "vectors", "network.name": "mlp", "network.width": 16, "train.distortion": 0.2}  # over projects.TINY
 
 
 def draw_tables(folder: Path, domains: int = 10, classes: int = 4, examples: int = 8, seed: int = 0) -> None:

@@ -26,8 +26,8 @@ from projects import (
 
 from metaloom.baselines import BASELINES
 from metaloom.errors import MetaloomError
-from metaloom.learner.intervals import FEWEST
 from metaloom.pipeline.stages import is_current, reproduce
+from metaloom.system.certainty import FEWEST_EPISODES
 from metaloom.versioning.project import overriding
 
 SETTINGS = {"3w1s", "3w2s", "3w1s_domain", "3w2s_domain"}
@@ -71,7 +71,7 @@ def test_figures_are_as_promised(done):
         assert set(by_setting) == SETTINGS
         for each in by_setting.values():
             if each["low95"] is None:  # too few episodes, or all alike
-                assert each["episodes"] < FEWEST or each["worst_decile"] == each["accuracy"]
+                assert each["episodes"] < FEWEST_EPISODES or each["worst_decile"] == each["accuracy"]
             else:
                 assert each["low95"] <= each["accuracy"] <= each["high95"] <= 1
             assert each["nll"] >= 0  # rounded

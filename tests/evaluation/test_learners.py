@@ -17,16 +17,16 @@ from metaloom.baselines.catalogue import Baseline
 from metaloom.baselines.heads import Fitted, neighbour, span, svm
 from metaloom.baselines.run import Request
 from metaloom.baselines.stepped import EXAMPLES, TOGETHER, Start, fitted, stepped, together
-from metaloom.config import ENOUGH_EPISODES, load_settings
+from metaloom.config import load_settings
 from metaloom.evaluation import answers
 from metaloom.evaluation.answers import meta_answers, meta_speed, single_task_answers, untempered
 from metaloom.evaluation.estimates import estimate_rows
 from metaloom.evaluation.shown import gallery
 from metaloom.kinds.pictures.kind import Pictures
 from metaloom.learner.estimate import cross_validated
-from metaloom.learner.intervals import FEWEST
 from metaloom.learner.temperature import Temperature
 from metaloom.networks import NETWORKS
+from metaloom.system.certainty import ENOUGH_EPISODES, FEWEST_EPISODES
 
 TABLES = ("3w1s", "3w2s")
 
@@ -318,4 +318,4 @@ def test_the_defaults_give_trained_networks_an_interval_where_they_are_searched(
     for name in ("scratch", "finetune_all"):
         own = getattr(baselines, name)
         asked = [baselines.asked(own, each) for each in ("5w1s", "5w5s_domain", "20w1s", "labels/any/5")]
-        assert asked[0] == asked[1] >= ENOUGH_EPISODES and asked[2] == asked[3] < FEWEST
+        assert asked[0] == asked[1] >= ENOUGH_EPISODES and asked[2] == asked[3] < FEWEST_EPISODES

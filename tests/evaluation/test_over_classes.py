@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from metaloom.evaluation.classes import difference_over_classes, left_out, over_classes
+from metaloom.evaluation.classes import difference_over_classes, over_classes, without_each
 from metaloom.evaluation.figures import Answers, figures
 from metaloom.tasks import EpisodeTable
 
@@ -89,7 +89,7 @@ def test_without_a_class_is_the_accuracy_of_the_other_pairs():
                 taken[own[way], own[other]] += answer == other
     assert 1 - 3 * taken.sum() / asked.sum() == pytest.approx(answers.accuracy.mean())
     others = [np.delete(np.delete(np.stack([taken, asked]), each, 1), each, 2).sum(axis=(1, 2)) for each in range(6)]
-    assert left_out(answers, class_of) == pytest.approx([1 - 3 * wrong / asked for wrong, asked in others])
+    assert without_each(answers, class_of) == pytest.approx([1 - 3 * wrong / asked for wrong, asked in others])
 
 
 def test_two_classes_and_no_wrong_answer_have_none():

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 import together
-from projects import REPO, run_here
+from projects import REPO, free_port, run_here
 
 from metaloom.errors import MetaloomError
 from metaloom.system.lock import BusyError
@@ -83,12 +83,6 @@ class Proxy:
 
     def close(self) -> None:
         self.listener.close()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 class Moto:

@@ -6,12 +6,11 @@ import csv
 import io
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import said_by_example
 from PIL import Image
 
 from metaloom.cli import adapt
@@ -21,13 +20,6 @@ from metaloom.handoff.bundle.bench import measure, printed
 from metaloom.handoff.bundle.predict import Prediction, predict
 from metaloom.handoff.metadata import read_metadata
 from metaloom.kinds.pictures.kind import Pictures
-
-
-def said_by_example(bundle: Path, *arguments: str) -> list[list[str]]:
-    command = [sys.executable, "-I", str(bundle / "example.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return [line.split("\t") for line in done.stdout.splitlines()]
 
 
 def test_the_example_classifies(bundle: Path, shapes: Path, tmp_path: Path):

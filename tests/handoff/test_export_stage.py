@@ -104,9 +104,9 @@ def test_the_champion_for_the_first_test_domain(exported: Path):
     ]
     card = (exported / "MODEL_CARD.md").read_text()
     assert "| domain7 | 75.0% (70.0% to 80.0%) | 40 |" in card and "Licence: not stated." in card
-    assert "| 61.0 ± 2.0% (of other classes 41.0% to 78.0%) |" in card and "dvc repro" in card
+    assert "| 61.0 ± 2.0% (of other classes 41.0 to 78.0%: only 8 were asked about) |" in card and "dvc repro" in card
     assert (
-        "is not clearly different (-5.0 points, ± 8.0 for other classes, ± 1.0 for other questions about the same "
+        "is not clearly different (−5.0 points, ± 8.0 for other classes, ± 1.0 for other questions about the same "
         "ones) from that of `logistic`, the best without"
     ) in card
     assert metadata["metrics"]["validation"]["accuracy"] == 0.7
@@ -121,8 +121,8 @@ def test_the_champion_for_the_first_test_domain(exported: Path):
     [
         (100, {"classes_ci95": 0.08}, "is 5.0 ± 1.0 points less than"),
         (8, {"classes_ci95": 0.02}, "is 5.0 points (± 2.0 for other classes, ± 1.0 for other questions about the same"),
-        (2, {"classes_ci95": None}, "is not clearly different (-5.0 points, ± 1.0 for other questions about the same "),
-        (2, {"ci95": None}, "is 5.0 points less (too few episodes for an interval) than"),
+        (2, {"classes_ci95": None}, "is not clearly different (−5.0 points, ± 1.0 for other questions about the same "),
+        (2, {"ci95": None}, "is 5.0 points less (12 episodes, no interval) than"),
     ],
 )
 def test_the_card_counts_a_lead_as_clear_only_where_it_is_so_over_classes_too(exported: Path, classes, rival, words):
@@ -133,7 +133,7 @@ def test_the_card_counts_a_lead_as_clear_only_where_it_is_so_over_classes_too(ex
         raw["metrics"]["evaluation"]["3w1s"].update(classes_low95=None, classes_high95=None)
     card = model_card(read_metadata(raw), json.loads((exported / "labels.json").read_text()))
     assert f"12 episodes) {words}" in card
-    assert ("61.0 ± 2.0% (2 classes, too few to tell about others)" in card) == (classes == 2)
+    assert ("61.0 ± 2.0% (only 2 classes were asked about, too few to tell about others)" in card) == (classes == 2)
 
 
 def test_the_accuracy_is_that_of_the_file_on_what_it_has_not_learned(exported: Path, tiny_settings: Settings):

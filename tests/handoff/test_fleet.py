@@ -174,10 +174,12 @@ def test_refusals(model: Path, tasks: Path, make_learner: Callable, save_model: 
     with pytest.raises(MetaloomError, match="is a bundle of many tasks: bench measures bundles of one"):
         measure(tmp_path / "all", None, seconds=0.01)
     with pytest.raises(MetaloomError, match="no task could be learned: because"):
-        failed = shared_fleet.SharedHeads([fleet.Outcome("a", "failed", "because")], {}, {}, [])
+        failed = shared_fleet.SharedHeads([fleet.Outcome("a", fleet.Status.FAILED, "because")], {}, {}, [])
         shared_fleet.write_shared([failed], tmp_path / "none", str(model))
     assert not (tmp_path / "none").exists()
-    died = [[fleet.Outcome("a", "failed", "killed by signal 9")]]  # what is left of a part whose process died
+    died = [
+        [fleet.Outcome("a", fleet.Status.FAILED, "killed by signal 9")]
+    ]  # what is left of a part whose process died
     with pytest.raises(
         MetaloomError, match=r"every process of the fleet died, .*/none is as it was: killed by signal 9"
     ):

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from bundles import said_by_example
 
 from metaloom.cli import bundle as commands
 from metaloom.config import Settings
@@ -201,13 +202,6 @@ def test_the_example_classifies_and_learns(bundle: Path, tiny_settings: Settings
     learned = said_by_example(bundle, "--learn", str(own), str(own))
     task = learner_of("protonet", rows, tiny_settings).adapt(rows[:24], [label.upper() for label in labels_of(3)])
     assert [line[1] for line in learned] == task.predict(rows[:24])
-
-
-def said_by_example(bundle: Path, *arguments: str) -> list[list[str]]:
-    command = [sys.executable, "-I", str(bundle / "example.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return [line.split("\t") for line in done.stdout.splitlines()]
 
 
 def test_inspect_and_a_page_that_there_is_not(

@@ -12,19 +12,8 @@ from metaloom.baselines import BASELINES
 from metaloom.baselines.run import Answered
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
-from metaloom.measuring.rates import (
-    MOST_LINES,
-    REPEATS,
-    STEPS_ALONE,
-    Alone,
-    MethodRate,
-    Rates,
-    Watch,
-    _of_learner,
-    _telling,
-    passes_of,
-    sampled,
-)
+from metaloom.measuring.rates import Alone, MethodRate, Rates, passes_of
+from metaloom.measuring.timing import MOST_LINES, REPEATS, STEPS_ALONE, Watch, _of_learner, _telling, sampled
 from metaloom.tasks import EpisodeTable
 
 
@@ -57,7 +46,7 @@ def test_it_is_shown_how_long_it_has_been_measuring():
 @pytest.mark.parametrize("bars", [False, True])
 def test_a_log_is_told_what_is_measured_in_a_few_lines(bars, monkeypatch, capsys):
     """Where bars move nothing else is said."""
-    monkeypatch.setattr("metaloom.measuring.rates.shows_bars", lambda: bars)
+    monkeypatch.setattr("metaloom.measuring.timing.shows_bars", lambda: bars)
     watch = Watch(lambda: 12.4)
     for part in range(MOST_LINES + 2):
         watch.tell(f"part {part}")

@@ -81,7 +81,7 @@ def test_classes_too_few_for_an_interval_over_them_make_nothing_clear(small, ove
     )
     rewrite(small.evaluation / "differences.json", lambda raw: [each.update(classes_ci95=over_classes) for each in raw])
     said = verdict(small).replace("\xa0", " ")
-    assert f"(too few to tell about others: only 2 were asked about), {words} New head" in said
+    assert f"(only 2 classes were asked about, too few to tell about others), {words} New head" in said
 
 
 def test_the_report_says_it_at_its_top(small):

@@ -54,7 +54,7 @@ def within(share: float, n_way: int, views: int = 1, tasks: int = 2000) -> torch
 
 
 def domains_of(classes: torch.Tensor, views: int = 1) -> torch.Tensor:
-    """Numbers of domains, counted anew in every view."""
+    """Numbers of domains, counted again in every view."""
     codes = torch.tensor(pd.factorize(ALPHABETS["domain"])[0]).repeat(views)
     return codes[classes] + 3 * (classes // len(ALPHABETS))
 

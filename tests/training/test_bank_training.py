@@ -154,7 +154,7 @@ def test_with_more_shots_the_router_picks_what_solves_the_task(taught):
 
 
 def test_a_new_domain_retrains_its_own_window_alone(first, copy, tiny_settings):
-    """And the bank has the bits of one whose networks were all trained anew."""
+    """And the bank has the bits of one whose networks were all trained from the start."""
     state = trained(tiny_settings, copy, [*OLD, "dots3"])
     before, after = (
         {m["fingerprint"]: m["domains"] for m in each.learner.config["members"]} for each in (first[1], state)
@@ -166,10 +166,10 @@ def test_a_new_domain_retrains_its_own_window_alone(first, copy, tiny_settings):
         ["stripes1", "stripes2"],
     ]
     assert state.steps_run == len(new) * STEPS < state.step
-    anew = copy / "anew"
-    anew.mkdir()
-    trained(tiny_settings, anew, [*OLD, "dots3"])
-    assert files(anew) == files(copy)
+    afresh = copy / "afresh"
+    afresh.mkdir()
+    trained(tiny_settings, afresh, [*OLD, "dots3"])
+    assert files(afresh) == files(copy)
 
 
 def test_nothing_is_trained_again_for_how_the_bank_is_put_together(first, copy, tiny_settings):

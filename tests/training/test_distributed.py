@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from projects import REPO, TINY
+from projects import REPO, TINY, free_port
 from safetensors.torch import load_file, save_file
 from trainers import Killed, tensors_of, trainer
 
@@ -235,9 +234,7 @@ def machine(folder: Path, name: str, port: int) -> subprocess.Popen[bytes]:
 @pytest.mark.slow
 def test_a_machine_that_is_lost_and_comes_back_takes_up_the_first_one_s_step(tmp_path):
     """The second has no checkpoint: only the first process writes it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     first, second = (machine(tmp_path, name, port) for name in ("first", "second"))
     try:
         assert second.wait(120) == -signal.SIGKILL

@@ -19,7 +19,7 @@ def adapt(
     ],
     out: Annotated[Path, typer.Option(help="Where the bundle goes; must not exist.")],
     method: TrainedMethod = None,
-    model: Annotated[Path | None, typer.Option(help="Meta-learner to adapt from another folder.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Folder of another meta-learner to adapt.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that stands at --out.")] = False,
     invert: Annotated[
         bool,

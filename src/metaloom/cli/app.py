@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from metaloom import __version__
 from metaloom.cli import adapt, bundle, compare, data, doctor, engine, fleet, models, plan, report, run, serve
@@ -18,11 +19,24 @@ from metaloom.system.utf8 import in_utf8
 # groups of commands, each with an example
 PIPELINE = "Pipeline, for example: metaloom run --set train.n_shot=5"
 DATA = "Data, for example: metaloom data add drawings.zip"
-TASKS = "Tasks of your own, for example: metaloom adapt --support photos/ --out bundle"
+TASKS = "Your own tasks, for example: metaloom adapt --support photos --out bundle"
 BUNDLES = "Bundles, for example: metaloom predict artifacts/bundle picture.png"
 VERSIONS = "Versions, for example: metaloom compare HEAD~1"
 
+GROUPS = (PIPELINE, DATA, TASKS, BUNDLES, VERSIONS)
+
+
+class InGroups(TyperGroup):
+    """Commands in the order of their groups."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names."""
+        return sorted(self.commands, key=lambda name: GROUPS.index(vars(self.commands[name])["rich_help_panel"]))
+
+
 app = typer.Typer(
+    cls=InGroups,
+    rich_markup_mode="markdown",  # it fills lines; the other modes break them where a docstring does
     help="Many small tasks in; a model that learns the next one from a handful of labelled examples out.",
     no_args_is_help=True,
     add_completion=False,
@@ -58,7 +72,9 @@ def _version(wanted: bool) -> bool:
 @app.callback()
 def _options(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress; only results and errors."),
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print it."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
 ) -> None:
     if quiet:
         os.environ[QUIET] = "1"

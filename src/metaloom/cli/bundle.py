@@ -90,10 +90,10 @@ def verify(
         Path | None, typer.Option(help="Public key: the bundle must be signed with its private one.")
     ] = None,
     provider: Annotated[
-        str | None, typer.Option(help="Execution provider of onnxruntime that answers, as OpenVINOExecutionProvider.")
+        str | None, typer.Option(help="Execution provider of onnxruntime, for example OpenVINOExecutionProvider.")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="That it may take.")] = 600,
-    gigabytes: Annotated[float, typer.Option(min=0.5, help="Of memory that it may take.")] = 8,
+    seconds: Annotated[float, typer.Option(min=1, help="Time limit.")] = 600,
+    gigabytes: Annotated[float, typer.Option(min=0.5, help="Memory limit.")] = 8,
 ) -> None:
     """Check a bundle: files, versions, labels, its graphs' answers to samples; with --key, also who signed it.
 
@@ -127,9 +127,9 @@ def inspect(bundle: BundleFolder) -> None:
 
 def bench(
     bundle: BundleFolder,
-    seconds: Annotated[float, typer.Option(min=0.05, help="For each row of the table.")] = 1.0,
+    seconds: Annotated[float, typer.Option(min=0.05, help="Time to measure each row of the table.")] = 1.0,
     model: Annotated[
-        Path | None, typer.Option(help="Meta-learner for the rows of torch; without it those of the project.")
+        Path | None, typer.Option(help="Folder of the meta-learner for the rows of torch; default: the project's.")
     ] = None,
 ) -> None:
     """Measure latency and throughput by batch and threads, torch beside it in the same run."""

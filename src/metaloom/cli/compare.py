@@ -13,11 +13,11 @@ from metaloom.config import DOMAIN_SUFFIX, METHODS
 from metaloom.system.escaping import on_one_line
 from metaloom.system.files import strict_json
 from metaloom.system.plural import several, some
+from metaloom.versioning.revisions import WORKSPACE
 
 if TYPE_CHECKING:
     from metaloom.versioning.comparison import Comparison
 
-WORKSPACE = "workspace"
 FEW = 5  # names in a line
 ALPHA = 0.01  # of a domain that has moved
 

@@ -17,7 +17,9 @@ from metaloom.system.provenance import POINTER
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from metaloom.data.add import Addition
     from metaloom.data.layouts import Branch
+    from metaloom.kinds import Kind
 
 DATA = Path("data")
 Layout = Annotated[
@@ -25,29 +27,28 @@ Layout = Annotated[
 ]
 _SHOWN = 10
 
-app = typer.Typer(help="Add data, and see what is wrong with it.", no_args_is_help=True)
+app = typer.Typer(help="Add data, and see what is wrong with it.", no_args_is_help=True, rich_markup_mode="markdown")
 
 
 @app.command()
 def add(
     path: Annotated[
-        Path, typer.Argument(help="A folder or an archive (.zip, .tar, .tar.gz, .tgz); of vectors also a table.")
+        Path, typer.Argument(help="A folder or an archive (.zip, .tar, .tar.gz, .tgz); for vectors also a table.")
     ],
     name: Annotated[str | None, typer.Option(help="What to call it in data/.")] = None,
-    replace: Annotated[bool, typer.Option(help="Replace what has this name in data/.")] = False,
-    only: Annotated[bool, typer.Option(help="Take everything else out of data/.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace what has this name in data/.")] = False,
+    only: Annotated[bool, typer.Option("--only", help="Take everything else out of data/.")] = False,
     layout: Layout = None,
 ) -> None:
     """Check a folder or archive of examples, copy it into data/ as it is, and make a new data version.
 
     Pictures lie in domain/class/ (domains), in class/ (flat: the name is the domain), in train/class/ beside
-    validation/ or test/ (splits), or a metadata.csv or labels.csv names them (table). Of vectors a file is a domain,
-    and its column `class` names the classes. What is in data/ stays, the embedded glyphs too (as further domains),
-    unless --only says otherwise. Versions that were replaced stay in DVC's cache.
+    validation/ or test/ (splits), or a metadata.csv or labels.csv names them (table). For vectors each file is a
+    domain, and its column `class` names the classes. What is in data/ stays, the embedded glyphs too (as further
+    domains), unless --only says otherwise. Versions that were replaced stay in DVC's cache.
     """
     from metaloom.config import load_settings
     from metaloom.data.add import inspect_addition, install_addition
-    from metaloom.data.given import FILE
     from metaloom.kinds import kind_of
     from metaloom.system.lock import STATE, project_lock
     from metaloom.system.terminal import say
@@ -63,17 +64,7 @@ def add(
             version_data(root)  # what goes out of data/ stays in the cache
         install_addition(addition, DATA, Path(STATE) / "adding", only)
         version = version_data(root)
-    report = addition.report
-    say(
-        f"added {DATA / addition.name}: {several(report['used'], kind.one, kind.many)} of "
-        f"{several(report['classes'], 'class', 'classes')} in {several(report['domains'], 'domain')} "
-        f"({some(addition.domains, _SHOWN)})"
-    )
-    _say_read(addition.branches, report, given=layout is not None)
-    _say_problems(report)
-    others = sorted(entry.name for entry in DATA.iterdir() if entry.name not in (addition.name, FILE))
-    if others:
-        say(f"beside it in {DATA}/: {some(others, _SHOWN)} (--only would have taken them out)")
+    _say_added(addition, kind)
     say(version.message)
 
 
@@ -126,6 +117,24 @@ def _refuse_absent_version(only: bool) -> None:
             f"the project's own data set ({POINTER}) is not in data/ yet: add --only to use yours alone, or fetch it "
             "first (`metaloom run` or `dvc pull`) to have yours beside it"
         )
+
+
+def _say_added(addition: Addition, kind: Kind) -> None:
+    """What is in data/ now, how it was read, and what lies beside it."""
+    from metaloom.data.given import FILE
+    from metaloom.system.terminal import say
+
+    report = addition.report
+    say(
+        f"added {DATA / addition.name}: {several(report['used'], kind.one, kind.many)} of "
+        f"{several(report['classes'], 'class', 'classes')} in {several(report['domains'], 'domain')} "
+        f"({some(addition.domains, _SHOWN)})"
+    )
+    _say_read(addition.branches, report, given=addition.layout is not None)
+    _say_problems(report)
+    others = sorted(entry.name for entry in DATA.iterdir() if entry.name not in (addition.name, FILE))
+    if others:
+        say(f"beside it in {DATA}/: {some(others, _SHOWN)} (--only would have taken them out)")
 
 
 def _say_read(branches: Sequence[Branch], report: dict[str, Any], given: bool = False) -> None:

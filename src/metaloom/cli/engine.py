@@ -10,7 +10,7 @@ from metaloom.versioning.project import root_above
 def engine() -> None:
     """Show the engine of networks on this processor, and which library multiplies its matrices.
 
-    The libraries are measured once for a processor and their versions. In a project its `engine` setting counts.
+    The libraries are measured once per processor and version. In a project its setting `engine` decides.
     """
     from metaloom.networks.engine import ENGINES, choose_engine, described, machine_code
 

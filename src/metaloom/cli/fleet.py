@@ -24,11 +24,13 @@ SHARES, SMALL, LARGE = 10, 25, 100  # of a fleet; tasks in one: enough to share 
 
 def fleet(
     tasks: Annotated[Path, typer.Argument(help="A folder of tasks: DIR/task/class/1.png, or DIR/task.csv.")],
-    out: Annotated[Path, typer.Option(help="Where the bundles go; what is there of the same is kept.")],
+    out: Annotated[Path, typer.Option(help="Where the bundles go; those of unchanged tasks are kept.")],
     method: TrainedMethod = None,
     shared: Annotated[bool, typer.Option("--shared", help="One bundle of one network and all heads instead.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    runner: Annotated[str, typer.Option(help="process; dask or ray where installed.")] = "process",
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+    runner: Annotated[
+        str, typer.Option(help="What runs the tasks: process, or dask or ray where installed.")
+    ] = "process",
 ) -> None:
     """Adapt to every task in a folder and write a bundle for each; one that fails does not stop the others.
 
@@ -90,12 +92,14 @@ def _check_out(out: Path, shared: bool) -> None:
 
 
 def _conclude(outcomes: Sequence[Outcome], out: Path, shared: bool, seconds: float) -> None:
-    count = {status: sum(each.status == status for each in outcomes) for status in ("made", "kept", "failed")}
+    from metaloom.handoff.adapting.fleet import Status
+
+    count = {status: sum(each.status is status for each in outcomes) for status in Status}
     text = ", ".join(f"{number:,} {status}" for status, number in count.items() if number)
-    if count["made"]:
-        text += f", {60 * count['made'] / seconds:,.0f} per minute"
+    if count[Status.MADE]:
+        text += f", {60 * count[Status.MADE] / seconds:,.0f} per minute"
     say(f"{several(len(outcomes), 'task')}: {text}; {_sizes(outcomes, out, shared)}")
-    failed = [each for each in outcomes if each.status == "failed"]
+    failed = [each for each in outcomes if each.failed]
     for each in failed[:SHOWN]:
         complain(f"failed: {each.task}: {each.why}")
     if len(failed) > SHOWN:
@@ -107,7 +111,7 @@ def _conclude(outcomes: Sequence[Outcome], out: Path, shared: bool, seconds: flo
 
 def _sizes(outcomes: Sequence[Outcome], out: Path, shared: bool) -> str:
     """Of what was written, and of the other form of the same."""
-    made = [each.size for each in outcomes if each.status != "failed"]
+    made = [each.size for each in outcomes if not each.failed]
     if not shared:
         return size(sum(made))
     whole = (out / "fleet.onnx").stat().st_size

@@ -42,14 +42,13 @@ def plan(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(metavar="N", help="Show what `run --minutes N` takes; 0: without a budget."),
+        typer.Option(metavar="N", help="Choose what `run --minutes N` runs; 0: no budget."),
     ] = None,
 ) -> None:
-    """Show what each setting that is `auto` becomes with these data, and everything that does not fit them; then the
-    time and memory that a run takes here, measured on a few steps.
+    """Show what `auto` settings become with these data, and all that does not fit; then the time and memory of a run.
 
-    Data that are new are prepared, and what --minutes N chooses is kept for `run --minutes N`; nothing else is written.
-    Ends with 0 when everything fits, with 2 when not.
+    Time and memory are measured here on a few steps. Data that are new are prepared, and what --minutes N chooses is
+    kept for `run --minutes N`; nothing else is written. Ends with 0 when everything fits, with 2 when not.
     """
     from metaloom.planning.budget import check_minutes
 
@@ -67,11 +66,11 @@ def _show(root: Path, dataset: str, minutes: float | None) -> None:
     from metaloom.measuring.choose import left_out, left_over, measuring
     from metaloom.planning.budget import BUDGET, NO_BUDGET, read_budget
     from metaloom.planning.plan import make_plan
-    from metaloom.tasks.kept import KEPT
+    from metaloom.tasks.kept import SPLITS_FILE
 
     raw, overrides, data = read_params(), environment_overrides(), Dataset.load(dataset)
     kept = NO_BUDGET if minutes == 0 else read_budget(BUDGET)
-    usual = make_plan(raw, overrides, data, KEPT)
+    usual = make_plan(raw, overrides, data, SPLITS_FILE)
     if usual.findings:
         print(
             "\n".join(["it cannot run as it is set:", *(f"- {each}" for each in usual.findings), usual.way_out]),
@@ -81,7 +80,7 @@ def _show(root: Path, dataset: str, minutes: float | None) -> None:
     with measuring(dataset) as here:
         budget = _chosen(root, kept, minutes, raw, here)
         here.measured(budget.effort)
-        made = make_plan(raw, overrides, data, KEPT, budget)
+        made = make_plan(raw, overrides, data, SPLITS_FILE, budget)
         for line in _lines(made, usual, auto_keys(raw), budget.minutes):
             print(line)
         seconds = here.seconds(budget)

@@ -31,7 +31,7 @@ def run(
         float | None,
         typer.Option(
             metavar="N",
-            help="Choose widths, steps and episodes so that the whole run takes N minutes; 0: as usual.",
+            help="Choose widths, steps and episodes so that the whole run takes N minutes; 0: no budget.",
         ),
     ] = None,
     locked: Annotated[bool, typer.Option("--locked", help="Refuse to make a new version of a changed data/.")] = False,

@@ -22,7 +22,7 @@ def serve(
         float | None, typer.Option(min=1, metavar="SECONDS", help="Retrain every SECONDS seconds instead.")
     ] = None,
     settle: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Wait until the newest file of data/ is so old.")
+        float, typer.Option(min=0, metavar="SECONDS", help="Wait until the newest file of data/ is SECONDS old.")
     ] = 30,
 ) -> None:
     """Serve the deployment `retrain`: on a schedule, run what `metaloom run` does if anything has changed.

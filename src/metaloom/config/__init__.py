@@ -11,17 +11,7 @@ from metaloom.config.auto import (
     value_at,
     where_plenty,
 )
-from metaloom.config.base import (
-    DOMAIN_SUFFIX,
-    ENOUGH_EPISODES,
-    FEW_TEST_CLASSES,
-    SPLITS,
-    Domains,
-    Setting,
-    few_test_classes,
-    first_problem,
-    is_clear,
-)
+from metaloom.config.base import DOMAIN_SUFFIX, SPLITS, Domains, Setting, first_problem
 from metaloom.config.baselines import BaselineSettings, SingleTaskSettings
 from metaloom.config.loading import (
     OVERRIDES,
@@ -64,8 +54,6 @@ from metaloom.config.settings import (
 __all__ = [
     "AUTO",
     "DOMAIN_SUFFIX",
-    "ENOUGH_EPISODES",
-    "FEW_TEST_CLASSES",
     "METHODS",
     "METHOD_SETTINGS",
     "MOST",
@@ -100,11 +88,9 @@ __all__ = [
     "auto_keys",
     "check_settings",
     "environment_overrides",
-    "few_test_classes",
     "filled",
     "first_problem",
     "in_place",
-    "is_clear",
     "least_examples",
     "load_settings",
     "most_for",

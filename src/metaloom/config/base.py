@@ -9,23 +9,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 SPLITS = ("train", "validation", "test")
 DOMAIN_SUFFIX = "_domain"  # marks a setting whose episodes stay within one domain
-ENOUGH_EPISODES = 20  # for percentiles of the bootstrap; with fewer these are too narrow
-FEW_TEST_CLASSES = 100  # with fewer an interval over 200 episodes misses the accuracy on others half of the time
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Domains = Literal["rest"] | Share | list[str]
-
-
-def few_test_classes(classes: int | None) -> bool:
-    """Whether so many test classes are too few for an interval over episodes to tell about others; None: not known."""
-    return classes is not None and 0 < classes < FEW_TEST_CLASSES
-
-
-def is_clear(difference: float, *margins: float | None) -> bool:
-    """Whether a difference is beyond every margin; it is beyond none that cannot be had (None or NaN)."""
-    return all(margin is not None and abs(difference) > margin for margin in margins)
 
 
 class Setting(BaseModel):

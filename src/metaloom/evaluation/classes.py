@@ -27,7 +27,7 @@ from metaloom.learner.intervals import LEVELS, SPREAD
 FEWEST = 3  # classes for an interval: pairs are left when one is gone
 
 
-def left_out(answers: Answers, class_of: Int[np.ndarray, " item"]) -> Float[np.ndarray, " class"]:
+def without_each(answers: Answers, class_of: Int[np.ndarray, " item"]) -> Float[np.ndarray, " class"]:
     """The accuracy without each of the classes that were asked about, in the order of their codes.
 
     Args:
@@ -60,7 +60,7 @@ def over_classes(answers: Answers, class_of: Int[np.ndarray, " item"]) -> dict[s
     kept = answers.kept
     if not len(kept.table):
         return {"classes": 0, "classes_low95": float("nan"), "classes_high95": float("nan")}
-    without, accuracy = left_out(kept, class_of), float(kept.accuracy.mean())
+    without, accuracy = without_each(kept, class_of), float(kept.accuracy.mean())
     error = standard_error(without)
     if not 0 < accuracy < 1:
         error = float("nan")
@@ -77,7 +77,7 @@ def difference_over_classes(one: Answers, other: Answers, class_of: Int[np.ndarr
     both = ~one.failed[:episodes] & ~other.failed[:episodes]
     if not both.any():
         return float("nan")
-    without = [left_out(each.first(episodes).only(both), class_of) for each in (one, other)]
+    without = [without_each(each.first(episodes).only(both), class_of) for each in (one, other)]
     return _t(len(without[0])) * standard_error(without[0] - without[1])
 
 

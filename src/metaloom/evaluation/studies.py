@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from metaloom.baselines import GROUPS
-from metaloom.config import ENOUGH_EPISODES, StudySettings
+from metaloom.config import StudySettings
 from metaloom.evaluation.figures import Answers, share_interval
 from metaloom.evaluation.statistics import labels_needed
 from metaloom.evaluation.tables import Everyone
 from metaloom.learner.intervals import resamples
+from metaloom.system.certainty import ENOUGH_EPISODES
 from metaloom.tasks.studies import ALL, LABELS, WAYS
 
 SAVED = (1, 5)  # labelled examples per class of the meta-learner that the single-task learner's are counted for

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from metaloom.config import few_test_classes, first_problem
+from metaloom.config import first_problem
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import FORMAT, METADATA, OUTPUTS
+from metaloom.system.certainty import few_test_classes, of_other_classes
 from metaloom.system.quantities import with_interval
 
 
@@ -113,12 +114,8 @@ class Score(Open):
         """The accuracy with its interval, and the one over classes where these are few."""
         if self.accuracy is None:
             return "not measured"
-        said = with_interval(self.accuracy, self.ci95)
-        if not self.few_classes:
-            return said
-        if self.classes_low95 is None:
-            return f"{said} ({self.classes} classes, too few to tell about others)"
-        return f"{said} (of other classes {self.classes_low95:.1%} to {self.classes_high95:.1%})"
+        others = of_other_classes(self.classes, self.classes_low95, self.classes_high95)
+        return with_interval(self.accuracy, self.ci95) + (f" ({others})" if others else "")
 
 
 class Validation(Score):

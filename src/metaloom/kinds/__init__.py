@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from metaloom.config import first_problem
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Kind, Row, Shown, Table, Tables
 from metaloom.kinds.pictures.kind import Pictures
@@ -54,6 +55,5 @@ def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "
     try:
         return TypeAdapter(KINDS[name]).validate_python(plain)
     except ValidationError as error:
-        first = error.errors()[0]
-        wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise MetaloomError(f"{f'{where}: ' if where else ''}what it says of {name}: {wrong}") from None
+        where = f"{where}: " if where else ""
+        raise MetaloomError(f"{where}what it says of {name}: {first_problem(error)}") from None

@@ -8,11 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from metaloom.config import ENOUGH_EPISODES
+from metaloom.system.certainty import ENOUGH_EPISODES, FEWEST_EPISODES
 
 LEVELS = (2.5, 97.5)  # percentiles of a 95% interval
 Z = 1.959964  # of the normal distribution, for a 95% interval
-FEWEST = 5  # episodes for any interval
 SPREAD = 1e-12  # of values: less is rounding
 
 
@@ -28,15 +27,16 @@ def interval(drawn: Float[np.ndarray, " sample"], value: float, episodes: int) -
 
     From many episodes the percentiles of bootstrap samples. From fewer than `ENOUGH_EPISODES` these cover too little
     (76% from three): Student's t around the value, with the bootstrap's standard error, whose variance is short of the
-    unbiased one by a factor of (episodes - 1) / episodes. None from fewer than `FEWEST`, where t is as wide as the
-    scale, and none where all samples are the same: episodes without a spread do not tell how far the next one lies.
+    unbiased one by a factor of (episodes - 1) / episodes. None from fewer than `FEWEST_EPISODES`, where t is as wide
+    as the scale, and none where all samples are the same: episodes without a spread do not tell how far the next one
+    lies.
 
     Args:
         drawn: a figure of each bootstrap sample of the episodes.
         value: the figure of the episodes themselves.
         episodes: how many.
     """
-    if episodes < FEWEST or not _spread(drawn):
+    if episodes < FEWEST_EPISODES or not _spread(drawn):
         return float("nan"), float("nan")
     if episodes >= ENOUGH_EPISODES:
         low, high = np.percentile(drawn, LEVELS)
@@ -49,7 +49,7 @@ def interval(drawn: Float[np.ndarray, " sample"], value: float, episodes: int) -
 def mean_and_half_width(values: Float[np.ndarray, " episode"]) -> tuple[float, float]:
     """The mean and the half width of its 95% interval, Student's t; NaN where there is none (see `interval`)."""
     half = float("nan")
-    if len(values) >= FEWEST and _spread(values):
+    if len(values) >= FEWEST_EPISODES and _spread(values):
         half = _student(len(values)) * float(values.std(ddof=1) / np.sqrt(len(values)))
     return float(values.mean()), half
 

@@ -16,13 +16,14 @@ from metaloom.config.methods import MethodName
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.measuring.estimate import Asked, seconds_by_stage
-from metaloom.measuring.rates import Rates, Watch, measure, starting
+from metaloom.measuring.rates import Rates
+from metaloom.measuring.timing import Watch, measure, starting
 from metaloom.networks.engine import choose_engine
 from metaloom.planning.budget import MOST_EFFORT, NO_BUDGET, Budget
 from metaloom.planning.plan import Plan, checked, make_plan
 from metaloom.planning.work import multiplications
 from metaloom.stages.split import write_splits
-from metaloom.tasks.kept import KEPT
+from metaloom.tasks.kept import SPLITS_FILE
 
 EFFORTS = tuple(round(2 ** (quarter / 4), 4) for quarter in range(-12, 4 * int(math.log2(MOST_EFFORT)) + 1))  # from 1/8
 AIM = 0.95  # share of the minutes that is planned with
@@ -58,7 +59,7 @@ class Measuring:
         key = budget.effort, budget.left_out
         if key not in self._plans:
             data, overrides = Dataset.load(self.dataset), environment_overrides()
-            self._plans[key] = checked(make_plan(read_params(), overrides, data, KEPT, budget))
+            self._plans[key] = checked(make_plan(read_params(), overrides, data, SPLITS_FILE, budget))
         return self._plans[key]
 
     def measured(self, effort: float) -> bool:

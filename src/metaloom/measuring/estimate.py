@@ -16,7 +16,7 @@ from metaloom.measuring.rates import LEARNED, MethodRate, Rates
 from metaloom.system.parallel import cores
 from metaloom.tasks import EpisodeTable, load_episodes, load_studies
 from metaloom.tasks.studies import ESTIMATES
-from metaloom.training.selection import FEW
+from metaloom.training.selection import TEMPERED_ON
 
 # Work that is not measured, in starts of a stage that runs networks: from the processor time of the stages of a run on
 # few pictures (15 classes of five), where a start took 3.7 s.
@@ -83,7 +83,7 @@ def _training(name: str, settings: Settings, trained: MethodRate, asked: Asked) 
     each = own.steps * trained.step + validations * trained.answering(asked.validation[train.select_on])
     seconds = trained.networks * min(each, train.max_seconds or math.inf)
     frozen = trained.learner.method.frozen
-    tables = (table if frozen else table.first(FEW) for table in asked.validation.values())
+    tables = (table if frozen else table.first(TEMPERED_ON) for table in asked.validation.values())
     return seconds + trained.answering(*tables)  # for the temperature
 
 

@@ -1,4 +1,4 @@
-"""A bank of shared networks for many unlike tasks (a "sliding window network").
+"""A bank of shared networks for many different tasks (a "sliding window network").
 
 Each member is a prototypical network (`metaloom.methods.protonet`) that has been trained on one window of
 similar domains (`metaloom.training.bank.windows`). A router weighs the members by the support set alone, and the

@@ -171,30 +171,41 @@ def normalise(
     carry gradients if `twice`; if not, torch's fused kernel does it all, many times faster (but it writes into buffers,
     which a graph that is being traced cannot).
     """
-    shift = _spread(weights[f"{prefix}shift"], pixels)
+    shift = weights[f"{prefix}shift"]
     if norm == "none":
-        return x + shift
+        return x + _spread(shift, pixels)
     scale = weights[f"{prefix}scale"]
-    if norm == "group" and pixels == 2 and beyond_cpu(x):
-        return _group_normed(full(x), scale, weights[f"{prefix}shift"])
     if norm == "group":
-        flat = x.flatten(0, x.dim() - pixels - 2)
-        y = F.group_norm(flat, groups_of(flat.shape[1]), eps=EPSILON).view_as(x)
-        return torch.addcmul(shift, y, _spread(scale, pixels))
-    mean_name, variance_name = f"{prefix}mean", f"{prefix}variance"
-    fused = not twice and x.dim() == pixels + 2 and not is_in_torch_dispatch_mode()
-    if statistics is None and fused:
-        y, used[mean_name], used[variance_name] = _fused(x, scale, weights[f"{prefix}shift"])
-        return y
-    if statistics is None and not twice and beyond_cpu(x):
-        of_tasks = (weight.expand(len(x), -1).flatten() for weight in (scale, weights[f"{prefix}shift"]))
+        return _group_norm(x, scale, shift, pixels)
+    names = f"{prefix}mean", f"{prefix}variance"
+    given = None if statistics is None else (statistics[names[0]], statistics[names[1]])
+    y, used[names[0]], used[names[1]] = _batch_norm(x, scale, shift, given, pixels, twice)
+    return y
+
+
+def _group_norm(x: Tensor, scale: Tensor, shift: Tensor, pixels: int) -> Tensor:
+    if pixels == 2 and beyond_cpu(x):
+        return _group_normed(full(x), scale, shift)
+    flat = x.flatten(0, x.dim() - pixels - 2)
+    y = F.group_norm(flat, groups_of(flat.shape[1]), eps=EPSILON).view_as(x)
+    return torch.addcmul(_spread(shift, pixels), y, _spread(scale, pixels))
+
+
+def _batch_norm(
+    x: Tensor, scale: Tensor, shift: Tensor, given: tuple[Tensor, Tensor] | None, pixels: int, twice: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalised, and the mean and variance that did it."""
+    if given is None and not twice and x.dim() == pixels + 2 and not is_in_torch_dispatch_mode():
+        return _fused(x, scale, shift)
+    if given is None and not twice and beyond_cpu(x):
+        of_tasks = (weight.expand(len(x), -1).flatten() for weight in (scale, shift))
         y, *moments = _fused(gpu.joined(full(x)), *of_tasks)
-        used[mean_name], used[variance_name] = (each.unflatten(0, (len(x), -1)) for each in moments)
-        return gpu.parted(y, len(x))
-    mean, variance = _moments(x, pixels) if statistics is None else (statistics[mean_name], statistics[variance_name])
-    used[mean_name], used[variance_name] = mean, variance
+        mean, variance = (each.unflatten(0, (len(x), -1)) for each in moments)
+        return gpu.parted(y, len(x)), mean, variance
+    mean, variance = _moments(x, pixels) if given is None else given
     gain = scale * torch.rsqrt(variance + EPSILON)
-    return torch.addcmul(_spread(weights[f"{prefix}shift"] - mean * gain, pixels), x, _spread(gain, pixels))
+    y = torch.addcmul(_spread(shift - mean * gain, pixels), x, _spread(gain, pixels))
+    return y, mean, variance
 
 
 def groups_of(channels: int) -> int:

@@ -12,6 +12,7 @@ from metaloom.config.auto import AUTO, SLOW
 from metaloom.planning import work
 from metaloom.planning.deployment import of_domain
 from metaloom.planning.pools import Data
+from metaloom.system.certainty import FEWEST_EPISODES
 
 SHARE = 0.4  # of a class's examples that are asked about; the others are there to learn from
 FEW = 3  # classes of a domain from which on it pays to ask within domains
@@ -228,7 +229,7 @@ def _slow_learner(learner: str) -> dict[str, Rule]:
         return min(wanted, getattr(case.settings.baselines, learner).episodes)
 
     def episodes(case: Case) -> int:
-        wanted = work.episodes(MOST[f"{section}.episodes"], work.FEWEST_EPISODES, case.data.budget.effort)
+        wanted = work.episodes(MOST[f"{section}.episodes"], FEWEST_EPISODES, case.data.budget.effort)
         most = max(MOST[f"{section}.episodes"], case.settings.episodes.test)
         written = f"{section}.elsewhere" not in case.auto
         least = getattr(case.settings.baselines, learner).elsewhere if written else 0

@@ -19,8 +19,7 @@ EMBEDDED = (1, 28, 28)  # shape of an example of the embedded data
 WIDTHS = (32, 48, 64, 96)  # that `auto` chooses from
 ROOM = 1.7  # units of work that an example may take; the network gets narrower until it takes no more
 LEAST = 0.25  # share of the steps that stays, however much work they are: fewer learn too little
-FEWEST_EPISODES = 5  # that slow learners answer: fewer have no interval
-FEWEST_ELSEWHERE = 2
+FEWEST_ELSEWHERE = 2  # episodes that slow learners answer elsewhere
 
 
 def times(network: NetworkSettings, width: int, shape: tuple[int, ...]) -> float:

@@ -26,7 +26,7 @@ from metaloom.report.sections.tradeoffs import tradeoffs
 from metaloom.report.sections.training import training
 from metaloom.report.sections.trust import trust
 from metaloom.report.verdict import verdict
-from metaloom.system import quantities
+from metaloom.system import certainty, quantities
 from metaloom.system.plural import several
 from metaloom.system.quantities import size
 
@@ -97,6 +97,7 @@ def render(**parts: Any) -> str:
         sections=SECTIONS,
         words=words,
         quantities=quantities,
+        certainty=certainty,
         several=several,
         style=Markup(_source(environment, "style.css")),
         script=Markup(_source(environment, "page.js")),

@@ -33,10 +33,8 @@ def _answer(results: Results, answer: Headline) -> str:
     setting, name = answer.setting, learner_title(answer.champion)
     score, right = answer.score, percent(answer.score.accuracy)
     said = f"{name} is right in {right} of {setting.title} questions about classes that it has never seen"
-    if score.over_classes:
-        said += f" (of other classes {score.over_classes}: only {score.classes} were asked about)"
-    elif score.few_classes:
-        said += f" (too few to tell about others: only {score.classes} were asked about)"
+    if score.of_other_classes:
+        said += f" ({score.of_other_classes})"
     rival = _other_way(answer.rival, answer.transfer)
     if rival is None:
         return said

@@ -8,11 +8,10 @@ from markupsafe import Markup
 
 from metaloom.config import DOMAIN_SUFFIX, Setting
 from metaloom.system import quantities
-from metaloom.system.quantities import UNKNOWN, Number, digits_for, known
+from metaloom.system.quantities import UNKNOWN, Number, known
 
-MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
-PLUS_MINUS = f"{SPACE}\N{PLUS-MINUS SIGN}{SPACE}"
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 LEARNERS = {
     "protonet": ("ProtoNet", "meta-learned embedding, nearest class mean"),
@@ -95,13 +94,13 @@ def three_decimals(value: Number | None) -> str:
 
 
 def points(difference: Number | None, ci95: Number | None) -> str:
-    """0.312, 0.009 → "+31.2 ± 0.9"; in percentage points."""
-    if difference is None or not known(difference):
-        return UNKNOWN
-    digits = digits_for(ci95)
-    sign = MINUS if difference < 0 else "+"
-    interval = f"{PLUS_MINUS}{100 * (ci95 or 0):.{digits}f}" if known(ci95) else ""
-    return f"{sign}{abs(100 * difference):.{digits}f}{interval}"
+    """As in `quantities`, with spaces that do not break."""
+    return quantities.points(difference, ci95).replace(" ", SPACE)
+
+
+def unbroken(text: str) -> str:
+    """A sentence whose ± stay with their numbers."""
+    return text.replace(f" {PLUS_MINUS} ", f"{SPACE}{PLUS_MINUS} ").replace(f"{PLUS_MINUS} ", f"{PLUS_MINUS}{SPACE}")
 
 
 def marked(text: str) -> Markup:

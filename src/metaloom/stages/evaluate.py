@@ -69,12 +69,8 @@ def main(
     answers = _meta(learners, examples, dict.fromkeys(learners, asked) | {best: fixed | studies})
     speeds = {name: _speeds(learner, examples, fixed) for name, learner in learners.items()}
     features = Features.of(raw, asked.values(), learners[best], Learner.load(pretrained, device, "pretrain"))
-    return_freed_memory()  # the processes of the single-task learners take their own
-    alone, speeds_alone = single_task_answers(features, chosen, settings.baselines, asked)
-    return_freed_memory()
-    groups = dict.fromkeys(learners, META) | {name: baseline.group for name, baseline in BASELINES.items()}
-    class_of, _ = pd.factorize(data.items["class"])
-    everyone = Everyone(answers | alone, groups, best, settings.evaluate.bootstrap, class_of)
+    alone, speeds_alone = _alone(features, chosen, settings, asked)
+    everyone = _everyone(answers | alone, best, settings, data.items)
 
     summary = _rounded(everyone, list(fixed))
     with atomic_dir(evaluation) as folder:
@@ -93,6 +89,23 @@ def _meta(
     """The answers of each meta-learner to what it is asked."""
     tracked = track(learners.items(), "evaluate meta-learners", len(learners))
     return {name: meta_answers(learner, examples, asked[name]) for name, learner in tracked}
+
+
+def _alone(
+    features: Features, chosen: dict[str, Choices], settings: Settings, asked: dict[str, EpisodeTable]
+) -> tuple[dict[str, OfTables], dict[str, dict[str, dict[str, float]]]]:
+    """The answers of each single-task learner, and its speeds."""
+    return_freed_memory()  # their processes take their own
+    found = single_task_answers(features, chosen, settings.baselines, asked)
+    return_freed_memory()
+    return found
+
+
+def _everyone(answers: dict[str, OfTables], best: str, settings: Settings, items: pd.DataFrame) -> Everyone:
+    """All learners with their groups: what is no single-task learner is a meta-learner."""
+    groups = dict.fromkeys(answers, META) | {name: baseline.group for name, baseline in BASELINES.items()}
+    class_of, _ = pd.factorize(items["class"])
+    return Everyone(answers, groups, best, settings.evaluate.bootstrap, class_of)
 
 
 def _rounded(everyone: Everyone, settings: list[str]) -> dict[str, dict[str, dict[str, Any]]]:

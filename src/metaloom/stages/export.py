@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from metaloom.config import SPLITS, Settings, few_test_classes, load_settings
+from metaloom.config import SPLITS, Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.data.support import Support
 from metaloom.handoff.adapting.solve import solve
@@ -23,6 +23,7 @@ from metaloom.learner.estimate import held_out
 from metaloom.networks.engine import choose_engine
 from metaloom.planning.deployment import deployed
 from metaloom.stages import run_stage
+from metaloom.system.certainty import few_test_classes
 from metaloom.system.files import read_json, required
 from metaloom.system.quantities import interval95
 from metaloom.system.rounding import nulled

@@ -1,1 +1,1 @@
-"""Files, locks, processes, devices, terminal and git: nothing here knows of learning."""
+"""Files, locks, processes, devices, terminal, git, and numbers in words: nothing here knows of learning."""

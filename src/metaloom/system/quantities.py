@@ -7,6 +7,7 @@ import math
 Number = int | float  # JSON writes 1.0 as either
 
 UNKNOWN = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 
 
 def known(value: Number | None) -> bool:
@@ -34,9 +35,22 @@ def with_interval(share: Number | None, ci95: Number | None, unit: str = "%") ->
     return f"{100 * share:.{digits}f} ± {100 * ci95:.{digits}f}{unit}"
 
 
+def points(difference: Number | None, ci95: Number | None) -> str:
+    """0.312, 0.009 → "+31.2 ± 0.9"; in percentage points."""
+    if difference is None or not known(difference):
+        return UNKNOWN
+    sign = MINUS if difference < 0 else "+"
+    return sign + with_interval(abs(difference), ci95, unit="")
+
+
 def interval95(low: float, high: float) -> str:
     """0.942, 0.971 → "95% interval 94.2% to 97.1%"."""
     return f"95% interval {percent(low)} to {percent(high)}"
+
+
+def from_to(low: Number | None, high: Number | None) -> str:
+    """0.461, 0.762 → "46.1 to 76.2%"; "" where there is no interval."""
+    return f"{100 * low:.1f} to {percent(high)}" if low is not None and known(low) else ""
 
 
 def duration(seconds: Number) -> str:

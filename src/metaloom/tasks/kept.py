@@ -15,7 +15,7 @@ from metaloom.errors import MetaloomError
 from metaloom.system.files import read_yaml, write_text
 from metaloom.tasks.splits import assign_splits, unit_of
 
-KEPT = Path("splits.yaml")  # in a project's root
+SPLITS_FILE = Path("splits.yaml")  # in a project's root
 ABOUT = """\
 # The split of each {unit}: it stays there when data are added, and you may move it by hand.
 # Other settings of `split`, another seed or `split.reassign: true` draw again.

@@ -17,7 +17,7 @@ from metaloom.tasks import EpisodeTable
 
 BETAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 GUESSING = 0.97  # of the loss of one that guesses: a loss above has learned nothing
-FEW = 30  # episodes per setting that are enough for a temperature where each of them moves the whole network
+TEMPERED_ON = 30  # episodes per setting: enough for a temperature where each of them moves the whole network
 
 
 def at_chance(record: Mapping[str, Any], method: Method, classes: int, n_way: int) -> bool:
@@ -60,7 +60,7 @@ def choose_temperature(learner: Learner, examples: Tensor, validation: Mapping[s
     """The learner with the temperature that gives the least NLL on the validation episodes of all settings."""
     plain = learner.tempered(Temperature())
     frozen = learner.method.frozen
-    tables = {name: table if frozen else table.first(FEW) for name, table in validation.items()}
+    tables = {name: table if frozen else table.first(TEMPERED_ON) for name, table in validation.items()}
     answers = plain.answers(examples, tables)
     return learner.tempered(Temperature.fitted([_labelled(answers[name], table) for name, table in tables.items()]))
 

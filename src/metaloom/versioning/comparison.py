@@ -25,7 +25,7 @@ from metaloom.versioning.revisions import Revision, at_revision, metrics_differ,
 
 
 @dataclass(frozen=True)
-class Version:
+class RevisionData:
     """One revision's data in short."""
 
     name: str
@@ -46,8 +46,8 @@ class Comparison:
             overlap).
     """
 
-    a: Version | None = None
-    b: Version | None = None
+    a: RevisionData | None = None
+    b: RevisionData | None = None
     change: DataChange | None = None
     moved: list[Moved] = field(default_factory=list)
     new_classes: dict[str, Any] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class Sides:
 def _version(found: Comparison, sides: Sides, side: str) -> None:
     revision, table = sides.revisions[side], sides.items(side)
     shape = table["domain"].nunique(), table["class"].nunique(), len(table)
-    setattr(found, side, Version(revision.name, revision.data, *shape))
+    setattr(found, side, RevisionData(revision.name, revision.data, *shape))
 
 
 def _drift(found: Comparison, sides: Sides) -> None:

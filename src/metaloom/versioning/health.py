@@ -19,7 +19,6 @@ from metaloom.versioning.project import open_project
 
 ABSENT = 404  # HTTP's word for it
 PATIENCE = 20  # seconds that a remote may take to answer
-OBJECTS = ".dvc/cache/files/md5"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,22 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff.adapting.solve import Solved, answers, solve
 from metaloom.handoff.bundle.contents import TOLERANCE, Maker, about
 from metaloom.handoff.bundle.golden import save_sample
-from metaloom.handoff.bundle.write import GraphFile, put_together
+from metaloom.handoff.bundle.write import GraphFile, put_together, verified
 from metaloom.handoff.graphs.learning import body_of
 from metaloom.handoff.graphs.task import Template, head_tensors
 from metaloom.handoff.shipped import verify
 from metaloom.system.files import atomic_dir, size_of, write_json
 
-MADE, KEPT, FAILED = "made", "kept", "failed"
 SUMMARY = "fleet.json"
 GOLDEN = 2  # examples whose answers are in each bundle
+
+
+class Status(StrEnum):
+    """What became of a task."""
+
+    MADE = "made"
+    KEPT = "kept"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -37,10 +45,15 @@ class Outcome:
     """What became of one task; `why` says it of one that failed."""
 
     task: str
-    status: str
+    status: Status
     why: str = ""
     estimate: float | None = None
     size: int = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no bundle of it."""
+        return self.status is Status.FAILED
 
 
 @functools.lru_cache(maxsize=1)
@@ -66,7 +79,7 @@ def make_bundles(paths: Sequence[str], out: str, model: str) -> list[Outcome]:
         try:
             outcomes.append(_write(maker, solved, Path(out) / solved.name, template))
         except (MetaloomError, OSError) as error:
-            outcomes.append(Outcome(solved.name, FAILED, str(error)))
+            outcomes.append(Outcome(solved.name, Status.FAILED, str(error)))
     return outcomes
 
 
@@ -78,7 +91,7 @@ def read(maker: Maker, paths: Sequence[str]) -> tuple[dict[str, Support], list[O
         try:
             supports[task_name(path)] = read_support(path, encoding.kind, encoding.packed)
         except MetaloomError as error:
-            failed.append(Outcome(task_name(path), FAILED, str(error)))
+            failed.append(Outcome(task_name(path), Status.FAILED, str(error)))
     return supports, failed
 
 
@@ -90,7 +103,7 @@ def _there(bundle: Path, fingerprint: str) -> Outcome | None:
         return None
     if metadata.get("fingerprint") != fingerprint or verify.check_files(bundle):
         return None
-    return Outcome(bundle.name, KEPT, estimate=accuracy(metadata["metrics"]["task"]), size=size_of(bundle))
+    return Outcome(bundle.name, Status.KEPT, estimate=accuracy(metadata["metrics"]["task"]), size=size_of(bundle))
 
 
 def _write(maker: Maker, solved: Solved, folder: Path, template: Template | None) -> Outcome:
@@ -104,11 +117,9 @@ def _write(maker: Maker, solved: Solved, folder: Path, template: Template | None
         save_sample(new / verify.SAMPLES, "examples", verify.MODEL, questions, answers(solved, rows))
         example = solved.task.encoding.kind.shipped / "example.py"
         put_together(new, {verify.MODEL: GraphFile.of(graph, TOLERANCE)}, labels, metadata, example)
-        problems = verify.verify(new, with_onnx=False).problems  # the template has passed ONNX's checker
-        if problems:
-            raise MetaloomError(f"its bundle does not verify: {'; '.join(problems)}")
+        verified(new, folder, with_onnx=False)  # the template has passed ONNX's checker
         size = size_of(new)
-    return Outcome(solved.name, MADE, estimate=accuracy(solved.estimate), size=size)
+    return Outcome(solved.name, Status.MADE, estimate=accuracy(solved.estimate), size=size)
 
 
 def accuracy(estimate: dict[str, Any] | None) -> float | None:

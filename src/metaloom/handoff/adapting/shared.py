@@ -20,11 +20,11 @@ from torch import Tensor
 
 from metaloom.data.support import Support
 from metaloom.errors import MetaloomError
-from metaloom.handoff.adapting.fleet import FAILED, GOLDEN, KEPT, MADE, Outcome, accuracy, maker_of, read
+from metaloom.handoff.adapting.fleet import GOLDEN, Outcome, Status, accuracy, maker_of, read
 from metaloom.handoff.adapting.solve import answers, solve
 from metaloom.handoff.bundle.contents import TOLERANCE, Maker, TaskCard, about
 from metaloom.handoff.bundle.golden import save_sample
-from metaloom.handoff.bundle.write import GraphFile, put_together
+from metaloom.handoff.bundle.write import GraphFile, put_together, verified
 from metaloom.handoff.graphs.learning import body_of
 from metaloom.handoff.graphs.novelty import FAR
 from metaloom.handoff.graphs.task import fleet_to_onnx, head_tensors
@@ -80,7 +80,7 @@ def _part(maker: Maker, supports: Mapping[str, Support]) -> SharedHeads:
         head = head_tensors(solved.task.model.head, solved.novelty)
         for name, values in part.heads.items():
             values.append(head[name])
-        part.outcomes.append(Outcome(solved.name, MADE, estimate=accuracy(solved.estimate), size=_bytes(head)))
+        part.outcomes.append(Outcome(solved.name, Status.MADE, estimate=accuracy(solved.estimate), size=_bytes(head)))
         part.labels[solved.name] = solved.support.labels
         if len(part.golden) < GOLDEN:
             part.golden.append((solved.support.examples[:1], *answers(solved, np.zeros(1, int))))
@@ -108,7 +108,7 @@ def _read_part(path: Path) -> SharedHeads | None:
             golden = [tuple(file.get_tensor(f"golden/{i}/{j}").numpy() for j in range(3)) for i in range(count)]
     except (OSError, safetensors.SafetensorError, ValueError, KeyError):
         return None
-    kept = [Outcome(**each | {"status": KEPT}) for each in about["outcomes"]]
+    kept = [Outcome(**each | {"status": Status.KEPT}) for each in about["outcomes"]]
     return SharedHeads(kept, about["labels"], heads, golden)
 
 
@@ -131,14 +131,13 @@ def write_shared(parts: Sequence[SharedHeads], out: Path, model: str) -> list[Ou
         name: torch.stack([_padded(each, ways, PADDING[name]) for part in parts for each in part.heads[name]])
         for name in verify.HEAD
     }
-    metadata = _metadata(maker, ways, [o for o in outcomes if o.status != FAILED])
+    metadata = _metadata(maker, ways, [o for o in outcomes if not o.failed])
     graph = fleet_to_onnx(body_of(maker.learner), heads, maker.settings.export, about(metadata, []))
     example = maker.learner.encoding.kind.shipped / "example.py"
     with atomic_dir(out.absolute()) as new:
         _save_golden(parts, new / verify.SAMPLES, ways)
         put_together(new, {verify.FLEET: GraphFile.of(graph, TOLERANCE)}, labels, metadata, example)
-        if problems := verify.verify(new, with_onnx=False).problems:  # `filled` has had it checked
-            raise MetaloomError(f"{out} is unchanged, the new bundle does not verify: {'; '.join(problems)}")
+        verified(new, out, with_onnx=False)  # `fleet_to_onnx` has had it checked
     shutil.rmtree(SOLVED, ignore_errors=True)
     return outcomes
 

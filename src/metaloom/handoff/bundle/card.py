@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from metaloom.config import is_clear
-from metaloom.handoff.metadata import Accuracy, Cost, Metadata, Metrics, Rival, Score
+from metaloom.handoff.metadata import Accuracy, Cost, Metadata, Metrics, Score
 from metaloom.handoff.shipped import verify
 from metaloom.kinds import KINDS, Kind
+from metaloom.system.certainty import compared
 from metaloom.system.escaping import markdown
 from metaloom.system.quantities import interval95
 
@@ -138,33 +138,13 @@ def _against_rival(metrics: Metrics) -> list[str]:
     if rival is None:
         return []
     score = metrics.evaluation.get(rival.setting)
-    said = _compared(rival, few_classes=score is not None and score.few_classes)
+    few = score is not None and score.few_classes
+    said = compared(rival.difference, rival.ci95, rival.classes_ci95, few, rival.episodes)
     return [
-        f"Its accuracy on classes that it has never seen ({rival.setting}, {rival.episodes} episodes) {said} that of "
-        f"`{rival.learner}`, the best without meta-learning.",
+        f"Its accuracy on classes that it has never seen ({rival.setting}, {rival.episodes} episodes) is {said} that "
+        f"of `{rival.learner}`, the best without meta-learning.",
         "",
     ]
-
-
-def _compared(rival: Rival, few_classes: bool) -> str:
-    """ "is 31.2 ± 0.9 points more than"; says so where an interval holds zero, or where there is none."""
-    size, more = abs(rival.difference), "more" if rival.difference > 0 else "less"
-    if rival.ci95 is None:
-        return f"is {100 * size:.1f} points {more} (too few episodes for an interval) than"
-    over_episodes, over_classes = f"± {100 * rival.ci95:.1f}", rival.classes_ci95
-    clear = is_clear(size, *([rival.ci95, over_classes] if few_classes else [rival.ci95]))
-    interval, margins = (f" {over_episodes}", "") if not few_classes else ("", _margins(over_episodes, over_classes))
-    if clear:
-        return f"is {100 * size:.1f}{interval} points {f'({margins}) ' if margins else ''}{more} than"
-    within = f", {margins}" if margins else ""
-    return f"is not clearly different ({100 * rival.difference:+.1f}{interval} points{within}) from"
-
-
-def _margins(over_episodes: str, over_classes: float | None) -> str:
-    questions = f"{over_episodes} for other questions about the same"
-    if over_classes is None:
-        return f"{questions} classes, too few to tell about others"
-    return f"± {100 * over_classes:.1f} for other classes, {questions} ones"
 
 
 def _domains(metadata: Metadata) -> str:

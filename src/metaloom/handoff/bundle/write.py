@@ -52,12 +52,26 @@ def write_bundle(folder: str | Path, contents: Contents, export: ExportSettings)
     """
     with atomic_dir(Path(folder).absolute()) as new:
         fill_folder(new, contents, export)
-        verdict = verify.verify(new)
-        if verdict.problems:
-            problems = "; ".join(verdict.problems)
-            raise MetaloomError(f"{folder} is unchanged, the new bundle does not verify: {problems}")
+        summary = verified(new, folder)
         if export.key:
             sign(new, export.key)
+    return summary
+
+
+def verified(new: Path, folder: str | Path, with_onnx: bool = True) -> str:
+    """A line of what was verified of a bundle that is going to be put in place.
+
+    Args:
+        new: the bundle.
+        folder: where it is going to be, for the message.
+        with_onnx: whether its graphs go through ONNX's checker, too.
+
+    Raises:
+        MetaloomError: it does not verify.
+    """
+    verdict = verify.verify(new, with_onnx=with_onnx)
+    if verdict.problems:
+        raise MetaloomError(f"{folder} is as it was, the new bundle does not verify: {'; '.join(verdict.problems)}")
     return verdict.summary
 
 

@@ -22,6 +22,23 @@ NARROW = 300  # pixels of a chart on a phone
 MARK = 19  # pixels between two numbered marks
 LINE = 17  # pixels between two names
 Places = list[tuple[Number, Number]]
+Ticks = Sequence[tuple[Number, str]]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where the plot lies in a chart: it ends at `width` (per cent) and `bottom` (pixels), and its values at `low` and
+    `high`."""
+
+    width: Number
+    bottom: Number
+    low: Number
+    high: Number
+
+    def at(self, x: Number, value: Number) -> tuple[float, float]:
+        """Per cent and pixels of a share of the width and a value; beyond the axis as at its end."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return LEFT + (self.width - LEFT) * x, self.bottom - (self.bottom - TOP) * share
 
 
 @dataclass(frozen=True)
@@ -50,8 +67,8 @@ class Series:
 
 def xy_chart(
     series: Sequence[Series],
-    x_ticks: Sequence[tuple[Number, str]],
-    y_ticks: Sequence[tuple[Number, str]],
+    x_ticks: Ticks,
+    y_ticks: Ticks,
     summary: str,
     *,
     x_label: str = "",
@@ -73,51 +90,49 @@ def xy_chart(
         diagonal: a line from corner to corner, where x and y are the same.
         arrow: from x to x at a value, with a text.
     """
-    width, bottom = RIGHT if named else 97, height - 40
-    low, high = y_ticks[0][0], y_ticks[-1][0]
-
-    def at(x: Number, value: Number) -> tuple[float, float]:
-        return LEFT + (width - LEFT) * x, bottom - (bottom - TOP) * (min(max(value, low), high) - low) / (high - low)
-
-    parts = []
-    for value, words in y_ticks:
-        _, y = at(0, value)
-        parts += [draw_line(0, y, width, y, "grid"), draw_text(0, y - 4, words, "tick")]
-    for x, words in x_ticks:
-        place, _ = at(x, low)
-        parts.append(
-            draw_text(place, bottom + 16, words, "tick", "start" if x < 0.05 else "end" if x > 0.95 else "middle")
-        )
-    if x_label:
-        parts.append(draw_text(width / 2, bottom + 33, x_label, "tick", "middle"))
+    plane = Plane(RIGHT if named else 97, height - 40, y_ticks[0][0], y_ticks[-1][0])
+    parts = _axes(plane, x_ticks, y_ticks, x_label)
     if diagonal:
-        (x1, y1), (x2, y2) = at(0, low), at(1, high)
-        parts.append(draw_line(x1, y1, x2, y2, "chance"))
-    marks = [at(*each.points[0]) for each in series if each.number]
-    lower = dict(zip((each.label for each in series if each.number), _apart(marks), strict=True))
+        parts.append(draw_line(*plane.at(0, plane.low), *plane.at(1, plane.high), "chance"))
+    numbered = [each for each in series if each.number]
+    heights = _apart([plane.at(*each.points[0]) for each in numbered])
+    lower = dict(zip((each.label for each in numbered), heights, strict=True))
     for each in sorted(series, key=lambda each: not each.faint):
-        parts += _numbered(each, at, lower[each.label]) if each.number else _drawn(each, at)
+        parts += _numbered(each, plane, lower[each.label]) if each.number else _drawn(each, plane)
     if arrow:
-        parts += _arrow(arrow, at)
+        parts += _arrow(arrow, plane)
     if named:
-        parts += _names([each for each in series if not each.faint and each.points], at, width)
+        parts += _names([each for each in series if not each.faint and each.points], plane)
     return svg(parts, height, summary, "xy")
 
 
-def _drawn(series: Series, at) -> list[Markup]:
+def _axes(plane: Plane, x_ticks: Ticks, y_ticks: Ticks, x_label: str) -> list[Markup]:
+    """Lines and words of the axes."""
+    parts = []
+    for value, words in y_ticks:
+        _, y = plane.at(0, value)
+        parts += [draw_line(0, y, plane.width, y, "grid"), draw_text(0, y - 4, words, "tick")]
+    for x, words in x_ticks:
+        place, _ = plane.at(x, plane.low)
+        anchor = "start" if x < 0.05 else "end" if x > 0.95 else "middle"
+        parts.append(draw_text(place, plane.bottom + 16, words, "tick", anchor))
+    if x_label:
+        parts.append(draw_text(plane.width / 2, plane.bottom + 33, x_label, "tick", "middle"))
+    return parts
+
+
+def _drawn(series: Series, plane: Plane) -> list[Markup]:
     kind = f"{series.role}{' faint' if series.faint else ''}"
-    places = [at(*point) for point in series.points]
+    places = [plane.at(*point) for point in series.points]
     parts = []
     if series.line:
-        for (x1, y1), (x2, y2) in itertools.pairwise(places):
-            parts.append(draw_line(x1, y1, x2, y2, f"path {kind}"))
+        parts += [draw_line(*start, *end, f"path {kind}") for start, end in itertools.pairwise(places)]
     measured = [ends for ends in zip(series.points, series.whiskers, strict=False) if all(map(math.isfinite, ends[1]))]
-    for (x, _), (low, high) in measured:
-        (x1, y1), (x2, y2) = at(x, low), at(x, high)
-        parts.append(draw_line(x1, y1, x2, y2, f"whisker thin {kind}"))
+    parts += [
+        draw_line(*plane.at(x, low), *plane.at(x, high), f"whisker thin {kind}") for (x, _), (low, high) in measured
+    ]
     if series.dots:
-        for x, y in places:
-            parts.append(_mark(kind, x, y, 3.5, series.label))
+        parts += [_mark(kind, x, y, 3.5, series.label) for x, y in places]
     return parts
 
 
@@ -126,9 +141,9 @@ def _mark(kind: str, x: Number, y: Number, radius: Number, label: str) -> Markup
     return mark.format(kind, x, y, radius, label)
 
 
-def _numbered(series: Series, at, lower: Number) -> list[Markup]:
+def _numbered(series: Series, plane: Plane, lower: Number) -> list[Markup]:
     """One point as its number, which hangs from it where others stand in its place."""
-    x, y = at(*series.points[0])
+    x, y = plane.at(*series.points[0])
     parts = [draw_line(x, y, x, lower, f"stem {series.role}"), _mark(series.role, x, y, 2, series.label)]
     parts = parts if lower > y else []
     number = draw_text(x, lower + 4, str(series.number), f"number {series.role}", "middle")
@@ -149,19 +164,19 @@ def _apart(places: Sequence[tuple[float, float]]) -> list[float]:
     return heights
 
 
-def _names(series: Sequence[Series], at, width: Number) -> list[Markup]:
+def _names(series: Sequence[Series], plane: Plane) -> list[Markup]:
     """Each at the height of its line's end, pushed apart where they would meet."""
-    ends = sorted(((at(*each.points[-1])[1], each) for each in series), key=lambda end: end[0])
+    ends = sorted(((plane.at(*each.points[-1])[1], each) for each in series), key=lambda end: end[0])
     parts, last = [], float("-inf")
     for y, each in ends:
         last = max(y + 4, last + LINE)
-        parts.append(draw_text(width + 2, last, each.label, f"name {each.role}"))
+        parts.append(draw_text(plane.width + 2, last, each.label, f"name {each.role}"))
     return parts
 
 
-def _arrow(arrow: tuple[Number, Number, Number, str], at) -> list[Markup]:
+def _arrow(arrow: tuple[Number, Number, Number, str], plane: Plane) -> list[Markup]:
     start, end, value, words = arrow
-    (x1, y), (x2, _) = at(start, value), at(end, value)
+    (x1, y), (x2, _) = plane.at(start, value), plane.at(end, value)
     return [
         draw_line(x1, y, x2, y, "gap"),
         draw_line(x2, y - 5, x2, y + 5, "gap end"),

@@ -8,9 +8,9 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from metaloom.config import FEW_TEST_CLASSES
 from metaloom.report.sections.results import Figure, Results
 from metaloom.report.words import GROUPS, SettingWords, chances, learner_hint, learner_title, three_decimals
+from metaloom.system.certainty import ENOUGH_EPISODES, FEW_TEST_CLASSES, FEWEST_EPISODES
 from metaloom.system.quantities import UNKNOWN, Number, known, percent
 
 # of the CSV; shares, and differences as learner minus champion
@@ -41,8 +41,8 @@ MEASURES = (
         "accuracy",
         "Accuracy",
         "Mean accuracy of the test episodes with its 95% interval: bootstrap over episodes; Student's t where they are "
-        "fewer than 20, and none where they are fewer than 5. The second line, where fewer than "
-        f"{FEW_TEST_CLASSES} classes were asked about, is the interval for other classes of this sort.",
+        f"fewer than {ENOUGH_EPISODES}, and none where they are fewer than {FEWEST_EPISODES}. The second line, where "
+        f"fewer than {FEW_TEST_CLASSES} classes were asked about, is the interval for other classes of this sort.",
         lambda score: score.accuracy,
     ),
     Measure(

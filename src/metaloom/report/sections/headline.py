@@ -8,10 +8,9 @@ from markupsafe import Markup
 
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Gap
-from metaloom.report.sections.results import STAGE, Difference, Figure, Results, accuracy_plot, shown
-from metaloom.report.words import MINUS, SettingWords, learner_title
+from metaloom.report.sections.results import NOT_COMPARED, STAGE, Difference, Figure, Results, accuracy_plot, shown
+from metaloom.report.words import SettingWords, learner_title
 from metaloom.system.files import makes_again
-from metaloom.system.plural import several
 from metaloom.system.quantities import known
 
 
@@ -32,15 +31,7 @@ class Lead:
     @property
     def verdict(self) -> str:
         """ "31.2 ± 0.9 points more than"; says so where an interval holds zero, or where there is none."""
-        gap = self.difference
-        if gap is None or not known(gap.difference):
-            return "to be compared with"
-        more, size = "more" if (gap.difference or 0) > 0 else "less", gap.lead.lstrip(f"+{MINUS}")
-        if not known(gap.ci95):
-            return f"{size} points {more} ({several(gap.episodes, 'episode')}, no interval) than"
-        if not gap.clear:
-            return f"not clearly different ({', '.join(filter(None, (f'{gap.lead} points', gap.margins)))}) from"
-        return f"{size} points {f'({gap.margins}) ' if gap.margins else ''}{more} than"
+        return NOT_COMPARED if self.difference is None else self.difference.verdict
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from metaloom.config import ENOUGH_EPISODES
 from metaloom.report.charts.xy import Series, xy_chart
 from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.sections.results import Results
 from metaloom.report.words import learner_title
+from metaloom.system.certainty import ENOUGH_EPISODES
 from metaloom.system.files import read_json
 from metaloom.system.plural import several
 from metaloom.system.quantities import known, percent

@@ -10,15 +10,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from metaloom.config import few_test_classes, is_clear
 from metaloom.errors import MetaloomError
 from metaloom.report.charts.marks import Dot, Gap, dot_plot
 from metaloom.report.inputs import Inputs
-from metaloom.report.words import SPACE, SettingWords, learner_title, points, setting_words, with_interval
+from metaloom.report.words import SettingWords, learner_title, points, setting_words, unbroken, with_interval
+from metaloom.system import certainty
 from metaloom.system.files import makes_again, read_json
-from metaloom.system.quantities import Number, known, percent
+from metaloom.system.quantities import Number, from_to, known
 
 STAGE = "evaluate"
+NOT_COMPARED = "to be compared with"
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,17 @@ class Figure:
     @property
     def few_classes(self) -> bool:
         """Whether the interval over episodes says little about other classes than those that were asked about."""
-        return few_test_classes(self.classes)
+        return certainty.few_test_classes(self.classes)
 
     @property
     def over_classes(self) -> str:
         """ "46.1 to 76.2%" where the classes are few; empty where they are not, or where there is no interval."""
-        if not self.few_classes or not known(self.classes_low95):
-            return ""
-        return f"{100 * (self.classes_low95 or 0):.1f} to {percent(self.classes_high95)}"
+        return from_to(self.classes_low95, self.classes_high95) if self.few_classes else ""
+
+    @property
+    def of_other_classes(self) -> str:
+        """The same as something to say; empty where the classes are not few."""
+        return certainty.of_other_classes(self.classes, self.classes_low95, self.classes_high95)
 
 
 @dataclass(frozen=True)
@@ -82,23 +86,18 @@ class Difference:
     @property
     def clear(self) -> bool:
         """Whether the 95% interval leaves out zero; over classes too, where these are few."""
-        margins = [self.ci95, self.classes_ci95] if self.few_classes else [self.ci95]
-        return self.difference is not None and is_clear(self.difference, *margins)
+        return self.difference is not None and certainty.is_clear(
+            self.difference, self.ci95, self.classes_ci95, self.few_classes
+        )
 
     @property
-    def lead(self) -> str:
-        """ "+31.2 ± 0.9"; without the interval where the classes are few, as `margins` explains both."""
-        return points(self.difference, None if self.few_classes else self.ci95)
-
-    @property
-    def margins(self) -> str:
-        """Where the classes are few, how far the difference may be from others; empty where they are not."""
-        if not self.few_classes:
-            return ""
-        questions = f"±{SPACE}{100 * (self.ci95 or 0):.1f} for other questions about the same"
-        if not known(self.classes_ci95):
-            return f"{questions} classes, too few to tell about others"
-        return f"±{SPACE}{100 * (self.classes_ci95 or 0):.1f} for other classes, {questions} ones"
+    def verdict(self) -> str:
+        """ "31.2 ± 0.9 points more than"; says so where an interval holds zero, or where there is none."""
+        if self.difference is None or not known(self.difference):
+            return NOT_COMPARED
+        return unbroken(
+            certainty.compared(self.difference, self.ci95, self.classes_ci95, self.few_classes, self.episodes)
+        )
 
 
 @dataclass(frozen=True)
