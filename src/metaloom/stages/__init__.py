@@ -18,14 +18,15 @@ from metaloom.system.utf8 import in_utf8
 
 
 def run_stage(main: Callable[..., Any]) -> None:
-    """Call `main` with the command line's arguments, one per parameter, in order.
+    """Call `main` with the command line's arguments, one per parameter, in order; those with a default may be left out.
 
     Exits with 2 and one line on standard error when the user can fix what went wrong.
     """
     in_utf8()
     parser = argparse.ArgumentParser(description=(inspect.getdoc(main) or "").split("\n")[0])
-    for name in inspect.signature(main).parameters:
-        parser.add_argument(name)
+    for name, parameter in inspect.signature(main).parameters.items():
+        optional = parameter.default is not parameter.empty
+        parser.add_argument(name, nargs="?" if optional else None, default=parameter.default)
     try:
         main(**vars(parser.parse_args()))
     except MetaloomError as error:
