@@ -1,8 +1,8 @@
 """Moments of a command, by number, and a kill of all its processes at one of them.
 
-A moment is each change that its Python processes make below a folder: just before a file is opened for writing, renamed,
-linked or removed, or a folder made or removed; and in the files that DVC writes in place, such as dvc.lock, after each
-line. Unlike times, they are about the same on every machine.
+A moment is each change that its Python processes make below a folder: just before a file is opened for writing, renamed
+or removed, or a folder made or removed; and in the files that DVC writes in place, such as dvc.lock, after each line.
+Unlike times, they are about the same on every machine.
 """
 
 from __future__ import annotations

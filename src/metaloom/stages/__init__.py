@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import BAD_INPUT, ERROR_FILE, INTERRUPTED, MetaloomError
+from metaloom.system.files import is_full
 from metaloom.system.utf8 import in_utf8
 
 
@@ -31,6 +32,10 @@ def run_stage(main: Callable[..., Any]) -> None:
         main(**vars(parser.parse_args()))
     except MetaloomError as error:
         sys.exit(_fail(str(error)))
+    except OSError as error:
+        if not is_full(error):
+            raise
+        sys.exit(_fail(f"the disk is full ({error}): free some room and run again, what was finished is kept"))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -1,0 +1,61 @@
+"""A disk that gets full, a real one where mounting is allowed: a stage says so, and the run after freeing is whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from projects import forget, lasting, run_here
+from test_killed import leftovers
+
+
+@contextmanager
+def small_disk(folder: Path, room: int) -> Iterator[list[str]]:
+    """A folder gets a file system of its own that has so many bytes left, until its file `ballast` is removed.
+
+    Gives what to put before a command: where mounting is not allowed, a limit of the size of its files.
+    """
+    aside = folder.rename(folder.with_name("aside"))
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder], capture_output=True)
+    shutil.copytree(aside, folder, symlinks=True, dirs_exist_ok=True)
+    try:
+        if mounted.returncode == 0:
+            free = os.statvfs(folder)
+            with (folder / "ballast").open("wb") as ballast:
+                os.posix_fallocate(ballast.fileno(), 0, free.f_bavail * free.f_frsize - room)
+            yield []
+        else:
+            (folder / "ballast").touch()
+            yield ["prlimit", f"--fsize={room}"]
+    finally:
+        if mounted.returncode == 0:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+CASES = [("prepare", "artifacts", 64 * 1024), ("evaluate", "artifacts", 4096), ("prepare", ".dvc/cache", 4096)]
+
+
+@pytest.mark.parametrize(
+    ("stage", "place", "room"),
+    [pytest.param(*case, marks=pytest.mark.sweep if case[0] == "evaluate" else pytest.mark.slow) for case in CASES],
+)
+def test_the_run_after_freeing_is_whole(copied, stage, place, room):
+    expected, run = lasting(copied), [sys.executable, "-m", "metaloom.pipeline", stage]
+    forget(copied, stage)
+    with small_disk(copied / place, room) as limited:
+        if place == ".dvc/cache":
+            shutil.rmtree(copied / place / "files")  # so that it has to take the outputs again
+        failed = run_here(copied, *limited, *run, check=False)
+        assert failed.returncode == 1
+        (said,) = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+        assert "full" in said or "no room" in said, failed.stderr
+        (copied / place / "ballast").unlink()
+        run_here(copied, *run)
+        assert lasting(copied) == expected and leftovers(copied) == []
