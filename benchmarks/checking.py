@@ -110,6 +110,7 @@ def taken(root: Path, program: str, *arguments: str) -> Taken:
     """Run a program of the clone's environment on the clone's code."""
     scripts = root / ".venv/bin"
     env = os.environ | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(root / "src")}
+    env["PREFECT_HOME"] = str(root.parent / "prefect")  # versions of Prefect do not share a database
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run([scripts / program, *arguments], cwd=root, env=env, capture_output=True, text=True)
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
