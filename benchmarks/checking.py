@@ -85,25 +85,24 @@ def clone(source: Path, kept: Path, data: Path) -> Path:
     subprocess.run(["git", "clone", "--quiet", source, root], check=True)
     (root / ".venv").symlink_to(source.resolve() / ".venv")
     shutil.copytree(data, root / "data")
-    for stage in yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"].values():
-        for out in stage["outs"]:
-            write_random(root / out["path"], out.get("nfiles", 0), out["size"])
+    stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"].values()
+    read = {dep["path"] for stage in stages for dep in stage["deps"]}
+    for out in (out for stage in stages for out in stage["outs"]):
+        inside = [each for each in read if each.startswith(out["path"] + "/")]
+        write_random(root, out["path"], inside, out.get("nfiles", 0), out["size"])
     for command in (["add", "data"], ["commit", "--force"]):
-        taken(root, "dvc", *command, "--quiet")
+        taken(root, "dvc", *command)
     return root
 
 
-def write_random(path: Path, files: int, size: int) -> None:
-    """One file, or a folder of so many; one that git has stays."""
-    if path.is_file():
+def write_random(root: Path, out: str, inside: list[str], files: int, size: int) -> None:
+    """One file, or a folder of so many, of which some are read `inside`; what git has stays."""
+    if (root / out).is_file():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not files:
-        path.write_bytes(os.urandom(size))
-        return
-    path.mkdir()
-    for number in range(files):
-        (path / str(number)).write_bytes(os.urandom(size // files))
+    names = [*inside, *(f"{out}/{number}" for number in range(files - len(inside)))] if files else [out]
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(os.urandom(size // len(names)))
 
 
 def taken(root: Path, program: str, *arguments: str) -> Taken:

@@ -14,7 +14,6 @@ from metaloom.system.git import committed
 from metaloom.system.lock import STATE
 from metaloom.system.provenance import POINTER
 from metaloom.system.terminal import say
-from metaloom.versioning.objects import DATA
 
 LOCK = "dvc.lock"
 INEXACT = 2  # seconds to which the start of a process is known
@@ -99,7 +98,7 @@ def _whole_again(root: Path, name: str) -> Iterator[str]:
         return
     before = before or f"{committed(root, name) or ''}\n".encode()
     whole = _valid(name, before)
-    if not whole and name == POINTER and not (root / DATA).is_dir():  # nothing to make it of
+    if not whole and name == POINTER and not path.with_suffix("").is_dir():  # nothing to make it of
         return
     with atomic_file(broken) as temporary:
         temporary.write_bytes(now)
