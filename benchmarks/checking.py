@@ -26,6 +26,8 @@ import yaml
 from measure import machine
 from PIL import Image
 
+from metaloom.system.unchanged import NOTE
+
 DOMAINS, CLASSES, EXAMPLES = 10, 50, 50
 
 
@@ -90,8 +92,11 @@ def clone(source: Path, kept: Path, data: Path) -> Path:
     for out in (out for stage in stages for out in stage["outs"]):
         inside = [each for each in read if each.startswith(out["path"] + "/")]
         write_random(root, out["path"], inside, out.get("nfiles", 0), out["size"])
-    for command in (["add", "data"], ["commit", "--force"]):
-        taken(root, "dvc", *command)
+    taken(root, "dvc", "add", "data")
+    if NOTE in (root / "dvc.yaml").read_text(encoding="utf-8"):
+        version = yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))["outs"][0]["md5"]
+        (root / "artifacts" / NOTE).write_text(version + "\n", encoding="utf-8")
+    taken(root, "dvc", "commit", "--force")
     return root
 
 
