@@ -10,6 +10,7 @@ dvc.lock says. The first run of each, which hashes all of them, does not count.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import shutil
@@ -19,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import mean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -92,6 +93,7 @@ def clone(source: Path, kept: Path, data: Path) -> Path:
     for out in (out for stage in stages for out in stage["outs"]):
         inside = [each for each in read if each.startswith(out["path"] + "/")]
         write_random(root, out["path"], inside, out.get("nfiles", 0), out["size"])
+    write_settings(root, [stage.get("params", {}) for stage in stages])
     taken(root, "dvc", "add", "data")
     if NOTE in (root / "dvc.yaml").read_text(encoding="utf-8"):
         version = yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))["outs"][0]["md5"]
@@ -108,6 +110,13 @@ def write_random(root: Path, out: str, inside: list[str], files: int, size: int)
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(os.urandom(size // len(names)))
+
+
+def write_settings(root: Path, params: list[dict[str, Any]]) -> None:
+    """The outputs that other stages read settings from have those that dvc.lock says."""
+    for file in {name for each in params for name in each if name.endswith(".json")}:
+        values = [each[file] for each in params if file in each]
+        (root / file).write_text(json.dumps({k: v for each in values for k, v in each.items()}), encoding="utf-8")
 
 
 def taken(root: Path, program: str, *arguments: str) -> Taken:
