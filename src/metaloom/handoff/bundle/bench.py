@@ -97,10 +97,11 @@ def _sample(bundle: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         names += [f"all_ways.{part}.npy" for part in INTERFACES[ADAPT][0][:2]]
     try:
         examples, *support = (_array(folder / name) for name in names)
-        return (*support, examples) if support else (examples[:0], np.empty(0, np.int64), examples)
     except (OSError, ValueError, EOFError, MemoryError) as error:
         what = " ".join(str(error).split())
         raise MetaloomError(f"{folder} has no samples to ask with ({what}): `metaloom verify` says more") from None
+    first, labels = support or (examples[:0], np.empty(0, np.int64))
+    return first, labels, examples
 
 
 def _array(path: Path) -> np.ndarray:
