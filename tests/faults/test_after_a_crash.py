@@ -80,6 +80,32 @@ def test_a_lock_that_was_cut_off_is_put_back(root, standin, capfd, share):
     assert (root / "dvc.lock").read_bytes() == whole and standin.steps() == []
 
 
+@pytest.mark.parametrize("in_git", [True, False])
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [("data.dvc", b"outs:\n"), ("dvc.lock", b"schema: '2.0'\nstages:\n  prepare:\n    deps:\n    - pa")],
+)
+def test_what_plain_dvc_left_cut_off_comes_from_git_or_is_made_again(root, standin, name, cut, in_git):
+    """Where no command of ours has seen it whole."""
+    whole = (root / name).read_bytes()
+    if in_git:
+        standin.git("add", "--force", name)
+        standin.git("commit", "--quiet", "--message", "whole")
+    (root / ".metaloom" / name).unlink(missing_ok=True)
+    (root / name).write_bytes(cut)
+    leftovers.put_right(root)
+    assert (root / f".metaloom/{name}.broken").read_bytes() == cut
+    assert (root / name).read_bytes() == whole if in_git else not (root / name).exists()
+
+
+def test_a_pointer_that_nothing_can_be_made_of_stays(root):
+    (root / "data").rename(root / "elsewhere")
+    (root / ".metaloom/data.dvc").unlink()
+    (root / "data.dvc").write_bytes(b"outs:\n")
+    leftovers.put_right(root)
+    assert (root / "data.dvc").read_bytes() == b"outs:\n"
+
+
 def test_conflicts_of_git_are_left_to_the_user(root):
     conflict = b"<<<<<<< HEAD\n" + (root / "dvc.lock").read_bytes()
     (root / "dvc.lock").write_bytes(conflict)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from projects import draw_shapes, locked_stages
+from projects import draw_shapes, locked_stages, run_here
 
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.due import await_settled
-from metaloom.pipeline.stages import StageExit, reproduce
-from metaloom.system.unchanged import unchanged
+from metaloom.pipeline.stages import StageExit, due_stages, reproduce
+from metaloom.system.unchanged import unchanged, version_of
 from metaloom.versioning import objects
 from metaloom.versioning.data import version_dataset
 from metaloom.versioning.project import open_project
@@ -98,6 +98,56 @@ def test_without_a_version_a_change_while_reading_is_refused(tmp_path):
     refused = pytest.raises(MetaloomError, match=r"changed while it was read \(1 file\): `metaloom run` reads")
     with refused, unchanged(str(tmp_path / "data")):
         (tmp_path / "data/new").touch()
+
+
+NOTING = STEP.replace("import unchanged", "import check_named, unchanged, version_of").replace(
+    "main(source, destination)", "main(source, destination, note)"
+)
+NOTING = NOTING.replace("        Path(destination)", "        check_named(note)\n        Path(destination)", 1).replace(
+    '        arrive("while")', "        version = version_of(folder, source)"
+)
+NOTING = NOTING.replace('    arrive("after")', '    Path(note).write_text(version)\n    arrive("after")')
+
+
+def test_what_comes_before_dvc_looks_is_not_named_as_trained(standin, monkeypatch, capfd):
+    """Plain `dvc repro` hashes data/ when `prepare` has ended."""
+    root = standin.root
+    (root / "step.py").write_text(NOTING)
+    dag = yaml.safe_load((root / "dvc.yaml").read_text())
+    for stage, also in (("prepare", "outs"), ("train", "deps")):
+        dag["stages"][stage]["cmd"] += " data_version.txt"
+        dag["stages"][stage][also].append("data_version.txt")
+    (root / "dvc.yaml").write_text(yaml.safe_dump(dag))
+    standin.dvc("add", "data")
+    version = named(root)
+    (root / "late").write_text("late\n")
+    monkeypatch.setenv("ARRIVES", "after")
+    monkeypatch.setenv("PLACE", "b")
+    done = run_here(root, "dvc", "repro", check=False)
+    assert done.returncode and "`prepare` had read it, and dvc.lock names a version that was not read" in done.stderr
+    assert read(root) != version and not (root / "protonet.txt").exists()
+
+    version_dataset(root)
+    assert read(root) == named(root) and "prepare" in due_stages(root)
+    assert reproduce(root, "prepare") is StageExit.RAN and "prepare reads again" in capfd.readouterr().out
+    assert (root / "prepare.txt").read_text() == "1\nlate\n" and "prepare" not in due_stages(root)
+    standin.dvc("repro")
+
+    (root / "prepare.txt").unlink()  # DVC's run cache has both, under the version that was named
+    (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    reproduce(root, "prepare")
+    assert (root / "prepare.txt").read_text() == "1\nlate\n"
+
+
+def test_a_version_has_dvcs_name(standin):
+    root = standin.root
+    for name in ("é/b.png", "é/a b", "z.pyc", "below/__pycache__/x", ".hidden", "a.txt"):
+        (root / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "data" / name).write_text(name)
+    standin.dvc("add", "data")
+    assert version_of(Path("data"), "data") == named(root)
+    shutil.move(root / "data", root / "copy")
+    assert version_of(Path("copy"), "data") == named(root)
 
 
 def test_an_upload_that_goes_on_while_data_is_added_leaves_a_version_that_is_whole(standin, monkeypatch):

@@ -6,10 +6,18 @@ import signal
 import subprocess
 import sys
 import threading
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
+from prefect.client import orchestration
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from test_flipped_bytes import flip, stored
 
+from metaloom.cli import doctor
 from metaloom.pipeline.stages import reproduce
 from metaloom.versioning.data import version_dataset
 
@@ -81,3 +89,66 @@ def test_data_that_are_nowhere_else_stay(root, standin, change):
     done = standin.command("doctor", "--fix")
     assert {path.name: path.read_bytes() for path in (root / "data").iterdir()} == before
     assert done.returncode == (change == "by the disk") == ("data/a of data.dvc is damaged" in done.stdout)
+
+
+def installed(monkeypatch, wanted: dict[str, list[str]], versions: dict[str, str]) -> None:
+    """What packages require, and which versions are there."""
+
+    def found(table):
+        def look(name):
+            if name not in table:
+                raise PackageNotFoundError(name)
+            return table[name]
+
+        return look
+
+    monkeypatch.setattr(doctor, "requires", found(wanted))
+    monkeypatch.setattr(doctor, "version", found(versions))
+
+
+WANTED = {"metaloom": ["alpha>=1", "beta", "extra; extra == 'test'"], "alpha": ["gamma<2", "old; python_version < '3'"]}
+
+
+@pytest.mark.parametrize(
+    ("versions", "said"),
+    [
+        ({"alpha": "1.2", "beta": "3", "gamma": "1.9"}, []),
+        ({"alpha": "0.9", "beta": "3", "gamma": "1.9"}, ["alpha is 0.9, and metaloom wants >=1"]),
+        ({"alpha": "1.2", "beta": "3", "gamma": "2.1"}, ["gamma is 2.1, and alpha wants <2"]),
+        ({"alpha": "2.0rc1", "gamma": "1"}, ["beta is not installed"]),
+    ],
+)
+def test_versions_that_do_not_fit_are_named(monkeypatch, tmp_path, versions, said):
+    installed(monkeypatch, WANTED, versions)
+    assert [each.what for each in doctor._versions(tmp_path)] == said
+
+
+def test_the_pinned_versions_fit(tmp_path):
+    assert list(doctor._versions(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("here", []),
+        ("/elsewhere", ["the deployment retrain/retrain is of /elsewhere"]),
+        (".", []),  # in a container, say
+        (None, []),
+        (ObjectNotFound(LookupError()), []),
+        (httpx.ConnectError("refused"), ["the Prefect server at http://127.0.0.1:9/api does not answer (refused)"]),
+    ],
+)
+def test_a_deployment_that_points_elsewhere_is_named(monkeypatch, tmp_path, answer, said):
+    class Client:
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda *_: None  # noqa: E731
+
+        def read_deployment_by_name(self, name):
+            assert name == "retrain/retrain"
+            if isinstance(answer, Exception):
+                raise answer
+            return SimpleNamespace(path=str(tmp_path) if answer == "here" else answer)
+
+    monkeypatch.setattr(orchestration, "get_client", lambda sync_client: Client())
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert [each.what for each in doctor._deployment(Path(tmp_path))] == said

@@ -12,11 +12,15 @@ import onnx
 import pytest
 from bundles import change_json, change_model, reseal
 from onnx import helper, numpy_helper
+from projects import run_here
 
+from metaloom.cli.app import app
+from metaloom.cli.app import main as command_line
 from metaloom.cli.project import trained_or_champion
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.inspect import lines
-from metaloom.handoff.bundle.predict import predict, usable
+from metaloom.handoff.bundle.predict import predict
+from metaloom.handoff.bundle.stranger import usable
 from metaloom.handoff.metadata import read_metadata
 from metaloom.handoff.shipped.verify import HERE, main, verify
 from metaloom.learner import Learner
@@ -249,11 +253,49 @@ def test_weights_that_are_not_the_runs_are_refused(
 
 
 def test_the_hash_is_dvcs(repo: Path, tmp_path: Path):
-    from projects import run_here
-
     (tmp_path / "folder/below").mkdir(parents=True)
     (tmp_path / "folder/b.txt").write_text("b")
     (tmp_path / "folder/below/a.txt").write_text("a")
     run_here(tmp_path, "dvc", "init", "-q", "--no-scm")
     run_here(tmp_path, "dvc", "add", "-q", "folder")
     assert f"md5: {_hash_now(tmp_path / 'folder')}" in (tmp_path / "folder.dvc").read_text()
+
+
+ASKED = ("predict", "inspect", "bench")
+
+
+@pytest.mark.parametrize("command", ASKED)
+@pytest.mark.parametrize(
+    "name", ["deep labels", "deep metadata", "an archive as a sample", "a sample of a petabyte", "784 TiB"]
+)
+def test_who_asks_a_strangers_bundle_gets_an_answer_or_one_line(
+    bundle: Path, shapes: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+):
+    if name == "784 TiB":
+        change_model(bundle, lambda model: huge(model, 784 * 2**40 // 4))
+    else:
+        WRONG[name](bundle)
+    reseal(bundle)
+    harmless = ("sample" in name and command != "bench") or (name == "784 TiB" and command == "inspect")
+    files = [str(shapes / "domain0/class0/0.png")] if command == "predict" else []
+    with pytest.raises(SystemExit) as ended:
+        command_line(lambda: app([command, str(bundle), *files]))
+    out, err = capsys.readouterr()
+    assert ended.value.code == (0 if harmless else 2)
+    assert harmless or (out == "" and err.startswith("error: ") and err.count("\n") == 1), err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        (endless, ("--seconds", "3"), "takes more than 3 s: a graph of it may have no end"),
+        (lambda model: huge(model, 4 * 2**30 // 4), ("--gigabytes", "2"), "it may take 2 GB of memory"),
+    ],
+)
+def test_a_prediction_ends_within_its_limits(bundle: Path, shapes: Path, change, options: tuple[str, ...], words: str):
+    change_model(bundle, change)
+    reseal(bundle)
+    picture = str(shapes / "domain0/class0/0.png")
+    done = run_here(bundle, "metaloom", "predict", str(bundle), picture, *options, check=False)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1 and words in done.stderr

@@ -26,6 +26,7 @@ from metaloom.evaluation.figures import Answers
 from metaloom.evaluation.tables import Everyone, domain_rows
 from metaloom.handoff.bundle.card import model_card
 from metaloom.handoff.metadata import read_metadata
+from metaloom.pipeline.summary import RunSummary, StageRun, as_markdown
 from metaloom.report.page import build
 from metaloom.stages import _fail
 from metaloom.system.terminal import bar, complain, say
@@ -109,6 +110,16 @@ def test_the_model_card(named: Path):
     assert_plain(card)
     assert_harmless(reader.markdown(card, extensions=["tables", "fenced_code"]))
     assert "<h1>=1+1" in reader.markdown(card)
+
+
+def test_the_artifact_in_prefect():
+    scores = {EVIL: {"5w1s": {"accuracy": 0.5, "ci95": 0.1, "episodes": 10}}}
+    stages = (StageRun(EVIL, "Ran", 1.0),)
+    summary = RunSummary(EVIL, stages, 1.0, scores, {"report": EVIL}, EVIL, (EVIL,), EVIL)
+    page = as_markdown(summary)
+    assert_plain(page)
+    assert_harmless(reader.markdown(page, extensions=["tables"]))
+    assert reader.markdown(page, extensions=["tables"]).count("<table>") == 2
 
 
 def test_messages(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):

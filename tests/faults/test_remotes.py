@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -369,3 +370,10 @@ def test_ssh_down_and_back(project: Path, sshd: Sshd, at_once: None):
     again = Sshd(sshd.folder, sshd.port)
     assert push_version(project, "HEAD") == 3
     again.stop()
+
+
+def test_the_packages_of_every_extra_are_pinned():
+    extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    pinned = {line.split("==")[0] for line in (REPO / "constraints.txt").read_text().splitlines()}
+    assert {name for extra in EXTRAS for name in extras[extra]} <= pinned
+    assert {"gcsfs", "adlfs", "s3fs", "sshfs"} <= pinned  # which have to fit fsspec

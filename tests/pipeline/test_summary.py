@@ -56,7 +56,7 @@ def test_summary(tmp_path):
     markdown = as_markdown(summary)
     assert "| protonet | 83.7 ± 0.9 | 70.0 ± 1.2 |" in markdown
     assert "| train@maml | Ran | 61 s |" in markdown
-    assert "- bundle: `artifacts/bundle`" in markdown
+    assert "- bundle: artifacts/bundle\n" in markdown
 
 
 def test_what_was_fitted_and_then_the_verdict_end_the_summary():

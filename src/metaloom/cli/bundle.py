@@ -22,6 +22,9 @@ WHY_LOW = (
     "a probability says how often such an answer is right (its temperature was fitted on validation tasks of other "
     "classes); more labelled examples, or fewer classes that look alike, make answers surer"
 )
+ALLOWED = 100  # rows that a table of `bench` may have
+Seconds = Annotated[float, typer.Option(min=1, help="That it may take to open, and for each answer.")]
+Gigabytes = Annotated[float, typer.Option(min=0.5, help="Of memory that it may take.")]
 BundleFolder = Annotated[Path, typer.Argument(help="Bundle folder, for example artifacts/bundle.")]
 
 
@@ -33,6 +36,8 @@ def predict(
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="All classes' probabilities as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="The same as a table: a column per class.")] = False,
+    seconds: Seconds = 600,
+    gigabytes: Gigabytes = 8,
 ) -> None:
     """Classify examples with a bundle: file, class, its probability, novelty (1 is as usual).
 
@@ -40,13 +45,15 @@ def predict(
     A file that cannot be read is an error at the end, with exit code 1; the others are classified all the same.
     """
     from metaloom.handoff.bundle.predict import predict as classify
+    from metaloom.handoff.bundle.stranger import limited
     from metaloom.system.plural import several
     from metaloom.system.terminal import complain, quiet, say
 
     if json_ and csv:
         raise MetaloomError("give --json or --csv, not both")
     bad: list[MetaloomError] = []
-    predictions = classify(bundle, files, task, bad.append, say)
+    with limited(bundle, seconds, gigabytes):
+        predictions = classify(bundle, files, task, bad.append, say)
     if json_:
         print(strict_json([_row(each) for each in predictions]))
     elif csv and predictions:
@@ -92,8 +99,8 @@ def verify(
     provider: Annotated[
         str | None, typer.Option(help="Execution provider of onnxruntime, for example OpenVINOExecutionProvider.")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="Time limit.")] = 600,
-    gigabytes: Annotated[float, typer.Option(min=0.5, help="Memory limit.")] = 8,
+    seconds: Seconds = 600,
+    gigabytes: Gigabytes = 8,
 ) -> None:
     """Check a bundle: files, versions, labels, its graphs' answers to samples; with --key, also who signed it.
 
@@ -114,14 +121,16 @@ def verify(
     raise typer.Exit(main([str(bundle), *limits, *(["--provider", provider] if provider else [])]))
 
 
-def inspect(bundle: BundleFolder) -> None:
+def inspect(bundle: BundleFolder, seconds: Seconds = 600, gigabytes: Gigabytes = 8) -> None:
     """Say what a bundle is, which data it comes from, and how good it is."""
     from metaloom.handoff.bundle.inspect import lines
-    from metaloom.handoff.bundle.predict import usable
+    from metaloom.handoff.bundle.stranger import limited, usable
     from metaloom.handoff.metadata import read_metadata
 
-    opened = usable(bundle, [])
-    for name, text in lines(bundle, read_metadata(opened.metadata), opened.labels):
+    with limited(bundle, seconds, gigabytes):
+        opened = usable(bundle, [])
+        found = list(lines(bundle, read_metadata(opened.metadata), opened.labels))
+    for name, text in found:
         print(f"{name:<17}{on_one_line(text)}")
 
 
@@ -131,11 +140,15 @@ def bench(
     model: Annotated[
         Path | None, typer.Option(help="Folder of the meta-learner for the rows of torch; default: the project's.")
     ] = None,
+    gigabytes: Gigabytes = 8,
 ) -> None:
     """Measure latency and throughput by batch and threads, torch beside it in the same run."""
     from metaloom.handoff.bundle.bench import measure, printed
+    from metaloom.handoff.bundle.stranger import SECONDS, limited, timed
 
-    print(printed(measure(bundle, model or _models_here(), seconds)))
+    with limited(bundle, SECONDS + ALLOWED * seconds, gigabytes), timed(bundle):
+        rows = measure(bundle, model or _models_here(), seconds)
+    print(printed(rows))
 
 
 def _models_here() -> Path | None:

@@ -69,12 +69,13 @@ def _versions(_root: Path) -> Iterator[Finding]:
     for each in map(Requirement, requires("metaloom") or []):
         if each.marker is not None:
             continue
-        for needed in (each, *map(Requirement, _requires(each.name))):
+        theirs = ((each.name, Requirement(needed)) for needed in _requires(each.name))
+        for who, needed in (("metaloom", each), *theirs):
             if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
                 continue
             has = _installed(needed.name)
             if has is None or not needed.specifier.contains(has, prereleases=True):
-                told = "is not installed" if has is None else f"is {has}, and {each.name} wants {needed.specifier}"
+                told = "is not installed" if has is None else f"is {has}, and {who} wants {needed.specifier}"
                 yield Finding(f"{needed.name} {told}", "pip install --constraint constraints.txt --editable .")
 
 

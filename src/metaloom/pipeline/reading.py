@@ -18,7 +18,7 @@ from typing import Any
 from metaloom.errors import MetaloomError
 from metaloom.system.lock import STATE
 from metaloom.system.terminal import say
-from metaloom.system.unchanged import FOLDER
+from metaloom.system.unchanged import FOLDER, NOTE, VERSION
 from metaloom.versioning import objects
 from metaloom.versioning.objects import DATA, saved_tree, short, tree_of
 from metaloom.versioning.project import DAG
@@ -60,6 +60,20 @@ class Version:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def misread(stage: Any) -> str:
+    """What is to be said where a stage, up to date for DVC, has read another version of data/ than dvc.lock names.
+
+    So it is where data/ changed when a stage under plain `dvc repro` had ended, and DVC had not hashed data/ yet.
+    """
+    notes = [Path(out.fs_path) for out in stage.outs if Path(out.fs_path).name == NOTE]
+    read = notes[0].read_text(encoding="utf-8").strip() if notes and notes[0].is_file() else ""
+    folder = str(Path(stage.repo.root_dir, DATA))
+    named = next((dep.hash_info.value for dep in stage.deps if dep.fs_path == folder and dep.hash_info), read)
+    if not read or read == named:
+        return ""
+    return f"version {short(read)} of {DATA}/ was read where dvc.lock names {short(named)}: {stage.name} reads again"
+
+
 def reading(repo: Any, name: str, reproduce: Callable[[], Any]) -> Any:
     """Run a stage.
 
@@ -73,7 +87,7 @@ def reading(repo: Any, name: str, reproduce: Callable[[], Any]) -> Any:
     """
     version = _version(repo, name)
     try:
-        with _hashed_before(version, watched=True):
+        with _named(version), _hashed_before(version, watched=True):
             return reproduce()
     except Exception:  # whatever the stage or DVC made of data/ that moved; raised again where it did not move
         moved = version.moved() if version else ""
@@ -81,7 +95,7 @@ def reading(repo: Any, name: str, reproduce: Callable[[], Any]) -> Any:
             raise
     named = short(version.output.hash_info.value)
     say(f"{DATA}/ has changed ({moved}): version {named} is read; what is new waits for the next run")
-    with version.copied(), _hashed_before(version, watched=False):
+    with version.copied(), _named(version), _hashed_before(version, watched=False):
         return reproduce()
 
 
@@ -91,6 +105,17 @@ def _version(repo: Any, name: str) -> Version | None:
     reads = any(dep.fs_path == folder for dep in repo.stage.load_one(repo.root_dir + f"/{DAG}", name).deps)
     output = objects.pointer(repo) if reads else None
     return Version(repo, output) if output else None
+
+
+@contextmanager
+def _named(version: Version | None) -> Iterator[None]:
+    """The stage need not hash what it reads, to name it."""
+    if version:
+        os.environ[VERSION] = version.output.hash_info.value
+    try:
+        yield
+    finally:
+        os.environ.pop(VERSION, None)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.pipeline.reading import reading
+from metaloom.pipeline.reading import misread, reading
+from metaloom.system.terminal import say
 from metaloom.versioning.intact import Hashes, damaged, mend
 from metaloom.versioning.project import DAG, chain, open_project
 
@@ -56,7 +57,7 @@ def _due(root: str | Path, names: list[str]) -> list[str]:
     hashes = Hashes(root)
     with open_project(root, lock=True) as repo:
         stages = {name: repo.stage.load_one(_dag(root), name) for name in names}
-        due = [name for name, stage in stages.items() if stage.changed() or _damaged(stage, hashes)]
+        due = [name for name, stage in stages.items() if stage.changed() or misread(stage) or _damaged(stage, hashes)]
     hashes.save()
     return due
 
@@ -105,12 +106,16 @@ def reproduce(root: str | Path, name: str, force: bool = False) -> StageExit:
 
 
 def _mend(repo: Any, name: str) -> bool:
-    """Whether the stage, which is up to date for DVC, has to make outputs again that are damaged."""
+    """Whether the stage, which is up to date for DVC, has to make outputs again: of other data, or damaged."""
     from dvc.repo import lock_repo
 
     with lock_repo(repo):
         stage = repo.stage.load_one(repo.root_dir + f"/{DAG}", name)
-        return not stage.changed() and mend(stage, repo.root_dir)
+        if stage.changed():
+            return False
+        if other := misread(stage):
+            say(other)
+        return bool(other) or mend(stage, repo.root_dir)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 from metaloom.config import DOMAIN_SUFFIX
 from metaloom.pipeline.committed import against_committed
+from metaloom.system.escaping import markdown
 from metaloom.system.files import read_json
 from metaloom.system.git import changed, committed
 from metaloom.system.plural import several
@@ -126,13 +127,12 @@ def as_markdown(summary: RunSummary) -> str:
     if summary.scores:
         head, *body = _table(summary.scores)
         lines += [_row(head), _row(["---"] * len(head)), *map(_row, body), ""]
-    lines += [f"- {word}: `{path}`" for word, path in summary.places.items()]
+    facts = [*summary.places.items(), ("data", summary.data), ("time", duration(summary.seconds))]
+    facts += [("figures", summary.figures)] if summary.figures else []
+    facts += [("fitted", each) for each in summary.fitted]
+    lines += [f"- {word}: {markdown(text)}" for word, text in facts]
+    lines += ["", *map(markdown, summary.verdict.splitlines())] if summary.verdict else []
     lines += [
-        f"- data: {summary.data}",
-        f"- time: {duration(summary.seconds)}",
-        *([f"- figures: {summary.figures}"] if summary.figures else []),
-        *(f"- fitted: {each}" for each in summary.fitted),
-        *(["", summary.verdict] if summary.verdict else []),
         "",
         "| stage | state | time |",
     ]
@@ -167,4 +167,4 @@ def _score(score: dict[str, Any] | None) -> str:
 
 
 def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(markdown, cells))} |"

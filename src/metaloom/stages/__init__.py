@@ -14,22 +14,28 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import BAD_INPUT, ERROR_FILE, INTERRUPTED, MetaloomError
+from metaloom.system.files import is_full
 from metaloom.system.utf8 import in_utf8
 
 
 def run_stage(main: Callable[..., Any]) -> None:
-    """Call `main` with the command line's arguments, one per parameter, in order.
+    """Call `main` with the command line's arguments, one per parameter, in order; those with a default may be left out.
 
     Exits with 2 and one line on standard error when the user can fix what went wrong.
     """
     in_utf8()
     parser = argparse.ArgumentParser(description=(inspect.getdoc(main) or "").split("\n")[0])
-    for name in inspect.signature(main).parameters:
-        parser.add_argument(name)
+    for name, parameter in inspect.signature(main).parameters.items():
+        optional = parameter.default is not parameter.empty
+        parser.add_argument(name, nargs="?" if optional else None, default=parameter.default)
     try:
         main(**vars(parser.parse_args()))
     except MetaloomError as error:
         sys.exit(_fail(str(error)))
+    except OSError as error:
+        if not is_full(error):
+            raise
+        sys.exit(_fail(f"the disk is full ({error}): free some room and run again, what was finished is kept"))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

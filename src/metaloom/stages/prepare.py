@@ -11,14 +11,14 @@ from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
 from metaloom.kinds import kind_of
 from metaloom.stages import run_stage
-from metaloom.system.files import atomic_dir
+from metaloom.system.files import atomic_dir, write_text
 from metaloom.system.plural import several
 from metaloom.system.terminal import say
-from metaloom.system.unchanged import unchanged
+from metaloom.system.unchanged import unchanged, version_of
 
 
-def main(data: str, dataset: str) -> None:
-    """Pack all usable examples of a data folder into one memory-mapped array.
+def main(data: str, dataset: str, note: str = "") -> None:
+    """Pack all usable examples of a data folder into one memory-mapped array, and name the version in the file `note`.
 
     Raises:
         MetaloomError: there is nothing usable, more is bad than prepare.max_bad_share, or `data` changed meanwhile;
@@ -34,6 +34,9 @@ def main(data: str, dataset: str) -> None:
         check_quality(quality.report, settings, kind, data)
         write_preview(folder, scanned, quality.used)
         write_dataset(folder, scanned, scratch, quality.used, quality.report)
+        version = version_of(source, data) if note else ""
+    if note:
+        write_text(note, f"{version}\n")
     report = quality.report
     usual = {branch.layout for branch in listing.branches} <= {"domains"}
     for line in [*([] if usual else in_words(listing.branches, given=False)), *report["notes"]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
 import numpy as np
 
 from metaloom.errors import MetaloomError
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from metaloom.system.files import is_full
 
 
 def reserved(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
@@ -26,7 +24,7 @@ def reserved(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
-            if error.errno not in FULL:  # a file system that cannot reserve
+            if not is_full(error):  # a file system that cannot reserve
                 return array
             raise MetaloomError(
                 f"{path.parent.resolve().parent} has no room for {size / 2**20:,.0f} MiB of examples "

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.system.files import atomic_file, load_yaml
+from metaloom.system.git import committed
 from metaloom.system.lock import STATE
+from metaloom.system.provenance import POINTER
 from metaloom.system.terminal import say
 
 LOCK = "dvc.lock"
-KEPT = f"{STATE}/{LOCK}"  # as it last was whole
-BROKEN = f"{STATE}/{LOCK}.broken"
 INEXACT = 2  # seconds to which the start of a process is known
 CONFLICT = b"<<<<<<<"
 READERS = ".dvc/tmp/rwlock"  # which process reads or writes which file
@@ -23,7 +23,7 @@ READERS = ".dvc/tmp/rwlock"  # which process reads or writes which file
 
 def put_right(root: Path) -> None:
     """Each thing that is put right is said in a line."""
-    for line in (*_free_readers(root / READERS), *_whole_lock(root)):
+    for line in (*_free_readers(root / READERS), *_whole_again(root, LOCK), *_whole_again(root, POINTER)):
         say(line)
 
 
@@ -83,23 +83,32 @@ def _lives(pid: int, written: float) -> bool:
         return True
 
 
-def _whole_lock(root: Path) -> Iterator[str]:
-    """dvc.lock as it last was whole, where a process was killed while it wrote it."""
-    path, kept = root / LOCK, root / KEPT
+def _whole_again(root: Path, name: str) -> Iterator[str]:
+    """A file of DVC's as it last was whole, or as git has it, where a process was killed while it wrote it.
+
+    Where neither is, it goes: dvc.lock is made of DVC's run cache again, and data.dvc of data/.
+    """
+    path, kept, broken = root / name, root / STATE / name, root / STATE / f"{name}.broken"
     now, before = _content(path), _content(kept)
     if now == before or now is None or CONFLICT in now:
         return
-    if _valid(now):
+    if _valid(name, now):
         with atomic_file(kept) as temporary:
             temporary.write_bytes(now)
         return
-    if before is None:
+    before = before or f"{committed(root, name) or ''}\n".encode()
+    whole = _valid(name, before)
+    if not whole and name == POINTER and not path.with_suffix("").is_dir():  # nothing to make it of
         return
-    with atomic_file(root / BROKEN) as temporary:
+    with atomic_file(broken) as temporary:
         temporary.write_bytes(now)
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(before)
-    yield f"{LOCK} was cut off: put back as it last was whole (what was there is in {BROKEN})"
+    if whole:
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(before)
+    else:
+        path.unlink()
+    how = "put back as it last was whole" if whole else "removed, as it is made again"
+    yield f"{name} was cut off: {how} (what was there is in {broken.relative_to(root)})"
 
 
 def _content(path: Path) -> bytes | None:
@@ -109,14 +118,15 @@ def _content(path: Path) -> bytes | None:
         return None
 
 
-def _valid(content: bytes) -> bool:
+def _valid(name: str, content: bytes) -> bool:
     import yaml
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA, COMPILED_SINGLE_STAGE_SCHEMA
     from voluptuous import Invalid
 
     try:
-        return bool(COMPILED_LOCKFILE_SCHEMA(load_yaml(content)))
-    except (yaml.YAMLError, UnicodeDecodeError, Invalid):
+        value = load_yaml(content)
+        return bool(COMPILED_LOCKFILE_SCHEMA(value) if name == LOCK else COMPILED_SINGLE_STAGE_SCHEMA(value)["outs"])
+    except (yaml.YAMLError, UnicodeDecodeError, Invalid, KeyError):
         return False
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from metaloom.config import OVERRIDES, PARAMS, apply_overrides, environment_overrides
 from metaloom.errors import MetaloomError
+from metaloom.system.files import is_full
 from metaloom.system.lock import BusyError
 from metaloom.versioning.leftovers import put_right, written_whole
 
@@ -137,6 +138,10 @@ def dvc_errors() -> Iterator[None]:
         raise MetaloomError("no DVC repository here: run `dvc init` in the root of your clone") from None
     except (DvcException, SCMError) as error:
         raise MetaloomError(f"DVC: {chain(error)}") from None
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise MetaloomError(f"the disk is full ({error}): free some room and run again") from None
     except sqlite3.OperationalError as error:
         if "locked" not in str(error):
             raise

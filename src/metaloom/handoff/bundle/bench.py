@@ -12,7 +12,7 @@ import onnxruntime
 from jaxtyping import Float, Shaped
 
 from metaloom.errors import MetaloomError
-from metaloom.handoff.bundle.predict import usable
+from metaloom.handoff.bundle.stranger import usable
 from metaloom.handoff.graphs.session import session_of
 from metaloom.handoff.shipped.verify import ADAPT, FLEET, INPUT, INTERFACES, MODEL, SAMPLES, VARIANTS, Bundle
 from metaloom.system.parallel import cores
@@ -92,12 +92,22 @@ def printed(rows: list[Timed]) -> str:
 
 def _sample(bundle: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A support set with its labels and queries, from the golden samples; empty support where there is none."""
-    folder = bundle / SAMPLES
-    examples = np.load(folder / f"examples.{INPUT}.npy", allow_pickle=False)
-    if not (folder / "all_ways.support_x.npy").is_file():
-        return examples[:0], np.empty(0, np.int64), examples
-    support, labels = (np.load(folder / f"all_ways.{part}.npy") for part in INTERFACES[ADAPT][0][:2])
-    return support, labels, examples
+    folder, names = bundle / SAMPLES, [f"examples.{INPUT}.npy"]
+    if (folder / "all_ways.support_x.npy").is_file():
+        names += [f"all_ways.{part}.npy" for part in INTERFACES[ADAPT][0][:2]]
+    try:
+        examples, *support = (_array(folder / name) for name in names)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        what = " ".join(str(error).split())
+        raise MetaloomError(f"{folder} has no samples to ask with ({what}): `metaloom verify` says more") from None
+    first, labels = support or (examples[:0], np.empty(0, np.int64))
+    return first, labels, examples
+
+
+def _array(path: Path) -> np.ndarray:
+    """Of a file that has to be one array: `np.load` takes an archive of them, too."""
+    with path.open("rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _torch_answers(

@@ -13,7 +13,8 @@ from jaxtyping import Shaped
 
 from metaloom.data.files import Example, fitting, read_examples
 from metaloom.errors import MetaloomError
-from metaloom.handoff.shipped.verify import FLEET, METADATA, MODEL, SUMS, Bundle, check_files, open_bundle
+from metaloom.handoff.bundle.stranger import timed, usable
+from metaloom.handoff.shipped.verify import FLEET, METADATA, MODEL, Bundle
 from metaloom.kinds import Kind, kind_from
 from metaloom.system.plural import several, some
 
@@ -74,7 +75,12 @@ def predict(
     for names, raw in _batches(files, kind, tuple(opened.metadata["input"]["shape"][1:]), on_bad):
         negative += _negatives(kind, raw, opened.metadata["input"])
         further = [] if place is None else [np.full(len(raw), place)]
-        probabilities, novelty = opened.run(graph, raw, *further)
+        with timed(bundle):
+            probabilities, novelty = opened.run(graph, raw, *further)
+        if probabilities.shape[:1] != novelty.shape or len(novelty) != len(raw):
+            raise MetaloomError(
+                f"{bundle} cannot be used: {graph} gives {len(novelty)} answers to {len(raw)} questions"
+            )
         for name, row, score in zip(names, probabilities[:, : len(labels)], novelty, strict=True):
             ranked = {labels[way]: float(row[way]) for way in np.argsort(-row, kind="stable")}
             predictions.append(Prediction(name, ranked, float(score)))
@@ -128,19 +134,3 @@ def _of_task(opened: Bundle, task: str | None) -> tuple[list[str], int | None]:
         known = f"{several(len(labels), 'task')} ({some(list(labels), NAMED)})"
         raise MetaloomError(f"this bundle has {known}{none}: name one with --task")
     return labels[task], list(labels).index(task)
-
-
-def usable(bundle: str | Path, graphs: list[str]) -> Bundle:
-    """A bundle whose files are whole, with these of its graphs loaded.
-
-    Raises:
-        MetaloomError: it is damaged or incomplete.
-    """
-    opened, problems = open_bundle(Path(bundle), graphs)
-    if opened is None:
-        if not (Path(bundle) / SUMS).is_file():
-            raise MetaloomError(f"{problems[0]}: give the folder of a bundle, as `metaloom adapt` or `run` makes it")
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        remedy = "get a whole copy" if check_files(Path(bundle)) else "make it again with this version of metaloom"
-        raise MetaloomError(f"{bundle} cannot be used: {problems[0]}{more}; {remedy}")
-    return opened

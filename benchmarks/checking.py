@@ -1,0 +1,142 @@
+"""What it costs to look whether anything is due: a second `metaloom run` of older code and of this, in turns, with
+25,000 loose files and with the embedded data set.
+
+python benchmarks/checking.py OLD [--turns 5] [--folder FOLDER]: OLD is a checkout with an environment in OLD/.venv
+
+No stage is run: what looks does not look into outputs, so each is random bytes, in as many files and of the size that
+dvc.lock says. The first run of each, which hashes all of them, does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from measure import machine
+from PIL import Image
+
+from metaloom.system.unchanged import NOTE
+
+DOMAINS, CLASSES, EXAMPLES = 10, 50, 50
+
+
+class Taken(NamedTuple):
+    """Seconds of a command with all that it started."""
+
+    wall: float
+    cpu: float
+
+
+def main(old: Path, turns: int, folder: Path) -> None:
+    print(machine())
+    for name, fill in (("embedded", embedded), ("25,000 loose files", loose)):
+        data = folder / "data"
+        fill(data)
+        roots = {"old": clone(old, folder / "old", data), "new": clone(Path(__file__).parents[1], folder / "new", data)}
+        for root in roots.values():
+            taken(root, "metaloom", "run")
+        rows: dict[str, list[Taken]] = {code: [] for code in roots}
+        for _ in range(turns):
+            for code, root in roots.items():
+                rows[code].append(taken(root, "metaloom", "run"))
+        print(name)
+        for code, each in rows.items():
+            print(f"  {code}: {spread([one.wall for one in each])} s, {spread([one.cpu for one in each])} s of CPU")
+        more = [Taken(*np.subtract(b, a)) for a, b in zip(rows["old"], rows["new"], strict=True)]
+        print(f"  more: {spread([one.wall for one in more])} s, {spread([one.cpu for one in more])} s of CPU")
+        for place in (data, folder / "old", folder / "new"):
+            shutil.rmtree(place)
+
+
+def spread(values: list[float]) -> str:
+    return f"{mean(values):.2f} ± {stdev(values):.2f}"
+
+
+def embedded(data: Path) -> None:
+    from metaloom.config import load_settings
+    from metaloom.kinds import kind_of
+
+    data.mkdir()
+    kind_of(load_settings(Path(__file__).parents[1] / "params.yaml")).embedded(data)
+
+
+def loose(data: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(DOMAINS * CLASSES):
+        place = data / f"domain{number % DOMAINS}" / f"class{number}"
+        place.mkdir(parents=True)
+        for example in range(EXAMPLES):
+            Image.fromarray(rng.integers(0, 255, (8, 8), np.uint8)).save(place / f"{example}.png")
+
+
+def clone(source: Path, kept: Path, data: Path) -> Path:
+    """A clone in which all is up to date."""
+    root = kept / "metaloom"
+    kept.mkdir()
+    subprocess.run(["git", "clone", "--quiet", source, root], check=True)
+    (root / ".venv").symlink_to(source.resolve() / ".venv")
+    shutil.copytree(data, root / "data")
+    stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"].values()
+    read = {dep["path"] for stage in stages for dep in stage["deps"]}
+    for out in (out for stage in stages for out in stage["outs"]):
+        inside = [each for each in read if each.startswith(out["path"] + "/")]
+        write_random(root, out["path"], inside, out.get("nfiles", 0), out["size"])
+    write_settings(root, [stage.get("params", {}) for stage in stages])
+    taken(root, "dvc", "add", "data")
+    if NOTE in (root / "dvc.yaml").read_text(encoding="utf-8"):
+        version = yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))["outs"][0]["md5"]
+        (root / "artifacts" / NOTE).write_text(version + "\n", encoding="utf-8")
+    taken(root, "dvc", "commit", "--force")
+    return root
+
+
+def write_random(root: Path, out: str, inside: list[str], files: int, size: int) -> None:
+    """One file, or a folder of so many, of which some are read `inside`; what git has stays."""
+    if (root / out).is_file():
+        return
+    names = [*inside, *(f"{out}/{number}" for number in range(files - len(inside)))] if files else [out]
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(os.urandom(size // len(names)))
+
+
+def write_settings(root: Path, params: list[dict[str, Any]]) -> None:
+    """The outputs that other stages read settings from have those that dvc.lock says."""
+    for file in {name for each in params for name in each if name.endswith(".json")}:
+        values = [each[file] for each in params if file in each]
+        (root / file).write_text(json.dumps({k: v for each in values for k, v in each.items()}), encoding="utf-8")
+
+
+def taken(root: Path, program: str, *arguments: str) -> Taken:
+    """Run a program of the clone's environment on the clone's code."""
+    scripts = root / ".venv/bin"
+    env = os.environ | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(root / "src")}
+    env["PREFECT_HOME"] = str(root.parent / "prefect")  # versions of Prefect do not share a database
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run([scripts / program, *arguments], cwd=root, env=env, capture_output=True, text=True)
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode or (program == "metaloom" and "everything was cached" not in done.stdout):
+        raise SystemExit(f"{program} {' '.join(arguments)} in {root}:\n{done.stdout}{done.stderr}")
+    return Taken(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("old", type=Path)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=None)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        sys.exit(main(asked.old, asked.turns, asked.folder or Path(scratch)))

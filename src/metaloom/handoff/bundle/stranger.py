@@ -1,0 +1,94 @@
+"""A bundle may come from a stranger: a command opens and asks it within limits of time and memory, as `verify` does.
+
+`predict` as a function has none: a limit of time ends the process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from metaloom.errors import BAD_INPUT, MetaloomError
+from metaloom.handoff.shipped.verify import OPTIONS, RUNTIME_ERRORS, SUMS, Bundle, check_files, open_bundle
+from metaloom.system.terminal import complain
+
+SECONDS, GIGABYTES = float(OPTIONS["--seconds"]), float(OPTIONS["--gigabytes"])
+_seconds: ContextVar[float | None] = ContextVar("seconds", default=None)  # None: no limit
+
+
+@contextmanager
+def limited(bundle: Path, seconds: float = SECONDS, gigabytes: float = GIGABYTES) -> Iterator[None]:
+    """Of memory for the process, and of time for each block under `timed` in this one.
+
+    Raises:
+        MetaloomError: the bundle wants more memory, or a graph of it fails.
+    """
+    token = _seconds.set(seconds)
+    try:
+        with _memory(gigabytes):
+            yield
+    except (*RUNTIME_ERRORS, MemoryError, RecursionError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise MetaloomError(
+            f"{bundle} cannot be used: {why} (it may take {gigabytes:g} GB of memory: `metaloom verify` says more)"
+        ) from None
+    finally:
+        _seconds.reset(token)
+
+
+@contextmanager
+def timed(bundle: str | Path) -> Iterator[None]:
+    """End the process with one line when the block takes too long: a graph that runs cannot be ended otherwise."""
+    seconds = _seconds.get()
+    if seconds is None:
+        yield
+        return
+
+    def end() -> None:
+        complain(f"error: {bundle} takes more than {seconds:g} s: a graph of it may have no end; --seconds allows more")
+        os._exit(BAD_INPUT)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _memory(gigabytes: float) -> Iterator[None]:
+    try:
+        import resource
+    except ImportError:  # not on this system: the limit of time remains
+        yield
+        return
+    before, most = resource.getrlimit(resource.RLIMIT_DATA)
+    size = int(gigabytes * 1e9)
+    resource.setrlimit(resource.RLIMIT_DATA, (size if most == resource.RLIM_INFINITY else min(size, most), most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, most))
+
+
+def usable(bundle: str | Path, graphs: list[str]) -> Bundle:
+    """A bundle whose files are whole, with these of its graphs loaded.
+
+    Raises:
+        MetaloomError: it is damaged or incomplete.
+    """
+    with timed(bundle):
+        opened, problems = open_bundle(Path(bundle), graphs)
+    if opened is None:
+        if not (Path(bundle) / SUMS).is_file():
+            raise MetaloomError(f"{problems[0]}: give the folder of a bundle, as `metaloom adapt` or `run` makes it")
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        remedy = "get a whole copy" if check_files(Path(bundle)) else "make it again with this version of metaloom"
+        raise MetaloomError(f"{bundle} cannot be used: {problems[0]}{more}; {remedy}")
+    return opened
