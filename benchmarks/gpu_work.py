@@ -28,6 +28,7 @@ from metaloom.training.trainer import Trainer
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 CLASSES, COUNT, DOMAINS = 96, 8, 4  # of the noise
 WAYS = 6  # of its validation episodes
+GREY = {"pictures.channels": 1}
 SMALL = {"network.width": 8, "protonet.n_way": 8, "ridge.n_way": 8, "shared.n_way": 8, "bank.n_way": 8}
 SAMPLE = 20_000  # images that Omniglot's encoding is fitted on
 NAMES_APIECE = 1_000  # images that one process reads at a time
@@ -52,7 +53,7 @@ class Work:
     @classmethod
     def noise(cls, overrides: dict[str, Any], small: bool = False) -> Work:
         """A random pattern for each class under noise; no pixel is at its limit, so hardly any ties for a maximum."""
-        settings = load_settings(PARAMS, (SMALL if small else {}) | overrides)
+        settings = load_settings(PARAMS, GREY | (SMALL if small else {}) | overrides)
         rng = np.random.default_rng(0)
         patterns = np.kron(rng.integers(0, 2, (CLASSES, 1, 7, 7, 1)), np.ones((1, 1, 4, 4, 1))) * 128
         images = (patterns + rng.integers(0, 128, (CLASSES, COUNT, 28, 28, 1))).astype(np.uint8)
@@ -66,7 +67,7 @@ class Work:
     @classmethod
     def omniglot(cls, folder: Path, recipe: dict[str, str]) -> Work:
         """Both archives: the background alphabets to learn from, but for those to validate on; the others to test."""
-        settings = load_settings(PARAMS, dict(parse_override(f"{key}={value}") for key, value in recipe.items()))
+        settings = load_settings(PARAMS, GREY | dict(parse_override(f"{key}={value}") for key, value in recipe.items()))
         kind = kind_of(settings)
         images, rows = [], []
         for part in ("background", "evaluation"):

@@ -29,6 +29,7 @@ def test_settings_are_frozen(settings):
             {"protonet.steps": 0, "maml.steps": 0},
             "methods has none that is trained: give one of them more than 0 steps",
         ),
+        ({"pictures.channels": 2}, "pictures.channels: input should be 'auto', 1 or 3"),
         ({"pretrain.steps": 0}, "pretrain.steps: input should be greater than or equal to 1"),
         ({"methods": ["mamml"]}, "'shared' or 'bank'"),
         ({"episodes.settings": ["five"]}, "write ways"),

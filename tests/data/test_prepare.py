@@ -182,7 +182,7 @@ def test_no_class_large_enough(place):
 
 def test_colour_and_another_size(place):
     settings = (place / "params.yaml").read_text()
-    settings = settings.replace("image_size: 28", "image_size: 20").replace("channels: 1", "channels: 3")
+    settings = settings.replace("image_size: 28", "image_size: 20").replace("channels: auto", "channels: 3")
     (place / "params.yaml").write_text(settings)
     assert run().examples.shape == (40, 20, 20, 3)
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
-from metaloom.data import scan
 from metaloom.data.packed import Dataset
 from metaloom.data.preview import read_preview
 from metaloom.kinds.pictures.ground import grounds
@@ -50,21 +49,6 @@ def test_a_domain_and_a_class_that_are_light_on_dark_are_said(place: Path, capsy
         "accident, invert these images",
         said,
     )
-
-
-def test_colour_that_grey_loses_is_said_where_most_pictures_have_it(place: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scan, "LOOKED_AT", 1)
-    drawn = sorted(Path("data").rglob("*.png"))
-    for path in drawn[: len(drawn) // 3]:
-        ImageOps.colorize(Image.open(path).convert("L"), (180, 20, 20), "white").save(path)
-    assert notes() == []
-    for path in drawn:
-        ImageOps.colorize(Image.open(path).convert("L"), (180, 20, 20), "white").save(path)
-    (said,) = notes()
-    assert said.startswith("most images are in colour, and read in grey: ") and "pictures.channels: 3" in said
-    settings = Path("params.yaml")
-    settings.write_text(settings.read_text().replace("channels: 1 ", "channels: 3 "))
-    assert notes() == []
 
 
 def test_pictures_whose_edges_are_of_many_levels_have_no_ground():

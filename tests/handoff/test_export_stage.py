@@ -16,7 +16,7 @@ from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle import write as bundle_module
 from metaloom.handoff.bundle.card import model_card
-from metaloom.handoff.metadata import read_metadata
+from metaloom.handoff.metadata import read_metadata, with_reading
 from metaloom.handoff.shipped.verify import verify
 from metaloom.learner import Learner
 from metaloom.learner.estimate import wilson
@@ -235,6 +235,16 @@ def test_a_task_that_the_meta_learner_owes_something_to_says_so(split, trained, 
     text = model_card(read_metadata(metadata), ["a", "b", "c", "d"])
     for other in ("was trained on these very classes", "were chosen by how well they do on these"):
         assert (other in text) == (words is not None and other in words)
+
+
+def test_how_the_training_data_were_read_stands_in_the_card(exported: Path):
+    """Where there is something to say of it: `prepare` writes it into quality.json."""
+    raw = json.loads((exported / "metadata.json").read_text())
+    said = with_reading(read_metadata(raw), "images: read in colour, as 9 of the 9 looked at are")
+    again = read_metadata(json.loads(json.dumps(said.plain())))
+    card = model_card(again, list("abcd"))
+    assert "Licence: not stated. Images: read in colour, as 9 of the 9 looked at are." in card
+    assert with_reading(again, None) == again and "reading" not in raw["input"]
 
 
 def git(root: Path, *arguments: str) -> str:

@@ -13,7 +13,6 @@ import torch
 from tables import FEATURES, draw_tables
 
 from metaloom.config import load_settings
-from metaloom.config.settings import VectorsSettings
 from metaloom.data import archives
 from metaloom.data.add import inspect_addition
 from metaloom.data.files import read_examples
@@ -172,14 +171,15 @@ def test_columns_go_by_their_names(here):
     again = Dataset.load("artifacts/dataset")
     np.testing.assert_array_equal(again.examples, first.examples)
     assert again.kind == Vectors(columns=tuple("abcdef"))
-    assert Vectors("none").with_data_of(again.kind) == Vectors("none", tuple("abcdef"))
 
 
-def test_a_learner_knows_the_names_of_its_data_s_columns(here):
+def test_a_learner_has_the_kind_of_its_data(here):
+    params = here / "params.yaml"
+    params.write_text(params.read_text().replace("scaling: standard", "scaling: none"))
     prepare.main("data", "artifacts/dataset")
     packed, settings = Dataset.load("artifacts/dataset"), load_settings()
     network = settings.network.model_copy(update={"name": "mlp", "width": 8})
-    settings = settings.model_copy(update={"network": network, "vectors": VectorsSettings(scaling="none")})
+    settings = settings.model_copy(update={"network": network})
     learner = train._fresh_learner("protonet", settings, packed, class_table(packed.items), torch.device("cpu"))
     assert learner.config["input"]["columns"] == list("abcdef") and learner.config["input"]["scaling"] == "none"
 

@@ -7,10 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.utils.class_weight import compute_sample_weight
 
 from metaloom.methods import Episodes, Head, build_method
+from metaloom.methods.protonet import excess_of_fit
 from metaloom.methods.ridge import ridge_solution
 from metaloom.networks import Conv4
 
@@ -64,8 +66,56 @@ def test_ridge_counts_classes_alike_and_takes_embeddings_of_any_length(tiny_sett
     targets, weight = np.eye(3)[y.numpy()], compute_sample_weight("balanced", y.numpy())
     model = SklearnRidge(alpha=4 * 0.7, fit_intercept=False).fit(z.numpy(), targets, sample_weight=weight)
     alpha = math.exp(float(params.weights["ridge.scale"]))
-    got = heads(method, params, z, y).logits(query).numpy()
+    got = (query @ heads(method, params, z, y).weight.mT).numpy()
     np.testing.assert_allclose(got, alpha * model.predict(query.numpy()), rtol=1e-6)
+
+
+def excess(z: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The variance inside classes, as scikit-learn's ANOVA has it, times what each class has of 1/examples beside the
+    class with most."""
+    count = np.bincount(y)
+    means = np.stack([z[y == way].mean(axis=0) for way in range(len(count))])
+    inside = ((z - means[y]) ** 2).sum() / (len(y) - len(count))
+    return inside * (1 / count - 1 / count.max())
+
+
+def test_ridge_gives_classes_of_few_examples_half_of_what_their_scores_lack(tiny_settings):
+    """Coefficients of the examples by scikit-learn's kernel ridge regression."""
+    method, params = method_of("ridge", tiny_settings, regularisation=0.7)
+    z, y = embeddings(7, 128), np.array([2, 0, 1, 1, 2, 2, 2])
+    weight = compute_sample_weight("balanced", y)
+    dual = KernelRidge(alpha=2 * 0.7).fit(z.numpy(), np.eye(3)[y], sample_weight=weight).dual_coef_
+    reach = math.exp(float(params.weights["ridge.scale"])) * dual[np.arange(7), y].sum() / 3
+    head = heads(method, params, z, torch.from_numpy(y))
+    np.testing.assert_allclose(head.bias.numpy(), reach / 2 * excess(z.numpy(), y), rtol=1e-6)
+    assert head.bias[0] > head.bias[1] > head.bias[2] == 0
+    assert (heads(method, params, z[:6], torch.arange(3).repeat(2)).bias == 0).all()
+
+
+def test_shared_counts_classes_alike_and_gives_those_of_few_examples_half_of_what_their_scores_lack(tiny_settings):
+    """The head is fitted here by its examples' coefficients, whose sum is the bias before the excess."""
+    method, params = method_of("shared", tiny_settings, inner_steps=5)
+    z, y = embeddings(7, 8), np.array([2, 0, 1, 1, 2, 2, 2])
+    alike, targets = compute_sample_weight("balanced", y), np.eye(3)[y]
+    unit = z.numpy() / np.sqrt(((z.numpy() ** 2).sum(axis=1) * alike).mean())
+    dual, rate = np.zeros((7, 3)), method.settings.inner_rate * 3 / 5
+    for _ in range(5):
+        logits = unit @ unit.T @ dual + dual.sum(axis=0)
+        shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        dual -= rate * (shares - targets) * alike[:, None] / 7
+    head = heads(method, params, z, torch.from_numpy(y))
+    length = float(z[0, 0]) / unit[0, 0]
+    np.testing.assert_allclose(head.weight.numpy(), (unit.T @ dual).T / length, rtol=1e-6)
+    given = dual[np.arange(7), y].sum() / 3 / 2 * excess(unit, y)
+    np.testing.assert_allclose(head.bias.numpy(), dual.sum(axis=0) + given, rtol=1e-6)
+    assert given[0] > given[1] > given[2] == 0
+
+
+def test_of_prototypes_the_excess_of_a_fit_is_their_own():
+    z, y = embeddings(2, 7, 6), torch.tensor([2, 0, 1, 1, 2, 2, 2])
+    got = excess_of_fit(torch.full((2,), 2.0, dtype=z.dtype), z, y, 3)
+    expected = np.stack([excess(task.numpy(), y.numpy()) for task in z])
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-6)
 
 
 def test_a_prototype_of_few_examples_is_no_farther_on_the_average_than_one_of_many(tiny_settings):

@@ -40,7 +40,7 @@ def test_stacked_tasks_are_fitted_as_sgd_fits_each(starts):
     z, y = embeddings(2)
     start = a_start(*starts)
     with torch.no_grad():
-        fitted = fit_head(start, z, y, steps=7, rate=0.3)
+        fitted = fit_head(start, z, y, steps=7, rate=0.3).head
     for task in range(2):
         own = Head(start.weight[task], start.bias[task]) if starts else start
         expected = by_sgd(own, z[task], y, 7, 0.3)
@@ -50,7 +50,7 @@ def test_stacked_tasks_are_fitted_as_sgd_fits_each(starts):
 
 def test_one_task_without_a_task_axis():
     z, y = embeddings()
-    fitted = fit_head(a_start(), z, y, steps=2, rate=0.1)
+    fitted = fit_head(a_start(), z, y, steps=2, rate=0.1).head
     torch.testing.assert_close(fitted.weight, by_sgd(a_start(), z, y, 2, 0.1).weight.detach())
 
 
@@ -58,11 +58,11 @@ def test_the_fit_is_differentiable_in_embeddings_start_and_rate():
     z, y = embeddings()
     rate = torch.tensor(0.3, dtype=torch.float64)
     inputs = tuple(t.clone().requires_grad_() for t in (z, *a_start(), rate))
-    assert torch.autograd.gradcheck(lambda z, w, b, r: tuple(fit_head(Head(w, b), z, y, 3, r)), inputs)
+    assert torch.autograd.gradcheck(lambda z, w, b, r: tuple(fit_head(Head(w, b), z, y, 3, r).head), inputs)
 
 
 def test_below_the_rate_that_the_docstring_calls_stable_every_step_lowers_the_loss():
     z, y = embeddings()
     rate = 0.99 * 4 / (float(z.square().sum(dim=1).mean()) + 1)
-    losses = [float(F.cross_entropy(fit_head(a_start(), z, y, steps, rate).logits(z), y)) for steps in range(20)]
+    losses = [float(F.cross_entropy(fit_head(a_start(), z, y, steps, rate).head.logits(z), y)) for steps in range(20)]
     assert losses == sorted(losses, reverse=True)

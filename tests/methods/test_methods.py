@@ -64,11 +64,11 @@ def test_a_class_without_an_example_changes_nothing_and_gets_nothing(name, tiny_
     assert (among[:, [1, 4, 5]] == 0).all()
 
 
-@pytest.mark.parametrize("name", ["maml", "anil", "reptile", "shared"])  # protonet: see test_closed_form.py
+@pytest.mark.parametrize("name", ["maml", "anil", "reptile"])  # the others: see test_closed_form.py
 def test_a_class_counts_as_much_as_any_other_however_many_examples_it_has(name, tiny_settings):
     """So the same examples four times over change nothing, whichever class has them."""
-    head = {} if name == "shared" else {"head": "zero"}  # prototypes of few examples have an excess, too
-    method, params = method_of(name, tiny_settings, "group", inner_steps=3, **head)
+    # prototypes of few examples have an excess, too
+    method, params = method_of(name, tiny_settings, "group", inner_steps=3, head="zero")
     x, y, query_x, _ = a_task()
     more = torch.cat([torch.arange(len(y)), *[torch.nonzero(y == 1).flatten()] * 3])
     with torch.no_grad():

@@ -130,9 +130,11 @@ def _say_added(addition: Addition, kind: Kind) -> None:
         f"{several(report['classes'], 'class', 'classes')} in {several(report['domains'], 'domain')} "
         f"({some(addition.domains, _SHOWN)})"
     )
+    others = sorted(entry.name for entry in DATA.iterdir() if entry.name not in (addition.name, FILE))
+    if others and "reading" in report:
+        report["reading"] += f"; all of {DATA}/ decides (`metaloom data check` says how)"
     _say_read(addition.branches, report, given=addition.layout is not None)
     _say_problems(report)
-    others = sorted(entry.name for entry in DATA.iterdir() if entry.name not in (addition.name, FILE))
     if others:
         say(f"beside it in {DATA}/: {some(others, _SHOWN)} (--only would have taken them out)")
 
@@ -140,9 +142,10 @@ def _say_added(addition: Addition, kind: Kind) -> None:
 def _say_read(branches: Sequence[Branch], report: dict[str, Any], given: bool = False) -> None:
     """How the files lie, and what one may not expect of how they were read."""
     from metaloom.data.layouts import in_words
+    from metaloom.data.quality import said
     from metaloom.system.terminal import say
 
-    for line in [*in_words(branches, given), *report["notes"]]:
+    for line in [*in_words(branches, given), *said(report)]:
         say(line)
 
 

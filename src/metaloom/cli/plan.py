@@ -138,7 +138,8 @@ def _lines(made: Plan, usual: Plan, auto: frozenset[str], minutes: float | None)
     """
     values, before, trained = made.saved(), usual.saved(), (*made.settings.methods, PRETRAIN)
     plenty = most_for(made.settings.model_dump())
-    for section in ("prepare", "episodes", "studies", "network", "train", *trained, "baselines", "export"):
+    first = (made.settings.kind, "prepare", "episodes", "studies", "network", "train")
+    for section in (*first, *trained, "baselines", "export"):
         for key in (key for key in MOST if key.startswith(f"{section}.")):
             value, unbound, most = value_at(values, key), value_at(before, key), plenty[key]
             fitted = "" if value == most or most == AUTO else f"; {_text(most)} where data are plenty"

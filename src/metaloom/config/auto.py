@@ -9,6 +9,7 @@ AUTO = "auto"
 
 # The value of each where data are plenty and examples small, which is what the embedded data set gets.
 MOST: dict[str, Any] = {
+    "pictures.channels": AUTO,  # `prepare` decides it, by the pictures; 1 for the embedded ones
     "prepare.min_examples": 10,
     "episodes.n_query": 5,
     "episodes.within_domain": True,

@@ -31,7 +31,7 @@ class PicturesSettings(Section):
     """Of the kind `pictures`."""
 
     image_size: Annotated[int, Field(ge=16, le=256)]
-    channels: Literal[1, 3]
+    channels: Literal["auto", 1, 3]
     rotations: bool
     mirror: bool
     test_shift: Annotated[int, Field(ge=0, le=8)]

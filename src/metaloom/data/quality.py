@@ -56,17 +56,16 @@ def judge(scan: Scan, min_examples: int | Literal["auto"]) -> Quality:
             "empty_class": scan.listing.empty,
             "ignored": scan.listing.ignored,
         },
-        "notes": scan.listing.notes + twins(classes) + scan.listing.kind.oddities(traits) + _lost(scan, used),
+        "notes": scan.listing.notes + twins(classes) + scan.listing.kind.oddities(traits),
     }
+    if scan.reading:
+        report["reading"] = scan.reading
     return Quality(report, used)
 
 
-def _lost(scan: Scan, used: list[int]) -> list[str]:
-    """A sentence where decoding takes the same from most of the examples."""
-    found = Counter(lost for index in used if (lost := scan.lost[index]) is not None)
-    return [
-        f"most {scan.listing.kind.many} {lost}" for lost, count in found.items() if lost and 2 * count > found.total()
-    ]
+def said(report: dict[str, Any]) -> list[str]:
+    """The sentences of a report of `judge`: how examples are read, and what one may not expect of them."""
+    return [*([report["reading"]] if "reading" in report else []), *report["notes"]]
 
 
 def twins(classes: Iterable[str]) -> list[str]:

@@ -38,6 +38,8 @@ class Task(Strict):
 class Input(Open):
     """A batch of raw examples; beside these fields stand the kind's settings and its fitted numbers.
 
+    One more, `reading`, says how the training data were read where that had to be decided.
+
     Args:
         kind: of example, as in params.
         name: of the graphs' input.
@@ -280,6 +282,13 @@ class Metadata(Strict):
     def plain(self) -> dict[str, Any]:
         """For JSON; fields that say nothing are left out."""
         return {"format": self.format} | self.model_dump(mode="json", exclude_defaults=True)
+
+
+def with_reading(metadata: Metadata, reading: str | None) -> Metadata:
+    """The same, with how the training data were read; None: there is nothing to say."""
+    if reading is None:
+        return metadata
+    return metadata.model_copy(update={"input": metadata.input.model_copy(update={"reading": reading})})
 
 
 def outputs(n_way: int) -> dict[str, Output]:

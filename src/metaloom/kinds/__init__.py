@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from metaloom.config import first_problem
+from metaloom.config import AUTO, first_problem
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Kind, Row, Shown, Table, Tables
 from metaloom.kinds.pictures.kind import Pictures
@@ -26,8 +26,9 @@ KINDS: dict[str, type[Kind]] = {
 
 
 def kind_of(settings: Settings) -> Kind:
-    """The kind that params name, with its section of settings."""
-    return KINDS[settings.kind](**getattr(settings, settings.kind).model_dump())
+    """The kind that params name, with its section of settings; what is `auto` there is 0 until the data decide it."""
+    own = getattr(settings, settings.kind).model_dump()
+    return KINDS[settings.kind](**{name: 0 if value == AUTO else value for name, value in own.items()})
 
 
 def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "") -> Kind:

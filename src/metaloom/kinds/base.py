@@ -76,7 +76,8 @@ class Shown(ABC):
 class Kind(ABC):
     """One kind of example; the torch-free paths use it too.
 
-    Its fields are its settings, and what the data have said of themselves (see `with_data_of`).
+    Its fields are its settings, and what the data have said of themselves. A setting that is `auto` is 0 until the
+    data have decided it (see `settled`).
     """
 
     name: ClassVar[str]
@@ -124,8 +125,22 @@ class Kind(ABC):
         """
         return []
 
-    def lost(self, content: bytes) -> str:
-        """What decoding takes from its bytes that may tell classes apart, and what to do about it; "" nothing."""
+    looks: ClassVar[bool] = False  # whether `look` finds anything
+
+    def look(self, content: bytes) -> bool | None:
+        """Whether an example has what decides how all of them are read; None: it cannot be read.
+
+        Args:
+            content: as `decode` takes it.
+        """
+        return None
+
+    def settled(self, having: int, seen: int) -> Kind:
+        """This kind, with the settings that were left to the data: so many of those seen have what `look` finds."""
+        return self
+
+    def reading(self, having: int, seen: int) -> str:
+        """How all examples are read, and why, once that is settled; "" where there is nothing to say."""
         return ""
 
     def looks_negative(
@@ -161,10 +176,6 @@ class Kind(ABC):
         """Plain values from which `kinds.kind_from` makes the kind again; a model is saved with them."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return {"kind": self.name, **values}  # with lists, as they come back from JSON
-
-    def with_data_of(self, prepared: Kind) -> Kind:
-        """These settings, with what the data have said of themselves where `prepare` has read them."""
-        return self
 
     @property
     def shipped(self) -> Path:

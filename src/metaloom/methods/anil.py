@@ -40,6 +40,6 @@ class Anil(EmbeddingMethod):
         scale = math.sqrt(of_length(support_z.shape[-1]))  # one inner rate for embeddings of any length
         z = scale * (support_z.detach() if self.settings.first_order else support_z)
         rate = self.settings.inner_rate * of_ways(support_y, n_way)
-        fitted = fit_head(Head(start.weight / scale, start.bias), z, support_y, self.settings.inner_steps, rate)
+        fitted = fit_head(Head(start.weight / scale, start.bias), z, support_y, self.settings.inner_steps, rate).head
         head = Head(scale * fitted.weight, fitted.bias)
         return head_of(interpolated(named(start), named(head), self.settings))

@@ -6,11 +6,21 @@ differentiable in the embeddings, the start and the rate where autograd records.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from metaloom.methods.model import Head, class_weights, one_hot
+from metaloom.methods.model import Head, class_weights, classes_seen, one_hot
+
+
+class Fit(NamedTuple):
+    """A fitted head; `reach` is what the labelled examples of a class add to its weight, as a multiple of themselves,
+    summed over them: the mean over the classes, a constant."""
+
+    head: Head
+    reach: Float[Tensor, "*task"]
 
 
 def fit_head(
@@ -19,7 +29,7 @@ def fit_head(
     y: Int[Tensor, " support"],
     steps: int,
     rate: float | Float[Tensor, ""],
-) -> Head:
+) -> Fit:
     """Full-batch gradient descent on the mean NLL of the support set: W ← W - rate·(P - Y)ᵀBZ/n for `steps` steps.
 
     P are the softmax probabilities, Y the one-hot labels, n the support examples, and B has weights under which every
@@ -36,17 +46,19 @@ def fit_head(
         rate: of the steps, for the weight and the bias.
     """
     targets, weight = _targets(y, start.bias.shape[-1], z.dtype)
-    head = start
+    head, slopes = start, torch.zeros_like(targets)
     for _ in range(steps):
-        slope = _gradients(head, z, targets, weight)
-        head = Head(head.weight - rate * slope.weight, head.bias - rate * slope.bias)
-    return head
+        slope = _slope(head, z, targets, weight)
+        head = Head(head.weight - rate * (slope.mT @ z), head.bias - rate * slope.sum(dim=-2))
+        slopes = slopes + slope.detach()
+    return Fit(head, -rate * (slopes * targets).sum(dim=(-2, -1)) / classes_seen(y, targets.shape[-1]).sum())
 
 
 def head_gradients(head: Head, z: Float[Tensor, "*task support embed"], y: Int[Tensor, " support"]) -> Head:
     """Of the mean NLL of a support set in which every class counts alike, in the head's weight and bias: one of each
     for every task; arguments as those of `fit_head`."""
-    return _gradients(head, z, *_targets(y, head.bias.shape[-1], z.dtype))
+    slope = _slope(head, z, *_targets(y, head.bias.shape[-1], z.dtype))
+    return Head(slope.mT @ z, slope.sum(dim=-2))
 
 
 def _targets(y: Tensor, n_way: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -55,7 +67,7 @@ def _targets(y: Tensor, n_way: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]
     return member.to(dtype), class_weights(member, dtype)[y, None]
 
 
-def _gradients(head: Head, z: Tensor, targets: Tensor, weight: Tensor) -> Head:
+def _slope(head: Head, z: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    """Of the loss in the logits."""
     count = targets.shape[0]  # which stays a variable where a graph is traced, as len() does not
-    slope = (head.logits(z).softmax(dim=-1) - targets) * weight / count  # of the loss in the logits
-    return Head(slope.mT @ z, slope.sum(dim=-2))
+    return (head.logits(z).softmax(dim=-1) - targets) * weight / count

@@ -118,3 +118,23 @@ def excess_of(
         variance = inside / (count - 1).clamp(min=0).sum().clamp(min=1)
         share = 1 / count.clamp(min=1)
         return variance[..., None] * (share - share.amin(dim=-1, keepdim=True))
+
+
+def excess_of_fit(
+    reach: Float[Tensor, "*task"],
+    support_z: Float[Tensor, "*task support embed"],
+    support_y: Int[Tensor, " support"],
+    n_way: int,
+) -> Float[Tensor, "*task {n_way}"]:
+    """The same for a head that was fitted to the support set: what a class's score lacks at a query, for its few
+    examples, beside the class with most.
+
+    A class's weight is a sum of examples. With coefficients that add up to `reach` over the n examples of a class, each
+    of these has about reach/n · σ² more of its own class's score than a query has, and a fit takes the scores of all
+    classes' examples to the same height. Half of what that differs by is given back: then the border between two
+    classes lies in the middle. For prototypes, whose reach is 2, it is what `excess_of` says.
+
+    Args:
+        reach: of the fit, the mean over the classes.
+    """
+    return reach.detach()[..., None] / 2 * excess_of(support_z, support_y, prototypes_of(support_z, support_y, n_way))

@@ -6,10 +6,12 @@ embeddings X, W = (XᵀX + λI)⁻¹XᵀY = Xᵀ(XXᵀ + λI)⁻¹Y (the paper's
 α·x·W + β. The solution is differentiable, so the network, λ and α learn through it. The weight `regularisation`
 is log λ, `scale` is log α.
 
-We deviate in four places. Of the two forms we solve the smaller one, whatever the shots. β is left out: it adds the
+We deviate in five places. Of the two forms we solve the smaller one, whatever the shots. β is left out: it adds the
 same to every class, which softmax takes away again. Classes count alike, however many examples each has: an example's
-squared error has the weight of its class (`metaloom.methods.model.class_weights`). And one λ serves embeddings of any
-length: they are taken times the root of `metaloom.methods.model.of_length`.
+squared error has the weight of its class (`metaloom.methods.model.class_weights`). Where these numbers are unlike, a
+bias makes up for what the scores of classes with few lack (`metaloom.methods.protonet.excess_of_fit`); training has
+none of it. And one λ serves embeddings of any length: they are taken times the root of
+`metaloom.methods.model.of_length`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from torch import Tensor
 
 from metaloom.config import RidgeSettings
 from metaloom.methods.embedding import EmbeddingMethod
-from metaloom.methods.model import Head, Params, blank_head, class_weights, of_length, one_hot
+from metaloom.methods.model import Head, Params, blank_head, class_weights, classes_seen, of_length, one_hot
+from metaloom.methods.protonet import excess_of_fit
 from metaloom.networks import Network
 
 REGULARISATION, SCALE = "ridge.regularisation", "ridge.scale"  # networks have a "scale" of their own
@@ -47,6 +50,21 @@ class Ridge(EmbeddingMethod):
         return replace(params, weights=params.weights | own)
 
     def head(
+        self,
+        params: Params,
+        support_z: Float[Tensor, "*task support embed"],
+        support_y: Int[Tensor, " support"],
+        n_way: int,
+    ) -> Head:
+        head, length = self.balanced_head(params, support_z, support_y, n_way), of_length(support_z.shape[-1])
+        member = one_hot(support_y, n_way)
+        targets, alike = member.to(support_z.dtype), class_weights(member, support_z.dtype)[support_y, None]
+        missed = params.weights[SCALE].exp() - head.logits(support_z)  # of the answer to one's own class
+        coefficients = length * alike * missed * targets / params.weights[REGULARISATION].exp()
+        reach = coefficients.sum(dim=(-2, -1)) / classes_seen(support_y, n_way).sum()
+        return Head(head.weight, head.bias + excess_of_fit(reach, support_z, support_y, n_way))
+
+    def balanced_head(
         self,
         params: Params,
         support_z: Float[Tensor, "*task support embed"],

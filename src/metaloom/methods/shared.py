@@ -7,8 +7,9 @@ but to draw the examples. To adapt, the head is thrown away and a new one fitted
 `inner_steps` of gradient descent with `inner_rate` from zero, then W ← W₀ + β·(W_fitted - W₀), where W₀ = 0
 is the start.
 
-We deviate in one place: the new head is fitted to embeddings divided by their root mean square length in the
-support set, so that one inner rate serves every network; the head that comes out has that scale folded in.
+We deviate in two places: the new head is fitted to embeddings divided by their root mean square length in the
+support set, so that one inner rate serves every network; the head that comes out has that scale folded in. And where
+classes have unlike numbers of examples, the bias makes up for it (`metaloom.methods.protonet.excess_of_fit`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from metaloom.errors import MetaloomError
 from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.head_fit import fit_head
 from metaloom.methods.model import TRAINING, Episodes, Head, Params, blank_head, class_weights, of_ways, one_hot
+from metaloom.methods.protonet import excess_of_fit
 from metaloom.networks import Tensors
 
 WEIGHT, BIAS = f"{TRAINING}head.weight", f"{TRAINING}head.bias"
@@ -52,9 +54,11 @@ class Shared(EmbeddingMethod):
         length = (support_z.square().sum(dim=-1) * alike).mean(dim=-1).sqrt().clamp(min=1e-6)[..., None, None]
         start = blank_head(support_z, support_y, n_way)
         rate = self.settings.inner_rate * of_ways(support_y, n_way)
-        fitted = fit_head(start, support_z / length, support_y, self.settings.inner_steps, rate)
+        z = support_z / length
+        fitted, reach = fit_head(start, z, support_y, self.settings.inner_steps, rate)
+        bias = fitted.bias + excess_of_fit(reach, z, support_y, n_way)
         beta = 1.0 if self.settings.beta == "auto" else self.settings.beta  # auto: plain until one is chosen
-        return Head(beta * fitted.weight / length, beta * fitted.bias)
+        return Head(beta * fitted.weight / length, beta * bias)
 
     def loss(
         self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0

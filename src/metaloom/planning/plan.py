@@ -9,11 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from metaloom.config import PARAMS, Settings, assigned, auto_keys, check_settings, filled, where_plenty
+from metaloom.config import MOST, PARAMS, Settings, assigned, auto_keys, check_settings, filled, where_plenty
 from metaloom.data.packed import Dataset
 from metaloom.data.quality import needed
 from metaloom.errors import MetaloomError
-from metaloom.kinds import kind_of
 from metaloom.planning.budget import NO_BUDGET, Budget
 from metaloom.planning.check import FITS, Finding, check, command, way_out
 from metaloom.planning.fit import changed, fit, plain
@@ -66,16 +65,20 @@ def make_plan(
         MetaloomError: a value is illegal, or the data cannot be shared out.
     """
     auto, settings = auto_keys(raw), check_settings(filled(raw, where_plenty(raw)), PARAMS, overrides)
-    table, kind = class_table(dataset.items), kind_of(settings).with_data_of(dataset.kind)
+    table, kind = class_table(dataset.items), dataset.kind
     left_out = dataset.quality["problems"]["small_class"]
     counts = [*table["count"], *(each["examples"] for each in left_out)]
-    settings = changed(settings, {"prepare.min_examples": needed(settings.prepare.min_examples, counts)})
+    decided = {key: value for name, value in kind.described().items() if (key := f"{kind.name}.{name}") in MOST}
+    decided["prepare.min_examples"] = needed(settings.prepare.min_examples, counts)
+    settings = changed(settings, decided)
     classes, unit = share_out(table, settings.split, settings.seed, assigned)
     encoding = kind.fitted(dataset.examples[:1])
     rescaled = encoding.inputs_from(encoding) is not None
     data = Data(classes, kind.views, kind.many, encoding.shape, budget, rescaled)
     fitted = fit(settings, auto, data)
-    said, findings = list(sentences(fitted, auto, data)), [_placed(each, overrides) for each in check(fitted, data)]
+    reading = dataset.quality.get("reading")
+    said = [*([reading] if reading else []), *sentences(fitted, auto, data)]
+    findings = [_placed(each, overrides) for each in check(fitted, data)]
     remedy = way_out(settings, auto, data, overrides) if findings else ""
     reassigned = {"split.reassign": True}
     if not remedy.startswith(FITS) and findings and assigned.is_file() and not settings.split.reassign:

@@ -18,6 +18,7 @@ from metaloom.handoff.bundle.contents import Maker, TaskCard
 from metaloom.handoff.bundle.golden import SAMPLES
 from metaloom.handoff.bundle.write import write_bundle
 from metaloom.handoff.graphs.costs import Trial
+from metaloom.handoff.metadata import with_reading
 from metaloom.learner import AdaptedTask, champion
 from metaloom.learner.estimate import held_out
 from metaloom.networks.engine import choose_engine
@@ -52,7 +53,8 @@ def main(dataset: str, splits: str, plan: str, models: str, evaluation: str, met
     maker = Maker.open(
         Path(models) / name, settings, _measured(Path(evaluation), metrics, name), settings.model_dump(mode="json")
     )
-    packed = Dataset.load(dataset).examples
+    data = Dataset.load(dataset)
+    packed = data.examples
     task = draw_task(_classes(splits), settings)
     support = Support(packed[task.support], task.support_ways, task.labels, [])
     (solved,) = solve(maker, {task.domain: support})
@@ -60,7 +62,7 @@ def main(dataset: str, splits: str, plan: str, models: str, evaluation: str, met
     contents = replace(
         solved.contents(maker),
         examples=_examples(packed, task),
-        metadata=maker.describe(card, solved.fingerprint),
+        metadata=with_reading(maker.describe(card, solved.fingerprint), data.quality.get("reading")),
         asked=_asked(packed, splits, settings) if settings.export.variants else None,
     )
     with bar(f"export {name} for {task.domain}", 1):

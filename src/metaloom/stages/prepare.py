@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from metaloom.config import load_settings
+from collections.abc import Iterator
+from pathlib import Path
+
+from metaloom.config import AUTO, Settings, load_settings
 from metaloom.data.layouts import in_words
-from metaloom.data.packed import write_dataset
+from metaloom.data.packed import KIND, write_dataset
 from metaloom.data.preview import write_preview
-from metaloom.data.quality import check_quality, judge
+from metaloom.data.quality import check_quality, judge, said
 from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
-from metaloom.kinds import kind_of
+from metaloom.errors import MetaloomError
+from metaloom.kinds import Kind, kind_of
 from metaloom.stages import run_stage
-from metaloom.system.files import atomic_dir, write_text
+from metaloom.system.files import atomic_dir, read_json, write_text
 from metaloom.system.plural import several
 from metaloom.system.terminal import say
 from metaloom.system.unchanged import unchanged, version_of
@@ -32,6 +36,7 @@ def main(data: str, dataset: str, note: str = "") -> None:
         scanned = scan(listing, scratch)
         quality = judge(scanned, settings.min_examples)
         check_quality(quality.report, settings, kind, data)
+        changes = list(_decided_anew(everything, scanned.listing.kind, Path(dataset) / KIND))
         write_preview(folder, scanned, quality.used)
         write_dataset(folder, scanned, scratch, quality.used, quality.report)
         version = version_of(source, data) if note else ""
@@ -39,12 +44,24 @@ def main(data: str, dataset: str, note: str = "") -> None:
         write_text(note, f"{version}\n")
     report = quality.report
     usual = {branch.layout for branch in listing.branches} <= {"domains"}
-    for line in [*([] if usual else in_words(listing.branches, given=False)), *report["notes"]]:
+    for line in [*([] if usual else in_words(listing.branches, given=False)), *said(report), *changes]:
         say(line)
     say(
         f"{report['used']} of {report['examples']} {kind.many}, {several(report['classes'], 'class', 'classes')} in "
         f"{several(report['domains'], 'domain')} ({report['bad_share']:.1%} bad) → {dataset}"
     )
+
+
+def _decided_anew(settings: Settings, kind: Kind, before: Path) -> Iterator[str]:
+    """A sentence about each setting that the data decide, and decide otherwise than those of the data set before."""
+    try:
+        old = read_json(before)
+    except MetaloomError:  # there is none
+        return
+    own = getattr(settings, kind.name).model_dump()
+    for name, value in kind.described().items():
+        if own.get(name) == AUTO and old.get(name, value) != value:
+            yield f"{kind.name}.{name} is {value}, and was {old[name]} with the data before: models learn from it again"
 
 
 if __name__ == "__main__":

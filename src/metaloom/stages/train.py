@@ -19,7 +19,6 @@ from scmrepo.exceptions import SCMError
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
-from metaloom.kinds import kind_of
 from metaloom.learner import Learner
 from metaloom.learner.placement import placed
 from metaloom.networks import ran_by
@@ -218,8 +217,7 @@ def _curves(folder: Path) -> Live:
 def _fresh_learner(
     method: str, settings: Settings, packed: Dataset, training: pd.DataFrame, device: torch.device
 ) -> Learner:
-    kind = kind_of(settings).with_data_of(packed.kind)
-    encoding = kind.fitted(packed.examples[spread_rows(training, SAMPLE)])
+    encoding = packed.kind.fitted(packed.examples[spread_rows(training, SAMPLE)])
     learner = Learner.create(method, settings, encoding)
     return replace(learner, params=learner.params.to(device))
 

@@ -222,10 +222,12 @@ def _limits(metadata: Metadata) -> str:
 
 
 def _data(metadata: Metadata) -> str:
+    reading = (metadata.input.model_extra or {}).get("reading")
     licence = markdown((metadata.params.get("export") or {}).get("data_licence") or "not stated")
     return (
         "## Data\n\nThe meta-learner has learned from the training domains of the data version below, this model from "
         f"the support examples too; the golden samples are examples of it. Licence: {licence}."
+        + (f" {markdown(reading[:1].upper() + reading[1:])}." if reading else "")
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Kind
 from metaloom.kinds.pictures.ground import grounds, negatives
 from metaloom.kinds.pictures.negatives import odd_grounds
@@ -30,8 +31,7 @@ FITTED = {
     "crop": "of pictures that are no squares the middle",
     "stretch": "pictures that are no squares stretched to one",
 }
-
-IN_GREY = "are in colour, and read in grey: where colour tells classes apart, set pictures.channels: 3"
+GREY, COLOUR = 1, 3  # channels
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Pictures(Kind):
 
     Args:
         image_size: side of the square, in pixels.
-        channels: 1 for grey, 3 for colour.
+        channels: 1 for grey, 3 for colour; 0: not settled yet.
         rotations: classes turned by quarters are further training classes.
         mirror: so are mirrored ones.
         test_shift: pixels by which a picture is moved for the further views of an answer; 0: one view.
@@ -64,6 +64,7 @@ class Pictures(Kind):
     formats: ClassVar[str] = IN_WORDS
     layout: ClassVar[str] = "domain/class/image.png"
     chances: ClassVar[int] = 6
+    looks: ClassVar[bool] = True
     previews: ClassVar[bool] = True
 
     def decode(self, content: bytes) -> UInt8[np.ndarray, "height width channel"]:
@@ -83,8 +84,27 @@ class Pictures(Kind):
     def oddities(self, traits: Iterable[tuple[str, str, float | None]]) -> list[str]:
         return odd_grounds(traits)
 
-    def lost(self, content: bytes) -> str:
-        return IN_GREY if self.channels == 1 and is_coloured(decode(content, 3)) else ""
+    def look(self, content: bytes) -> bool | None:
+        """Whether it is in colour."""
+        try:
+            return is_coloured(decode(content, COLOUR))
+        except MetaloomError:
+            return None
+
+    def settled(self, having: int, seen: int) -> Pictures:
+        """In colour where more than half of the pictures are."""
+        return self if self.channels else replace(self, channels=COLOUR if 2 * having > seen else GREY)
+
+    def reading(self, having: int, seen: int) -> str:
+        most, found = 2 * having > seen, f"{having:,} of the {seen:,} looked at"
+        if self.channels == COLOUR:
+            return f"{self.many}: read in colour, {'as' if most else 'though only'} {found} are"
+        if most:
+            return (
+                f"{self.many}: read in grey, though {found} are in colour: where it tells classes apart, set "
+                "pictures.channels: auto"
+            )
+        return f"{self.many}: read in grey, as only {found} are in colour" if having else ""
 
     def looks_negative(
         self, raw: UInt8[np.ndarray, "item height width channel"], saved: Mapping[str, Any]
@@ -92,11 +112,11 @@ class Pictures(Kind):
         return negatives(PAPER - raw if self.inverted else raw, saved["shift"])
 
     def preview(self, content: bytes) -> tuple[str, str]:
-        picture = decode(content, 3)
+        picture = decode(content, COLOUR)
         height, width, _ = picture.shape
         factor = min(1.0, PREVIEW / max(height, width))
         small = scaled(picture, max(1, round(factor * height)), max(1, round(factor * width)))
-        if self.channels == 1 and (small == small[..., :1]).all():  # no colour was lost
+        if self.channels == GREY and (small == small[..., :1]).all():  # no colour was lost
             small = small[..., :1]
         return encode(small), f"{width:,} × {height:,} pixels"
 
@@ -114,7 +134,7 @@ class Pictures(Kind):
 
     def packed_in_words(self, packed: UInt8[np.ndarray, "item height width channel"]) -> str:
         _, height, width, channels = packed.shape
-        return f"{width} × {height} pixels in {'grey' if channels == 1 else 'colour'}, {FITTED[self.fit]}"
+        return f"{width} × {height} pixels in {'grey' if channels == GREY else 'colour'}, {FITTED[self.fit]}"
 
     def shown(self, packed: UInt8[np.ndarray, "item height width channel"]) -> Thumbnails:
         return Thumbnails(packed)

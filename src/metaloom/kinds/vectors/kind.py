@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.base import Kind, Row, Table, Tables
+from metaloom.kinds.base import Row, Table, Tables
 from metaloom.kinds.vectors.show import Profiles
 from metaloom.system.plural import some
 
@@ -48,9 +48,6 @@ class Vectors(Tables):
     formats: ClassVar[str] = "CSV or Parquet"
     layout: ClassVar[str] = "domain.csv with a column `class` and a column for each number"
     chances: ClassVar[int] = 2
-
-    def with_data_of(self, prepared: Kind) -> Kind:
-        return replace(self, columns=prepared.columns) if isinstance(prepared, Vectors) else self
 
     def table(self, content: bytes) -> Table:
         table = _read(content)
