@@ -24,7 +24,6 @@ MOST: dict[str, Any] = {
     "train.n_query": 5,
     "train.select_on": "5w1s",
     "train.patience": 10,
-    "train.cycles": 1,
     "network.width": 64,
     "protonet.n_way": 60,
     "protonet.steps": 200,

@@ -22,7 +22,6 @@ class TrainSettings(Section):
     max_seconds: PositiveFloat | None
     validate_every: PositiveInt
     patience: PositiveInt
-    cycles: PositiveInt
     select_on: str
     processes: PositiveInt
     precision: Literal["float32", "tf32", "bf16"]

@@ -260,7 +260,6 @@ RULES: dict[str, Rule] = {
     "bank.stride": _bank_stride,
     "bank.n_way": _bank_n_way,
     "train.patience": lambda case: math.ceil(MOST["train.patience"] * max(1.0, case.data.budget.effort)),
-    "train.cycles": lambda case: work.cycles(case.data.budget.effort),
     "network.width": _width,
     **{f"{method}.steps": _steps(method) for method in METHOD_SETTINGS},
     "baselines.settings": lambda case: same_ways(case.settings.episodes.settings),

@@ -59,12 +59,6 @@ def steps(most: int, work: float, effort: float) -> int:
     return 10 * math.ceil(most * share / 10)
 
 
-def cycles(effort: float) -> int:
-    """Of the learning rate, each twice as long as the one before: as many as have a first one of a usual run's length,
-    so that a model trained no longer than usual is among those that validation chooses from."""
-    return max(1, int(math.log2(effort + 1)))
-
-
 def episodes(most: int, fewest: int, effort: float) -> int:
     """That a slow single-task learner answers."""
     return max(fewest, round(most * effort))

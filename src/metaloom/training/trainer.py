@@ -85,14 +85,14 @@ class Trainer:
         if self.settings.max_seconds is not None and not self._done(state):
             self._warm_up(state)
         started, work = time.perf_counter() - state.seconds, self._way_to_work()
-        losses, cycle = Losses(self._look_every, self._refuse), self._cycle(state)[0]
+        losses = Losses(self._look_every, self._refuse)
         while not self._done(state):
             figures = self._step(state, work)
             losses.add(state.step, figures)
             state.seconds = self._since(started)
             self.on_step(state.step, losses.last)
-            before, cycle = cycle, self._cycle(state)[0]
-            if state.step % self.settings.validate_every == 0 or cycle > before:
+            spent = self._progress(state) >= 1
+            if state.step % self.settings.validate_every == 0 or spent:
                 self._validate(state, losses.mean(state.step))
                 state.seconds = self._since(started)
                 if self.ranks.first:
@@ -245,14 +245,7 @@ class Trainer:
 
     def _schedule(self, state: State) -> float:
         warm = min((state.step + 1) / WARM_UP, 1.0)
-        return warm * 0.5 * (1 + math.cos(math.pi * self._cycle(state)[1]))
-
-    def _cycle(self, state: State) -> tuple[int, float]:
-        """How many cycles of the learning rate have ended, and the share of the one under way that has passed (warm
-        restarts, each cycle twice as long as the one before: Loshchilov, Hutter, https://arxiv.org/abs/1608.03983)."""
-        passed = self._progress(state) * (2**self.settings.cycles - 1)  # in first cycles
-        ended = int(math.log2(passed + 1))
-        return ended, (passed - (2**ended - 1)) / 2**ended
+        return warm * 0.5 * (1 + math.cos(math.pi * self._progress(state)))
 
     def draw(self, generator: torch.Generator | None) -> Episodes:
         """This process's share of one meta-batch of training episodes, on the device."""
