@@ -49,7 +49,10 @@ def main(dataset: str, splits: str, plan: str, models: str, evaluation: str, met
     choose_engine(settings.engine)
     name = champion(models, settings.trained)
     maker = Maker.open(
-        Path(models) / name, settings, _measured(Path(evaluation), metrics, name), settings.model_dump(mode="json")
+        Path(models) / name,
+        settings,
+        _measured(Path(evaluation), metrics, name),
+        settings.model_dump(mode="json", exclude={"limits"}),
     )
     packed = Dataset.load(dataset).examples
     task = draw_task(_classes(splits), settings)

@@ -16,6 +16,7 @@ from metaloom.config import OVERRIDES, PARAMS, apply_overrides, environment_over
 from metaloom.errors import MetaloomError
 from metaloom.system.lock import BusyError
 from metaloom.versioning.leftovers import put_right, written_whole
+from metaloom.versioning.silence import limit_silence
 
 DAG = "dvc.yaml"
 
@@ -79,6 +80,7 @@ def open_project(root: str | Path, lock: bool = False) -> Iterator[Any]:
         lock_repo(repo) if lock else nullcontext(),
     ):
         verify_remotes(repo)
+        limit_silence(repo)
         yield repo
 
 

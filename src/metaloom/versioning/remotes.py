@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from metaloom.errors import MetaloomError
+from metaloom.system.limits import HungError
 from metaloom.system.lock import BusyError
 from metaloom.versioning.project import chain, open_project
+from metaloom.versioning.silence import SETTING
 
 T = TypeVar("T")
 
@@ -28,6 +30,7 @@ REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNot
 CLIENTS = ("botocore", "asyncssh", "azure", "google", "aiohttp")  # packages of the client libraries
 REFUSES = "the remote refuses access: {}: give its credentials with `dvc remote modify --local NAME …`"
 ABSENT = {"NoSuchBucket", "404"}
+SILENT = {"ReadTimeoutError", "ConnectTimeoutError", "FSTimeoutError", "ServiceRequestTimeoutError"}
 
 
 @contextmanager
@@ -36,6 +39,7 @@ def remote_errors() -> Iterator[None]:
 
     Raises:
         BusyError: it does not answer, or breaks off.
+        HungError: it has been silent for too long.
         MetaloomError: it refuses, is not there, or a package is missing.
     """
     from dvc.exceptions import DownloadError, DvcException, FileTransferError
@@ -98,7 +102,15 @@ def _problem(errors: list[BaseException]) -> MetaloomError:
         return MetaloomError(REFUSES.format(said))
     if any(_code(each) in ABSENT for each in causes):
         return MetaloomError(f"the remote is not there: {said}: make its bucket, or `dvc remote modify NAME url …`")
+    if any(_is_silent(each) for each in causes):
+        return HungError(f"the remote has been silent for too long ({SETTING}): {said}", "TimedOut")
     return BusyError(f"the remote does not answer: {said}")
+
+
+def _is_silent(error: BaseException) -> bool:
+    """It has not answered in time; Linux's own patience with a connection is another matter."""
+    timed_out = isinstance(error, TimeoutError) and error.errno is None
+    return timed_out or type(error).__name__ in SILENT or "keepalive" in str(error)
 
 
 def _is_local(error: OSError) -> bool:
