@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from httpx import HTTPError
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -185,7 +187,8 @@ def _run(root: str, locked: bool, minutes: float | None, force: bool, started: f
         done.append(StageRun(name, state.name or "Ran", time.monotonic() - began))
     summary = summarise(root, str(data.message), done, time.monotonic() - started)
     get_run_logger().info(as_text(summary))
-    create_markdown_artifact(key="pipeline-summary", markdown=as_markdown(summary))
+    with suppress(HTTPError):  # a client of its own, which does not wait for a server that is away, as the flow's does
+        create_markdown_artifact(key="pipeline-summary", markdown=as_markdown(summary))
     return Completed(message="all stages are up to date", data=summary)
 
 

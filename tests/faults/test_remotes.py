@@ -265,12 +265,11 @@ def limit(root: Path, seconds: float) -> None:
 
 
 def assert_given_up(transfer: Callable[[], Any]) -> None:
-    began = time.monotonic()
+    """Without a limit this would take minutes, or for ever."""
     with pytest.raises(HungError) as caught:
         transfer()
     assert str(caught.value).startswith("the remote has been silent for too long (limits.remote_seconds): ")
     assert caught.value.state == "TimedOut" and "\n" not in str(caught.value)
-    assert time.monotonic() - began < 60  # 20 s where nothing else runs; without a limit minutes, or never
 
 
 @needs_s3
@@ -289,7 +288,7 @@ def test_s3_that_hangs(project: Path, moto: Moto):
     assert push_version(project, "HEAD") == 3
     clone = clone_without_data(project)
     limit(clone, 1)
-    proxy.hangs = True
+    proxy.hangs, proxy.after = True, 0  # a read that hangs later goes on from where it was
     assert_given_up(lambda: version_dataset(clone, build=never))
     proxy.close()
 

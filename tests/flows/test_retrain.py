@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -159,3 +162,21 @@ def test_only_the_schedules_own_runs_can_be_late(retrain, monkeypatch):
 def test_a_bad_schedule_is_refused(served, arguments, message):
     done = served.command("serve", *arguments)
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_of_two_triggers_at_the_same_moment_one_runs_and_one_waits(served, client, serve, prefect_server):
+    """Both are accepted, also of a client that does not ask again."""
+    deployment = serve("--interval", "86400")
+    url = f"{prefect_server['PREFECT_API_URL']}/deployments/{deployment}/create_flow_run"
+
+    def trigger(_: int) -> str:
+        request = urllib.request.Request(url, b"{}", {"Content-Type": "application/json"}, method="POST")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read())["id"]
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(trigger, range(2)))
+    states = [final_state(client, run, seconds=180) for run in runs]
+    assert sorted(state.name for state in states) == ["Completed", "Skipped"]
+    assert served.steps() == ["prepare.txt", "protonet.txt", "maml.txt"]

@@ -69,6 +69,8 @@ def prefect_server(root: Path, served: bool = False) -> Server:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if not os.access(Path.home(), os.W_OK):
+        os.environ.setdefault("PREFECT_HOME", str(root / STATE / "prefect"))
     from prefect.settings import PREFECT_API_URL
 
     url = PREFECT_API_URL.value()

@@ -15,6 +15,7 @@ from typing import Any
 from metaloom.config import OVERRIDES, PARAMS, apply_overrides, environment_overrides
 from metaloom.errors import MetaloomError
 from metaloom.system.lock import BusyError
+from metaloom.system.permissions import refused
 from metaloom.versioning.leftovers import put_right, written_whole
 from metaloom.versioning.silence import limit_silence
 
@@ -139,6 +140,10 @@ def dvc_errors() -> Iterator[None]:
         raise MetaloomError("no DVC repository here: run `dvc init` in the root of your clone") from None
     except (DvcException, SCMError) as error:
         raise MetaloomError(f"DVC: {chain(error)}") from None
+    except OSError as error:
+        if not (line := refused(error)):
+            raise
+        raise MetaloomError(line) from None
     except sqlite3.OperationalError as error:
         if "locked" not in str(error):
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -108,9 +109,9 @@ def _problem(errors: list[BaseException]) -> MetaloomError:
 
 
 def _is_silent(error: BaseException) -> bool:
-    """It has not answered in time; Linux's own patience with a connection is another matter."""
-    timed_out = isinstance(error, TimeoutError) and error.errno is None
-    return timed_out or type(error).__name__ in SILENT or "keepalive" in str(error)
+    said = str(error)
+    timed_out = isinstance(error, TimeoutError) or (isinstance(error, OSError) and error.errno == errno.ETIMEDOUT)
+    return timed_out or type(error).__name__ in SILENT or "keepalive" in said or os.strerror(errno.ETIMEDOUT) in said
 
 
 def _is_local(error: OSError) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from functools import wraps
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +19,7 @@ OPTIONS = {  # of DVC's remotes: to connect, and between two pieces of an answer
     "azure": ("connection_timeout", "read_timeout"),
     "ssh": ("timeout",),
 }
+AIOHTTP = ("s3", "gs", "azure", "http", "https")  # whose clients are built on it
 BEATS = 3  # that an SSH server may leave unanswered
 
 
@@ -32,8 +35,28 @@ def limit_silence(repo: Any) -> None:
             remote.setdefault(option, max(1, round(seconds)))
         if scheme == "ssh":
             _keep_asking(seconds / BEATS)
+        if scheme in AIOHTTP:
+            _limit_sending(seconds)
         if scheme == "s3":
             os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")  # s3fs tries five times, and its client each time as often
+
+
+def _limit_sending(seconds: float) -> None:
+    """aiohttp has a limit for an answer alone; Linux has one for what is sent and not acknowledged."""
+    from aiohttp import TCPConnector
+
+    plain: Any = getattr(TCPConnector.__init__, "__wrapped__", TCPConnector.__init__)
+
+    def opened(address: tuple[Any, ...]) -> socket.socket:
+        made = socket.socket(*address[:3])
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * seconds))
+        return made
+
+    @wraps(plain)
+    def limited(self: Any, *arguments: Any, **options: Any) -> None:
+        plain(self, *arguments, **{"socket_factory": opened, **options})
+
+    TCPConnector.__init__ = limited
 
 
 def _keep_asking(seconds: float) -> None:
