@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 from metaloom.errors import MetaloomError
 from metaloom.system.limits import HungError
 from metaloom.system.lock import BusyError
+from metaloom.versioning.noted import noted
 from metaloom.versioning.project import chain, open_project
 from metaloom.versioning.silence import SETTING
 
@@ -46,7 +46,7 @@ def remote_errors() -> Iterator[None]:
     from dvc.exceptions import DownloadError, DvcException, FileTransferError
     from dvc_objects.fs.errors import RemoteMissingDepsError
 
-    with _noted() as causes:
+    with noted(silently=True) as causes:
         try:
             yield
         except (RemoteMissingDepsError, ImportError) as error:
@@ -70,29 +70,6 @@ def remote_errors() -> Iterator[None]:
             if isinstance(error.__cause__, FileNotFoundError) and not _says_why(error):
                 raise DownloadError(1) from None
             raise _problem([error]) from None
-
-
-@contextmanager
-def _noted() -> Iterator[list[BaseException]]:
-    """The exceptions that DVC logs while the block runs."""
-    found: list[BaseException] = []
-
-    class Notes(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.exc_info and record.exc_info[1]:
-                found.append(record.exc_info[1])
-
-    notes, loggers = Notes(), [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
-    before = [logger.propagate for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(notes)
-        logger.propagate = False
-    try:
-        yield found
-    finally:
-        for logger, propagated in zip(loggers, before, strict=True):
-            logger.removeHandler(notes)
-            logger.propagate = propagated
 
 
 def _problem(errors: list[BaseException]) -> MetaloomError:
