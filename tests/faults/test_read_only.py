@@ -19,10 +19,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(root: Path, home: Path, path: str = "/usr/bin:/bin") -> subprocess.CompletedProcess[str]:
-    """`metaloom run`, with a temporary server."""
+def run(root: Path, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """`metaloom run`, with a temporary server unless `more` names another."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "XDG_"))}
-    environment = ours | {"PATH": path, "HOME": str(home)}
+    environment = ours | {"PATH": "/usr/bin:/bin", "HOME": str(home)} | more
     command = [sys.executable, "-c", METALOOM, "run"]
     if os.geteuid() == 0:
         command = [str(shutil.which(LIKE_OTHERS[0])), *LIKE_OTHERS[1:], *command]
@@ -53,10 +53,10 @@ def test_a_home_that_cannot_be_written(standin, home):
 
 
 @pytest.mark.slow
-def test_a_machine_without_git(standin, home, tmp_path):
+def test_a_machine_without_git(standin, home, tmp_path, prefect_server):
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("sh", "cat"):
         (programs / name).symlink_to(str(shutil.which(name)))
-    done = run(standin.root, home, str(programs))
+    done = run(standin.root, home, **prefect_server, PATH=str(programs))
     assert (done.returncode, done.stderr) == (0, "") and (standin.root / "join.txt").exists()
