@@ -46,6 +46,7 @@ ENVIRONMENT = {  # what we want of Prefect, unless the environment says otherwis
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # the server may be away for some minutes: what has happened is told later
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # a run's logs are with the run; we say the rest
+    "PREFECT_INTERNAL_LOGGING_LEVEL": "CRITICAL",  # of its threads, for example that the server is away
 }
 
 
