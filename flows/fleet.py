@@ -9,11 +9,13 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from flows.notes import FORGET, note
 from metaloom.data.support import task_name
 from metaloom.errors import MetaloomError
 from metaloom.handoff.adapting.fleet import Outcome, Status, make_bundles
 from metaloom.handoff.adapting.shared import SharedHeads, solve_part
 from metaloom.system.terminal import bar
+from metaloom.versioning.project import find_root
 
 ATTRIBUTES: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 RUNNERS = ("process", "dask", "ray")
@@ -33,7 +35,7 @@ def solve(first: str, more: int, paths: list[str], out: str, model: str) -> Shar
     return solve_part(paths, model)
 
 
-@flow(name="fleet", persist_result=False, validate_parameters=False)
+@flow(name="fleet", persist_result=False, validate_parameters=False, **FORGET)
 def fleet(parts: list[list[str]], out: str, model: str, shared: bool) -> list[Any]:
     """Adapt every part of a fleet.
 
@@ -46,6 +48,7 @@ def fleet(parts: list[list[str]], out: str, model: str, shared: bool) -> list[An
     Returns:
         Of each part its outcomes, or the heads that it has learned.
     """
+    note(find_root())
     work = solve if shared else adapt
     with bar("fleet", sum(map(len, parts))) as progress:
         done, results = 0, []

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from httpx import HTTPError
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.notes import FORGET, note
 from metaloom.config import PARAMS, load_settings, read_params
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.child import reproduce_in_child, run_module
 from metaloom.pipeline.stages import StageExit, is_current, stage_names
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
 from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, check_minutes, planned_at, read_budget, write_budget
+from metaloom.system.limits import HungError, Watch
 from metaloom.system.lock import BusyError, project_lock
 from metaloom.system.provenance import data_version
 from metaloom.system.terminal import complain, say
@@ -53,7 +57,7 @@ def version_dataset(root: str, locked: bool) -> State[Any]:
     except BusyError:
         raise
     except MetaloomError as error:
-        return Failed(message=str(error))
+        return _failure(error)
     if version.changed:
         say(version.message)
     name = "Ran" if version.changed else "Cached"
@@ -67,14 +71,20 @@ def stage(root: str, name: str, force: bool) -> State[Any]:
         if not force and is_current(root, name):
             return Completed(name="Cached", message=f"{name} is up to date")
         say(name)
-        outcome = reproduce_in_child(root, name, *_listeners(), force=force)
+        limits = load_settings(Path(root, PARAMS)).limits
+        watch = Watch(60 * limits.stage_minutes, 60 * limits.stall_minutes)
+        outcome = reproduce_in_child(root, name, *_listeners(), force=force, watch=watch)
     except BusyError:
         raise
     except MetaloomError as error:
-        return Failed(message=str(error))
+        return _failure(error)
     if outcome is StageExit.RAN:
         return Completed(name="Ran", message=f"{name} ran")
     return Completed(name="Cached", message=f"{name} was restored from DVC's run cache")
+
+
+def _failure(error: MetaloomError) -> State[Any]:
+    return Failed(name=error.state if isinstance(error, HungError) else "Failed", message=str(error))
 
 
 @task(name="budget", task_run_name="budget", **RETRIED)
@@ -126,7 +136,7 @@ def _listeners() -> tuple[Callable[[str], None], Callable[[str], None]]:
     return out, err
 
 
-@flow(name="pipeline", persist_result=False, validate_parameters=False)
+@flow(name="pipeline", persist_result=False, validate_parameters=False, **FORGET)
 def pipeline(
     root: str = ".",
     locked: bool = False,
@@ -149,6 +159,7 @@ def pipeline(
     try:
         check_minutes(minutes)
         project = str(find_root(root))
+        note(project)
         with overriding(overrides or {}), project_lock(project, wait):
             load_settings(Path(project, PARAMS))
             return _run(project, locked, minutes, force, started)
@@ -160,7 +171,7 @@ def pipeline(
 def _run(root: str, locked: bool, minutes: float | None, force: bool, started: float) -> State[Any]:
     data = version_dataset(root, locked, return_state=True)
     if not data.is_completed():
-        return Failed(message=reason(data))
+        return failed(data)
     done: list[StageRun] = []
     minutes = read_budget(Path(root, BUDGET)).minutes if minutes is None else minutes
     asked = minutes or 0, time.time() - (time.monotonic() - started)
@@ -172,11 +183,12 @@ def _run(root: str, locked: bool, minutes: float | None, force: bool, started: f
         else:
             state = named(root, name, force, return_state=True)
         if not state.is_completed():
-            return Failed(message=reason(state))
+            return failed(state)
         done.append(StageRun(name, state.name or "Ran", time.monotonic() - began))
     summary = summarise(root, str(data.message), done, time.monotonic() - started)
     get_run_logger().info(as_text(summary))
-    create_markdown_artifact(key="pipeline-summary", markdown=as_markdown(summary))
+    with suppress(HTTPError):  # a client of its own, which does not wait for a server that is away, as the flow's does
+        create_markdown_artifact(key="pipeline-summary", markdown=as_markdown(summary))
     return Completed(message="all stages are up to date", data=summary)
 
 
@@ -186,6 +198,11 @@ def _with_budget(stages: list[str], minutes: float | None) -> list[str]:
         return stages
     place = stages.index("plan") if "plan" in stages else len(stages)
     return [*stages[:place], "budget", *stages[place:]]
+
+
+def failed(state: State[Any]) -> State[Any]:
+    """A flow's state after a task or flow in it has failed: the same, with the reason alone."""
+    return Failed(name=state.name, message=reason(state))
 
 
 def reason(state: State[Any]) -> str:

@@ -14,7 +14,8 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows.pipeline import pipeline, reason
+from flows.notes import FORGET, note
+from flows.pipeline import failed, pipeline
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.due import await_settled, nothing_due
 from metaloom.versioning.project import find_root
@@ -23,7 +24,7 @@ Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=24 * 3600)]
 
 
-@flow(name="retrain", persist_result=False)
+@flow(name="retrain", persist_result=False, **FORGET)
 def retrain(stale_minutes: Minutes = 60, wait: Seconds = 600, settle: Seconds = 30, force: bool = False) -> State[Any]:
     """Run the pipeline if data, settings or code have changed; otherwise end as `Skipped`.
 
@@ -39,6 +40,7 @@ def retrain(stale_minutes: Minutes = 60, wait: Seconds = 600, settle: Seconds = 
         return _skipped(f"scheduled {late:.0f} minutes ago, more than {stale_minutes:g}: left to the next one")
     try:
         project = find_root()
+        note(project)
         await_settled(project, settle, wait)
         if not force and (version := nothing_due(project)):
             return _skipped(f"everything is up to date with data/, which is still version {version[:8]}")
@@ -48,7 +50,7 @@ def retrain(stale_minutes: Minutes = 60, wait: Seconds = 600, settle: Seconds = 
     state = pipeline(str(project), wait=wait, force=force, return_state=True)
     if state.is_completed():
         return Completed(message=state.message)
-    return Failed(message=reason(state))
+    return failed(state)
 
 
 def _skipped(message: str) -> State[Any]:

@@ -15,7 +15,7 @@ from server import environment_of_server
 from metaloom.config import Settings, load_settings
 from metaloom.handoff.graphs import onnxfile
 
-pytest_plugins = ["touching", "standins", "bundles"]
+pytest_plugins = ["touching", "standins", "serving", "bundles"]
 
 os.environ["OMP_NUM_THREADS"] = "1"  # the networks here are tiny: threads would only wait for each other
 torch.set_num_threads(1)

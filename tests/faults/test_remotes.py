@@ -1,4 +1,4 @@
-"""Remotes that refuse, are not there, break off: S3 (moto's server) and SSH (a server on loopback), whole."""
+"""Remotes that refuse, are not there, break off, hang: S3 (moto's server) and SSH (a server on loopback), whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import importlib.util
 import io
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -15,15 +14,18 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import together
+import yaml
 from projects import REPO, free_port, run_here
+from proxy import Proxy
 
 from metaloom.errors import MetaloomError
+from metaloom.system.limits import HungError
 from metaloom.system.lock import BusyError
 from metaloom.versioning import remotes
 from metaloom.versioning.data import version_dataset
@@ -45,45 +47,6 @@ end_with_parent()
 from moto.server import main
 main(["-H", "127.0.0.1", "-p", sys.argv[1]])
 """
-
-
-class Proxy:
-    """A port in front of another that passes everything, and can be told to cut connections after so many bytes."""
-
-    def __init__(self, port: int) -> None:
-        self.behind, self.cuts, self.after = port, 0, 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.cut = 0  # connections that were
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                here, _ = self.listener.accept()
-                there = socket.create_connection(("127.0.0.1", self.behind))
-            except OSError:
-                return
-            for pair in ((here, there), (there, here)):
-                threading.Thread(target=self._pass, args=pair, daemon=True).start()
-
-    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
-        passed = 0
-        try:
-            while block := source.recv(1 << 16):
-                passed += len(block)
-                if self.cuts and passed > self.after:
-                    self.cuts, self.cut = self.cuts - 1, self.cut + 1
-                    break
-                sink.sendall(block)
-        except OSError:
-            pass
-        for each in (source, sink):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self.listener.close()
 
 
 class Moto:
@@ -288,6 +251,42 @@ def test_s3_down_and_back(project: Path, at_once: None, monkeypatch: pytest.Monk
     server.stop()
 
 
+def limit(root: Path, seconds: float) -> None:
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    (root / "params.yaml").write_text(
+        yaml.safe_dump(params | {"limits": params["limits"] | {"remote_seconds": seconds}})
+    )
+
+
+def assert_given_up(transfer: Callable[[], Any]) -> None:
+    """Without a limit this would take minutes, or for ever."""
+    with pytest.raises(HungError) as caught:
+        transfer()
+    assert str(caught.value).startswith("the remote has been silent for too long (limits.remote_seconds): ")
+    assert caught.value.state == "TimedOut" and "\n" not in str(caught.value)
+
+
+@needs_s3
+@pytest.mark.slow
+def test_s3_that_hangs(project: Path, moto: Moto):
+    key, secret = moto.users["owner"]
+    proxy = Proxy(moto.port)
+    configure(
+        project, f"s3://{BUCKET}/hangs", endpointurl=f"http://127.0.0.1:{proxy.port}", access_key_id=key,
+        secret_access_key=secret, region="us-east-1",
+    )  # fmt: skip
+    limit(project, 1)
+    proxy.hangs, proxy.after = True, 1_000_000
+    assert_given_up(lambda: push_version(project, "HEAD"))
+    proxy.hangs = False
+    assert push_version(project, "HEAD") == 3
+    clone = clone_without_data(project)
+    limit(clone, 1)
+    proxy.hangs, proxy.after = True, 0  # a read that hangs later goes on from where it was
+    assert_given_up(lambda: version_dataset(clone, build=never))
+    proxy.close()
+
+
 needs_ssh = pytest.mark.skipif(not importlib.util.find_spec("dvc_ssh"), reason="dvc-ssh is absent")
 PASSWORD = "for this test"
 
@@ -370,6 +369,17 @@ def test_ssh_down_and_back(project: Path, sshd: Sshd, at_once: None):
     again = Sshd(sshd.folder, sshd.port)
     assert push_version(project, "HEAD") == 3
     again.stop()
+
+
+@needs_ssh
+@pytest.mark.slow
+def test_ssh_that_hangs(project: Path, sshd: Sshd):
+    proxy = Proxy(sshd.port)
+    use_ssh(project, proxy.port)
+    limit(project, 2)
+    proxy.hangs, proxy.after = True, 1_000_000
+    assert_given_up(lambda: push_version(project, "HEAD"))
+    proxy.close()
 
 
 def test_the_packages_of_every_extra_are_pinned():

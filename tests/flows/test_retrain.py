@@ -2,71 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
-import together
-from filelock import FileLock
+from serving import final_state
 
 from metaloom.pipeline.stages import reproduce
 from metaloom.versioning.data import version_dataset
-
-
-@pytest.fixture(scope="module")
-def client(prefect):
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        yield client
-
-
-@pytest.fixture
-def serve(served, client):
-    """`metaloom serve ARGUMENTS`, up and known to the server; gives the deployment's id.
-
-    One at a time: the server knows the deployment by its name.
-    """
-    from prefect.exceptions import ObjectNotFound
-
-    running, made = [], []
-
-    def start(*arguments: str):
-        running.append(served.start("serve", "--settle", "0", *arguments))
-        began = datetime.now(UTC)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and running[0].poll() is None:
-            try:
-                deployment = client.read_deployment_by_name("retrain/retrain")
-                if deployment.updated >= began - timedelta(seconds=1):
-                    made.append(deployment.id)
-                    return deployment.id
-            except ObjectNotFound:
-                pass
-            time.sleep(0.2)
-        raise RuntimeError(running[0].communicate(timeout=5))
-
-    with FileLock(together.folder() / "serve.lock"):
-        yield start
-        for process in running:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.communicate(timeout=30)
-            finally:
-                process.kill()
-        for deployment in made:
-            client.delete_deployment(deployment)  # or the server goes on planning its runs
-
-
-def final_state(client, flow_run):
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        state = client.read_flow_run(flow_run).state
-        if state is not None and state.is_final():
-            return state
-        time.sleep(0.2)
-    raise TimeoutError(state)
 
 
 def scheduled(client, deployment, count: int):
@@ -98,7 +43,6 @@ def test_asked_for_through_the_api(served, client, serve):
     (served.root / "data/bad").touch()
     state = final_state(client, ask(deployment).id)
     assert state.name == "Failed" and "data/bad is bad: remove it" in state.message
-    assert client.read_deployment(deployment).global_concurrency_limit.limit == 1
     assert_it_says_only_when(client, deployment)
 
 
@@ -217,3 +161,21 @@ def test_only_the_schedules_own_runs_can_be_late(retrain, monkeypatch):
 def test_a_bad_schedule_is_refused(served, arguments, message):
     done = served.command("serve", *arguments)
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_of_two_triggers_at_the_same_moment_one_runs_and_one_waits(served, client, serve):
+    """On SQLite the server may answer 503 to one of them, which Prefect's client asks again."""
+    from prefect.client.orchestration import get_client
+
+    deployment = serve("--interval", "86400")
+
+    def trigger(_: int) -> UUID:
+        with get_client(sync_client=True) as another:
+            return another.create_flow_run_from_deployment(deployment).id
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(trigger, range(2)))
+    states = [final_state(client, run, seconds=180) for run in runs]
+    assert sorted(state.name for state in states) == ["Completed", "Skipped"]
+    assert served.steps() == ["prepare.txt", "protonet.txt", "maml.txt"]

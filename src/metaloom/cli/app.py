@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from metaloom import __version__
 from metaloom.cli import adapt, bundle, compare, data, doctor, engine, fleet, models, plan, report, run, serve
 from metaloom.errors import BAD_INPUT, MetaloomError
+from metaloom.system.permissions import refused
 from metaloom.system.terminal import QUIET, complain
 from metaloom.system.utf8 import in_utf8
 
@@ -87,4 +88,9 @@ def main(command: Callable[..., Any] = app) -> None:
         command()
     except MetaloomError as error:
         complain(f"error: {error}")
+        sys.exit(BAD_INPUT)
+    except OSError as error:
+        if not (line := refused(error)):
+            raise
+        complain(f"error: {line}")
         sys.exit(BAD_INPUT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ import typer
 
 from metaloom.cli.project import enter_project
 from metaloom.errors import FAILED
+from metaloom.system.plural import several
 
 if TYPE_CHECKING:
     from metaloom.versioning.health import Finding
@@ -37,7 +39,7 @@ def doctor(
     load_settings(root / PARAMS)
     left = 0
     with project_lock(root):
-        for check in (of_dvc, _room, _versions, _processes, of_hashes, of_remotes, _deployment):
+        for check in (of_dvc, _room, _versions, _processes, of_hashes, of_remotes, _deployment, _flow_runs):
             for each in list(check(root)):
                 done = fix and each.fix is not None and each.fix()
                 left += not done
@@ -145,3 +147,24 @@ def _deployment(root: Path) -> Iterator[Finding]:
         return
     if path and Path(path).is_absolute() and Path(path) != root:
         yield Finding(f"the deployment retrain/retrain is of {path}", "`metaloom serve` here makes it this project's")
+
+
+def _flow_runs(root: Path) -> Iterator[Finding]:
+    """Those that a process of this project was running when it was killed."""
+    from httpx import HTTPError
+    from prefect.settings import PREFECT_API_URL
+
+    from flows.notes import killed, mark_crashed
+    from metaloom.versioning.health import Finding
+
+    def mark() -> bool:
+        with suppress(HTTPError):
+            mark_crashed(root)
+        return not killed(root)
+
+    if PREFECT_API_URL.value() and (runs := killed(root)):
+        yield Finding(
+            f"{several(len(runs), 'flow run')} of a process that was killed may still be called running",
+            "the next `metaloom serve` or `run` marks it as crashed",
+            mark,
+        )

@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from metaloom.cli.guard import start_guard
+from metaloom.cli.project import end_children
 from metaloom.errors import FAILED, MetaloomError
 from metaloom.system import lifeline
 from metaloom.system.lock import STATE
@@ -44,6 +46,7 @@ ENVIRONMENT = {  # what we want of Prefect, unless the environment says otherwis
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # the server may be away for some minutes: what has happened is told later
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # a run's logs are with the run; we say the rest
+    "PREFECT_INTERNAL_LOGGING_LEVEL": "CRITICAL",  # of its threads, for example that the server is away
 }
 
 
@@ -58,14 +61,24 @@ class Server:
     wait: Callable[[], None]
 
 
-def prefect_server(root: Path) -> Server:
-    """The server of PREFECT_API_URL or of the Prefect profile, else one that ends with this process."""
+def prefect_server(root: Path, served: bool = False) -> Server:
+    """The server of PREFECT_API_URL or of the Prefect profile, else one that ends with this process.
+
+    Args:
+        root: the project's root.
+        served: this process takes runs of the deployment from it.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if not os.access(Path.home(), os.W_OK):
+        os.environ.setdefault("PREFECT_HOME", str(root / STATE / "prefect"))
     from prefect.settings import PREFECT_API_URL
 
     url = PREFECT_API_URL.value()
-    return Server(False, lambda: _check(url)) if url else _temporary(root)
+    if not url:
+        return _temporary(root)
+    start_guard(root, served)
+    return Server(False, lambda: _check(url))
 
 
 def _temporary(root: Path) -> Server:
@@ -105,15 +118,11 @@ def _end_without(process: subprocess.Popen[str], log: Path, ours: threading.Even
         log: of the server.
         ours: is set when it is us who end it.
     """
-    import psutil
-
     process.wait()
     if ours.is_set():
         return
     complain(f"error: Prefect's temporary server has ended ({log} says why): start again; what was finished is kept")
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            child.terminate()
+    end_children()
     os._exit(FAILED)
 
 

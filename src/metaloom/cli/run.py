@@ -62,10 +62,13 @@ def _pipeline(root: Path, locked: bool, overrides: dict[str, Any], minutes: floa
     starting = console.status("starting Prefect") if console.is_terminal and not quiet() else nullcontext()
     with starting, overriding(overrides):
         server = prefect_server(root)
+        from flows.notes import mark_crashed
         from flows.pipeline import pipeline
 
         stage_names(root)
         server.wait()
+    for line in mark_crashed(root):
+        say(line)
     options: dict[str, Any] = {"locked": locked, "minutes": minutes, "force": force}
     return pipeline(str(root), overrides=overrides or None, **options, return_state=True)
 

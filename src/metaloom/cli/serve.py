@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import asyncio
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,18 +38,24 @@ def serve(
         raise MetaloomError("give --cron or --interval, not both")
     root = enter_project()
     with ended_by_signals():
-        server = prefect_server(root)
+        server = prefect_server(root, served=True)
+        from flows.notes import mark_crashed
         from flows.retrain import retrain
+        from metaloom.cli.runner import EndingRunner
 
         schedule = _schedule(root, cron, interval)
         server.wait()
+        for line in mark_crashed(root, taken_before=datetime.now(UTC)):
+            say(line)
         with kept_login(root) if server.temporary else nullcontext() as login:
             asked = f"export $(cat {login.relative_to(root)}); {ASK}" if login else ASK
             say(
                 f"serving the deployment retrain/retrain: started {_words(schedule)}, and by `{asked}`; end with Ctrl-C"
             )
-            given = {"settle": settle}
-            retrain.serve(name="retrain", global_limit=1, print_starting_message=False, parameters=given, **schedule)
+            runner = EndingRunner(name="retrain", limit=1)
+            runner.add_flow(retrain, name="retrain", parameters={"settle": settle}, **schedule)
+            with suppress(KeyboardInterrupt):
+                asyncio.run(runner.start())
 
 
 def _schedule(root: Path, cron: str | None, interval: float | None) -> dict[str, Any]:

@@ -27,7 +27,10 @@ MOVED = {  # settings of earlier versions
     "train.mirror": "pictures.mirror",
     **{f"{method}.shift": "pictures.test_shift" for method in ("protonet", "ridge", "bank")},
 }
-ADDED = {"engine": AUTO}  # settings that do not depend on the data, and that files of earlier versions lack
+ADDED = {  # settings that do not depend on the data, and that files of earlier versions lack
+    "engine": AUTO,
+    "limits": {"stage_minutes": 0, "stall_minutes": 30, "remote_seconds": 60},
+}
 OVERRIDES = "METALOOM_SET"  # JSON of dotted keys and values: how `run --set` reaches stages that DVC starts
 
 

@@ -137,6 +137,17 @@ class ExportSettings(Section):
     data_licence: str | None
 
 
+Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class LimitSettings(Section):
+    """After which a run gives up what hangs; 0: never."""
+
+    stage_minutes: Limit
+    stall_minutes: Limit
+    remote_seconds: Limit
+
+
 class Settings(Section):
     """Everything in params.yaml."""
 
@@ -164,6 +175,7 @@ class Settings(Section):
     baselines: BaselineSettings
     evaluate: EvaluateSettings
     export: ExportSettings
+    limits: LimitSettings
 
     @model_validator(mode="after")
     def _choose_on_drawn_settings(self) -> Settings:

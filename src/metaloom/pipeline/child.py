@@ -13,6 +13,7 @@ from pathlib import Path
 from metaloom.errors import ERROR_FILE, MetaloomError
 from metaloom.pipeline.stages import FORCE, StageExit
 from metaloom.system import lifeline
+from metaloom.system.limits import HungError, Watch
 from metaloom.system.lock import BusyError
 
 COMMAND_FAILED = "failed to run: "  # how DVC begins to say that a command exited with another code than 0
@@ -24,6 +25,7 @@ def reproduce_in_child(
     out: Callable[[str], None],
     err: Callable[[str], None],
     force: bool = False,
+    watch: Watch | None = None,
 ) -> StageExit:
     """Bring the stage up to date.
 
@@ -34,18 +36,23 @@ def reproduce_in_child(
         err: the same for standard error, unless that is a terminal: then the stage writes there itself,
             so that its progress bars move.
         force: run it though it is up to date.
+        watch: ends it when it takes too long, or hangs.
 
     Raises:
         BusyError: another DVC command is at work.
+        HungError: the watch has ended it.
         MetaloomError: the stage failed; the message is the stage's own where it left one.
     """
     with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
         message = Path(folder, "error")
         message.touch()
-        code, last = _run(root, ["metaloom.pipeline", name, *([FORCE] if force else [])], message, out, err)
+        command = ["metaloom.pipeline", name, *([FORCE] if force else [])]
+        code, last = _run(root, command, message, out, err, watch)
         text = message.read_text(encoding="utf-8").strip()
     if code in (StageExit.RAN, StageExit.CURRENT, StageExit.RESTORED):
         return StageExit(code)
+    if watch and watch.hung:
+        raise HungError(f"stage {name}: {watch.hung}; the next run goes on from what was finished", watch.hung.state)
     if code == StageExit.BUSY:
         raise BusyError(text)
     if text.startswith(COMMAND_FAILED) and last:  # the command's last words before DVC's about its exit code
@@ -66,12 +73,22 @@ def run_module(
 
 
 def _run(
-    root: str | Path, command: list[str], message: Path, out: Callable[[str], None], err: Callable[[str], None]
+    root: str | Path,
+    command: list[str],
+    message: Path,
+    out: Callable[[str], None],
+    err: Callable[[str], None],
+    watch: Watch | None = None,
 ) -> tuple[int, str]:
     """Exit code, and the last line on standard error where that is ours to read."""
-    last = [""]
+    last, watch = [""], watch or Watch(total=0, stall=0)
 
-    def heard(line: str) -> None:
+    def told(line: str) -> None:
+        watch.heard()
+        out(line)
+
+    def complained(line: str) -> None:
+        watch.heard()
         last[0] = line.strip() or last[0]
         err(line)
 
@@ -82,9 +99,9 @@ def _run(
         out=subprocess.PIPE,
         err=None if sys.stderr.isatty() else subprocess.PIPE,
     )
-    readers = [_reader(child.stdout, out), _reader(child.stderr, heard)]
+    readers = [_reader(child.stdout, told), _reader(child.stderr, complained)]
     try:
-        code = lifeline.ended(child)
+        code = lifeline.ended(child, watch.overdue, watch.every)
     except BaseException:
         lifeline.stop(child)
         raise

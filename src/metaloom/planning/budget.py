@@ -84,9 +84,10 @@ def budget_for(minutes: float, data: str | None, raw: dict[str, Any]) -> Budget:
 def settings_hash(raw: dict[str, Any]) -> str:
     """Of all that an effort is chosen for: the settings as they are written, so with `auto` for what it chooses.
 
-    Neither sections of methods and kinds that are not used count, nor `export`: its time does not depend on it.
+    Neither sections of methods and kinds that are not used count, nor `limits` and `export`: its time does not depend
+    on them.
     """
-    unused = {"export", *METHODS, *get_args(KindName)} - {*raw["methods"], raw["kind"]}
+    unused = {"export", "limits", *METHODS, *get_args(KindName)} - {*raw["methods"], raw["kind"]}
     written = filled(raw, dict.fromkeys(auto_keys(raw), AUTO))
     read = {section: value for section, value in written.items() if section not in unused}
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:16]

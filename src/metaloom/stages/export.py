@@ -51,7 +51,10 @@ def main(dataset: str, splits: str, plan: str, models: str, evaluation: str, met
     choose_engine(settings.engine)
     name = champion(models, settings.trained)
     maker = Maker.open(
-        Path(models) / name, settings, _measured(Path(evaluation), metrics, name), settings.model_dump(mode="json")
+        Path(models) / name,
+        settings,
+        _measured(Path(evaluation), metrics, name),
+        settings.model_dump(mode="json", exclude={"limits"}),
     )
     data = Dataset.load(dataset)
     packed = data.examples

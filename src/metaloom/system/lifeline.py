@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -61,16 +61,39 @@ def stop(child: subprocess.Popen[str]) -> None:
         child.stdin.close()
 
 
-def ended(child: subprocess.Popen[str]) -> int:
+def ended(child: subprocess.Popen[str], overdue: Callable[[int], bool] = lambda _: False, every: float = 0.0) -> int:
     """Wait for the child, and end what it leaves in its group: a stage that crashed has workers.
+
+    Args:
+        child: the process.
+        overdue: whether it has to be ended, by its PID.
+        every: seconds after which to ask that again; 0: never.
 
     Returns:
         Its exit code.
     """
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # its number is no other's group yet
+    over = threading.Event()
+    if every:
+        threading.Thread(target=_end_if, args=(child.pid, overdue, every, over), daemon=True).start()
+    try:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # its number is no other's group yet
+    finally:
+        over.set()
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     return child.wait()
+
+
+def _end_if(pid: int, overdue: Callable[[int], bool], every: float, over: threading.Event) -> None:
+    while not over.wait(every):
+        if overdue(pid):
+            break
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if over.is_set():
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(pid, number)
+        over.wait(PATIENCE)
 
 
 def end_with_parent() -> bool:

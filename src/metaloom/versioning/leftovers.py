@@ -60,9 +60,9 @@ def _held(path: Path) -> dict[str, Any] | None:
     """The entries whose processes live; None where the file is broken."""
     try:
         entries, written = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
-        write = {name: each for name, each in entries.get("write", {}).items() if _lives(each["pid"], written)}
+        write = {name: each for name, each in entries.get("write", {}).items() if lives(each["pid"], written)}
         read = {
-            name: [each for each in holders if _lives(each["pid"], written)]
+            name: [each for each in holders if lives(each["pid"], written)]
             for name, holders in entries.get("read", {}).items()
         }
     except (ValueError, AttributeError, TypeError, KeyError):
@@ -71,12 +71,13 @@ def _held(path: Path) -> dict[str, Any] | None:
     return {kind: held[kind] for kind in entries}
 
 
-def _lives(pid: int, written: float) -> bool:
+def lives(pid: int, written: float) -> bool:
     """Whether the process that wrote its PID lives: one that started later has the number of one that has ended."""
     import psutil
 
     try:
-        return psutil.Process(pid).create_time() <= written + INEXACT
+        process = psutil.Process(pid)
+        return process.create_time() <= written + INEXACT and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

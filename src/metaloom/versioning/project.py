@@ -16,7 +16,10 @@ from metaloom.config import OVERRIDES, PARAMS, apply_overrides, environment_over
 from metaloom.errors import MetaloomError
 from metaloom.system.files import is_full
 from metaloom.system.lock import BusyError
+from metaloom.system.permissions import refused
 from metaloom.versioning.leftovers import put_right, written_whole
+from metaloom.versioning.noted import noted
+from metaloom.versioning.silence import limit_silence
 
 DAG = "dvc.yaml"
 
@@ -80,6 +83,7 @@ def open_project(root: str | Path, lock: bool = False) -> Iterator[Any]:
         lock_repo(repo) if lock else nullcontext(),
     ):
         verify_remotes(repo)
+        limit_silence(repo)
         yield repo
 
 
@@ -130,22 +134,26 @@ def dvc_errors() -> Iterator[None]:
     from dvc.lock import LockError
     from dvc.scm import SCMError
 
-    try:
-        yield
-    except LockError as error:
-        raise BusyError(_busy(str(error))) from None
-    except NotDvcRepoError:
-        raise MetaloomError("no DVC repository here: run `dvc init` in the root of your clone") from None
-    except (DvcException, SCMError) as error:
-        raise MetaloomError(f"DVC: {chain(error)}") from None
-    except OSError as error:
-        if not is_full(error):
-            raise
-        raise MetaloomError(f"the disk is full ({error}): free some room and run again") from None
-    except sqlite3.OperationalError as error:
-        if "locked" not in str(error):
-            raise
-        raise BusyError(f"DVC's own {error}: another DVC command is at work; try again") from None
+    with noted() as causes:
+        try:
+            yield
+        except LockError as error:
+            raise BusyError(_busy(str(error))) from None
+        except NotDvcRepoError:
+            raise MetaloomError("no DVC repository here: run `dvc init` in the root of your clone") from None
+        except (DvcException, SCMError, OSError) as error:
+            lines = [refused(each) for each in (error, *causes) if isinstance(each, OSError)]
+            if line := next(filter(None, lines), ""):
+                raise MetaloomError(line) from None
+            if not isinstance(error, OSError):
+                raise MetaloomError(f"DVC: {chain(error)}") from None
+            if not is_full(error):
+                raise
+            raise MetaloomError(f"the disk is full ({error}): free some room and run again") from None
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            raise BusyError(f"DVC's own {error}: another DVC command is at work; try again") from None
 
 
 def chain(error: BaseException | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from metaloom.errors import MetaloomError
+from metaloom.system.limits import HungError
 from metaloom.system.lock import BusyError
+from metaloom.versioning.noted import noted
 from metaloom.versioning.project import chain, open_project
+from metaloom.versioning.silence import SETTING
 
 T = TypeVar("T")
 
@@ -28,6 +31,7 @@ REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNot
 CLIENTS = ("botocore", "asyncssh", "azure", "google", "aiohttp")  # packages of the client libraries
 REFUSES = "the remote refuses access: {}: give its credentials with `dvc remote modify --local NAME …`"
 ABSENT = {"NoSuchBucket", "404"}
+SILENT = {"ReadTimeoutError", "ConnectTimeoutError", "FSTimeoutError", "ServiceRequestTimeoutError"}
 
 
 @contextmanager
@@ -36,12 +40,13 @@ def remote_errors() -> Iterator[None]:
 
     Raises:
         BusyError: it does not answer, or breaks off.
+        HungError: it has been silent for too long.
         MetaloomError: it refuses, is not there, or a package is missing.
     """
     from dvc.exceptions import DownloadError, DvcException, FileTransferError
     from dvc_objects.fs.errors import RemoteMissingDepsError
 
-    with _noted() as causes:
+    with noted(silently=True) as causes:
         try:
             yield
         except (RemoteMissingDepsError, ImportError) as error:
@@ -67,29 +72,6 @@ def remote_errors() -> Iterator[None]:
             raise _problem([error]) from None
 
 
-@contextmanager
-def _noted() -> Iterator[list[BaseException]]:
-    """The exceptions that DVC logs while the block runs."""
-    found: list[BaseException] = []
-
-    class Notes(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.exc_info and record.exc_info[1]:
-                found.append(record.exc_info[1])
-
-    notes, loggers = Notes(), [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
-    before = [logger.propagate for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(notes)
-        logger.propagate = False
-    try:
-        yield found
-    finally:
-        for logger, propagated in zip(loggers, before, strict=True):
-            logger.removeHandler(notes)
-            logger.propagate = propagated
-
-
 def _problem(errors: list[BaseException]) -> MetaloomError:
     """The first that says why, in words."""
     causes = [cause for error in errors for cause in _causes(error)]
@@ -98,7 +80,15 @@ def _problem(errors: list[BaseException]) -> MetaloomError:
         return MetaloomError(REFUSES.format(said))
     if any(_code(each) in ABSENT for each in causes):
         return MetaloomError(f"the remote is not there: {said}: make its bucket, or `dvc remote modify NAME url …`")
+    if any(_is_silent(each) for each in causes):
+        return HungError(f"the remote has been silent for too long ({SETTING}): {said}", "TimedOut")
     return BusyError(f"the remote does not answer: {said}")
+
+
+def _is_silent(error: BaseException) -> bool:
+    said = str(error)
+    timed_out = isinstance(error, TimeoutError) or (isinstance(error, OSError) and error.errno == errno.ETIMEDOUT)
+    return timed_out or type(error).__name__ in SILENT or "keepalive" in said or os.strerror(errno.ETIMEDOUT) in said
 
 
 def _is_local(error: OSError) -> bool:

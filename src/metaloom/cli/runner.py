@@ -1,0 +1,24 @@
+"""Prefect's runner, as `metaloom serve` needs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.runner import Runner
+
+from metaloom.cli.project import end_after
+
+TEARDOWN = 45.0  # seconds for telling the server, which may be away, that we end
+
+
+class EndingRunner(Runner):
+    """Ends also when the server does not answer any more."""
+
+    def handle_sigterm(self, *arguments: Any, **options: Any) -> None:
+        """Tell the server and the runs at work, and end."""
+        end_after(TEARDOWN)
+        super().handle_sigterm(*arguments, **options)
+
+    async def __aexit__(self, *raised: Any) -> None:
+        end_after(TEARDOWN)
+        await super().__aexit__(*raised)

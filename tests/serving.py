@@ -1,0 +1,66 @@
+"""`metaloom serve` in the stand-in project, against a real Prefect server."""
+
+from __future__ import annotations
+
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import together
+from filelock import FileLock
+
+
+@pytest.fixture(scope="session")
+def client(prefect):
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def serve(served, client):
+    """`metaloom serve ARGUMENTS`, up and known to the server; gives the deployment's id.
+
+    One at a time: the server knows the deployment by its name.
+    """
+    from prefect.exceptions import ObjectNotFound
+
+    running, made = [], []
+
+    def start(*arguments: str):
+        running.append(served.start("serve", "--settle", "0", *arguments))
+        began = datetime.now(UTC)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and running[0].poll() is None:
+            try:
+                deployment = client.read_deployment_by_name("retrain/retrain")
+                if deployment.updated >= began - timedelta(seconds=1):
+                    made.append(deployment.id)
+                    return deployment.id
+            except ObjectNotFound:
+                pass
+            time.sleep(0.2)
+        raise RuntimeError(running[0].communicate(timeout=5))
+
+    with FileLock(together.folder() / "serve.lock"):
+        yield start
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.communicate(timeout=30)
+            finally:
+                process.kill()
+        for deployment in made:
+            client.delete_deployment(deployment)  # or the server goes on planning its runs
+
+
+def final_state(client, flow_run, seconds: float = 90.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        state = client.read_flow_run(flow_run).state
+        if state is not None and state.is_final():
+            return state
+        time.sleep(0.2)
+    raise TimeoutError(state)
