@@ -27,6 +27,7 @@ from metaloom.learner.estimate import cross_validated
 from metaloom.learner.temperature import Temperature
 from metaloom.networks import NETWORKS
 from metaloom.system.certainty import ENOUGH_EPISODES, FEWEST_EPISODES
+from metaloom.system.optimisers import Adam
 
 TABLES = ("3w1s", "3w2s")
 
@@ -131,7 +132,7 @@ def test_without_a_step_fine_tuning_is_a_logistic_regression_on_the_frozen_netwo
 def test_more_steps_where_the_epochs_take_more(features, monkeypatch):
     """Twelve examples in batches of five: ten epochs are 24 steps."""
     taken = []
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: taken.append(1))
+    monkeypatch.setattr(Adam, "step", lambda self: taken.append(1))
     x, y = torch.as_tensor(features.get("encoded", np.arange(12))), torch.arange(3).repeat_interleave(4)
     for steps, epochs, expected in ((7, 0, 7), (7, 10, 24), (30, 10, 30)):
         choice = {"steps": steps, "epochs": epochs, "batch": 5, "learning_rate": 0.01, "distortion": 0.0}

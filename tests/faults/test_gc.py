@@ -37,7 +37,7 @@ def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run_here(root, "dvc", "init", "-q")
     monkeypatch.chdir(root)
     for number in range(1, 6):
-        (root / "data/a").write_text(f"{number}\n")
+        (root / "data/a").write_text(f"{str(number) * number}\n")  # DVC looks at sizes: another each time
         with open_project(root) as repo:
             repo.add("data")
             if number <= 3:
@@ -77,6 +77,6 @@ def test_it_shows_asks_and_keeps_every_tagged_version(versions: Path, gc: Callab
 
     assert gc("--yes").endswith("B\n") and find_unused(versions).objects == 0
     assert bundle_of(versions, "handoff@v0.0.1", tmp_path / "first") == "1\nbundle\n"
-    assert bundle_of(versions, "HEAD", tmp_path / "last") == "3\nbundle\n"
-    assert (versions / "data/a").read_text() == "5\n"
+    assert bundle_of(versions, "HEAD", tmp_path / "last") == "333\nbundle\n"
+    assert (versions / "data/a").read_text() == "55555\n"
     assert "belongs to a tag" in gc("--yes")
