@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import together
 import torch
 from projects import REPO, TINY
 
@@ -107,11 +108,13 @@ def model(
 
 
 @pytest.fixture(scope="session")
-def whole_bundle(shapes: Path, model: Path, few_steps: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole_bundle(shapes: Path, model: Path, few_steps: Settings) -> Path:
     """A bundle for the four classes of one domain; read it, don't change it."""
-    out = tmp_path_factory.mktemp("bundles") / "bundle"
-    adapt_to(shapes / "domain0", out, model, few_steps, lambda done, text: None)
-    return out
+
+    def make(folder: Path) -> None:
+        adapt_to(shapes / "domain0", folder / "bundle", model, few_steps, lambda done, text: None)
+
+    return together.once("whole_bundle", make) / "bundle"
 
 
 @pytest.fixture

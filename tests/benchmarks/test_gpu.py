@@ -16,8 +16,8 @@ from torch.nn.functional import cross_entropy
 
 CHEAP = (
     "ceilings",
-    "parity: protonet",
-    "parity: maml, 2 inner steps",
+    pytest.param("parity: protonet", marks=pytest.mark.slow),
+    pytest.param("parity: maml, 2 inner steps", marks=pytest.mark.slow),
     "parity: shared, heads by domain",
     "parity: protonet, mlp",
     "bits: shared",

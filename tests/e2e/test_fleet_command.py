@@ -92,7 +92,7 @@ def test_what_is_no_place_for_a_fleet_is_refused(
     ("options", "words"),
     [
         (["--method", "svm"], "no meta-learner 'svm': there are maml, protonet"),
-        (["--runner", "slurm"], "choose one of process, dask, ray"),
+        pytest.param(["--runner", "slurm"], "choose one of process, dask, ray", marks=pytest.mark.slow),
         (["--runner", "ray"], "prefect-ray is not installed: `pip install 'metaloom[ray]'`"),
     ],
 )

@@ -91,7 +91,9 @@ def test_a_server_that_is_away(standin, tmp_path):
     assert "unset PREFECT_API_URL" in done.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_interrupted(served, number, code):
     (served.root / "slow").touch()
     process = served.start("run")

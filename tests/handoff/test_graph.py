@@ -169,7 +169,9 @@ def test_colour_pictures_resize_alike(height: int, width: int, fit: Fit):
     np.testing.assert_array_equal(negative, resize(255 - images, 32, fit))
 
 
-@pytest.mark.parametrize("changes", [{"fit": "pad"}, {"fit": "crop"}, {"inverted": True}])
+@pytest.mark.parametrize(
+    "changes", [pytest.param({"fit": "pad"}, marks=pytest.mark.slow), {"fit": "crop"}, {"inverted": True}]
+)
 def test_a_graph_makes_squares_as_training_does(changes: dict, make_learner, pictures: np.ndarray, graph_of: GraphOf):
     learner, kind = make_learner("protonet"), Pictures(28, 1, **changes)
     task = learner.reading(replace(learner.encoding, kind=kind)).adapt(pictures[: 4 * 8 : 4], np.arange(4).repeat(2))

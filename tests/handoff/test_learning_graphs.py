@@ -53,7 +53,7 @@ def an_episode(rng: np.random.Generator, pictures: np.ndarray, most_ways: int) -
     return pictures[rows[: len(labels)]], rng.permutation(labels), pictures[rows[-int(rng.integers(1, 9)) :]]
 
 
-QUICK = ("protonet", "ridge", "maml")  # heads in closed form, and inner steps; tracing the others takes half a minute
+QUICK = ("protonet", "ridge")  # a head in closed form; tracing inner steps through convolutions takes half a minute
 ASKED = [pytest.param(name, 4, marks=[pytest.mark.slow] * (name not in QUICK)) for name in METHOD_CLASSES]
 
 
@@ -142,7 +142,8 @@ def test_a_task_may_have_all_ways(protonet: tuple[Learner, dict], pictures: np.n
     np.testing.assert_allclose(adapted(sessions, support, np.arange(ways), query)[0], expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["protonet", pytest.param("maml", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["protonet", "maml"])
 def test_files_stand_alone(
     name: str, make_learner: MakeLearner, tiny_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
