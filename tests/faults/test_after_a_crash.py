@@ -100,7 +100,7 @@ def test_what_plain_dvc_left_cut_off_comes_from_git_or_is_made_again(root, stand
 
 def test_a_pointer_that_nothing_can_be_made_of_stays(root):
     (root / "data").rename(root / "elsewhere")
-    (root / ".metaloom/data.dvc").unlink()
+    (root / ".metaloom/data.dvc.whole").unlink()
     (root / "data.dvc").write_bytes(b"outs:\n")
     leftovers.put_right(root)
     assert (root / "data.dvc").read_bytes() == b"outs:\n"

@@ -89,7 +89,7 @@ def _whole_again(root: Path, name: str) -> Iterator[str]:
 
     Where neither is, it goes: dvc.lock is made of DVC's run cache again, and data.dvc of data/.
     """
-    path, kept, broken = root / name, root / STATE / name, root / STATE / f"{name}.broken"
+    path, kept, broken = root / name, root / STATE / f"{name}.whole", root / STATE / f"{name}.broken"
     now, before = _content(path), _content(kept)
     if now == before or now is None or CONFLICT in now:
         return
