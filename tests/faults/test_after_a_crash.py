@@ -91,7 +91,7 @@ def test_what_plain_dvc_left_cut_off_comes_from_git_or_is_made_again(root, stand
     if in_git:
         standin.git("add", "--force", name)
         standin.git("commit", "--quiet", "--message", "whole")
-    (root / ".metaloom" / name).unlink(missing_ok=True)
+    (root / f".metaloom/{name}.whole").unlink(missing_ok=True)
     (root / name).write_bytes(cut)
     leftovers.put_right(root)
     assert (root / f".metaloom/{name}.broken").read_bytes() == cut
@@ -158,7 +158,7 @@ import os, sys, time
 from metaloom.system.parallel import parallel_map
 
 def work(piece):
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\\n".encode())  # in one piece: both write at once
     time.sleep(piece)
 
 if __name__ == "__main__":
