@@ -14,7 +14,7 @@ from projects import draw_shapes, locked_stages, run_here
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.due import await_settled
 from metaloom.pipeline.stages import StageExit, due_stages, reproduce
-from metaloom.system.unchanged import unchanged, version_of
+from metaloom.system.unchanged import check_named, unchanged, version_of
 from metaloom.versioning import objects
 from metaloom.versioning.data import version_dataset
 from metaloom.versioning.project import open_project
@@ -137,6 +137,21 @@ def test_what_comes_before_dvc_looks_is_not_named_as_trained(standin, monkeypatc
     (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     reproduce(root, "prepare")
     assert (root / "prepare.txt").read_text() == "1\nlate\n"
+
+
+def test_what_other_stages_read_need_not_be_of_this_disk(tmp_path, monkeypatch):
+    """DVC's lock has an etag, and no md5, of what a stage reads at a URL."""
+    monkeypatch.chdir(tmp_path)
+    stages = {
+        "fetch": {"deps": [{"path": "https://example.org/more.zip", "etag": '"1"'}], "outs": [{"path": "more.zip"}]},
+        "prepare": {"deps": [{"path": "data", "md5": "2.dir"}], "outs": [{"path": "note.txt"}]},
+    }
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    Path("note.txt").write_text("2.dir\n")
+    check_named("note.txt")
+    Path("note.txt").write_text("1.dir\n")
+    with pytest.raises(MetaloomError, match="`dvc repro --force prepare`"):
+        check_named("note.txt")
 
 
 def test_a_version_has_dvcs_name(standin):

@@ -66,7 +66,8 @@ def check_named(note: str) -> None:
     lock, read = Path("dvc.lock"), Path(note).read_text(encoding="utf-8").strip()
     stages = load_yaml(lock.read_bytes())["stages"] if lock.is_file() else {}
     for name, stage in stages.items():
-        named = {dep["md5"] for dep in stage.get("deps", []) if dep["md5"].endswith(".dir") and dep["path"] == "data"}
+        deps = [dep for dep in stage.get("deps", []) if dep["path"] == "data"]  # others may have an etag alone
+        named = {dep["md5"] for dep in deps if dep["md5"].endswith(".dir")}
         if note in (out["path"] for out in stage.get("outs", [])) and named - {read}:
             raise MetaloomError(
                 f"data/ changed after `{name}` had read it, and {lock} names a version that was not read: "
