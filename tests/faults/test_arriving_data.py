@@ -156,7 +156,12 @@ def test_what_other_stages_read_need_not_be_of_this_disk(tmp_path, monkeypatch):
 
 def test_a_version_has_dvcs_name(standin):
     root = standin.root
-    for name in ("é/b.png", "é/a b", "z.pyc", "below/__pycache__/x", ".hidden", "a.txt"):
+    with (root / ".dvcignore").open("a") as rules:
+        rules.write("\n*.tmp\n!kept.tmp\n/data/out/\n")
+    for name in (
+        *("é/b.png", "é/a b", "z.pyc", "below/__pycache__/x", ".hidden", "a.txt"),
+        *("é/x.tmp", "é/kept.tmp", "out/x", "out/kept.tmp"),
+    ):
         (root / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "data" / name).write_text(name)
     standin.dvc("add", "data")
