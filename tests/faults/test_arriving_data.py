@@ -14,7 +14,7 @@ from projects import draw_shapes, locked_stages, run_here
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.due import await_settled
 from metaloom.pipeline.stages import StageExit, due_stages, reproduce
-from metaloom.system.unchanged import unchanged, version_of
+from metaloom.system.unchanged import check_named, unchanged, version_of
 from metaloom.versioning import objects
 from metaloom.versioning.data import version_dataset
 from metaloom.versioning.project import open_project
@@ -139,9 +139,29 @@ def test_what_comes_before_dvc_looks_is_not_named_as_trained(standin, monkeypatc
     assert (root / "prepare.txt").read_text() == "1\nlate\n"
 
 
+def test_what_other_stages_read_need_not_be_of_this_disk(tmp_path, monkeypatch):
+    """DVC's lock has an etag, and no md5, of what a stage reads at a URL."""
+    monkeypatch.chdir(tmp_path)
+    stages = {
+        "fetch": {"deps": [{"path": "https://example.org/more.zip", "etag": '"1"'}], "outs": [{"path": "more.zip"}]},
+        "prepare": {"deps": [{"path": "data", "md5": "2.dir"}], "outs": [{"path": "note.txt"}]},
+    }
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    Path("note.txt").write_text("2.dir\n")
+    check_named("note.txt")
+    Path("note.txt").write_text("1.dir\n")
+    with pytest.raises(MetaloomError, match="`dvc repro --force prepare`"):
+        check_named("note.txt")
+
+
 def test_a_version_has_dvcs_name(standin):
     root = standin.root
-    for name in ("é/b.png", "é/a b", "z.pyc", "below/__pycache__/x", ".hidden", "a.txt"):
+    with (root / ".dvcignore").open("a") as rules:
+        rules.write("\n*.tmp\n!kept.tmp\n/data/out/\n")
+    for name in (
+        *("é/b.png", "é/a b", "z.pyc", "below/__pycache__/x", ".hidden", "a.txt"),
+        *("é/x.tmp", "é/kept.tmp", "out/x", "out/kept.tmp"),
+    ):
         (root / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "data" / name).write_text(name)
     standin.dvc("add", "data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from metaloom.cli.project import trained_or_champion
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.inspect import lines
 from metaloom.handoff.bundle.predict import predict
-from metaloom.handoff.bundle.stranger import usable
+from metaloom.handoff.bundle.stranger import limited, usable
 from metaloom.handoff.metadata import read_metadata
 from metaloom.handoff.shipped.verify import HERE, main, verify
 from metaloom.learner import Learner
@@ -283,6 +284,33 @@ def test_who_asks_a_strangers_bundle_gets_an_answer_or_one_line(
     out, err = capsys.readouterr()
     assert ended.value.code == (0 if harmless else 2)
     assert harmless or (out == "" and err.startswith("error: ") and err.count("\n") == 1), err
+
+
+@pytest.mark.parametrize("limit", ["--seconds", "--gigabytes"])
+@pytest.mark.parametrize("value", ["inf", "1e12"])
+def test_a_limit_that_the_system_cannot_keep_is_refused(
+    bundle: Path, capsys: pytest.CaptureFixture[str], limit: str, value: str
+):
+    with pytest.raises(SystemExit) as ended:
+        command_line(lambda: app(["inspect", str(bundle), limit, value]))
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2 and out == "" and err.count("\n") == 1
+    assert f"{limit} {value.replace('12', '+12')}" in err and "give numbers above 0, up to 1e+09" in err
+
+
+def test_a_limit_of_the_user_s_own_stays(bundle: Path):
+    """Of memory, as `ulimit -S -d` sets it."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    own = 6 * 10**9
+    resource.setrlimit(resource.RLIMIT_DATA, (own, before[1]))
+    try:
+        with limited(bundle):
+            assert resource.getrlimit(resource.RLIMIT_DATA)[0] == own
+        with limited(bundle, gigabytes=4):
+            assert resource.getrlimit(resource.RLIMIT_DATA)[0] == 4 * 10**9
+        assert resource.getrlimit(resource.RLIMIT_DATA)[0] == own
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from metaloom.versioning.data import version_dataset
 from metaloom.versioning.project import open_project
 from metaloom.versioning.remotes import push_version
 from metaloom.versioning.revisions import at_revision
+from metaloom.versioning.silence import limit_silence
 
 EXTRAS = {"s3": "dvc_s3", "gs": "dvc_gs", "azure": "dvc_azure", "ssh": "dvc_ssh"}
 needs_s3 = pytest.mark.skipif(
@@ -256,6 +258,14 @@ def limit(root: Path, seconds: float) -> None:
     (root / "params.yaml").write_text(
         yaml.safe_dump(params | {"limits": params["limits"] | {"remote_seconds": seconds}})
     )
+
+
+@pytest.mark.parametrize("written", ["0", "-1", ".inf", ".nan", "soon", "null"])
+def test_a_limit_that_is_none_leaves_a_remote_as_it_is(tmp_path: Path, written: str):
+    (tmp_path / "params.yaml").write_text(f"limits: {{remote_seconds: {written}}}\n")
+    remote = {"url": f"http://127.0.0.1/{BUCKET}"}
+    limit_silence(SimpleNamespace(config={"remote": {"x": remote}}, root_dir=str(tmp_path)))
+    assert list(remote) == ["url"]
 
 
 def assert_given_up(transfer: Callable[[], Any]) -> None:

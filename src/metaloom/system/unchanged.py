@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pathspec import GitIgnoreSpec
 
@@ -49,7 +49,9 @@ def version_of(folder: Path, data: str) -> str:
         [*IGNORED, *(rules.read_text(encoding="utf-8").splitlines() if rules.is_file() else ())]
     )
     paths = sorted(Path(path).relative_to(folder).as_posix() for path in stamps(folder))
-    files = [path for path in paths if not ignored.match_file(f"{data}/{path}")]
+    folders = {f"{folder}/" for path in paths for folder in list(PurePosixPath(data, path).parents)[:-1]}
+    out = tuple(filter(ignored.match_file, folders))  # with all in them, whatever another rule says of that
+    files = [path for path in paths if not (f"{data}/{path}".startswith(out) or ignored.match_file(f"{data}/{path}"))]
     tree = [{"md5": md5(folder / path), "relpath": path} for path in files]
     return hashlib.md5(json.dumps(tree).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
@@ -66,7 +68,8 @@ def check_named(note: str) -> None:
     lock, read = Path("dvc.lock"), Path(note).read_text(encoding="utf-8").strip()
     stages = load_yaml(lock.read_bytes())["stages"] if lock.is_file() else {}
     for name, stage in stages.items():
-        named = {dep["md5"] for dep in stage.get("deps", []) if dep["md5"].endswith(".dir") and dep["path"] == "data"}
+        deps = [dep for dep in stage.get("deps", []) if dep["path"] == "data"]  # others may have an etag alone
+        named = {dep["md5"] for dep in deps if dep["md5"].endswith(".dir")}
         if note in (out["path"] for out in stage.get("outs", [])) and named - {read}:
             raise MetaloomError(
                 f"data/ changed after `{name}` had read it, and {lock} names a version that was not read: "

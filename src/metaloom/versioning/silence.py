@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from functools import wraps
@@ -27,7 +28,7 @@ def limit_silence(repo: Any) -> None:
     """Give each remote of DVC's Repo the limit of params.yaml, but where its own options say otherwise."""
     remotes = repo.config["remote"].values()
     seconds = value_at(read_params(Path(repo.root_dir, PARAMS)), SETTING) if remotes else 0
-    if not isinstance(seconds, int | float) or seconds <= 0:
+    if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:  # what is no number is refused by a run
         return
     for remote in remotes:
         scheme = urlsplit(remote["url"]).scheme

@@ -17,6 +17,7 @@ from metaloom.handoff.shipped.verify import OPTIONS, RUNTIME_ERRORS, SUMS, Bundl
 from metaloom.system.terminal import complain
 
 SECONDS, GIGABYTES = float(OPTIONS["--seconds"]), float(OPTIONS["--gigabytes"])
+MOST = 1e9  # of either: what the system can count to
 _seconds: ContextVar[float | None] = ContextVar("seconds", default=None)  # None: no limit
 
 
@@ -25,8 +26,10 @@ def limited(bundle: Path, seconds: float = SECONDS, gigabytes: float = GIGABYTES
     """Of memory for the process, and of time for each block under `timed` in this one.
 
     Raises:
-        MetaloomError: the bundle wants more memory, or a graph of it fails.
+        MetaloomError: a limit is no such number, the bundle wants more memory, or a graph of it fails.
     """
+    if not (0 < seconds <= MOST and 0 < gigabytes <= MOST):
+        raise MetaloomError(f"--seconds {seconds:g} --gigabytes {gigabytes:g}: give numbers above 0, up to {MOST:g}")
     token = _seconds.set(seconds)
     try:
         with _memory(gigabytes):
@@ -69,8 +72,8 @@ def _memory(gigabytes: float) -> Iterator[None]:
         yield
         return
     before, most = resource.getrlimit(resource.RLIMIT_DATA)
-    size = int(gigabytes * 1e9)
-    resource.setrlimit(resource.RLIMIT_DATA, (size if most == resource.RLIM_INFINITY else min(size, most), most))
+    size = min([int(gigabytes * 1e9), *(each for each in (before, most) if each != resource.RLIM_INFINITY)])
+    resource.setrlimit(resource.RLIMIT_DATA, (size, most))
     try:
         yield
     finally:
