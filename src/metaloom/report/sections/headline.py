@@ -35,7 +35,7 @@ class Lead:
         return NOT_COMPARED if self.difference is None else self.difference.verdict
 
     def shared(self, champion: Figure) -> str:
-        """ " on the 20 episodes that both answered", whose difference may not be that of the two accuracies; else ""."""
+        """ " on the 20 episodes that both answered" where these are fewer than those of its accuracy; else ""."""
         gap = self.difference
         if gap is None or not known(gap.ci95) or gap.episodes == champion.episodes:
             return ""
