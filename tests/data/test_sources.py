@@ -10,8 +10,10 @@ from metaloom.data.add import list_elsewhere
 from metaloom.data.sources import list_sources, read_sources
 from metaloom.errors import MetaloomError
 from metaloom.kinds.pictures.kind import Pictures
+from metaloom.kinds.vectors.kind import Vectors
 
 PICTURES = Pictures(28, 1)
+VECTORS = Vectors()
 
 
 def touch(root: Path, *names: str) -> None:
@@ -102,6 +104,15 @@ def test_nothing_to_find(tmp_path):
     touch(tmp_path, "a/b/c.svg")
     with pytest.raises(MetaloomError, match=r"only a/b/c\.svg"):
         list_sources(tmp_path, PICTURES)
+
+
+def test_files_of_another_kind_name_its_setting(tmp_path):
+    touch(tmp_path, "machines/one.csv")
+    with pytest.raises(MetaloomError, match="holds no images .*, or set `kind: vectors` in params.yaml"):
+        list_sources(tmp_path, PICTURES)
+    touch(tmp_path, "toys/a/x/1.PNG")
+    with pytest.raises(MetaloomError, match="holds no rows .*, or set `kind: pictures` in params.yaml"):
+        list_sources(tmp_path / "toys", VECTORS)
 
 
 def test_a_linked_file_is_read_and_a_linked_folder_refused(tmp_path):

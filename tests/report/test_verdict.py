@@ -45,6 +45,15 @@ def test_a_champion_that_is_not_worth_it_says_so(small, difference, words):
     assert ("it is behind in 5-way 1-shot, 20-way 1-shot, 20-way 5-shot" in verdict(small)) == (difference < 0)
 
 
+def test_a_difference_over_fewer_episodes_than_the_accuracy_says_which(small):
+    """Else 64.0% and 61.3%, and a difference of −3.8 points between them, contradict each other."""
+    shared = "on the 8 episodes that both answered"
+    assert shared not in verdict(small) + build(small)
+    rewrite(small.evaluation / "differences.json", lambda raw: [each.update(episodes=8) for each in raw])
+    assert f"New head, the best without meta-learning {shared}" in verdict(small)
+    assert f"more than that {shared}." in " ".join(build(small).replace("\xa0", " ").split())
+
+
 SAME = "± 1.0 for other questions about the same"
 
 

@@ -13,7 +13,7 @@ from metaloom.data.given import FILE, Given, read_given, strangers
 from metaloom.data.labels import LabelTable, read_labels
 from metaloom.data.layouts import Branch, Found, branches_of
 from metaloom.errors import MetaloomError
-from metaloom.kinds import Kind, Tables
+from metaloom.kinds import KINDS, Kind, Tables
 from metaloom.system.plural import some
 
 _SHOWN = 3
@@ -79,12 +79,17 @@ def list_sources(root: Path, kind: Kind, prefix: str = "", given: Given | None =
         notes += branch.notes
     _refuse_homeless(walk.homeless, kind)
     if not walk.items:
-        found = f" (only {some(walk.ignored, _SHOWN)})" if walk.ignored else ""
-        raise MetaloomError(
-            f"{root} holds no {kind.many}{found}: put {kind.layout} there ({kind.formats}; zip or tar archives too)"
-        )
+        raise MetaloomError(_nothing(root, kind, walk.ignored))
     items = sorted(walk.items, key=lambda item: item.order)
     return Listing(root, walk.kind, items, sorted(walk.ignored), sorted(walk.empty), branches, notes)
+
+
+def _nothing(root: Path, kind: Kind, ignored: list[str]) -> str:
+    """What to do where nothing is of the kind: another kind may be meant."""
+    found = f" (only {some(ignored, _SHOWN)})" if ignored else ""
+    said = f"{root} holds no {kind.many}{found}: put {kind.layout} there ({kind.formats}; zip or tar archives too)"
+    others = [other for other in KINDS.values() if any(name.lower().endswith(other.suffixes) for name in ignored)]
+    return said + "".join(f", or set `kind: {each.name}` in params.yaml to learn from {each.many}" for each in others)
 
 
 def read_sources(listing: Listing) -> Iterator[tuple[int, bytes | str]]:

@@ -41,7 +41,8 @@ def _answer(results: Results, answer: Headline) -> str:
     lost = [each.title for each in results.settings if _is_behind(results, each.name)]
     elsewhere = f"; it is behind in {', '.join(dict.fromkeys(lost))}" if lost else ""
     compared = f"which is {rival.verdict}" if rival.verdict.startswith("not") else rival.verdict
-    return f"{said}, {compared} {learner_title(rival.name)}, the best without meta-learning{elsewhere}"
+    best = f"{learner_title(rival.name)}, the best without meta-learning"
+    return f"{said}, {compared} {best}{rival.shared(score)}{elsewhere}"
 
 
 def _other_way(*rivals: Lead | None) -> Lead | None:

@@ -47,8 +47,9 @@ def main(data: str, dataset: str, note: str = "") -> None:
     for line in [*([] if usual else in_words(listing.branches, given=False)), *said(report), *changes]:
         say(line)
     say(
-        f"{report['used']} of {report['examples']} {kind.many}, {several(report['classes'], 'class', 'classes')} in "
-        f"{several(report['domains'], 'domain')} ({report['bad_share']:.1%} bad) → {dataset}"
+        f"{report['used']:,} of {report['examples']:,} {kind.many}, "
+        f"{several(report['classes'], 'class', 'classes')} in {several(report['domains'], 'domain')} "
+        f"({report['bad_share']:.1%} bad) → {dataset}"
     )
 
 

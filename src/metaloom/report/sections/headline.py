@@ -11,6 +11,7 @@ from metaloom.report.charts.marks import Gap
 from metaloom.report.sections.results import NOT_COMPARED, STAGE, Difference, Figure, Results, accuracy_plot, shown
 from metaloom.report.words import SettingWords, learner_title
 from metaloom.system.files import makes_again
+from metaloom.system.plural import several
 from metaloom.system.quantities import known
 
 
@@ -32,6 +33,13 @@ class Lead:
     def verdict(self) -> str:
         """ "31.2 ± 0.9 points more than"; says so where an interval holds zero, or where there is none."""
         return NOT_COMPARED if self.difference is None else self.difference.verdict
+
+    def shared(self, champion: Figure) -> str:
+        """ " on the 20 episodes that both answered" where these are fewer than those of its accuracy; else ""."""
+        gap = self.difference
+        if gap is None or not known(gap.ci95) or gap.episodes == champion.episodes:
+            return ""
+        return f" on the {several(gap.episodes, 'episode')} that both answered"
 
 
 @dataclass(frozen=True)
