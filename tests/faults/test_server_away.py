@@ -68,7 +68,7 @@ def test_serve_ends_though_the_server_is_away(served, client, proxy, serve, how)
     stage = served.wait_for("maml.txt")
     setattr(proxy, how, True)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=ENDING)
+    process.communicate(timeout=ENDING)  # until the flow, too, has closed what it writes to
     setattr(proxy, how, False)
     assert served.ended(stage)
 

@@ -19,6 +19,7 @@ from metaloom.versioning.paths import Outputs
 from metaloom.versioning.project import find_root
 
 UNWINDING = 45.0  # seconds from SIGTERM until we end in any case
+ENDING = 5.0  # and then, for our children
 TrainedMethod = Annotated[str | None, typer.Option(help="Meta-learner to adapt; default: the champion.")]
 
 
@@ -59,12 +60,22 @@ def end_after(seconds: float, code: int = TERMINATED) -> None:
 
 
 def end_children() -> None:
-    """SIGTERM to every process that this one has started, and to theirs."""
+    """SIGTERM to every process that this one has started, and to theirs.
+
+    Those of our own group that it does not end are killed: a flow would go on waiting for a server that is away. The
+    others end with us by themselves (`metaloom.system.lifeline`).
+    """
     import psutil
 
+    ours: list[psutil.Process] = []
     for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(child.pid) == os.getpgrp():
+                ours.append(child)
             child.terminate()
+    for child in psutil.wait_procs(ours, timeout=ENDING)[1]:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 @contextmanager
