@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from metaloom.errors import INTERRUPTED, TERMINATED, MetaloomError
+from metaloom.system.ending import end_after
 from metaloom.versioning.of_run import check_of_run
 from metaloom.versioning.paths import Outputs
 from metaloom.versioning.project import find_root
 
-UNWINDING = 45.0  # seconds from SIGTERM until we end in any case
-ENDING = 5.0  # and then, for our children
 TrainedMethod = Annotated[str | None, typer.Option(help="Meta-learner to adapt; default: the champion.")]
 
 
@@ -46,44 +44,12 @@ def enter_project() -> Path:
     return root
 
 
-def end_after(seconds: float, code: int = TERMINATED) -> None:
-    """End this process and its children in so many seconds, if it has not ended by itself: whoever it waits for, a
-    server that is away for example, may never answer."""
-
-    def end() -> None:
-        end_children()
-        os._exit(code)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-
-
-def end_children() -> None:
-    """SIGTERM to every process that this one has started, and to theirs.
-
-    Those of our own group that it does not end are killed: a flow would go on waiting for a server that is away. The
-    others end with us by themselves (`metaloom.system.lifeline`).
-    """
-    import psutil
-
-    ours: list[psutil.Process] = []
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess, ProcessLookupError):
-            if os.getpgid(child.pid) == os.getpgrp():
-                ours.append(child)
-            child.terminate()
-    for child in psutil.wait_procs(ours, timeout=ENDING)[1]:
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
-
-
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM unwind, so that stages and a temporary server are ended too."""
 
     def terminate(*_: Any) -> None:
-        end_after(UNWINDING)
+        end_after()
         raise SystemExit(TERMINATED)
 
     before = signal.signal(signal.SIGTERM, terminate)
