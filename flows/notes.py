@@ -27,6 +27,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
+from metaloom.system.ending import end_after_sigterm
 from metaloom.system.files import write_json
 from metaloom.system.lock import STATE
 from metaloom.versioning.leftovers import lives
@@ -44,6 +45,7 @@ def note(root: str | Path) -> None:
         path = Path(root, FOLDER, f"{context.flow_run.id}.json")
         write_json(path, {"pid": os.getpid(), "host": socket.gethostname()})
         _ours[context.flow_run.id] = path
+        end_after_sigterm()
 
 
 def _forget(_flow: Any, run: FlowRun, _state: Any) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import together
 from filelock import FileLock
+from standins import PATIENCE
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +33,7 @@ def serve(served, client):
     def start(*arguments: str):
         running.append(served.start("serve", "--settle", "0", *arguments))
         began = datetime.now(UTC)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and running[0].poll() is None:
             try:
                 deployment = client.read_deployment_by_name("retrain/retrain")
@@ -42,21 +43,22 @@ def serve(served, client):
             except ObjectNotFound:
                 pass
             time.sleep(0.2)
-        raise RuntimeError(running[0].communicate(timeout=5))
+        running[0].kill()
+        raise RuntimeError(running[0].communicate())
 
     with FileLock(together.folder() / "serve.lock"):
         yield start
         for process in running:
             process.send_signal(signal.SIGTERM)
             try:
-                process.communicate(timeout=30)
+                process.communicate(timeout=PATIENCE)
             finally:
                 process.kill()
         for deployment in made:
             client.delete_deployment(deployment)  # or the server goes on planning its runs
 
 
-def final_state(client, flow_run, seconds: float = 90.0):
+def final_state(client, flow_run, seconds: float = PATIENCE):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         state = client.read_flow_run(flow_run).state

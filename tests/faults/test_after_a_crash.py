@@ -39,7 +39,7 @@ def holding(root, pid: int, age: float) -> None:
 
 @pytest.fixture
 def sleeper():
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     yield process.pid
     process.kill()
     process.wait()
@@ -154,24 +154,29 @@ def test_room_is_reserved_before_it_is_mapped(tmp_path, monkeypatch):
 
 
 WORKERS = """\
-import os, sys, time
+import time
 from metaloom.system.parallel import parallel_map
 
 def work(piece):
-    os.write(1, f"{os.getpid()}\\n".encode())  # in one piece: both write at once
+    os.write(1, b"at work\\n")  # in one piece: both write at once
     time.sleep(piece)
 
 if __name__ == "__main__":
-    list(parallel_map(work, [0.5, 0.5, 300], workers=2))
+    list(parallel_map(work, [0.5, 0.5, 600], workers=2))
 """
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    """One is at work, and one waits for more."""
     (tmp_path / "workers.py").write_text(WORKERS)
     parent = subprocess.Popen([sys.executable, "workers.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    workers = [psutil.Process(int(parent.stdout.readline())) for _ in range(2)]
+    for _ in range(3):
+        parent.stdout.readline()
+    children = psutil.Process(parent.pid).children()
+    workers = [child for child in children if "--multiprocessing-fork" in child.cmdline()]
+    assert len(workers) == 2
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    _, alive = psutil.wait_procs(workers, timeout=20)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert alive == []

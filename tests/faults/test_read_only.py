@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from standins import METALOOM
+from standins import METALOOM, PATIENCE
 
 LIKE_OTHERS = ["setpriv", "--bounding-set=-dac_override"]  # modes of files hold for root too
 
@@ -26,7 +26,7 @@ def run(root: Path, home: Path, **more: str) -> subprocess.CompletedProcess[str]
     command = [sys.executable, "-c", METALOOM, "run"]
     if os.geteuid() == 0:
         command = [str(shutil.which(LIKE_OTHERS[0])), *LIKE_OTHERS[1:], *command]
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=2 * PATIENCE)
 
 
 @pytest.fixture

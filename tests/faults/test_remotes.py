@@ -24,6 +24,7 @@ import together
 import yaml
 from projects import REPO, free_port, run_here
 from proxy import Proxy
+from standins import PATIENCE
 
 from metaloom.errors import MetaloomError
 from metaloom.system.limits import HungError
@@ -69,7 +70,7 @@ class Moto:
             env=env, stdin=lifeline, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         os.close(lifeline)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{self.port}/moto-api/", timeout=5)
@@ -289,6 +290,7 @@ def test_s3_that_hangs(project: Path, moto: Moto):
     proxy.hangs, proxy.after = True, 1_000_000
     assert_given_up(lambda: push_version(project, "HEAD"))
     proxy.hangs = False
+    limit(project, 60)
     assert push_version(project, "HEAD") == 3
     clone = clone_without_data(project)
     limit(clone, 1)
@@ -308,7 +310,7 @@ class Sshd:
         self.folder, self.port = folder, port
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        self.server = asyncio.run_coroutine_threadsafe(self._listen(), self.loop).result(30)
+        self.server = asyncio.run_coroutine_threadsafe(self._listen(), self.loop).result(PATIENCE)
         self.port = self.server.get_port()
 
     async def _listen(self):
@@ -331,7 +333,7 @@ class Sshd:
 
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self.server.close)
-        asyncio.run_coroutine_threadsafe(self.server.wait_closed(), self.loop).result(30)
+        asyncio.run_coroutine_threadsafe(self.server.wait_closed(), self.loop).result(PATIENCE)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from serving import final_state
+from standins import PATIENCE
 
 from metaloom.pipeline.stages import reproduce
 from metaloom.versioning.data import version_dataset
@@ -20,7 +21,7 @@ def scheduled(client, deployment, count: int):
     from prefect.client.schemas.sorting import FlowRunSort
 
     of = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         runs = client.read_flow_runs(deployment_filter=of, sort=FlowRunSort.ID_DESC, limit=200)
         done = [run for run in runs if run.auto_scheduled and run.state and run.state.is_final()]
@@ -176,6 +177,6 @@ def test_of_two_triggers_at_the_same_moment_one_runs_and_one_waits(served, clien
 
     with ThreadPoolExecutor(2) as pool:
         runs = list(pool.map(trigger, range(2)))
-    states = [final_state(client, run, seconds=180) for run in runs]
+    states = [final_state(client, run) for run in runs]
     assert sorted(state.name for state in states) == ["Completed", "Skipped"]
     assert served.steps() == ["prepare.txt", "protonet.txt", "maml.txt"]

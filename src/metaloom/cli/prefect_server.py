@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaloom.cli.guard import start_guard
-from metaloom.cli.project import end_children
 from metaloom.errors import FAILED, MetaloomError
 from metaloom.system import lifeline
+from metaloom.system.ending import end_children
 from metaloom.system.lock import STATE
 from metaloom.system.terminal import complain
 

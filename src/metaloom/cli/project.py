@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from metaloom.errors import INTERRUPTED, TERMINATED, MetaloomError
+from metaloom.system.ending import end_after
 from metaloom.versioning.of_run import check_of_run
 from metaloom.versioning.paths import Outputs
 from metaloom.versioning.project import find_root
 
-UNWINDING = 45.0  # seconds from SIGTERM until we end in any case
 TrainedMethod = Annotated[str | None, typer.Option(help="Meta-learner to adapt; default: the champion.")]
 
 
@@ -45,34 +44,12 @@ def enter_project() -> Path:
     return root
 
 
-def end_after(seconds: float, code: int = TERMINATED) -> None:
-    """End this process and its children in so many seconds, if it has not ended by itself: whoever it waits for, a
-    server that is away for example, may never answer."""
-
-    def end() -> None:
-        end_children()
-        os._exit(code)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-
-
-def end_children() -> None:
-    """SIGTERM to every process that this one has started, and to theirs."""
-    import psutil
-
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            child.terminate()
-
-
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM unwind, so that stages and a temporary server are ended too."""
 
     def terminate(*_: Any) -> None:
-        end_after(UNWINDING)
+        end_after()
         raise SystemExit(TERMINATED)
 
     before = signal.signal(signal.SIGTERM, terminate)

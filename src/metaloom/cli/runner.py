@@ -6,9 +6,7 @@ from typing import Any
 
 from prefect.runner import Runner
 
-from metaloom.cli.project import end_after
-
-TEARDOWN = 45.0  # seconds for telling the server, which may be away, that we end
+from metaloom.system.ending import end_after
 
 
 class EndingRunner(Runner):
@@ -16,9 +14,9 @@ class EndingRunner(Runner):
 
     def handle_sigterm(self, *arguments: Any, **options: Any) -> None:
         """Tell the server and the runs at work, and end."""
-        end_after(TEARDOWN)
+        end_after()
         super().handle_sigterm(*arguments, **options)
 
     async def __aexit__(self, *raised: Any) -> None:
-        end_after(TEARDOWN)
+        end_after()
         await super().__aexit__(*raised)
