@@ -154,7 +154,7 @@ def test_room_is_reserved_before_it_is_mapped(tmp_path, monkeypatch):
 
 
 WORKERS = """\
-import time
+import os, time
 from metaloom.system.parallel import parallel_map
 
 def work(piece):
