@@ -53,7 +53,7 @@ def test_without_limits_nobody_looks():
     assert Watch(0, 0).every == 0 and not Clock().watch(0, 0).overdue(1)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_stage_that_hangs_is_ended(standin):
     (standin.root / "slow").touch()
     for name in ("prepare", "train@protonet"):
@@ -67,7 +67,7 @@ def test_a_stage_that_hangs_is_ended(standin):
     reproduce_in_child(standin.root, "train@maml", print, print)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_flow_says_which(served):
     """By its settings, and with its state."""
     from flows import pipeline
