@@ -178,7 +178,7 @@ def test_prepared_and_split_it_has_the_hashes_of_dvc_lock(built, repo, project, 
     """What a clone without cache or remote makes is what the committed run had."""
     shutil.copy(repo / "params.yaml", project)
     monkeypatch.chdir(project)
-    prepare.main(str(built[0]), "artifacts/dataset")
+    prepare.main(str(built[0]), "artifacts/dataset", "artifacts/data_version.txt")
     plan.main("artifacts/dataset", "budget.yaml", "artifacts/plan.json", "splits.yaml")
     made = json.loads((project / "artifacts/plan.json").read_text())
     decided = {"pictures.channels": 1}
