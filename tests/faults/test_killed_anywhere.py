@@ -52,6 +52,7 @@ def make(root: Path, command: str, server: dict[str, str]) -> None:
     (root / "step.py").write_text(STEP)
     (root / ".gitignore").write_text("/.metaloom/\n")
     shutil.copy(REPO / "params.yaml", root)
+    (root / "flows").symlink_to(REPO / "flows")
     (root / "data").mkdir()
     for name in "abc":
         (root / "data" / name).write_text(name)
