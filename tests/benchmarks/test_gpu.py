@@ -15,17 +15,17 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 CHEAP = (
-    "ceilings",
+    pytest.param("ceilings", marks=pytest.mark.slow),
     pytest.param("parity: protonet", marks=pytest.mark.slow),
     pytest.param("parity: maml, 2 inner steps", marks=pytest.mark.slow),
-    "parity: shared, heads by domain",
+    pytest.param("parity: shared, heads by domain", marks=pytest.mark.slow),
     "parity: protonet, mlp",
     "bits: shared",
-    "a graph that cannot be captured",
+    pytest.param("a graph that cannot be captured", marks=pytest.mark.slow),
     pytest.param("torchrun with one process", marks=pytest.mark.slow),
     "rate: protonet, bf16",
-    "rate: maml, k=1, 4 tasks, tf32",
-    "alone: protonet, tf32",
+    pytest.param("rate: maml, k=1, 4 tasks, tf32", marks=pytest.mark.slow),
+    pytest.param("alone: protonet, tf32", marks=pytest.mark.slow),
     "count: maml, k=2, 4 tasks",
 )
 ALPHABETS = {"background": ("Latin", "Hebrew", "Mkhedruli_(Georgian)"), "evaluation": ("Tengwar", "Kannada")}

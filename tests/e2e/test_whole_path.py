@@ -89,6 +89,7 @@ def test_after_the_flow_all_is_cached_and_dvc_has_nothing_to_do(copied, prefect_
     assert (root / "dvc.lock").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_number_of_the_plan_runs_only_what_reads_it_again(copied, monkeypatch):
     monkeypatch.setenv("PATH", environment()["PATH"])
     with overriding({"episodes.n_query": "auto", "export.n_shot": 3}):
@@ -159,6 +160,7 @@ def test_adapting_to_a_folder_of_one_s_own(done, tmp_path):
     assert set(answer[0]["probabilities"]) == {"class0", "class1"}
 
 
+@pytest.mark.slow
 def test_a_clone_pulls_everything_from_a_remote(copied, tmp_path):
     run_here(copied, "dvc", "remote", "add", "-f", "-d", "store", str(tmp_path / "store"))
     run_here(copied, "dvc", "push", "-q")

@@ -59,7 +59,7 @@ def prepared(root: Path) -> str:
     return (root / "prepare.txt").read_text()
 
 
-@pytest.mark.parametrize("place", ["b", "a"])  # another file, another content of the same one
+@pytest.mark.parametrize("place", [pytest.param("b", marks=pytest.mark.slow), "a"])  # another file, another content
 @pytest.mark.parametrize("moment", ["before", "while", "after"])
 def test_what_comes_in_between_waits_for_the_next_run(standin, monkeypatch, capfd, moment, place):
     root = standin.root

@@ -142,6 +142,7 @@ def test_bad_settings_end_the_flow_before_any_task(pipeline, served):
     assert tasks == {} and served.steps() == []
 
 
+@pytest.mark.slow
 def test_locked(pipeline, served):
     pipeline()
     (served.root / "data/b").write_text("by hand")
@@ -150,6 +151,7 @@ def test_locked(pipeline, served):
     assert names(tasks) == {"version_dataset": "Failed"}
 
 
+@pytest.mark.slow
 def test_a_lock_of_dvc_is_waited_for(pipeline, served):
     """Held for longer than DVC itself waits (3 s), and shorter than our first retry."""
     import zc.lockfile

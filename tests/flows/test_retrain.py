@@ -104,6 +104,7 @@ def test_changed_settings_and_code_are_due(served, retrain, changed):
     assert retrain.retrain(settle=0, return_state=True).name == "Skipped"
 
 
+@pytest.mark.slow
 def test_data_that_are_put_back_after_a_killed_run_are_due(served, retrain):
     """The workspace holds another version's model then."""
     assert retrain.retrain(settle=0, return_state=True).name == "Completed"

@@ -41,7 +41,7 @@ def a_bank(pictures: np.ndarray, settings: Settings, route: str) -> Learner:
     return replace(single, method=method, params=joined(ones, own, shared))
 
 
-@pytest.mark.parametrize("route", ["pick", "mix"])
+@pytest.mark.parametrize("route", [pytest.param("pick", marks=pytest.mark.slow), "mix"])
 def test_probabilities_are_those_of_torch(route: str, pictures: np.ndarray, tiny_settings: Settings):
     support, labels = pictures[: 4 * 8 : 4], np.arange(4).repeat(2)
     task = a_bank(pictures, tiny_settings, route).adapt(support, labels)

@@ -57,7 +57,9 @@ def expected(learner: Learner, task: Path) -> tuple[np.ndarray, np.ndarray]:
     return pictures, learner.adapt(pictures, [file.parent.name for file in files]).predict_proba(pictures)
 
 
-@pytest.mark.parametrize("name", ["protonet", "ridge", "maml", "reptile"])
+@pytest.mark.parametrize(
+    "name", ["protonet", "maml", *(pytest.param(each, marks=pytest.mark.slow) for each in ("ridge", "reptile"))]
+)
 def test_every_bundle_is_that_of_its_task(
     name: str, make_learner: Callable, save_model: Callable, tasks: Path, tmp_path: Path
 ):

@@ -53,7 +53,7 @@ def an_episode(rng: np.random.Generator, pictures: np.ndarray, most_ways: int) -
     return pictures[rows[: len(labels)]], rng.permutation(labels), pictures[rows[-int(rng.integers(1, 9)) :]]
 
 
-QUICK = ("protonet", "ridge")  # a head in closed form; tracing inner steps through convolutions takes half a minute
+QUICK = ("protonet",)  # a head in closed form; tracing inner steps through convolutions takes half a minute
 ASKED = [pytest.param(name, 4, marks=[pytest.mark.slow] * (name not in QUICK)) for name in METHOD_CLASSES]
 
 

@@ -135,6 +135,7 @@ def test_one_that_loses_too_much_is_refused(
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.slow
 def test_a_variant_is_refused_where_no_episode_fits_the_graphs_that_learn(
     make_learner: Callable, tiny_settings: Settings, asked, monkeypatch: pytest.MonkeyPatch
 ):

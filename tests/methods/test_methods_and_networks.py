@@ -22,6 +22,7 @@ WAYS, SIZE, WIDTH, CHANNELS = 3, 16, 4, 3
 COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs a C++ compiler")
 # tracing takes seconds, and what a network does in it is the same for every method
 TRACED = [(method, "mlp") for method in METHOD_CLASSES] + [("protonet", n) for n in NETWORKS if n != "mlp"]
+QUICK = [("protonet", "mlp"), ("protonet", "conv4"), ("maml", "mlp")]
 ALL = [pytest.param(method, network, id=f"{method}-{network}") for method in METHOD_CLASSES for network in NETWORKS]
 
 
@@ -115,7 +116,9 @@ def test_a_learner_comes_back_from_disk(method, network, tiny_settings, tmp_path
     assert Learner.load(tmp_path).config == learner.config
 
 
-@pytest.mark.parametrize(("method", "network"), TRACED)
+@pytest.mark.parametrize(
+    ("method", "network"), [pytest.param(*each, marks=[pytest.mark.slow] * (each not in QUICK)) for each in TRACED]
+)
 def test_the_graph_that_is_compiled_computes_the_same(method, network, tiny_settings):
     """All of compiling but the machine code, which torch makes: tracing the loss with its gradients."""
     learner = learner_of(tiny_settings, method, network)

@@ -27,8 +27,9 @@ def short(tiny_settings) -> Settings:
 
 
 MOMENTS = (2, 4, 7, 13)  # before the first checkpoint, as it is written, between two, after the last
-ONE_BY_ONE = [("protonet", moment) for moment in MOMENTS] + [(name, 7) for name in METHOD_CLASSES if name != "protonet"]
-OTHERS = [(name, moment) for name in METHOD_CLASSES for moment in MOMENTS if (name, moment) not in ONE_BY_ONE]
+QUICK = ("protonet", "maml", "bank")  # the others in `make test-slow`
+ONE_BY_ONE = [*(("protonet", moment) for moment in MOMENTS), ("maml", 7), ("bank", 7)]
+ALL = [(name, moment) for name in METHOD_CLASSES for moment in MOMENTS]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def whole(tiny_settings, tmp_path_factory) -> Callable[[str], State]:
 
 
 @pytest.mark.parametrize(
-    ("name", "moment"), [*ONE_BY_ONE, *(pytest.param(*each, marks=pytest.mark.slow) for each in OTHERS)]
+    ("name", "moment"), [pytest.param(*each, marks=[pytest.mark.slow] * (each not in ONE_BY_ONE)) for each in ALL]
 )
 def test_a_run_that_is_killed_and_started_again_ends_bit_identical(name, moment, short, whole, tmp_path):
     def kill(step: int, loss: float) -> None:
@@ -87,7 +88,9 @@ def test_a_damaged_checkpoint_is_not_resumed(short, tmp_path):
     assert trainer("protonet", short, tmp_path).run().step == 14
 
 
-@pytest.mark.parametrize("name", METHOD_CLASSES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in METHOD_CLASSES]
+)
 def test_training_learns(name, tiny_settings, tmp_path):
     longer = tiny_settings.method(name).model_copy(update={"steps": 30})
     made = trainer(name, tiny_settings.model_copy(update={name: longer}), tmp_path)
