@@ -30,6 +30,14 @@ def test_other_figures_are_shown_without_the_data():
     assert "(whether these are the same episodes cannot be told)" in shown
 
 
+def test_figures_that_one_side_lacks_are_not_counted_among_those_that_overlap():
+    alone = [figure(0.9, 0.8) | {"learner": name, "apart": False} for name in ("svm", "forest")]
+    settings = {"train.n_shot": {"old": 1, "new": 2}, "seed": {"old": 0, "new": 1}}
+    shown = list(lines(Comparison(figures=[alone[0], alone[1] | {"before": None}], settings=settings)))
+    assert "1 more figure of single-task learners, where intervals overlap: --json" in shown
+    assert shown[-2:] == ["setting   seed: 0 → 1", "setting   train.n_shot: 1 → 2"]
+
+
 def test_before_the_first_run_each_side_says_what_it_lacks(repo, tmp_path):
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(Path(repo, name), tmp_path)

@@ -100,6 +100,15 @@ def test_a_number_of_the_plan_runs_only_what_reads_it_again(copied, monkeypatch)
 
 
 @pytest.mark.slow
+def test_another_study_trains_nothing_again(copied, monkeypatch):
+    monkeypatch.setenv("PATH", environment()["PATH"])
+    with overriding({"studies.episodes": 5}):
+        for name in ("plan", "split"):
+            assert reproduce(copied, name).name == "RAN"
+        assert [name for name in STAGES if not is_current(copied, name)] == ["evaluate", "export", "report"]
+
+
+@pytest.mark.slow
 def test_the_plan_of_a_project_is_shown(copied):
     shown = metaloom(copied, "plan", "--set", "train.n_query=auto").stdout
     assert re.search(r"train.n_query +5 +auto", shown) and "everything fits" in shown

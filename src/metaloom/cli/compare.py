@@ -66,7 +66,7 @@ def lines(found: Comparison) -> Iterator[str]:
     yield from _data(found)
     yield from _drift(found)
     yield from () if found.nothing else _figures(found)
-    for key, values in found.settings.items():
+    for key, values in sorted(found.settings.items()):
         yield f"setting   {key}: {values.get('old', 'absent')} → {values.get('new', 'absent')}"
     if found.nothing:
         yield f"nothing to compare: {'; '.join(found.missing)}"
@@ -130,8 +130,9 @@ def _figures(found: Comparison) -> Iterator[str]:
         setting = each["setting"].replace(DOMAIN_SUFFIX, ", one domain")
         sides = " → ".join(_share(each[side], each[f"ci_{side}"]) for side in ("before", "now"))
         yield f"{each['learner']:<{width}}  {setting:<17} {sides}{' *' if each['apart'] else ''}"
-    if len(shown) < len(found.figures):
-        yield f"{len(found.figures) - len(shown)} more figures of single-task learners, their intervals overlap: --json"
+    more = [each for each in found.figures if each not in shown and None not in (each["before"], each["now"])]
+    if more:
+        yield f"{several(len(more), 'more figure')} of single-task learners, where intervals overlap: --json"
 
 
 def _share(share: float | None, ci95: float | None) -> str:
