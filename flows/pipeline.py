@@ -20,6 +20,7 @@ from prefect.states import Completed, Failed
 
 from flows.notes import FORGET, note
 from metaloom.config import PARAMS, load_settings, read_params
+from metaloom.config.settings import LimitSettings
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.child import reproduce_in_child, run_module
 from metaloom.pipeline.stages import StageExit, is_current, stage_names
@@ -65,13 +66,12 @@ def version_dataset(root: str, locked: bool) -> State[Any]:
 
 
 @task(**RETRIED)
-def stage(root: str, name: str, force: bool) -> State[Any]:
+def stage(root: str, name: str, force: bool, limits: LimitSettings) -> State[Any]:
     """One stage of dvc.yaml, run if DVC finds it out of date, or with `force`."""
     try:
         if not force and is_current(root, name):
             return Completed(name="Cached", message=f"{name} is up to date")
         say(name)
-        limits = load_settings(Path(root, PARAMS)).limits
         watch = Watch(60 * limits.stage_minutes, 60 * limits.stall_minutes)
         outcome = reproduce_in_child(root, name, *_listeners(), force=force, watch=watch)
     except BusyError:
@@ -161,14 +161,16 @@ def pipeline(
         project = str(find_root(root))
         note(project)
         with overriding(overrides or {}), project_lock(project, wait):
-            load_settings(Path(project, PARAMS))
-            return _run(project, locked, minutes, force, started)
+            limits = load_settings(Path(project, PARAMS)).limits
+            return _run(project, locked, minutes, force, limits, started)
     except MetaloomError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))
 
 
-def _run(root: str, locked: bool, minutes: float | None, force: bool, started: float) -> State[Any]:
+def _run(
+    root: str, locked: bool, minutes: float | None, force: bool, limits: LimitSettings, started: float
+) -> State[Any]:
     data = version_dataset(root, locked, return_state=True)
     if not data.is_completed():
         return failed(data)
@@ -181,7 +183,7 @@ def _run(root: str, locked: bool, minutes: float | None, force: bool, started: f
         if name == "budget":
             state = budget(root, *asked, return_state=True)
         else:
-            state = named(root, name, force, return_state=True)
+            state = named(root, name, force, limits, return_state=True)
         if not state.is_completed():
             return failed(state)
         done.append(StageRun(name, state.name or "Ran", time.monotonic() - began))
