@@ -3,7 +3,7 @@
 
 python benchmarks/checking.py OLD [--turns 5] [--folder FOLDER]: OLD is a checkout with an environment in OLD/.venv
 
-No stage is run: what looks does not look into outputs, so each is random bytes, in as many files and of the size that
+No stage is run: what looks does not look into outputs, so each is random text, in as many files and of the size that
 dvc.lock says. The first run of each, which hashes all of them, does not count.
 """
 
@@ -85,7 +85,7 @@ def clone(source: Path, kept: Path, data: Path) -> Path:
     """A clone in which all is up to date."""
     root = kept / "metaloom"
     kept.mkdir()
-    subprocess.run(["git", "clone", "--quiet", source, root], check=True)
+    subprocess.run(["git", "-c", "advice.detachedHead=false", "clone", "--quiet", source, root], check=True)
     (root / ".venv").symlink_to(source.resolve() / ".venv")
     shutil.copytree(data, root / "data")
     stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"].values()
@@ -109,14 +109,15 @@ def write_random(root: Path, out: str, inside: list[str], files: int, size: int)
     names = [*inside, *(f"{out}/{number}" for number in range(files - len(inside)))] if files else [out]
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(os.urandom(size // len(names)))
+        (root / name).write_text(os.urandom(size // len(names) // 2).hex(), encoding="ascii")
 
 
 def write_settings(root: Path, params: list[dict[str, Any]]) -> None:
-    """The outputs that other stages read settings from have those that dvc.lock says."""
+    """The outputs that other stages read settings from have those of dvc.lock, of which none was fitted to the data."""
     for file in {name for each in params for name in each if name.endswith(".json")}:
         values = [each[file] for each in params if file in each]
-        (root / file).write_text(json.dumps({k: v for each in values for k, v in each.items()}), encoding="utf-8")
+        settings = {"fitted": []} | {name: value for each in values for name, value in each.items()}
+        (root / file).write_text(json.dumps(settings), encoding="utf-8")
 
 
 def taken(root: Path, program: str, *arguments: str) -> Taken:
