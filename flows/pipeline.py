@@ -23,7 +23,7 @@ from metaloom.config import PARAMS, load_settings, read_params
 from metaloom.config.settings import LimitSettings
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.child import reproduce_in_child, run_module
-from metaloom.pipeline.stages import StageExit, is_current, stage_names
+from metaloom.pipeline.stages import StageExit, is_current, stage_names, which_are_due
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
 from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, check_minutes, planned_at, read_budget, write_budget
 from metaloom.system.limits import HungError, Watch
@@ -66,10 +66,10 @@ def version_dataset(root: str, locked: bool) -> State[Any]:
 
 
 @task(**RETRIED)
-def stage(root: str, name: str, force: bool, limits: LimitSettings) -> State[Any]:
-    """One stage of dvc.yaml, run if DVC finds it out of date, or with `force`."""
+def stage(root: str, name: str, force: bool, limits: LimitSettings, current: bool = False) -> State[Any]:
+    """One stage of dvc.yaml, run if DVC finds it out of date, or with `force`; `current`: it was not, just now."""
     try:
-        if not force and is_current(root, name):
+        if not force and (current or is_current(root, name)):
             return Completed(name="Cached", message=f"{name} is up to date")
         say(name)
         watch = Watch(60 * limits.stage_minutes, 60 * limits.stall_minutes)
@@ -177,13 +177,16 @@ def _run(
     done: list[StageRun] = []
     minutes = read_budget(Path(root, BUDGET)).minutes if minutes is None else minutes
     asked = minutes or 0, time.time() - (time.monotonic() - started)
-    for name in _with_budget(stage_names(root), minutes):
+    due, unchanged = _due(root), True
+    for name in _with_budget(list(due), minutes):
         began = time.monotonic()
         named = stage.with_options(name=name, task_run_name=name)
         if name == "budget":
             state = budget(root, *asked, return_state=True)
+            unchanged = unchanged and state.name == "Cached"
         else:
-            state = named(root, name, force, limits, return_state=True)
+            unchanged = unchanged and not due[name]
+            state = named(root, name, force, limits, unchanged, return_state=True)
         if not state.is_completed():
             return failed(state)
         done.append(StageRun(name, state.name or "Ran", time.monotonic() - began))
@@ -192,6 +195,14 @@ def _run(
     with suppress(HTTPError):  # a client of its own, which does not wait for a server that is away, as the flow's does
         create_markdown_artifact(key="pipeline-summary", markdown=as_markdown(summary))
     return Completed(message="all stages are up to date", data=summary)
+
+
+def _due(root: str) -> dict[str, bool]:
+    """All stages and whether each is due; of those after the first that is, its end has to be awaited."""
+    try:
+        return which_are_due(root)
+    except BusyError:  # each stage's task asks for itself, and again
+        return dict.fromkeys(stage_names(root), True)
 
 
 def _with_budget(stages: list[str], minutes: float | None) -> list[str]:
