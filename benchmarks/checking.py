@@ -3,7 +3,10 @@
 
 python benchmarks/checking.py OLD [--turns 5] [--folder FOLDER]: OLD is a checkout with an environment in OLD/.venv
 
-No stage is run: what looks does not look into outputs, so each is random bytes, in as many files and of the size that
+A whole run is mostly Prefect's start, whose seconds differ by more than what is asked for. So the looks alone are timed
+too, in a process that has imported all; `--turns 0` times nothing else.
+
+No stage is run: what looks does not look into outputs, so each is random text, in as many files and of the size that
 dvc.lock says. The first run of each, which hashes all of them, does not count.
 """
 
@@ -18,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -29,6 +33,24 @@ from PIL import Image
 
 from metaloom.system.unchanged import NOTE
 
+LOOKS = """
+import time
+try:
+    from metaloom.pipeline.stages import which_are_due
+except ImportError:  # before it was there
+    from metaloom.versioning import is_current, stage_names, version_dataset
+    which_are_due = lambda root: {name: not is_current(root, name) for name in stage_names(root)}
+else:
+    from metaloom.versioning.data import version_dataset
+
+def look():
+    assert not version_dataset(".").changed and not any(which_are_due(".").values())
+
+look()
+before = time.perf_counter(), time.process_time()
+look()
+print(time.perf_counter() - before[0], time.process_time() - before[1])
+"""
 DOMAINS, CLASSES, EXAMPLES = 10, 50, 50
 
 
@@ -46,18 +68,31 @@ def main(old: Path, turns: int, folder: Path) -> None:
         fill(data)
         roots = {"old": clone(old, folder / "old", data), "new": clone(Path(__file__).parents[1], folder / "new", data)}
         for root in roots.values():
-            taken(root, "metaloom", "run")
-        rows: dict[str, list[Taken]] = {code: [] for code in roots}
-        for _ in range(turns):
-            for code, root in roots.items():
-                rows[code].append(taken(root, "metaloom", "run"))
+            looked(root)
         print(name)
-        for code, each in rows.items():
-            print(f"  {code}: {spread([one.wall for one in each])} s, {spread([one.cpu for one in each])} s of CPU")
-        more = [Taken(*np.subtract(b, a)) for a, b in zip(rows["old"], rows["new"], strict=True)]
-        print(f"  more: {spread([one.wall for one in more])} s, {spread([one.cpu for one in more])} s of CPU")
+        in_turns("look", roots, looked, turns or 5)
+        if turns:
+            for root in roots.values():
+                taken(root, "metaloom", "run")
+            in_turns("run", roots, lambda root: taken(root, "metaloom", "run"), turns)
         for place in (data, folder / "old", folder / "new"):
             shutil.rmtree(place)
+
+
+def in_turns(what: str, roots: dict[str, Path], measure: Callable[[Path], Taken], turns: int) -> None:
+    rows: dict[str, list[Taken]] = {code: [] for code in roots}
+    for _ in range(turns):
+        for code, root in roots.items():
+            rows[code].append(measure(root))
+    rows["more"] = [Taken(*np.subtract(b, a)) for a, b in zip(rows["old"], rows["new"], strict=True)]
+    for code, each in rows.items():
+        wall, cpu = spread([one.wall for one in each]), spread([one.cpu for one in each])
+        print(f"  {what}, {code}: {wall} s, {cpu} s of CPU", flush=True)
+
+
+def looked(root: Path) -> Taken:
+    """Seconds that the looks take in a process in which everything is imported and hashed."""
+    return Taken(*map(float, started(root, "python", "-c", LOOKS).split()))
 
 
 def spread(values: list[float]) -> str:
@@ -85,7 +120,7 @@ def clone(source: Path, kept: Path, data: Path) -> Path:
     """A clone in which all is up to date."""
     root = kept / "metaloom"
     kept.mkdir()
-    subprocess.run(["git", "clone", "--quiet", source, root], check=True)
+    subprocess.run(["git", "-c", "advice.detachedHead=false", "clone", "--quiet", source, root], check=True)
     (root / ".venv").symlink_to(source.resolve() / ".venv")
     shutil.copytree(data, root / "data")
     stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"].values()
@@ -109,27 +144,36 @@ def write_random(root: Path, out: str, inside: list[str], files: int, size: int)
     names = [*inside, *(f"{out}/{number}" for number in range(files - len(inside)))] if files else [out]
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(os.urandom(size // len(names)))
+        (root / name).write_text(os.urandom(size // len(names) // 2).hex(), encoding="ascii")
 
 
 def write_settings(root: Path, params: list[dict[str, Any]]) -> None:
-    """The outputs that other stages read settings from have those that dvc.lock says."""
+    """The outputs that other stages read settings from have those of dvc.lock, of which none was fitted to the data."""
     for file in {name for each in params for name in each if name.endswith(".json")}:
         values = [each[file] for each in params if file in each]
-        (root / file).write_text(json.dumps({k: v for each in values for k, v in each.items()}), encoding="utf-8")
+        settings = {"fitted": []} | {name: value for each in values for name, value in each.items()}
+        (root / file).write_text(json.dumps(settings), encoding="utf-8")
 
 
 def taken(root: Path, program: str, *arguments: str) -> Taken:
-    """Run a program of the clone's environment on the clone's code."""
+    """Seconds of a program of the clone's environment on the clone's code."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    out = started(root, program, *arguments)
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if program == "metaloom" and "everything was cached" not in out:
+        raise SystemExit(f"{program} {' '.join(arguments)} in {root}:\n{out}")
+    return Taken(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def started(root: Path, program: str, *arguments: str) -> str:
+    """What it prints."""
     scripts = root / ".venv/bin"
     env = os.environ | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(root / "src")}
     env["PREFECT_HOME"] = str(root.parent / "prefect")  # versions of Prefect do not share a database
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run([scripts / program, *arguments], cwd=root, env=env, capture_output=True, text=True)
-    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode or (program == "metaloom" and "everything was cached" not in done.stdout):
+    if done.returncode:
         raise SystemExit(f"{program} {' '.join(arguments)} in {root}:\n{done.stdout}{done.stderr}")
-    return Taken(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ from prefect.states import Completed, Failed
 
 from flows.notes import FORGET, note
 from metaloom.config import PARAMS, load_settings, read_params
+from metaloom.config.settings import LimitSettings
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.child import reproduce_in_child, run_module
-from metaloom.pipeline.stages import StageExit, is_current, stage_names
+from metaloom.pipeline.stages import StageExit, is_current, stage_names, which_are_due
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
 from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, check_minutes, planned_at, read_budget, write_budget
 from metaloom.system.limits import HungError, Watch
@@ -65,13 +66,12 @@ def version_dataset(root: str, locked: bool) -> State[Any]:
 
 
 @task(**RETRIED)
-def stage(root: str, name: str, force: bool) -> State[Any]:
-    """One stage of dvc.yaml, run if DVC finds it out of date, or with `force`."""
+def stage(root: str, name: str, force: bool, limits: LimitSettings, current: bool = False) -> State[Any]:
+    """One stage of dvc.yaml, run if DVC finds it out of date, or with `force`; `current`: it was not, just now."""
     try:
-        if not force and is_current(root, name):
+        if not force and (current or is_current(root, name)):
             return Completed(name="Cached", message=f"{name} is up to date")
         say(name)
-        limits = load_settings(Path(root, PARAMS)).limits
         watch = Watch(60 * limits.stage_minutes, 60 * limits.stall_minutes)
         outcome = reproduce_in_child(root, name, *_listeners(), force=force, watch=watch)
     except BusyError:
@@ -161,27 +161,32 @@ def pipeline(
         project = str(find_root(root))
         note(project)
         with overriding(overrides or {}), project_lock(project, wait):
-            load_settings(Path(project, PARAMS))
-            return _run(project, locked, minutes, force, started)
+            limits = load_settings(Path(project, PARAMS)).limits
+            return _run(project, locked, minutes, force, limits, started)
     except MetaloomError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))
 
 
-def _run(root: str, locked: bool, minutes: float | None, force: bool, started: float) -> State[Any]:
+def _run(
+    root: str, locked: bool, minutes: float | None, force: bool, limits: LimitSettings, started: float
+) -> State[Any]:
     data = version_dataset(root, locked, return_state=True)
     if not data.is_completed():
         return failed(data)
     done: list[StageRun] = []
     minutes = read_budget(Path(root, BUDGET)).minutes if minutes is None else minutes
     asked = minutes or 0, time.time() - (time.monotonic() - started)
-    for name in _with_budget(stage_names(root), minutes):
+    due, unchanged = _due(root), True
+    for name in _with_budget(list(due), minutes):
         began = time.monotonic()
         named = stage.with_options(name=name, task_run_name=name)
         if name == "budget":
             state = budget(root, *asked, return_state=True)
+            unchanged = unchanged and state.name == "Cached"
         else:
-            state = named(root, name, force, return_state=True)
+            unchanged = unchanged and not due[name]
+            state = named(root, name, force, limits, unchanged, return_state=True)
         if not state.is_completed():
             return failed(state)
         done.append(StageRun(name, state.name or "Ran", time.monotonic() - began))
@@ -190,6 +195,14 @@ def _run(root: str, locked: bool, minutes: float | None, force: bool, started: f
     with suppress(HTTPError):  # a client of its own, which does not wait for a server that is away, as the flow's does
         create_markdown_artifact(key="pipeline-summary", markdown=as_markdown(summary))
     return Completed(message="all stages are up to date", data=summary)
+
+
+def _due(root: str) -> dict[str, bool]:
+    """All stages and whether each is due; of those after the first that is, its end has to be awaited."""
+    try:
+        return which_are_due(root)
+    except BusyError:  # each stage's task asks for itself, and again
+        return dict.fromkeys(stage_names(root), True)
 
 
 def _with_budget(stages: list[str], minutes: float | None) -> list[str]:

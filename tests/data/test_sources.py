@@ -136,3 +136,17 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     assert len(listing.items) == 1 and listing.ignored == ["greek/alpha/2.png", "pipe.zip"]
     with pytest.raises(MetaloomError, match="pipe.zip is no folder and none of these files"):
         list_elsewhere(tmp_path / "pipe.zip", PICTURES, None)
+
+
+@pytest.mark.parametrize("name", ["greek/.dvc/config", "greek/alpha/x.dvc", "dvc.yaml", ".hidden/.dvcignore"])
+def test_a_file_of_dvcs_own_is_refused_by_name(tmp_path, name):
+    touch(tmp_path, "greek/alpha/1.png", name)
+    own = tmp_path / name.removesuffix("/config")
+    with pytest.raises(MetaloomError) as caught:
+        list_sources(tmp_path, PICTURES)
+    assert str(caught.value).startswith(f"{own} is one of DVC's own files") and "remove it there" in str(caught.value)
+
+
+def test_what_only_looks_like_one_is_not(tmp_path):
+    touch(tmp_path, "greek/alpha.dvc/1.png", ".git/x.dvc", "greek/dvc.yaml.png/2.png")
+    assert len(list_sources(tmp_path, PICTURES).items) == 2

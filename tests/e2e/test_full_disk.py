@@ -53,7 +53,7 @@ def assert_the_run_after_freeing_is_whole(root: Path, stage: str, place: str, ro
         assert lasting(root) == expected and leftovers(root) == []
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "room"), [("artifacts", 64 * 1024), (".dvc/cache", 4096)])
 def test_a_disk_that_gets_full_in_prepare_or_in_dvcs_cache(project, place, room):
     run_here(project, "dvc", "add", "data")
@@ -61,3 +61,8 @@ def test_a_disk_that_gets_full_in_prepare_or_in_dvcs_cache(project, place, room)
     if place == ".dvc/cache":
         shutil.rmtree(project / place / "files")  # so that it has to take the outputs again
     assert_the_run_after_freeing_is_whole(project, "prepare", place, room)
+
+
+@pytest.mark.slow
+def test_a_disk_that_gets_full_in_evaluate(copied):
+    assert_the_run_after_freeing_is_whole(copied, "evaluate", "artifacts", 16 * 1024)

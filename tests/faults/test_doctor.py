@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from test_flipped_bytes import flip, stored
 from metaloom.cli import doctor
 from metaloom.pipeline.stages import reproduce
 from metaloom.versioning.data import version_dataset
+from metaloom.versioning.health import of_outputs
 
 
 @pytest.fixture
@@ -69,6 +71,36 @@ def test_all_that_can_be_is_put_right(root, standin):
     assert (root / "prepare.txt").read_text() == right
     standin.dvc("remote", "remove", "gone")
     assert standin.command("doctor").stdout == "all is well\n"
+
+
+def test_outputs_that_are_missing_are_named_and_brought_back(root, standin):
+    """As a stage leaves it that fails under plain `dvc repro`: DVC removes its outputs first."""
+    reproduce(root, "train@protonet")
+    right = (root / "prepare.txt").read_text()
+    (root / "prepare.txt").unlink()
+    shutil.rmtree(root / "data")
+    data, output = (each.what for each in sorted(of_outputs(root), key=lambda each: each.what))
+    assert (data, output) == ("data of data.dvc is missing", "prepare.txt of prepare is missing")
+    assert all(each.fix() for each in of_outputs(root)) and list(of_outputs(root)) == []
+    assert (root / "prepare.txt").read_text() == right and (root / "data/a").exists()
+
+
+def test_what_is_missing_and_in_no_cache_the_next_run_makes(root, standin):
+    right = (root / "prepare.txt").read_text()
+    stored(root, "prepare.txt").unlink()
+    (root / "prepare.txt").unlink()
+    done = standin.command("doctor", "--fix")
+    assert done.returncode == 1 and done.stderr == ""
+    assert done.stdout.startswith("wrong: prepare.txt of prepare is missing: `metaloom run` takes it from")
+    reproduce(root, "prepare")
+    assert (root / "prepare.txt").read_text() == right
+
+
+def test_a_clone_in_which_nothing_was_made_yet_lacks_nothing(root):
+    (root / "prepare.txt").unlink()
+    shutil.rmtree(root / "data")
+    shutil.rmtree(root / ".dvc/cache")
+    assert list(of_outputs(root)) == []
 
 
 def test_settings_that_cannot_be_read_are_named(root, standin):

@@ -53,7 +53,7 @@ def test_without_limits_nobody_looks():
     assert Watch(0, 0).every == 0 and not Clock().watch(0, 0).overdue(1)
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_a_stage_that_hangs_is_ended(standin):
     (standin.root / "slow").touch()
     for name in ("prepare", "train@protonet"):
@@ -67,7 +67,7 @@ def test_a_stage_that_hangs_is_ended(standin):
     reproduce_in_child(standin.root, "train@maml", print, print)
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_the_flow_says_which(served):
     """By its settings, and with its state."""
     from flows import pipeline
@@ -77,6 +77,15 @@ def test_the_flow_says_which(served):
     assert stalled.name == "Stalled" and stalled.message.startswith("stage train@maml: ended, as it had neither")
     late = pipeline.pipeline(str(served.root), overrides={"limits.stage_minutes": 0.1}, return_state=True)
     assert late.name == "TimedOut" and late.message.startswith("stage train@maml: ended after 0.1 min")
+
+
+def test_the_settings_are_read_once_for_all_stages(served, monkeypatch):
+    from flows import pipeline
+
+    read, asked = pipeline.load_settings, []
+    monkeypatch.setattr(pipeline, "load_settings", lambda path: asked.append(path) or read(path))
+    assert pipeline.pipeline(str(served.root), return_state=True).is_completed()
+    assert len(asked) == 1
 
 
 def test_a_remote_that_is_silent_is_no_reason_to_try_again(served, monkeypatch):

@@ -313,7 +313,7 @@ def test_a_limit_of_the_user_s_own_stays(bundle: Path):
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [

@@ -35,7 +35,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written(standin, home):
     cache = standin.root / ".dvc/cache"
     cache.mkdir(exist_ok=True)
@@ -45,14 +45,14 @@ def test_a_cache_that_cannot_be_written(standin, home):
     assert str(cache) in done.stderr and f"for user {getpass.getuser()}: give that user the right" in done.stderr
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written(standin, home):
     home.chmod(0o555)
     done = run(standin.root, home)
     assert (done.returncode, done.stderr) == (0, "") and (standin.root / "join.txt").exists()
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_a_machine_without_git(standin, home, tmp_path, prefect_server):
     programs = tmp_path / "programs"
     programs.mkdir()

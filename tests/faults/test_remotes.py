@@ -278,7 +278,7 @@ def assert_given_up(transfer: Callable[[], Any]) -> None:
 
 
 @needs_s3
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_s3_that_hangs(project: Path, moto: Moto):
     key, secret = moto.users["owner"]
     proxy = Proxy(moto.port)
@@ -384,7 +384,7 @@ def test_ssh_down_and_back(project: Path, sshd: Sshd, at_once: None):
 
 
 @needs_ssh
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_ssh_that_hangs(project: Path, sshd: Sshd):
     proxy = Proxy(sshd.port)
     use_ssh(project, proxy.port)

@@ -47,18 +47,18 @@ def run_without_server(served, client, proxy, how: str, seconds: float) -> None:
     assert final_state(client, note.stem).name == "Completed"
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["away", "hangs"])
 def test_the_server_is_away_when_a_run_ends(served, client, proxy, how):
     run_without_server(served, client, proxy, how, seconds=2)
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep  # it waits for three and a half minutes
 def test_the_server_is_away_for_minutes(served, client, proxy):
     run_without_server(served, client, proxy, "away", seconds=210)
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["away", "hangs"])
 def test_serve_ends_though_the_server_is_away(served, client, proxy, serve, how):
     """A run is at work, of which the server cannot be told."""
@@ -73,7 +73,7 @@ def test_serve_ends_though_the_server_is_away(served, client, proxy, serve, how)
     assert served.ended(stage)
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_run_ends_though_the_server_is_away(served, client, proxy):
     (served.root / "slow").touch()
     process = served.start("run")

@@ -65,6 +65,23 @@ def logged(flow_run: UUID, text: str) -> bool:
     return False
 
 
+def test_what_follows_a_stage_that_was_restored_is_asked_again(pipeline, served):
+    """It was up to date before, with what the restored stage has replaced."""
+    texts = []
+    for shots in (5, 3, 5):
+        assert pipeline(overrides={"train.n_shot": shots})[0].is_completed()
+        texts.append((served.root / "join.txt").read_text())
+    assert texts[2] == texts[0] != texts[1]
+
+
+def test_where_all_is_up_to_date_dvc_is_asked_once(pipeline, served, monkeypatch):
+    from flows import pipeline as module
+
+    pipeline()
+    monkeypatch.setattr(module, "is_current", lambda *_: pytest.fail("asked of one stage"))
+    assert set(names(pipeline()[1]).values()) == {"Cached"}
+
+
 def test_ran_then_cached(pipeline, served, capfd):
     state, tasks = pipeline()
     assert state.is_completed()

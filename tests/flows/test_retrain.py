@@ -165,7 +165,7 @@ def test_a_bad_schedule_is_refused(served, arguments, message):
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_of_two_triggers_at_the_same_moment_one_runs_and_one_waits(served, client, serve):
     """On SQLite the server may answer 503 to one of them, which Prefect's client asks again."""
     from prefect.client.orchestration import get_client

@@ -201,6 +201,20 @@ def test_no_data_is_no_version(standin):
         version_data(standin.root)
 
 
+@pytest.mark.parametrize("name", [".dvc/config", ".dvcignore", "x.dvc", "dvc.yaml"])
+def test_data_with_a_file_of_dvcs_own_get_no_version(standin, name):
+    """DVC would leave out the folder of another project without a word, and refuse the others in words of its own."""
+    dataset(standin.root)
+    before = (standin.root / "data.dvc").read_bytes()
+    own = standin.root / "data/mine" / name
+    own.parent.mkdir(parents=True)
+    own.touch()
+    for make in (dataset, version_data):
+        with pytest.raises(MetaloomError, match=r"data/mine/\S+ is one of DVC's own files.*remove it there"):
+            make(standin.root)
+    assert (standin.root / "data.dvc").read_bytes() == before
+
+
 def test_without_dvc_the_message_says_what_to_do(standin):
     shutil.rmtree(standin.root / ".dvc")
     with pytest.raises(MetaloomError, match="dvc init"):

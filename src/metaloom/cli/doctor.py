@@ -33,13 +33,13 @@ def doctor(
     """
     from metaloom.config import PARAMS, load_settings
     from metaloom.system.lock import project_lock
-    from metaloom.versioning.health import of_dvc, of_hashes, of_remotes
+    from metaloom.versioning.health import of_dvc, of_hashes, of_outputs, of_remotes
 
     root = enter_project()
     load_settings(root / PARAMS)
     left = 0
     with project_lock(root):
-        for check in (of_dvc, _room, _versions, _processes, of_hashes, of_remotes, _deployment, _flow_runs):
+        for check in (of_dvc, _room, _versions, _processes, of_outputs, of_hashes, of_remotes, _deployment, _flow_runs):
             for each in list(check(root)):
                 done = fix and each.fix is not None and each.fix()
                 left += not done

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from metaloom.cli.guard import LOOK
 from metaloom.cli.prefect_server import kept_login, prefect_server
 from metaloom.cli.project import ended_by_signals, enter_project
 from metaloom.errors import MetaloomError
@@ -47,6 +50,7 @@ def serve(
         server.wait()
         for line in mark_crashed(root, taken_before=datetime.now(UTC)):
             say(line)
+        threading.Thread(target=_mark_killed, args=(root,), daemon=True).start()
         with kept_login(root) if server.temporary else nullcontext() as login:
             asked = f"export $(cat {login.relative_to(root)}); {ASK}" if login else ASK
             say(
@@ -56,6 +60,18 @@ def serve(
             runner.add_flow(retrain, name="retrain", parameters={"settle": settle}, **schedule)
             with suppress(KeyboardInterrupt):
                 asyncio.run(runner.start())
+
+
+def _mark_killed(root: Path) -> None:
+    """A flow that is killed alone leaves its subflow's run, of which Prefect's runner does not know."""
+    from httpx import HTTPError
+
+    from flows.notes import mark_crashed
+
+    while True:
+        time.sleep(LOOK)
+        with suppress(HTTPError):
+            mark_crashed(root)
 
 
 def _schedule(root: Path, cron: str | None, interval: float | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from metaloom.data import archives, labels, placing
 from metaloom.data.given import FILE, Given, read_given, strangers
 from metaloom.data.labels import LabelTable, read_labels
 from metaloom.data.layouts import Branch, Found, branches_of
+from metaloom.data.reserved import refuse_reserved
 from metaloom.errors import MetaloomError
 from metaloom.kinds import KINDS, Kind, Tables
 from metaloom.system.plural import some
@@ -62,12 +63,14 @@ def list_sources(root: Path, kind: Kind, prefix: str = "", given: Given | None =
 
     Raises:
         MetaloomError: `root` is absent or holds no example, one lies outside any class folder or has no label, a
-            layout does not fit, a folder is a link, or an archive is not to be trusted (see `archives.list_archive`).
+            layout does not fit, a folder is a link, a file is DVC's own, or an archive is not to be trusted (see
+            `archives.list_archive`).
     """
     if not root.exists():
         raise MetaloomError(f"{root} not found: put {kind.layout} there")
     walk = _Walk(kind)
     if root.is_dir():
+        refuse_reserved(root)
         walk.folder(root, PurePosixPath(prefix))
     else:
         walk.file(root, PurePosixPath(prefix or root.name))

@@ -14,7 +14,7 @@ from pathlib import Path
 from metaloom.errors import ERROR_FILE, MetaloomError
 from metaloom.pipeline.stages import FORCE, StageExit, reproduce
 from metaloom.system.escaping import shown
-from metaloom.system.lifeline import end_with_parent
+from metaloom.system.lifeline import end_with_parent, name_runner
 from metaloom.system.lock import BusyError
 
 
@@ -26,6 +26,7 @@ def main() -> int:
         return StageExit.REFUSED
     if end_with_parent():  # with SIGTERM for the group: that ends the stage's command, and DVC tidies up
         signal.signal(signal.SIGTERM, lambda *_: None)
+    name_runner()
     try:
         return reproduce(".", name, bool(force))
     except BusyError as error:

@@ -34,30 +34,39 @@ class StageExit(IntEnum):
 
 def stage_names(root: str | Path) -> list[str]:
     """The stages of dvc.yaml, each after those it depends on, otherwise as they stand there."""
-    from dvc.stage import PipelineStage
-
     with open_project(root) as repo:
-        graph, dag = repo.index.graph, _dag(root)
-        order = TopologicalSorter({stage: graph.successors(stage) for stage in repo.index.stages})
-        pipeline = [each for each in order.static_order() if isinstance(each, PipelineStage)]
-        return [str(each.name) for each in pipeline if each.path == dag]
+        return [str(stage.name) for stage in _in_order(repo, root)]
 
 
 def is_current(root: str | Path, name: str) -> bool:
     """Whether the stage's outputs stand in the workspace as its inputs of now made them."""
-    return not _due(root, [name])
+    with open_project(root, lock=True) as repo:
+        (due,) = _due(root, [repo.stage.load_one(_dag(root), name)]).values()
+    return not due
 
 
 def due_stages(root: str | Path) -> list[str]:
     """The stages whose outputs are not those that data, settings and code of now make; none where all is up to date."""
-    return _due(root, stage_names(root))
+    return [name for name, due in which_are_due(root).items() if due]
 
 
-def _due(root: str | Path, names: list[str]) -> list[str]:
-    hashes = Hashes(root)
+def which_are_due(root: str | Path) -> dict[str, bool]:
+    """The same of every stage, in the order of `stage_names`; dvc.yaml and dvc.lock are read once for all."""
     with open_project(root, lock=True) as repo:
-        stages = {name: repo.stage.load_one(_dag(root), name) for name in names}
-        due = [name for name, stage in stages.items() if stage.changed() or misread(stage) or _damaged(stage, hashes)]
+        return _due(root, _in_order(repo, root))
+
+
+def _in_order(repo: Any, root: str | Path) -> list[Any]:
+    from dvc.stage import PipelineStage
+
+    graph, dag = repo.index.graph, _dag(root)
+    order = TopologicalSorter({stage: graph.successors(stage) for stage in repo.index.stages})
+    return [each for each in order.static_order() if isinstance(each, PipelineStage) and each.path == dag]
+
+
+def _due(root: str | Path, stages: list[Any]) -> dict[str, bool]:
+    hashes = Hashes(root)
+    due = {stage.name: bool(stage.changed() or misread(stage) or _damaged(stage, hashes)) for stage in stages}
     hashes.save()
     return due
 

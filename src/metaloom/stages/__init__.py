@@ -15,6 +15,7 @@ from typing import Any
 
 from metaloom.errors import BAD_INPUT, ERROR_FILE, INTERRUPTED, MetaloomError
 from metaloom.system.files import is_full
+from metaloom.system.lifeline import end_with_runner
 from metaloom.system.utf8 import in_utf8
 
 
@@ -24,6 +25,7 @@ def run_stage(main: Callable[..., Any]) -> None:
     Exits with 2 and one line on standard error when the user can fix what went wrong.
     """
     in_utf8()
+    end_with_runner()
     parser = argparse.ArgumentParser(description=(inspect.getdoc(main) or "").split("\n")[0])
     for name, parameter in inspect.signature(main).parameters.items():
         optional = parameter.default is not parameter.empty

@@ -16,6 +16,8 @@ from typing import IO, Any
 from metaloom.system.utf8 import UTF8
 
 PATIENCE = 10  # seconds from SIGTERM to SIGKILL
+RUNNER = "METALOOM_RUNNER"  # environment variable: the process that a stage ends with
+LOOK = 1.0  # seconds between looks at it
 
 
 def start(
@@ -114,3 +116,29 @@ def end_with_parent() -> bool:
 
     threading.Thread(target=watch, daemon=True).start()
     return True
+
+
+def name_runner() -> None:
+    """What this process starts through others ends with it, as far as it calls `end_with_runner`."""
+    os.environ[RUNNER] = str(os.getpid())
+
+
+def end_with_runner() -> None:
+    """End this process when the one that RUNNER names has ended; nothing where none is named.
+
+    Between the two stand DVC and a shell, which pass no pipe on.
+    """
+    if named := os.environ.get(RUNNER):
+        threading.Thread(target=_end_after, args=(int(named),), daemon=True).start()
+
+
+def _end_after(pid: int) -> None:
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        runner = psutil.Process(pid)
+        while runner.is_running() and runner.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(LOOK)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    os.kill(os.getpid(), signal.SIGKILL)

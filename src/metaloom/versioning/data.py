@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.config import PARAMS, load_settings
+from metaloom.data.reserved import refuse_reserved
 from metaloom.errors import MetaloomError
-from metaloom.system.files import atomic_dir, atomic_file, write_text
+from metaloom.system.files import atomic_dir, atomic_file, stats, write_text
 from metaloom.system.git import committed
 from metaloom.system.lock import STATE, project_lock
 from metaloom.system.plural import several
@@ -38,10 +39,10 @@ def version_data(root: str | Path, wait: int | float = 0) -> DataVersion:
 
     Raises:
         BusyError: another run holds the project's lock for longer than `wait` seconds.
-        MetaloomError: data/ holds no files, or DVC refuses.
+        MetaloomError: data/ holds no files, or one of DVC's own, or DVC refuses.
     """
     root = Path(root).resolve()
-    if not _files(root / DATA):
+    if not _holds_files(root / DATA):
         raise MetaloomError(f"{root / DATA} holds no files: put data there, or `metaloom data add PATH`")
     with project_lock(root, wait), open_project(root, lock=True) as repo:
         return _add(repo, root)
@@ -68,12 +69,12 @@ def version_dataset(
     Raises:
         BusyError: another run or DVC command is at work, or the remote cannot be reached.
         MetaloomError: the version in data.dvc is nowhere to be had, or data/ differs and `locked` is set,
-            or both data/ and data.dvc changed.
+            or both data/ and data.dvc changed, or data/ holds one of DVC's own files.
     """
     root = Path(root).resolve()
     with project_lock(root, wait), open_project(root, lock=True) as repo:
         output = objects.pointer(repo)
-        if not _files(root / DATA):
+        if not _holds_files(root / DATA):
             return _absent(repo, root, output, build or partial(_embedded, root))
         if output is None:
             _refuse_if(locked, f"data/ has no version yet ({POINTER} is absent)", "without --locked")
@@ -88,7 +89,7 @@ def version_dataset(
 def held_version(root: str | Path) -> str | None:
     """The hash of what data/ holds now, whether data.dvc names it or not; None where it holds nothing."""
     root = Path(root).resolve()
-    if not _files(root / DATA):
+    if not _holds_files(root / DATA):
         return None
     with open_project(root) as repo:
         return hash_of(repo, root / DATA)
@@ -193,8 +194,10 @@ def _refuse_if(locked: bool, what: str, remedy: str) -> None:
         raise MetaloomError(f"{what}: run {remedy}")
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+def _holds_files(folder: Path) -> bool:
+    """Of which none is DVC's own: it would refuse them, or pass over others."""
+    refuse_reserved(folder)
+    return any(True for _ in stats(folder))
 
 
 def _seen(root: Path) -> str | None:

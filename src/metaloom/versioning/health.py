@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as OutOfTime
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from metaloom.errors import MetaloomError
 from metaloom.system.files import md5
 from metaloom.system.plural import several, some
 from metaloom.versioning import leftovers
 from metaloom.versioning.intact import Hashes, damaged, mend
-from metaloom.versioning.objects import NAMED
+from metaloom.versioning.objects import NAMED, fetch
 from metaloom.versioning.project import open_project
 
 ABSENT = 404  # HTTP's word for it
@@ -41,6 +43,23 @@ def of_dvc(root: Path) -> Iterator[Finding]:
     leftovers.put_right(root)
     if leftovers.conflicts(root):
         yield Finding(f"{leftovers.LOCK} has conflicts of git", f"git checkout --ours {leftovers.LOCK}, then run")
+
+
+def of_outputs(root: Path) -> Iterator[Finding]:
+    """What dvc.lock and data.dvc name and is not there; a clone in which nothing was made yet lacks nothing."""
+    with open_project(root, lock=True) as repo:
+        lacking, made = {}, False
+        for stage in repo.index.stages:
+            named = [out for out in stage.outs if out.use_cache and out.hash_info]
+            lacking[stage.addressing] = [str(out) for out in named if not out.exists]
+            made |= any(out.exists for out in named)
+    for name, found in lacking.items():
+        if found and made:
+            yield Finding(
+                f"{some(found, NAMED)} of {name} {'is' if len(found) == 1 else 'are'} missing",
+                "`metaloom run` takes it from DVC's cache or a remote, or else makes it again",
+                partial(_bring_back, root, name),
+            )
 
 
 def of_hashes(root: Path) -> Iterator[Finding]:
@@ -88,6 +107,18 @@ def _mend(root: Path, name: str) -> bool:
     with open_project(root, lock=True) as repo:
         (stage,) = (each for each in repo.index.stages if each.addressing == name)
         return not mend(stage, root, fresh=True)
+
+
+def _bring_back(root: Path, name: str) -> bool:
+    """False where neither DVC's cache nor a remote has it."""
+    with open_project(root, lock=True) as repo:
+        (stage,) = (each for each in repo.index.stages if each.addressing == name)
+        lacking = [out for out in stage.outs if out.use_cache and out.hash_info and not out.exists]
+        with suppress(MetaloomError):  # a remote that cannot be reached has a line of its own
+            for out in lacking:
+                if fetch(repo, out):
+                    out.checkout(force=True)
+        return all(out.exists for out in lacking)
 
 
 def _damaged_objects(cache: Path) -> list[Path]:
