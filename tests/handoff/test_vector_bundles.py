@@ -95,7 +95,9 @@ def bundle(model: Path, tiny_settings: Settings, tmp_path_factory: pytest.TempPa
     return folder / "bundle"
 
 
-@pytest.mark.parametrize("name, features", [("protonet", 5), ("maml", 13), pytest.param("ridge", 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name, features", [("protonet", 5), ("maml", 13), pytest.param("ridge", 1, marks=pytest.mark.slow)]
+)
 def test_graphs_answer_as_torch_does(name: str, features: int, tiny_settings: Settings):
     """13 rows are also what the graphs are traced with, 1 feature what an axis is folded for."""
     rows, ways = drawn(features), np.arange(CLASSES).repeat(EXAMPLES)

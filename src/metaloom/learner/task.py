@@ -101,6 +101,7 @@ def checked(
     Raises:
         MetaloomError: another size or type.
     """
+    examples = encoding.taken(examples)
     dtype = str(examples.dtype).removeprefix("torch.")
     if tuple(examples.shape[1:]) != encoding.packed or dtype != encoding.dtype:
         raise MetaloomError(

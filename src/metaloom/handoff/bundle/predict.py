@@ -58,7 +58,7 @@ def predict(
 
     Args:
         bundle: its folder.
-        files: of examples: one each of any size, or tables of many.
+        files: of examples: one each of any size, or tables of many; in their place a text itself (`Kind.spelled`).
         task: to choose classes from, in a bundle of many tasks.
         on_bad: gets the error of a file that cannot be read, and the others are classified all the same; None: it is
             raised.
@@ -109,7 +109,7 @@ def _batches(
     """Names and raw examples; one file at a time, as a large one should be alone in memory."""
     for path in files:
         try:
-            examples = [each._replace(raw=fitting(each, shape, kind)) for each in read_examples(path, kind)]
+            examples = [each._replace(raw=fitting(each, shape, kind)) for each in _read(path, kind)]
         except MetaloomError as error:
             if on_bad is None:
                 raise
@@ -120,6 +120,13 @@ def _batches(
             for start in range(0, len(same), BATCH):
                 batch = same[start : start + BATCH]
                 yield [each.source for each in batch], np.stack([each.raw for each in batch])
+
+
+def _read(path: str | Path, kind: Kind) -> list[Example]:
+    spelled = kind.spelled(str(path))
+    if spelled is None:
+        return read_examples(path, kind)
+    return [Example(name, None, kind.decode(content)) for name, content in spelled]
 
 
 def _of_task(opened: Bundle, task: str | None) -> tuple[list[str], int | None]:
