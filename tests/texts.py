@@ -10,16 +10,16 @@ import numpy as np
 
 ACTS = ("open", "close", "repair", "sell", "paint", "clean", "carry", "borrow")
 THINGS = {
-    "home": "door window lamp table roof heater".split(),
-    "shop": "apple bottle carpet pencil basket ticket".split(),
-    "yard": "wheel garage ladder hammer bucket engine".split(),
-    "school": "book chalk poster ruler lesson paper".split(),
-    "port": "vessel anchor cargo harbour sailor crane".split(),
-    "farm": "tractor cattle harvest barn orchard fence".split(),
-    "clinic": "bandage doctor syringe patient surgery bed".split(),
-    "kitchen": "kettle oven spoon recipe pepper plate".split(),
-    "station": "train platform luggage tunnel signal bench".split(),
-    "studio": "camera guitar canvas mirror speaker stage".split(),
+    "home": ["door", "window", "lamp", "table", "roof", "heater"],
+    "shop": ["apple", "bottle", "carpet", "pencil", "basket", "ticket"],
+    "yard": ["wheel", "garage", "ladder", "hammer", "bucket", "engine"],
+    "school": ["book", "chalk", "poster", "ruler", "lesson", "paper"],
+    "port": ["vessel", "anchor", "cargo", "harbour", "sailor", "crane"],
+    "farm": ["tractor", "cattle", "harvest", "barn", "orchard", "fence"],
+    "clinic": ["bandage", "doctor", "syringe", "patient", "surgery", "bed"],
+    "kitchen": ["kettle", "oven", "spoon", "recipe", "pepper", "plate"],
+    "station": ["train", "platform", "luggage", "tunnel", "signal", "bench"],
+    "studio": ["camera", "guitar", "canvas", "mirror", "speaker", "stage"],
 }
 FRAMES = ("please {} the {}", "can you {} my {}?", "I want to {} a {}", "how do I {} this {}", "{} every {} now")
 

@@ -84,7 +84,7 @@ class Encoding(ABC):
             model: whose input takes what `in_graph` takes; afterwards it takes raw examples.
             name: of the input.
         """
-        return None
+        return
 
     @abstractmethod
     def traceable(self, items: int, generator: Any, larger: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from metaloom.data.files import Example, fitting, read_examples
+from metaloom.data.files import Example, fitting, read_argument
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.stranger import timed, usable
 from metaloom.handoff.shipped.verify import FLEET, METADATA, MODEL, Bundle
@@ -109,7 +109,7 @@ def _batches(
     """Names and raw examples; one file at a time, as a large one should be alone in memory."""
     for path in files:
         try:
-            examples = [each._replace(raw=fitting(each, shape, kind)) for each in _read(path, kind)]
+            examples = [each._replace(raw=fitting(each, shape, kind)) for each in read_argument(path, kind)]
         except MetaloomError as error:
             if on_bad is None:
                 raise
@@ -120,13 +120,6 @@ def _batches(
             for start in range(0, len(same), BATCH):
                 batch = same[start : start + BATCH]
                 yield [each.source for each in batch], np.stack([each.raw for each in batch])
-
-
-def _read(path: str | Path, kind: Kind) -> list[Example]:
-    spelled = kind.spelled(str(path))
-    if spelled is None:
-        return read_examples(path, kind)
-    return [Example(name, None, kind.decode(content)) for name, content in spelled]
 
 
 def _of_task(opened: Bundle, task: str | None) -> tuple[list[str], int | None]:

@@ -122,6 +122,6 @@ class TextEncoding(Encoding):
 
     def in_words(self) -> str:
         return (
-            f"texts as they are (UTF-8), of which the first {self.kind.characters:,} characters count; the graph writes "
-            f"A to Z in lower case, counts {len(self.grams):,} n-grams of characters and weighs them (TF-IDF)."
+            f"texts as they are (UTF-8), of which the first {self.kind.characters:,} characters count; the graph "
+            f"writes A to Z in lower case, counts {len(self.grams):,} n-grams of characters and weighs them (TF-IDF)."
         )

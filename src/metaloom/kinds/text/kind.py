@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Int32, Shaped
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.base import Row, Table, Tables
+from metaloom.kinds.base import Table, Tables
 from metaloom.kinds.text.read import Columns, lines_of, read_rows
 from metaloom.kinds.text.show import Quotations
 from metaloom.system.plural import several
@@ -66,9 +65,9 @@ class Text(Tables):
     def spelled(self, argument: str) -> list[tuple[str, bytes]] | None:
         """A text itself, or the lines of a file of plain text."""
         path = Path(argument)
-        if os.path.isfile(argument) and path.suffix.lower() == LINES:
+        if Path(argument).is_file() and path.suffix.lower() == LINES:
             return [(f"{argument}#{number}", line) for number, line in lines_of(path)]
-        if os.path.exists(argument) or path.suffix.lower() in (*self.suffixes, LINES):
+        if Path(argument).exists() or path.suffix.lower() in (*self.suffixes, LINES):
             return None
         return [(argument, " ".join(argument.split()).encode("utf-8", "replace"))]
 
