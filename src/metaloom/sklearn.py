@@ -46,7 +46,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             X: packed examples, (support, *packed) or as rows: of pictures uint8 (support, height, width, channel) or
-                (support, height · width · channel), of vectors float32 (support, feature).
+                (support, height · width · channel), of vectors float32 (support, feature); or texts.
             y: a label for each.
 
         Warns:
