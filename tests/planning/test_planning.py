@@ -14,7 +14,7 @@ from projects import REPO
 from torch._inductor.exc import InvalidCxxCompiler
 
 from metaloom.cli.plan import _lines
-from metaloom.config import MOST, load_settings, parse_override, read_params, value_at
+from metaloom.config import MOST, NetworkSettings, load_settings, parse_override, read_params, value_at
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
@@ -25,7 +25,7 @@ from metaloom.networks import NETWORKS
 from metaloom.planning.budget import Budget, read_budget, write_budget
 from metaloom.planning.fit import plain
 from metaloom.planning.plan import Plan, checked, make_plan
-from metaloom.planning.work import multiplications
+from metaloom.planning.work import multiplications, times, width
 from metaloom.tasks import assign_splits, class_table, draw_fixed_episodes, draw_studies
 from metaloom.tasks.kept import write_kept
 
@@ -308,6 +308,11 @@ def test_a_network_that_does_not_take_such_examples_is_refused_before_training()
     made = make_plan(raw, {"kind": "vectors"}, dataset, Path("absent"))
     assert "network.name is conv4, which does not take examples of shape (5,)" in made.findings[0]
     assert settings_of(made.way_out) == {"kind": "vectors", "network.name": "mlp"}
+
+
+def test_a_network_without_products_is_as_much_work_as_usual():
+    texts = NetworkSettings(name="linear", width=64, dropout=0.0)
+    assert times(texts, 64, (4096,)) == 1.0 and width(texts, (4096,), 1.0) == 64
 
 
 def test_a_bank_is_refused_where_the_kind_cannot_rescale_its_inputs(monkeypatch: pytest.MonkeyPatch):

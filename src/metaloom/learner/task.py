@@ -38,7 +38,8 @@ class AdaptedTask:
 
         Args:
             query_x: packed examples, (query, *`encoding.packed`): of pictures uint8 pixels (query, height, width,
-                channel) at the network's own size, of vectors float32 (query, feature), of texts the texts themselves too.
+                channel) at the network's own size, of vectors float32 (query, feature), of texts an array
+                of them too.
 
         Raises:
             MetaloomError: they are of another size or type.

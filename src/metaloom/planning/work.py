@@ -23,11 +23,12 @@ FEWEST_ELSEWHERE = 2  # episodes that slow learners answer elsewhere
 
 
 def times(network: NetworkSettings, width: int, shape: tuple[int, ...]) -> float:
-    """Units of work of an example of this shape; 1 where the network does not take such examples."""
+    """Units of work of an example of this shape; 1 where the network does not take such examples, or
+    multiplies no matrices."""
     if len(shape) not in NETWORKS[network.name].axes:
         return 1.0
     unit = multiplications(network.name, MOST["network.width"], EMBEDDED)
-    return multiplications(network.name, width, shape) / unit
+    return multiplications(network.name, width, shape) / unit if unit else 1.0
 
 
 @cache

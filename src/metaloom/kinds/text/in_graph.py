@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from metaloom.kinds.text.grams import LENGTHS
 
@@ -40,7 +42,7 @@ def count_strings(model: onnx.ModelProto, name: str, grams: tuple[str, ...], cha
 
 
 def _nodes(name: str, counts: str, grams: tuple[str, ...]) -> Iterator[onnx.NodeProto]:
-    def node(kind: str, inputs: list[str], output: str, domain: str = "", **attributes: object) -> onnx.NodeProto:
+    def node(kind: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> onnx.NodeProto:
         return helper.make_node(kind, inputs, [output], name=output, domain=domain, **attributes)
 
     lower, letters, cut, batch, size, space, spaced = (
@@ -48,7 +50,7 @@ def _nodes(name: str, counts: str, grams: tuple[str, ...]) -> Iterator[onnx.Node
     )
     # the locale "C" knows A to Z alone, and is the same everywhere
     yield node("StringNormalizer", [name], lower, case_change_action="LOWER", locale="C")
-    single = {"separators": [""], "mark": 0, "mincharnum": 1, "pad_value": " "}  # its single characters
+    single: dict[str, Any] = {"separators": [""], "mark": 0, "mincharnum": 1, "pad_value": " "}  # its single characters
     yield node("Tokenizer", [lower], letters, MICROSOFT, **single)
     yield node("Slice", [letters, f"{name}.start", f"{name}.characters", f"{name}.one"], cut)
     yield node("Shape", [cut], batch, start=0, end=1)
@@ -61,10 +63,10 @@ def _nodes(name: str, counts: str, grams: tuple[str, ...]) -> Iterator[onnx.Node
 def _constants(name: str, characters: int) -> list[onnx.TensorProto]:
     numbers = {"start": 0, "characters": characters, "one": 1}
     made = [helper.make_tensor(f"{name}.{each}", TensorProto.INT64, [1], [value]) for each, value in numbers.items()]
-    return [*made, helper.make_tensor(f"{name}.blank", TensorProto.STRING, [1, 1], [b" "])]
+    return [*made, numpy_helper.from_array(np.array([[" "]], object), f"{name}.blank")]
 
 
-def _pool(grams: tuple[str, ...]) -> dict[str, object]:
+def _pool(grams: tuple[str, ...]) -> dict[str, Any]:
     """Attributes of the node that counts; an n-gram with a space has a form for each character that is as good."""
     pool: list[str] = []
     places: list[int] = []
