@@ -23,22 +23,21 @@ FEWEST_ELSEWHERE = 2  # episodes that slow learners answer elsewhere
 
 
 def times(network: NetworkSettings, width: int, shape: tuple[int, ...]) -> float:
-    """Units of work of an example of this shape; 1 where the network does not take such examples, or
-    multiplies no matrices."""
+    """Units of work of an example of this shape; 1 where the network does not take such examples."""
     if len(shape) not in NETWORKS[network.name].axes:
         return 1.0
     unit = multiplications(network.name, MOST["network.width"], EMBEDDED)
-    return multiplications(network.name, width, shape) / unit if unit else 1.0
+    return multiplications(network.name, width, shape) / unit
 
 
 @cache
 def multiplications(name: str, width: int, shape: tuple[int, ...]) -> int:
-    """Of one example on its way through a network."""
+    """Of one example on its way through a network, in products of matrices; at least 1, as it is divided by."""
     network = NETWORKS[name](shape=shape, width=width, norm="none")
     weights = {key: weight.to("meta") for key, weight in network.init(torch.Generator()).items()}
     with FlopCounterMode(display=False) as counted:
         network(weights, torch.empty(1, *shape, device="meta"))
-    return counted.get_total_flops() // 2  # it counts the additions too
+    return max(1, counted.get_total_flops() // 2)  # it counts the additions too
 
 
 def width(network: NetworkSettings, shape: tuple[int, ...], effort: float) -> int:
