@@ -14,15 +14,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metaloom.networks.base import Network, Tensors
-from metaloom.networks.layers import full
+from metaloom.networks.layers import dropped, full
 
 SCALE = "scale"
-START = 0.5  # of inputs of mean square 1, distances are then as large as those of the other networks
+START = 5.0  # so large that a usual rate changes a weight by half a percent a step: more forgets what the inputs know
+FACTOR = 0.1  # of inputs of mean square 1, distances are then as large as those of the other networks
 
 
 @dataclass(frozen=True)
 class Linear(Network):
-    """Neither width, norm nor dropout: there are no layers."""
+    """Neither width nor norm: there are no layers."""
 
     @property
     def embed(self) -> int:
@@ -41,4 +42,5 @@ class Linear(Network):
         twice: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "*task example embed"], Tensors]:
-        return full(x).flatten(-len(self.shape)) * weights[SCALE].unsqueeze(-2), {}
+        z = full(x).flatten(-len(self.shape)) * (FACTOR * weights[SCALE]).unsqueeze(-2)
+        return dropped(z, self.dropout, generator), {}

@@ -38,7 +38,7 @@ class Text(Tables):
         characters: of a packed text, as the data have decided it; 0: not yet.
     """
 
-    features: int = 4096
+    features: int = 8192
     length: int = 1000
     text: str | None = None
     label: str | None = None
