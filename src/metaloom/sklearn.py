@@ -46,7 +46,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             X: packed examples, (support, *packed) or as rows: of pictures uint8 (support, height, width, channel) or
-                (support, height · width · channel), of vectors float32 (support, feature).
+                (support, height · width · channel), of vectors float32 (support, feature); or texts.
             y: a label for each.
 
         Warns:
@@ -136,6 +136,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
 def _flat(X: Any, encoding: Encoding, what: str) -> Any:
     """Examples as rows, the only shape that scikit-learn's own checks know; anything else as it is."""
+    X = encoding.taken(X)
     if getattr(X, "ndim", 2) <= 2:
         return X
     return np.asarray(_checked(X, encoding, what)).reshape(len(X), math.prod(encoding.packed))

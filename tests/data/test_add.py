@@ -135,7 +135,7 @@ def test_bad_input_changes_nothing(here, more, tmp_path_factory):
     cases = {
         "gone": r"not found: give a folder or one of these files: \.zip, .*\.tgz$",
         "text.txt": r"is no folder and none of these files: \.zip, \.tar, \.tar\.gz, \.tgz$",
-        "table.CSV": r"none of these files: .*\.tgz; for a table set `kind: vectors` in params\.yaml$",
+        "table.CSV": r"none of these files: .*\.tgz; for a table set `kind: vectors` or `kind: text` in params\.yaml$",
         "flat": "belongs in a class folder",
         "empty": "holds no images",
         "evil.zip": "unsafe path",

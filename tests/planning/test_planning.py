@@ -14,18 +14,19 @@ from projects import REPO
 from torch._inductor.exc import InvalidCxxCompiler
 
 from metaloom.cli.plan import _lines
-from metaloom.config import MOST, load_settings, parse_override, read_params, value_at
+from metaloom.config import MOST, NetworkSettings, load_settings, parse_override, read_params, value_at
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.kinds import kind_of
 from metaloom.kinds.encoding import Encoding
+from metaloom.kinds.pictures.kind import Pictures
 from metaloom.kinds.scaled import Scaled
 from metaloom.kinds.vectors.kind import Vectors
 from metaloom.networks import NETWORKS
 from metaloom.planning.budget import Budget, read_budget, write_budget
 from metaloom.planning.fit import plain
 from metaloom.planning.plan import Plan, checked, make_plan
-from metaloom.planning.work import multiplications
+from metaloom.planning.work import multiplications, times, width
 from metaloom.tasks import assign_splits, class_table, draw_fixed_episodes, draw_studies
 from metaloom.tasks.kept import write_kept
 
@@ -182,6 +183,13 @@ def test_only_what_does_not_fit_is_changed(wrong, changed):
     assert settings_of(made.way_out) == changed
 
 
+def test_variants_are_refused_for_a_kind_that_has_none(monkeypatch):
+    monkeypatch.setattr(Pictures, "variants", False)
+    made = planned(SHAPES["three domains of five classes of five"], {"export.variants": ["int8"]})
+    assert any("export.variants: there are none for images" in each for each in made.findings)
+    assert settings_of(made.way_out) == {"export.variants": []}
+
+
 def test_data_that_no_setting_fits_need_more_data():
     made = planned([[5], [5], [5, 5]])
     assert (
@@ -271,6 +279,7 @@ def test_multiplications_are_those_of_the_layers(name, shape):
         "resnet12": _of_resnet12(channels, side, width),
         "mlp": (channels * side * side + 2 * width) * width,
         "gru": side * 3 * width * (channels * side + width),
+        "linear": 1,  # each input times a number is no product of matrices
     }
     assert multiplications(name, width, shape) == by_hand[name]
 
@@ -308,6 +317,11 @@ def test_a_network_that_does_not_take_such_examples_is_refused_before_training()
     made = make_plan(raw, {"kind": "vectors"}, dataset, Path("absent"))
     assert "network.name is conv4, which does not take examples of shape (5,)" in made.findings[0]
     assert settings_of(made.way_out) == {"kind": "vectors", "network.name": "mlp"}
+
+
+def test_a_network_without_products_is_as_much_work_as_usual():
+    texts = NetworkSettings(name="linear", width=64, dropout=0.0)
+    assert times(texts, 64, (4096,)) == 1.0 and width(texts, (4096,), 1.0) == 64
 
 
 def test_a_bank_is_refused_where_the_kind_cannot_rescale_its_inputs(monkeypatch: pytest.MonkeyPatch):

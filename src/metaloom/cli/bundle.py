@@ -30,7 +30,10 @@ BundleFolder = Annotated[Path, typer.Argument(help="Bundle folder, for example a
 
 def predict(
     bundle: BundleFolder,
-    files: Annotated[list[Path], typer.Argument(help="Files of examples: images of any size, or tables of rows.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Files of examples: images of any size, or tables of rows; or texts."),
+    ],
     task: Annotated[
         str | None, typer.Option(help="The task to choose classes from, in a bundle of many tasks.")
     ] = None,

@@ -33,7 +33,8 @@ app = typer.Typer(help="Add data, and see what is wrong with it.", no_args_is_he
 @app.command()
 def add(
     path: Annotated[
-        Path, typer.Argument(help="A folder or an archive (.zip, .tar, .tar.gz, .tgz); for vectors also a table.")
+        Path,
+        typer.Argument(help="A folder or an archive (.zip, .tar, .tar.gz, .tgz); for vectors and texts also a table."),
     ],
     name: Annotated[str | None, typer.Option(help="What to call it in data/.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace what has this name in data/.")] = False,
@@ -43,8 +44,8 @@ def add(
     """Check a folder or archive of examples, copy it into data/ as it is, and make a new data version.
 
     Pictures lie in domain/class/ (domains), in class/ (flat: the name is the domain), in train/class/ beside
-    validation/ or test/ (splits), or a metadata.csv or labels.csv names them (table). For vectors each file is a
-    domain, and its column `class` names the classes. What is in data/ stays, the embedded glyphs too (as further
+    validation/ or test/ (splits), or a metadata.csv or labels.csv names them (table). Of vectors and texts each file
+    is a domain, and its column `class` names the classes. What is in data/ stays, the embedded glyphs too (as further
     domains), unless --only says otherwise. Versions that were replaced stay in DVC's cache.
     """
     from metaloom.config import load_settings

@@ -24,7 +24,7 @@ from metaloom.config.methods import (
     TrainSettings,
 )
 
-KindName = Literal["pictures", "vectors"]
+KindName = Literal["pictures", "vectors", "text"]
 
 
 class PicturesSettings(Section):
@@ -42,6 +42,16 @@ class VectorsSettings(Section):
     """Of the kind `vectors`."""
 
     scaling: Literal["standard", "none"]
+
+
+class TextSettings(Section):
+    """Of the kind `text`."""
+
+    features: Annotated[int, Field(ge=16, le=65536)]
+    length: Annotated[int, Field(ge=16, le=100_000)]
+    text: str | None
+    label: str | None
+    domain: str | None
 
 
 class PrepareSettings(Section):
@@ -80,7 +90,7 @@ class EpisodeSettings(Section):
 class NetworkSettings(Section):
     """The shared network."""
 
-    name: Literal["conv4", "resnet12", "mlp", "gru"]
+    name: Literal["conv4", "resnet12", "mlp", "gru", "linear"]
     width: PositiveInt
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
@@ -158,6 +168,7 @@ class Settings(Section):
     kind: KindName
     pictures: PicturesSettings
     vectors: VectorsSettings
+    text: TextSettings
     prepare: PrepareSettings
     split: SplitSettings
     episodes: EpisodeSettings

@@ -100,7 +100,7 @@ def _check_path(path: Path, kind: Kind, layout: str | None) -> None:
 def _of_another_kind(path: Path) -> str:
     """What to set where another kind of example takes such a file."""
     kinds = [name for name, kind in KINDS.items() if issubclass(kind, Tables) and _ends(path, kind.suffixes)]
-    return f"; for a table set `kind: {kinds[0]}` in params.yaml" if kinds else ""
+    return f"; for a table set {' or '.join(f'`kind: {each}`' for each in kinds)} in params.yaml" if kinds else ""
 
 
 def _checked_name(path: Path, name: str | None, kind: Kind) -> str:

@@ -47,6 +47,18 @@ def read_examples(path: str | Path, kind: Kind) -> list[Example]:
     return [_example(kind, f"{path}#{number}", row, several) for number, row in enumerate(rows, start=1)]
 
 
+def read_argument(argument: str | Path, kind: Kind) -> list[Example]:
+    """The examples of a file, or those that an argument of the command line is in itself (see `Kind.spelled`).
+
+    Raises:
+        MetaloomError: as `read_examples`.
+    """
+    spelled = kind.spelled(str(argument))
+    if spelled is None:
+        return read_examples(argument, kind)
+    return [Example(name, None, _decoded(kind, content, name)) for name, content in spelled]
+
+
 def fitting(example: Example, shape: tuple[int | str, ...], kind: Kind) -> Shaped[np.ndarray, ...]:
     """The raw example, where a model takes examples of this shape (names stand for any size).
 

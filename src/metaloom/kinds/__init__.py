@@ -12,6 +12,7 @@ from metaloom.config import AUTO, first_problem
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Kind, Row, Shown, Table, Tables
 from metaloom.kinds.pictures.kind import Pictures
+from metaloom.kinds.text.kind import Text
 from metaloom.kinds.vectors.kind import Vectors
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = ["KINDS", "Kind", "Row", "Shown", "Table", "Tables", "kind_from", "kin
 KINDS: dict[str, type[Kind]] = {
     "pictures": Pictures,
     "vectors": Vectors,
+    "text": Text,
 }
 
 

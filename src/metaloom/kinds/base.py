@@ -125,6 +125,10 @@ class Kind(ABC):
         """
         return []
 
+    def spelled(self, argument: str) -> list[tuple[str, bytes]] | None:
+        """Examples that an argument of `metaloom predict` is in itself, with a name for each; None: it names a file."""
+        return None
+
     looks: ClassVar[bool] = False  # whether `look` finds anything
 
     def look(self, content: bytes) -> bool | None:
@@ -193,6 +197,9 @@ class Kind(ABC):
         """Packed examples as pictures in a page."""
 
     # --- training
+
+    variants: ClassVar[bool] = True  # whether graphs with smaller weights can be made of its own
+    enough: ClassVar[int] = 1  # packed examples whose encoding has the shape that all of them give
 
     @abstractmethod
     def fitted(self, packed: Shaped[np.ndarray, "item ..."]) -> Encoding:

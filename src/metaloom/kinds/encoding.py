@@ -13,6 +13,7 @@ from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Kind
 
 if TYPE_CHECKING:
+    import onnx
     from torch import Tensor
 
 
@@ -40,6 +41,15 @@ class Encoding(ABC):
     def raw(self) -> tuple[str | int, ...]:
         """Shape of a batch of raw examples, with names where it varies."""
 
+    @property
+    def raw_type(self) -> str:
+        """Of raw examples, in numpy's words."""
+        return self.dtype
+
+    def taken(self, examples: Any) -> Any:
+        """Examples as a caller in Python gives them, packed where the kind knows them in another form."""
+        return examples
+
     @abstractmethod
     def __call__(self, packed: Tensor) -> Tensor:
         """(*item, *packed) → (*item, *shape)."""
@@ -66,6 +76,15 @@ class Encoding(ABC):
             raw: (batch, …) as a user of the graph gives them.
             numbers: the values of `tensors`, in order.
         """
+
+    def graft(self, model: onnx.ModelProto, name: str) -> None:
+        """Put before an input of a graph, in place, what torch cannot trace of raw examples.
+
+        Args:
+            model: whose input takes what `in_graph` takes; afterwards it takes raw examples.
+            name: of the input.
+        """
+        return
 
     @abstractmethod
     def traceable(self, items: int, generator: Any, larger: int = 0) -> Tensor:

@@ -162,7 +162,8 @@ class Learner:
 
         Args:
             support_x: packed examples, (support, *`encoding.packed`): of pictures uint8 pixels (support, height,
-                width, channel) at the network's own size, of vectors float32 (support, feature).
+                width, channel) at the network's own size, of vectors float32 (support, feature), of texts an array
+                of them too.
             support_y: a label for each; any values that sort. Their order is that of the probabilities.
 
         Raises:

@@ -38,7 +38,8 @@ class AdaptedTask:
 
         Args:
             query_x: packed examples, (query, *`encoding.packed`): of pictures uint8 pixels (query, height, width,
-                channel) at the network's own size, of vectors float32 (query, feature).
+                channel) at the network's own size, of vectors float32 (query, feature), of texts an array
+                of them too.
 
         Raises:
             MetaloomError: they are of another size or type.
@@ -101,6 +102,7 @@ def checked(
     Raises:
         MetaloomError: another size or type.
     """
+    examples = encoding.taken(examples)
     dtype = str(examples.dtype).removeprefix("torch.")
     if tuple(examples.shape[1:]) != encoding.packed or dtype != encoding.dtype:
         raise MetaloomError(

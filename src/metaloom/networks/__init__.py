@@ -10,12 +10,19 @@ from metaloom.networks.base import Network, Tensors
 from metaloom.networks.conv4 import Conv4
 from metaloom.networks.engine import described
 from metaloom.networks.gru import Gru
+from metaloom.networks.linear import Linear
 from metaloom.networks.mlp import Mlp
 from metaloom.networks.resnet12 import ResNet12
 
-__all__ = ["NETWORKS", "Conv4", "Gru", "Mlp", "Network", "ResNet12", "Tensors", "build_network", "ran_by"]
+__all__ = ["NETWORKS", "Conv4", "Gru", "Linear", "Mlp", "Network", "ResNet12", "Tensors", "build_network", "ran_by"]
 
-NETWORKS: dict[str, type[Network]] = {"conv4": Conv4, "resnet12": ResNet12, "mlp": Mlp, "gru": Gru}
+NETWORKS: dict[str, type[Network]] = {
+    "conv4": Conv4,
+    "resnet12": ResNet12,
+    "mlp": Mlp,
+    "gru": Gru,
+    "linear": Linear,
+}
 
 
 def ran_by(name: str, device: torch.device) -> str:

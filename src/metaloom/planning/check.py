@@ -138,6 +138,9 @@ def _training(settings: Settings, data: Data) -> Iterator[Finding]:
 def _export(settings: Settings, data: Data) -> Iterator[Finding]:
     export = settings.export
     yield from _refused(("export.domain", "export.n_shot"), lambda: deployed(data.classes, export))
+    if export.variants and not data.variants:
+        message = f"export.variants: there are none for {data.many}"
+        yield Finding(("export.variants",), message, {"export.variants": []})
     if export.variants and min(Setting.parse(name).n_way for name in settings.episodes.settings) > export.max_ways:
         message = f"export.variants: no setting of episodes has at most export.max_ways ({export.max_ways}) ways"
         yield Finding(("episodes.settings",), f"{message} to measure them on", {"export.variants": []})

@@ -72,9 +72,9 @@ def make_plan(
     decided["prepare.min_examples"] = needed(settings.prepare.min_examples, counts)
     settings = changed(settings, decided)
     classes, unit = share_out(table, settings.split, settings.seed, assigned)
-    encoding = kind.fitted(dataset.examples[:1])
+    encoding = kind.fitted(dataset.examples[: kind.enough])
     rescaled = encoding.inputs_from(encoding) is not None
-    data = Data(classes, kind.views, kind.many, encoding.shape, budget, rescaled)
+    data = Data(classes, kind.views, kind.many, encoding.shape, budget, rescaled, kind.variants)
     fitted = fit(settings, auto, data)
     reading = dataset.quality.get("reading")
     said = [*([reading] if reading else []), *sentences(fitted, auto, data)]

@@ -56,6 +56,7 @@ class Data:
         shape: of one example as a network takes it.
         budget: how much work the run may be.
         rescaled: whether inputs of one fit of the encoding can be made of another's, see `Encoding.inputs_from`.
+        variants: whether graphs with smaller weights can be made.
     """
 
     classes: pd.DataFrame
@@ -64,6 +65,7 @@ class Data:
     shape: tuple[int, ...]
     budget: Budget = NO_BUDGET
     rescaled: bool = True
+    variants: bool = True
 
     def pool(self, split: str) -> Pool:
         """One split; raises KeyError where it is none."""

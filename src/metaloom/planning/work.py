@@ -32,12 +32,12 @@ def times(network: NetworkSettings, width: int, shape: tuple[int, ...]) -> float
 
 @cache
 def multiplications(name: str, width: int, shape: tuple[int, ...]) -> int:
-    """Of one example on its way through a network."""
+    """Of one example on its way through a network, in products of matrices; at least 1, as it is divided by."""
     network = NETWORKS[name](shape=shape, width=width, norm="none")
     weights = {key: weight.to("meta") for key, weight in network.init(torch.Generator()).items()}
     with FlopCounterMode(display=False) as counted:
         network(weights, torch.empty(1, *shape, device="meta"))
-    return counted.get_total_flops() // 2  # it counts the additions too
+    return max(1, counted.get_total_flops() // 2)  # it counts the additions too
 
 
 def width(network: NetworkSettings, shape: tuple[int, ...], effort: float) -> int:

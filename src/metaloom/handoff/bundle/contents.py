@@ -188,7 +188,7 @@ def about(metadata: Metadata, labels: list[str]) -> dict[str, str]:
 
 
 def _input(encoding: Encoding) -> Input:
-    own = {"name": INPUT, "type": encoding.dtype, "shape": list(encoding.raw), "description": encoding.in_words()}
+    own = {"name": INPUT, "type": encoding.raw_type, "shape": list(encoding.raw), "description": encoding.in_words()}
     return Input(**encoding.saved() | own)
 
 

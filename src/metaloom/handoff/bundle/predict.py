@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from metaloom.data.files import Example, fitting, read_examples
+from metaloom.data.files import Example, fitting, read_argument
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.stranger import timed, usable
 from metaloom.handoff.shipped.verify import FLEET, METADATA, MODEL, Bundle
@@ -58,7 +58,7 @@ def predict(
 
     Args:
         bundle: its folder.
-        files: of examples: one each of any size, or tables of many.
+        files: of examples: one each of any size, or tables of many; in their place a text itself (`Kind.spelled`).
         task: to choose classes from, in a bundle of many tasks.
         on_bad: gets the error of a file that cannot be read, and the others are classified all the same; None: it is
             raised.
@@ -109,7 +109,7 @@ def _batches(
     """Names and raw examples; one file at a time, as a large one should be alone in memory."""
     for path in files:
         try:
-            examples = [each._replace(raw=fitting(each, shape, kind)) for each in read_examples(path, kind)]
+            examples = [each._replace(raw=fitting(each, shape, kind)) for each in read_argument(path, kind)]
         except MetaloomError as error:
             if on_bad is None:
                 raise

@@ -21,7 +21,7 @@ from torch import Tensor
 from metaloom.config import ExportSettings
 from metaloom.handoff.graphs.decompositions import traced
 from metaloom.handoff.graphs.novelty import Novelty
-from metaloom.handoff.graphs.onnxfile import checked, exported, filled, kept
+from metaloom.handoff.graphs.onnxfile import checked, exported, filled, kept, taking_raw
 from metaloom.handoff.graphs.task import AUTO, batch_axes, body_tensors, centred, task_graph
 from metaloom.handoff.shipped.verify import ADAPT, CLASSIFY, HEAD, INPUT, LEARN, OUTPUTS, QUERY, SUPPORT_X, SUPPORT_Y
 from metaloom.kinds.encoding import Encoding
@@ -67,7 +67,7 @@ def learn_graph(learner: Learner, export: ExportSettings, about: Mapping[str, st
         axes = [batch_axes(encoding), LABELS]
         return exported(traced(learn, *support), support, axes, [SUPPORT_X, SUPPORT_Y], HEAD, export)
 
-    return filled(kept("learn", _identity(learner, export), export, make), {}, about)
+    return filled(taking_raw(kept("learn", _identity(learner, export), export, make), encoding), {}, about)
 
 
 def classify_graph(learner: Learner, export: ExportSettings, about: Mapping[str, str]) -> bytes:
@@ -94,7 +94,7 @@ def adapt_graph(learner: Learner, export: ExportSettings, about: Mapping[str, st
         example, axes = _example(encoding), [batch_axes(encoding), LABELS, batch_axes(encoding)]
         return exported(traced(adapt, *example), example, axes, [SUPPORT_X, SUPPORT_Y, QUERY], OUTPUTS, export)
 
-    return filled(kept("adapt", _identity(learner, export), export, make), {}, about)
+    return filled(taking_raw(kept("adapt", _identity(learner, export), export, make), encoding), {}, about)
 
 
 def tempered(

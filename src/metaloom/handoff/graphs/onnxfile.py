@@ -20,6 +20,8 @@ from torch import Tensor
 from metaloom import __version__
 from metaloom.config import ExportSettings
 from metaloom.handoff.graphs.decompositions import TRANSLATIONS
+from metaloom.handoff.shipped.verify import EXAMPLES
+from metaloom.kinds.encoding import Encoding
 from metaloom.planning.deployment import check_versions
 from metaloom.system.files import atomic_file
 from metaloom.system.provenance import libraries
@@ -90,6 +92,16 @@ def kept(kind: str, about: Mapping[str, Any], export: ExportSettings, make: Call
     for old in sorted(path.parent.glob("*.onnx"), key=lambda each: each.stat().st_mtime)[:-GRAPHS_KEPT]:
         old.unlink(missing_ok=True)
     return data
+
+
+def taking_raw(graph: bytes, encoding: Encoding) -> bytes:
+    """A graph from `kept` whose inputs of examples are raw ones, where torch could not trace all of their way."""
+    model = onnx.load_model_from_string(graph)
+    before = model.SerializeToString(deterministic=True)
+    for name in [each.name for each in model.graph.input if each.name in EXAMPLES]:
+        encoding.graft(model, name)
+    made = model.SerializeToString(deterministic=True)
+    return graph if made == before else made
 
 
 def filled(

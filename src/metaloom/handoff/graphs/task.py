@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from metaloom.config import ExportSettings
 from metaloom.handoff.graphs.novelty import Novelty
-from metaloom.handoff.graphs.onnxfile import checked, exported, fill, filled, kept
+from metaloom.handoff.graphs.onnxfile import checked, exported, fill, filled, kept, taking_raw
 from metaloom.handoff.shipped.verify import HEAD, INPUT, OUTPUTS, TASK
 from metaloom.kinds.encoding import Encoding
 from metaloom.learner.learner import AdaptedTask
@@ -125,7 +125,8 @@ def task_graph(task: AdaptedTask, export: ExportSettings, form: type[TaskGraph] 
         "input": task.encoding.kind.described(),
         "tensors": {name: list(tensor.shape) for name, tensor in body.items()},
     }
-    return kept(form.__name__, about, export, lambda: _traced(task, body, export, form))
+    traced = kept(form.__name__, about, export, lambda: _traced(task, body, export, form))
+    return taking_raw(traced, task.encoding)
 
 
 def _traced(task: AdaptedTask, body: Tensors, export: ExportSettings, form: type[TaskGraph]) -> onnx.ModelProto:

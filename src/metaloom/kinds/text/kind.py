@@ -1,0 +1,122 @@
+"""Texts as a kind of example: a file is a table, a row a text with its class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from jaxtyping import Int32, Shaped
+
+from metaloom.errors import MetaloomError
+from metaloom.kinds.base import Table, Tables
+from metaloom.kinds.text.read import Columns, lines_of, read_rows
+from metaloom.kinds.text.show import Quotations
+from metaloom.system.plural import several
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metaloom.kinds.text.encode import TextEncoding
+
+LEAST = 128  # characters of a packed text: texts that come later may be longer than those of training
+LINES = ".txt"  # what the name of a file of plain lines ends in
+
+
+@dataclass(frozen=True)
+class Text(Tables):
+    """Short texts such as questions to an assistant; they are packed as code points (character), zeros at the end.
+
+    Args:
+        features: the most n-grams of characters that a text is described by.
+        length: characters of a text that are read at most.
+        text: the column of texts; None: found by its usual names.
+        label: the column of classes, likewise.
+        domain: the column of domains, likewise; there need not be one.
+        characters: of a packed text, as the data have decided it; 0: not yet.
+    """
+
+    features: int = 8192
+    length: int = 1000
+    text: str | None = None
+    label: str | None = None
+    domain: str | None = None
+    characters: int = 0
+
+    name: ClassVar[str] = "text"
+    noun: ClassVar[str] = "text"
+    one: ClassVar[str] = "text"
+    many: ClassVar[str] = "texts"
+    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".jsonl", ".parquet")
+    formats: ClassVar[str] = "CSV, TSV, JSON lines or Parquet"
+    layout: ClassVar[str] = "domain.csv with the columns `text` and `label`"
+
+    def table(self, content: bytes) -> Table:
+        rows = read_rows(content, Columns(self.text, self.label, self.domain))
+        longest = max((len(row.content.decode()) for row in rows), default=0)
+        return Table(self._packing(longest), rows)
+
+    def _packing(self, longest: int) -> Text:
+        """With room for a text of so many characters, where the setting allows it."""
+        return replace(self, characters=min(self.length, max(LEAST, self.characters, longest)))
+
+    def spelled(self, argument: str) -> list[tuple[str, bytes]] | None:
+        """A text itself, or the lines of a file of plain text."""
+        path = Path(argument)
+        if Path(argument).is_file() and path.suffix.lower() == LINES:
+            return [(f"{argument}#{number}", line) for number, line in lines_of(path)]
+        if Path(argument).exists() or path.suffix.lower() in (*self.suffixes, LINES):
+            return None
+        return [(argument, " ".join(argument.split()).encode("utf-8", "replace"))]
+
+    def decode(self, content: bytes) -> Shaped[np.ndarray, ""]:
+        text = content.decode("utf-8")
+        if not text:
+            raise MetaloomError("is empty: write a text, or remove the row")
+        if "\0" in text:  # the end of a text to whatever is written in C
+            raise MetaloomError("has a NUL character: remove it")
+        return np.array(text)
+
+    def pack(self, example: Shaped[np.ndarray, ""]) -> Int32[np.ndarray, " character"]:
+        """Its code points, A to Z in lower case as the graph has them, tabs and line ends as spaces."""
+        size = self.characters or self.length
+        points = np.frombuffer(str(example)[:size].encode("utf-32-le", "replace"), np.int32)
+        points = np.where((points >= ord("A")) & (points <= ord("Z")), points + 32, points)
+        points = np.where(np.isin(points, [9, 10, 13]), 32, points)
+        return np.pad(points, (0, size - len(points))).astype(np.int32)
+
+    def trait(self, example: Shaped[np.ndarray, ""]) -> float:
+        """Its characters."""
+        return float(len(str(example)))
+
+    def oddities(self, traits: Iterable[tuple[str, str, float | None]]) -> list[str]:
+        cut = sum(trait is not None and trait > self.length for *_, trait in traits)
+        if not cut:
+            return []
+        return [f"{several(cut, 'text')} of more than {self.length:,} characters: the rest is not read (text.length)"]
+
+    def packed_in_words(self, packed: Int32[np.ndarray, "item character"]) -> str:
+        return f"{packed.shape[1]:,} characters each at most, A to Z in lower case"
+
+    def shown(self, packed: Int32[np.ndarray, "item character"]) -> Quotations:
+        return Quotations(packed)
+
+    variants: ClassVar[bool] = False  # the weights that they would make smaller are few
+    enough: ClassVar[int] = 10_000
+
+    def fitted(self, packed: Int32[np.ndarray, "item character"]) -> TextEncoding:
+        from metaloom.kinds.text.encode import TextEncoding
+
+        return TextEncoding.of(packed, self)
+
+    def encoding(self, saved: dict[str, Any]) -> TextEncoding:
+        from metaloom.kinds.text.encode import TextEncoding
+
+        return TextEncoding(self, tuple(saved["grams"]), tuple(saved["idf"]))
+
+    def untrained(self, packed: Tensor) -> Tensor:
+        from metaloom.kinds.text.grams import hashed
+
+        return hashed(packed)

@@ -1,0 +1,47 @@
+"""Classify texts with this bundle:  python example.py "A TEXT" FILE.txt…
+
+Or let it learn classes of your own first:  python example.py --learn LABELLED.csv "A TEXT" FILE.txt…
+A FILE.txt has a text in each line. LABELLED.csv has a line of column names and the columns `text` and `label`. Needs
+numpy and onnxruntime.
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+HERE = Path(__file__).parent
+
+
+def texts(argument):
+    """A text, or the lines of a file, with a name for each."""
+    if not argument.endswith(".txt"):
+        return [(argument, " ".join(argument.split()))]
+    lines = enumerate(Path(argument).read_text(encoding="utf-8-sig").splitlines(), start=1)
+    return [(f"{argument}#{number}", " ".join(line.split())) for number, line in lines if line.strip()]
+
+
+def labelled(path):
+    """The texts of a table, and their classes."""
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        table = list(csv.DictReader(file))
+    return np.array([" ".join(row["text"].split()) for row in table]), [row["label"] for row in table]
+
+
+arguments, inputs, labels = sys.argv[1:], {}, json.loads((HERE / "labels.json").read_text(encoding="utf-8"))
+learn = arguments[:1] == ["--learn"]
+session = onnxruntime.InferenceSession(HERE / ("adapt.onnx" if learn else "model.onnx"))
+if learn:
+    support, names = labelled(arguments[1])
+    labels = sorted(set(names))
+    ways = np.array([labels.index(name) for name in names])
+    inputs, arguments = {"support_x": support, "support_y": ways}, arguments[2:]
+for argument in arguments:
+    for name, text in texts(argument):
+        asked = {**inputs, session.get_inputs()[-1].name: np.array([text])}
+        ((probabilities,), (novelty,)) = session.run(None, asked)
+        best = probabilities.argmax()
+        print(f"{name}\t{labels[best]}\t{probabilities[best]:.3f}\tnovelty {novelty:.1f}")
