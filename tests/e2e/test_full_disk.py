@@ -63,6 +63,6 @@ def test_a_disk_that_gets_full_in_prepare_or_in_dvcs_cache(project, place, room)
     assert_the_run_after_freeing_is_whole(project, "prepare", place, room)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep  # `evaluate` runs twice
 def test_a_disk_that_gets_full_in_evaluate(copied):
     assert_the_run_after_freeing_is_whole(copied, "evaluate", "artifacts", 16 * 1024)
