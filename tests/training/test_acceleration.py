@@ -18,6 +18,7 @@ from metaloom.training.acceleration import WORTH_COMPILING, loss_of, precision_o
 from metaloom.training.compiled import CompiledLoss
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+MULTIPLYING = [each for each in NETWORKS if each != "linear"]  # which has no products that could be in bfloat16
 
 
 def made(name: str, network: str, settings, norm: str = "batch"):
@@ -122,7 +123,7 @@ def test_products_in_bfloat16_are_torch_s():
 @pytest.mark.parametrize(
     ("name", "network", "norm"),
     [(name, "conv4", "batch") for name in METHOD_CLASSES]
-    + [("protonet", network, norm) for network in NETWORKS for norm in ("batch", "group", "none")],
+    + [("protonet", network, norm) for network in MULTIPLYING for norm in ("batch", "group", "none")],
 )
 def test_bf16_is_close_and_leaves_float32_behind(name, network, norm, tiny_settings):
     """bfloat16 has 8 bits: a product is right to 1 part in 256, a deep network to a few parts in a hundred."""
