@@ -125,7 +125,7 @@ def test_predict_notices_them_too(shapes: Path, negative: Path, tmp_path: Path, 
         ("turned", own, True),
     ):
         capsys.readouterr()
-        commands.predict(tmp_path / bundle, files)
+        commands.predict(tmp_path / bundle, list(map(str, files)))
         said = "".join(capsys.readouterr())
         assert (f"{len(files) - (len(files) == 4)} of {len(files)} images look like the negative" in said) == looks
 

@@ -48,7 +48,7 @@ def test_the_example_learns_other_classes(bundle: Path, shapes: Path):
 
 def test_a_table_of_predictions(bundle: Path, shapes: Path, capsys: pytest.CaptureFixture[str]):
     files = sorted((shapes / "domain0").rglob("*.png"))[::9]
-    commands.predict(bundle, files, csv=True)
+    commands.predict(bundle, list(map(str, files)), csv=True)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     for row, expected in zip(rows, predict(bundle, files), strict=True):
         assert (row["example"], row["label"]) == (expected.example, expected.label)
@@ -57,9 +57,9 @@ def test_a_table_of_predictions(bundle: Path, shapes: Path, capsys: pytest.Captu
             name: float(value) for name, value in row.items() if name.startswith("p(")
         }
     with pytest.raises(MetaloomError, match="--json or --csv, not both"):
-        commands.predict(bundle, files, csv=True, json_=True)
+        commands.predict(bundle, list(map(str, files)), csv=True, json_=True)
     with pytest.raises(MetaloomError, match="is of one task: leave out --task"):
-        commands.predict(bundle, files, task="domain0")
+        commands.predict(bundle, list(map(str, files)), task="domain0")
 
 
 def test_inspect_says_what_it_is(bundle: Path, capsys: pytest.CaptureFixture[str]):
