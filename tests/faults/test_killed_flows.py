@@ -187,7 +187,7 @@ def test_a_run_that_was_taken_and_never_began(served, client, serve):
     module.write_text(f"import time\n\ntime.sleep(1000)\n{module.read_text()}")
     run = client.create_flow_run_from_deployment(deployment).id
     deadline = time.monotonic() + PATIENCE
-    while client.read_flow_run(run).state.name != "Pending" and time.monotonic() < deadline:
+    while not client.read_flow_run(run).state.is_pending() and time.monotonic() < deadline:
         time.sleep(0.05)
     kill(*family(served))
     assert noted(served) == [] and final_state(client, run).name == "Crashed"
