@@ -96,12 +96,12 @@ def kept(kind: str, about: Mapping[str, Any], export: ExportSettings, make: Call
 
 def taking_raw(graph: bytes, encoding: Encoding) -> bytes:
     """A graph from `kept` whose inputs of examples are raw ones, where torch could not trace all of their way."""
+    if encoding.raw_type == encoding.dtype:
+        return graph
     model = onnx.load_model_from_string(graph)
-    before = model.SerializeToString(deterministic=True)
     for name in [each.name for each in model.graph.input if each.name in EXAMPLES]:
         encoding.graft(model, name)
-    made = model.SerializeToString(deterministic=True)
-    return graph if made == before else made
+    return model.SerializeToString(deterministic=True)
 
 
 def filled(
