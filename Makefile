@@ -14,8 +14,9 @@ run: .venv/run
 test: .venv/test
 	@$(PYTEST) -m 'not slow and not sweep'
 
+# a third worker: kills and servers mostly wait
 test-slow: .venv/test
-	@$(PYTEST) -m slow
+	@$(PYTEST) --numprocesses 3 -m slow
 
 # the longest walks, by hand: every moment to be killed at, every combination
 sweep: .venv/test

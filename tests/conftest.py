@@ -24,7 +24,7 @@ LIFELINE = pytest.StashKey[int]()
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # the process that the user started, and not a worker of pytest-xdist
-        config.stash[LIFELINE] = together.begin()
+        config.stash[LIFELINE] = together.begin(keep=not config.getoption("cov_source", None))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -58,7 +58,7 @@ def shapes() -> Path:
 def graphs() -> Iterator[None]:
     """Graphs are traced once a run, whichever test asks first and wherever it has gone to."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnxfile, "GRAPHS", together.folder() / "graphs")
+        patch.setattr(onnxfile, "GRAPHS", together.kept() / "graphs")
         patch.setattr(onnxfile, "GRAPHS_KEPT", 1000)
         yield
 

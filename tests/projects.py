@@ -105,7 +105,7 @@ def make_project(root: Path, shapes: Path, overrides: dict | None = None) -> Pat
     """A clone-like project: the repo's stages and flows, tiny params, data/ of shapes, git and DVC."""
     shutil.copytree(together.once("template", partial(_template, shapes=shapes)), root, dirs_exist_ok=True)
     (root / ".metaloom").mkdir()
-    (root / ".metaloom/graphs").symlink_to(together.folder() / "graphs_of_projects")  # traced once for all projects
+    (root / ".metaloom/graphs").symlink_to(together.kept() / "graphs_of_projects")  # traced once for all projects
     write_params(root, yaml.safe_load((REPO / "params.yaml").read_text()), TINY | (overrides or {}))
     run_here(root, "git", "add", "-A")
     run_here(root, "git", "commit", "-qm", "start")
@@ -114,7 +114,7 @@ def make_project(root: Path, shapes: Path, overrides: dict | None = None) -> Pat
 
 def _template(root: Path, shapes: Path) -> None:
     """All of a project but its params and its first commit."""
-    (together.folder() / "graphs_of_projects").mkdir(exist_ok=True)
+    (together.kept() / "graphs_of_projects").mkdir(exist_ok=True)
     for name in ("dvc.yaml", "budget.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(REPO / name, root / name)
     for name in ("src", "flows"):

@@ -70,6 +70,15 @@ def test_most_pictures_decide(place: Path, capsys, share, channels, words):
     assert ("read in" in capsys.readouterr().out) == (words is not None)
 
 
+def test_the_plan_keeps_it_and_does_not_print_it_again(place: Path, capsys):
+    coloured(Path("data"))
+    prepared()
+    assert capsys.readouterr().out.count("read in colour") == 1
+    plan.main("dataset", "budget.yaml", "plan.json", "splits.yaml")
+    assert "read in" not in capsys.readouterr().out
+    assert json.loads(Path("plan.json").read_text())["fitted"][0].startswith("images: read in colour")
+
+
 @pytest.mark.parametrize(
     ("share", "channels", "words"),
     [

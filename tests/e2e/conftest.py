@@ -18,8 +18,8 @@ def _run(folder: Path, shapes: Path) -> None:
 
 @pytest.fixture(scope="session")
 def done(shapes: Path) -> tuple[Path, str]:
-    """A project after `metaloom run`, and what that printed; read it, copy it, don't change it."""
-    folder = together.once("done", partial(_run, shapes=shapes))
+    """A project after `metaloom run`, and what that printed, kept for the next test run; read it, copy it, don't change it."""
+    folder = together.once("done", partial(_run, shapes=shapes), together.kept)
     return folder / "project", (folder / "printed.txt").read_text()
 
 

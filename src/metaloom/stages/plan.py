@@ -30,7 +30,8 @@ def main(dataset: str, budget: str, plan: str, assigned: str, note: str = "") ->
     write_kept(place, made.classes, made.unit, made.settings.split, made.settings.seed)
     write_json(plan, made.saved())
     for sentence in made.fitted:
-        say(sentence)
+        if sentence != data.quality.get("reading"):  # `prepare` has said it
+            say(sentence)
 
 
 if __name__ == "__main__":
