@@ -2,7 +2,7 @@
 
 pytest-xdist runs the tests in several processes, each with session fixtures of its own. What takes seconds to make and
 is only read (a trained project, a Prefect server) is made by the first that asks; the others wait for it. What takes
-minutes is kept for the next run, `make test-slow` after `make test`, while none of the files that it is made from change.
+minutes is kept for the next run, `make test-slow` after `make test`, while no file that it is made from changes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from filelock import FileLock
 FOLDER, KEPT = "METALOOM_TEST_RUN", "METALOOM_TESTS_KEPT"  # the environment variables that tell the workers
 LIFELINE = "lifeline"
 REPO = Path(__file__).resolve().parents[1]
-MADE_FROM = ("src/**/*", "flows/*.py", "tests/projects.py", "tests/e2e/conftest.py", "*.yaml", "*.txt", "pyproject.toml")
+TESTS = ("tests/projects.py", "tests/e2e/conftest.py")
+MADE_FROM = ("src/**/*", "flows/*.py", *TESTS, "*.yaml", "*.txt", "pyproject.toml")
 RUNS_KEPT = 2
 
 

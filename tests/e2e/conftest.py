@@ -18,7 +18,7 @@ def _run(folder: Path, shapes: Path) -> None:
 
 @pytest.fixture(scope="session")
 def done(shapes: Path) -> tuple[Path, str]:
-    """A project after `metaloom run`, and what that printed, kept for the next test run; read it, copy it, don't change it."""
+    """A project after `metaloom run`, and what that printed, also for the next run; read, copy, don't change it."""
     folder = together.once("done", partial(_run, shapes=shapes), together.kept)
     return folder / "project", (folder / "printed.txt").read_text()
 
