@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from metaloom import __version__
-from metaloom.cli import adapt, bundle, compare, data, doctor, engine, fleet, models, plan, report, run, serve
+from metaloom.cli import adapt, bundle, compare, data, doctor, engine, fleet, init, models, plan, report, run, serve
 from metaloom.errors import BAD_INPUT, MetaloomError
 from metaloom.system.permissions import refused
 from metaloom.system.terminal import QUIET, complain
@@ -43,6 +43,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command(rich_help_panel=PIPELINE)(init.init)
 app.command(rich_help_panel=PIPELINE)(run.run)
 app.command(rich_help_panel=PIPELINE)(plan.plan)
 app.command(rich_help_panel=PIPELINE)(engine.engine)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from metaloom.pipeline.code import take_over
 from metaloom.pipeline.stages import due_stages
 from metaloom.system.files import stats
 from metaloom.system.provenance import data_version
@@ -19,6 +20,8 @@ def nothing_due(root: str | Path) -> str | None:
     named = data_version(root)
     if named is None or held_version(root) != named:
         return None
+    if other_code := take_over(root):
+        say(other_code)
     return None if due_stages(root) else named
 
 

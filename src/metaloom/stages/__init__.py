@@ -17,6 +17,7 @@ from metaloom.errors import BAD_INPUT, ERROR_FILE, INTERRUPTED, MetaloomError
 from metaloom.system.files import is_full
 from metaloom.system.lifeline import end_with_runner
 from metaloom.system.utf8 import in_utf8
+from metaloom.versioning.code import check_version
 
 
 def run_stage(main: Callable[..., Any]) -> None:
@@ -31,6 +32,7 @@ def run_stage(main: Callable[..., Any]) -> None:
         optional = parameter.default is not parameter.empty
         parser.add_argument(name, nargs="?" if optional else None, default=parameter.default)
     try:
+        check_version()
         main(**vars(parser.parse_args()))
     except MetaloomError as error:
         sys.exit(_fail(str(error)))

@@ -14,7 +14,7 @@ from metaloom.system.git import changed, revision
 
 POINTER = "data.dvc"
 # what artifacts depend on: code, settings, the data version, and what an earlier run has decided for the next
-INPUTS = ("src", "params.yaml", "dvc.yaml", "constraints.txt", POINTER, "budget.yaml", "splits.yaml")
+INPUTS = ("src", "params.yaml", "dvc.yaml", "constraints.txt", "code.yaml", POINTER, "budget.yaml", "splits.yaml")
 LIBRARIES = ("metaloom", "numpy", "onnx", "onnxruntime", "onnxscript", "torch")
 
 

@@ -17,6 +17,7 @@ from metaloom.system.lock import STATE, project_lock
 from metaloom.system.plural import several
 from metaloom.system.provenance import POINTER
 from metaloom.versioning import objects
+from metaloom.versioning.code import CODE
 from metaloom.versioning.objects import DATA, hash_of, saved_tree, short, tree_of
 from metaloom.versioning.project import open_project
 
@@ -43,7 +44,7 @@ def version_data(root: str | Path, wait: int | float = 0) -> DataVersion:
     """
     root = Path(root).resolve()
     if not _holds_files(root / DATA):
-        raise MetaloomError(f"{root / DATA} holds no files: put data there, or `metaloom data add PATH`")
+        raise _no_data(root)
     with project_lock(root, wait), open_project(root, lock=True) as repo:
         return _add(repo, root)
 
@@ -124,11 +125,17 @@ def _differing(
     )
 
 
+def _no_data(root: Path) -> MetaloomError:
+    return MetaloomError(f"{root / DATA} holds no files: put data there, or `metaloom data add PATH`")
+
+
 def _absent(repo: Any, root: Path, output: Any | None, build: Callable[[Path], Any]) -> DataVersion:
     if output is not None and objects.fetch(repo, output):
         _check_out(root, output)
         named = output.hash_info.value
         return DataVersion(named, True, f"data/ was restored: version {short(named)}")
+    if output is None and (root / CODE).is_file():  # of `metaloom init`: its user has data
+        raise _no_data(root)
     return _built(repo, root, output, build)
 
 

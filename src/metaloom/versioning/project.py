@@ -33,8 +33,8 @@ def find_root(start: str | Path = ".") -> Path:
     root = root_above(start)
     if root is None:
         raise MetaloomError(
-            f"no project at {Path(start).resolve()} or above it: a project has {DAG} and {PARAMS}; go to your clone of "
-            "the repository"
+            f"no project at {Path(start).resolve()} or above it: a project has {DAG} and {PARAMS}; go to one, "
+            "or make one with `metaloom init DIR`"
         )
     return root
 

@@ -1,0 +1,135 @@
+"""`metaloom init`: a project of one's own, without cloning the tool."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaloom.config.settings import KindName
+from metaloom.errors import MetaloomError
+from metaloom.system.files import atomic_dir, write_text
+from metaloom.system.plural import some
+
+PACKAGE = Path(__file__).parents[1]
+SHIPPED = PACKAGE / "template"  # in an installed wheel
+COPIED = (".dvcignore", "budget.yaml", ".dvc/plots")
+ENTRYPOINT = "flows/retrain.py:retrain", "flows.retrain.retrain"  # by its file, and as it is installed
+DVC = (sys.executable, "-m", "dvc")
+NETWORKS = {"pictures": "conv4", "vectors": "mlp", "text": "linear"}  # that a new project starts with
+IGNORED = "/.venv\n/.metaloom/\n/artifacts/\n/data\n/report/\n__pycache__/\n.*.new\n.*.old\n"
+README = """\
+# {name}
+
+A [metaloom](https://pypi.org/project/metaloom/) project: many small tasks in, a model that learns the next one out.
+
+```bash
+metaloom data add PATH     # your examples; `metaloom data check` says what is wrong with them
+metaloom run               # brings everything up to date; `dvc repro` does the same
+git add -A && git commit   # settings, data version, figures
+```
+
+Settings are in `params.yaml`; `metaloom plan` shows how they fit your data. `code.yaml` names the version of metaloom
+that made the figures: `metaloom run` says what an upgrade makes again.
+"""
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or an empty one.")],
+    kind: Annotated[KindName, typer.Option(help="What an example is: pictures, vectors or text.")] = "pictures",
+) -> None:
+    """Make a project of your own: settings, dvc.yaml, git and DVC. Nothing of the tool is copied but its settings.
+
+    In a git repository it becomes a part of that one; nothing is committed. Then `metaloom data add`, `metaloom run`.
+    """
+    from metaloom.system.terminal import say
+
+    there = _there(folder)
+    if there is None:
+        with atomic_dir(folder) as made:
+            _fill(made, folder.resolve().name, kind)
+    else:
+        with _emptied_if_it_fails(folder, there):  # it may be where the user's shell is, so it stays the same folder
+            _fill(folder, folder.resolve().name, kind)
+    say(f"{folder} is a metaloom project. Next:\n  cd {folder}\n  metaloom data add PATH\n  metaloom run")
+
+
+def _there(folder: Path) -> set[str] | None:
+    """What is in the folder, at most .git of an empty clone; None where there is no folder."""
+    if not folder.exists():
+        return None
+    if not folder.is_dir():
+        raise MetaloomError(f"{folder} is a file: choose a new folder")
+    there = {each.name for each in folder.iterdir()}
+    if others := sorted(there - {".git"}):
+        raise MetaloomError(f"{folder} is not empty (it holds {some(others, 2)}): choose a new folder")
+    return there
+
+
+@contextmanager
+def _emptied_if_it_fails(folder: Path, there: set[str]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for each in folder.iterdir():
+            if each.name in there:
+                continue
+            if each.is_dir():
+                shutil.rmtree(each)
+            else:
+                each.unlink()
+        raise
+
+
+def _fill(folder: Path, name: str, kind: str) -> None:
+    from metaloom.pipeline.code import hashes
+    from metaloom.pipeline.dependencies import with_code_file
+    from metaloom.versioning.code import write_code
+    from metaloom.versioning.project import DAG
+
+    template = SHIPPED if SHIPPED.is_dir() else PACKAGE.parents[1]  # an editable installation
+    _start_dvc(folder)
+    for each in COPIED:
+        (shutil.copytree if (template / each).is_dir() else shutil.copy)(template / each, folder / each)
+    dag = with_code_file((template / DAG).read_text(encoding="utf-8"))
+    write_text(folder / DAG, dag)
+    write_code(folder, hashes(dag))
+    write_text(folder / "prefect.yaml", (template / "prefect.yaml").read_text(encoding="utf-8").replace(*ENTRYPOINT))
+    write_text(folder / "params.yaml", _settings((template / "params.yaml").read_text(encoding="utf-8"), kind))
+    write_text(folder / ".gitignore", IGNORED)
+    write_text(folder / "README.md", README.format(name=name))
+    _run(folder, "git", "add", "-A")
+
+
+def _settings(params: str, kind: str) -> str:
+    """params.yaml with the kind of example and the network that a project starts with; comments stay."""
+    params = re.sub(r"^(kind: )\w+", rf"\g<1>{kind}", params, flags=re.MULTILINE)
+    return re.sub(r"^(network:\n  name: )\w+", rf"\g<1>{NETWORKS[kind]}", params, flags=re.MULTILINE)
+
+
+def _start_dvc(folder: Path) -> None:
+    """git and DVC in the new folder; inside another repository DVC starts in a folder of it."""
+    inside = subprocess.run(["git", "rev-parse", "--is-inside-work-tree"], cwd=folder, capture_output=True, check=False)
+    if inside.returncode:
+        _run(folder, "git", "init", "--quiet")
+    own = (folder / ".git").exists()
+    _run(folder, *DVC, "init", "--quiet", *([] if own else ["--subdir"]))
+    for setting in ("core.analytics", "core.check_update"):
+        _run(folder, *DVC, "config", setting, "false")
+
+
+def _run(folder: Path, *command: str) -> None:
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise MetaloomError(f"{command[0]} is not installed: a project is versioned with it") from None
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise MetaloomError(f"`{' '.join(command)}` failed: {reason}") from None

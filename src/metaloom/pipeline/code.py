@@ -1,0 +1,77 @@
+"""The hashes in a project's code.yaml, and what another version of metaloom makes again."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+from metaloom import __version__
+from metaloom.errors import MetaloomError
+from metaloom.pipeline.dependencies import stage_modules
+from metaloom.system.files import stats, write_text
+from metaloom.system.lock import STATE
+from metaloom.system.source_files import PACKAGE, digest
+from metaloom.versioning.code import CODE, VERSION, read_code, write_code
+from metaloom.versioning.project import DAG
+
+SEEN = f"{STATE}/code"  # what stood in the package's folder when we last hashed it
+SOURCE = (".py", ".html", ".onnx", ".css", ".js")  # compiled files come and go
+
+
+def hashes(dag: str) -> dict[str, str]:
+    """Of each stage in dvc.yaml's text, what its module and all that it imports are: 16 hexadecimal digits."""
+    return {name: digest(module)[:16] for name, module in stage_modules(dag).items()}
+
+
+def take_over(root: str | Path) -> str | None:
+    """Bring code.yaml up to date with the metaloom that runs, before DVC is asked what is due.
+
+    Where a file of either has changed the hashes are taken in a process of their own: Python 3.11 cannot parse in two
+    threads at once (https://github.com/python/cpython/issues/106905), and Prefect has some.
+
+    Returns:
+        a sentence about what is made again; None where the code is the same, and where there is no code.yaml.
+
+    Raises:
+        MetaloomError: the hashes could not be taken.
+    """
+    if not Path(root, CODE).is_file():
+        return None
+    seen = Path(root, SEEN)
+    if seen.is_file() and seen.read_text(encoding="utf-8") == _state(root):
+        return None
+    command = [sys.executable, "-m", __name__]
+    done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False)
+    if done.returncode:
+        raise MetaloomError(f"{CODE} could not be brought up to date: {(done.stderr.splitlines() or [''])[-1]}")
+    write_text(seen, _state(root))
+    return done.stdout.strip() or None
+
+
+def compared(root: str | Path) -> str:
+    """Write code.yaml where it is of other code than the one that runs; returns what is then made again, in words."""
+    try:
+        before = read_code(root) or {}
+    except MetaloomError:  # an editor's accident, or a conflict of git: written again
+        before = {}
+    now = hashes(Path(root, DAG).read_text(encoding="utf-8"))
+    changed = [name for name, code in now.items() if before.get(name) != code]
+    if before != {VERSION: __version__, **now}:
+        write_code(root, now)
+    was = before.get(VERSION, "another version")
+    versions = __version__ if was == __version__ else f"{was} → {__version__}"
+    names = ", ".join(changed)
+    return f"metaloom {versions}: other code than before for {names}, so these run again" if changed else ""
+
+
+def _state(root: str | Path) -> str:
+    """A hash of the package's files by name, size and time, and of what they were compared with: quick to look at."""
+    found = sorted((path, each.st_size, each.st_mtime_ns) for path, each in stats(PACKAGE) if path.endswith(SOURCE))
+    texts = [Path(root, name).read_bytes() for name in (DAG, CODE) if Path(root, name).is_file()]
+    return hashlib.sha256(repr((found, texts)).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    print(compared("."))

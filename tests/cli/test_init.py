@@ -1,0 +1,178 @@
+"""`metaloom init`: a project without the tool's sources, and what an upgrade of the tool makes again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from projects import REPO, TINY, run_here, write_params
+from typer.testing import CliRunner
+
+from metaloom import __version__
+from metaloom.cli import init as module
+from metaloom.cli.app import app
+from metaloom.errors import MetaloomError
+from metaloom.pipeline.code import SEEN, hashes, take_over
+from metaloom.pipeline.due import nothing_due
+from metaloom.pipeline.stages import stage_names
+from metaloom.versioning.code import CODE, read_code
+from metaloom.versioning.data import version_dataset
+
+
+def init(*arguments: str | Path) -> str:
+    """What the command says; raises what it raises."""
+    done = CliRunner().invoke(app, ["init", *map(str, arguments)])
+    if isinstance(done.exception, MetaloomError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    init(tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def test_a_project_has_settings_and_no_code(mine: Path):
+    found = {str(path.relative_to(mine)) for path in mine.rglob("*") if path.is_file() and ".git/" not in str(path)}
+    assert not [each for each in found if each.endswith(".py")]
+    assert found >= {"params.yaml", "dvc.yaml", CODE, "README.md", ".gitignore", "prefect.yaml", ".dvc/plots/ways.json"}
+    stages = yaml.safe_load((mine / "dvc.yaml").read_text())["stages"]
+    for name, stage in stages.items():
+        body = stage.get("do", stage)
+        assert not [each for each in body["deps"] if each.startswith("src")], name
+        assert {CODE: [name]} in body["params"]
+    assert (mine / "params.yaml").read_text() == (REPO / "params.yaml").read_text()
+    assert stage_names(mine)[:3] == ["prepare", "plan", "split"]  # DVC takes it
+    assert "A  dvc.yaml" in run_here(mine, "git", "status", "--short").stdout
+
+
+def test_its_kind_comes_with_a_network_that_takes_it(tmp_path: Path):
+    init(tmp_path / "intents", "--kind", "text")
+    params = yaml.safe_load((tmp_path / "intents/params.yaml").read_text())
+    assert params["kind"] == "text" and params["network"]["name"] == "linear"
+
+
+def test_without_data_it_says_so_and_builds_no_glyphs(mine: Path):
+    with pytest.raises(MetaloomError, match="holds no files: put data there, or `metaloom data add PATH`"):
+        version_dataset(mine)
+    assert not (mine / "data").exists()
+
+
+@pytest.mark.parametrize(("name", "words"), [("full", r"is not empty \(it holds mine.txt\)"), ("file", "is a file")])
+def test_what_is_there_stays(tmp_path: Path, name: str, words: str):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").touch()
+    (tmp_path / "file").touch()
+    with pytest.raises(MetaloomError, match=words):
+        init(tmp_path / name)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_an_empty_clone_becomes_the_project_where_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run_here(tmp_path, "git", "init", "-q", "clone")
+    run_here(tmp_path / "clone", "git", "remote", "add", "origin", "/nowhere")
+    monkeypatch.chdir(tmp_path / "clone")
+    there = (tmp_path / "clone").stat().st_ino
+    init(".")
+    assert (tmp_path / "clone").stat().st_ino == there
+    assert "/nowhere" in (tmp_path / "clone/.git/config").read_text() and (tmp_path / "clone/.dvc/config").is_file()
+
+
+def test_inside_another_repository_it_is_a_part_of_that(tmp_path: Path):
+    run_here(tmp_path, "git", "init", "-q")
+    init(tmp_path / "models/mine")
+    assert not (tmp_path / "models/mine/.git").exists()
+    assert stage_names(tmp_path / "models/mine")
+
+
+def test_a_failure_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "DVC", (sys.executable, "-c", "import sys; sys.exit('no room')"))
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        with pytest.raises(MetaloomError, match="failed: no room$"):
+            init(tmp_path / name)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["empty"]
+
+
+def upgraded(root: Path, **other: str) -> None:
+    """As if an older metaloom had written code.yaml."""
+    (root / CODE).write_text(yaml.safe_dump((read_code(root) or {}) | other))
+
+
+def test_an_upgrade_says_what_it_makes_again(mine: Path):
+    now = read_code(mine)
+    assert take_over(mine) is None and read_code(mine) == now == {
+        "metaloom": __version__,
+        **hashes((mine / "dvc.yaml").read_text()),
+    }
+    upgraded(mine, metaloom="0.0.9", train="0" * 16, report="1" * 16)
+    said = f"metaloom 0.0.9 → {__version__}: other code than before for train, report, so these run again"
+    assert take_over(mine) == said and read_code(mine) == now and take_over(mine) is None
+    assert (mine / SEEN).is_file()
+    upgraded(mine, metaloom="0.0.9")
+    assert take_over(mine) is None and read_code(mine) == now  # another version with the same code
+
+
+def test_a_conflict_of_git_in_it_is_written_over(mine: Path):
+    now = read_code(mine)
+    (mine / CODE).write_text("<<<<<<< HEAD\nprepare: 1\n")
+    assert "so these run again" in (take_over(mine) or "") and read_code(mine) == now
+
+
+def test_a_scheduled_run_takes_other_code_for_due(mine: Path, shapes: Path):
+    shutil.copytree(shapes, mine / "data")
+    version_dataset(mine)
+    upgraded(mine, metaloom="0.0.9")
+    assert nothing_due(mine) is None
+    assert (read_code(mine) or {})["metaloom"] == __version__
+
+
+def test_plain_repro_after_an_upgrade_is_refused(mine: Path, shapes: Path):
+    shutil.copytree(shapes, mine / "data")
+    upgraded(mine, metaloom="0.0.9")
+    refused = run_here(mine, "dvc", "repro", "prepare", check=False)
+    assert f"error: {CODE} is of metaloom 0.0.9, and {__version__} is installed: `metaloom run`" in refused.stderr
+    assert not (mine / "artifacts/dataset").exists()
+
+
+@pytest.mark.slow
+def test_a_project_made_from_a_wheel_runs(tmp_path: Path, shapes: Path):
+    """The wheel alone on the path, three commands: no file of the repo is at hand."""
+    run_here(REPO, sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(REPO))
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    path = {"PYTHONPATH": str(tmp_path / "site")}
+
+    def metaloom(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return run_here(root, sys.executable, "-c", "from metaloom.cli.app import main; main()", *arguments, **path)
+
+    code = "import metaloom, flows; print(metaloom.__file__, flows.__file__)"
+    where = run_here(tmp_path, sys.executable, "-c", code, **path)
+    assert where.stdout.split() == [str(tmp_path / f"site/{name}/__init__.py") for name in ("metaloom", "flows")]
+    metaloom(tmp_path, "init", "mine")
+    mine = tmp_path / "mine"
+    write_params(mine, yaml.safe_load((mine / "params.yaml").read_text()), TINY)
+    metaloom(mine, "data", "add", str(shapes))
+    assert "artifacts/bundle" in metaloom(mine, "run").stdout
+    status = run_here(mine, "dvc", "status", **path).stdout
+    assert "up to date" in status, status
+    metaloom(mine, "verify", "artifacts/bundle")
+    assert all("artifacts" in path.parts for path in mine.rglob("*.py"))  # a bundle has its own
+
+
+def test_the_deployment_is_found_without_a_file_of_its_own(mine: Path):
+    deployment = yaml.safe_load((mine / "prefect.yaml").read_text())["deployments"][0]
+    code = "from prefect.flows import load_flow_from_entrypoint as load; import sys; print(load(sys.argv[1]).name)"
+    found = run_here(
+        mine, sys.executable, "-c", code, deployment["entrypoint"], PYTHONPATH=f"{REPO}{os.pathsep}{REPO / 'src'}"
+    )
+    assert found.stdout.strip() == "retrain"
