@@ -13,6 +13,7 @@ from metaloom.config import DOMAIN_SUFFIX, METHODS
 from metaloom.system.escaping import on_one_line
 from metaloom.system.files import strict_json
 from metaloom.system.plural import several, some
+from metaloom.versioning.quality import told_apart
 from metaloom.versioning.revisions import WORKSPACE
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ ALPHA = 0.01  # of a domain that has moved
 
 
 def compare(
-    rev_a: Annotated[str, typer.Argument(help="A git revision: branch, tag or commit.")],
+    rev_a: Annotated[str, typer.Argument(help="A model version such as v0.2.0, or a branch, tag or commit of git.")],
     rev_b: Annotated[str, typer.Argument(help="Another one; without it the working tree.")] = WORKSPACE,
     out: Annotated[Path, typer.Option(help="Folder for the plots of both.")] = Path(".metaloom/compare"),
     open_: Annotated[bool, typer.Option("--open", help="Open the plots in the browser.")] = False,
@@ -33,9 +34,10 @@ def compare(
     from metaloom.cli.report import show
     from metaloom.versioning.comparison import compare as compared
     from metaloom.versioning.project import find_root
-    from metaloom.versioning.revisions import plots_differ
+    from metaloom.versioning.revisions import plots_differ, resolved
 
     root = find_root()
+    rev_a, rev_b = resolved(root, rev_a), resolved(root, rev_b)
     found = compared(root, rev_a, rev_b)
     if json_:
         print(strict_json(as_json(found)))
@@ -57,7 +59,8 @@ def as_json(found: Comparison) -> dict[str, Any]:
         change |= {"examples": counts, "relabelled": found.change.relabelled}
     versions = {side: asdict(each) if each else None for side, each in (("a", found.a), ("b", found.b))}
     rest = {"moved": [asdict(each) for each in found.moved], "new_classes": found.new_classes}
-    rest |= {"figures": found.figures, "settings": found.settings, "missing": found.missing}
+    handoff = {side: asdict(each) for side, each in found.handoff.items()}
+    rest |= {"figures": found.figures, "handoff": handoff, "settings": found.settings, "missing": found.missing}
     return versions | {"data": change} | rest
 
 
@@ -66,6 +69,7 @@ def lines(found: Comparison) -> Iterator[str]:
     yield from _data(found)
     yield from _drift(found)
     yield from () if found.nothing else _figures(found)
+    yield from _handoff(found)
     for key, values in sorted(found.settings.items()):
         yield f"setting   {key}: {values.get('old', 'absent')} → {values.get('new', 'absent')}"
     if found.nothing:
@@ -133,6 +137,12 @@ def _figures(found: Comparison) -> Iterator[str]:
     more = [each for each in found.figures if each not in shown and None not in (each["before"], each["now"])]
     if more:
         yield f"{several(len(more), 'more figure')} of single-task learners, where intervals overlap: --json"
+
+
+def _handoff(found: Comparison) -> Iterator[str]:
+    _, told = told_apart(found.handoff.get("a"), found.handoff.get("b"))
+    if told:
+        yield f"handoff   {told}"
 
 
 def _share(share: float | None, ci95: float | None) -> str:

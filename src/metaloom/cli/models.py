@@ -44,14 +44,20 @@ def promote(
         typer.Argument(help="A version such as v0.2.0. A new name, or none, makes the present commit a version."),
     ] = None,
     stage: Stage = "prod",
+    force: Annotated[bool, typer.Option("--force", help="Also one that is worse at the task handed off.")] = False,
 ) -> None:
-    """Put a model version into a stage, if its bundle verifies, and its files into the remote, if there is one."""
+    """Put a model version into a stage, if its bundle verifies, and its files into the remote, if there is one.
+
+    One that is clearly worse than the version in that stage, at the same task, needs --force.
+    """
     from metaloom.versioning.project import find_root
     from metaloom.versioning.registry import promote as promoted
 
     root = find_root()
-    name, commit = promoted(root, version, stage)
+    name, commit, compared = promoted(root, version, stage, force)
     print(f"{name} is {stage}; {_kept(root, commit)}")
+    if compared:
+        print(compared)
 
 
 def _kept(root: Path, commit: str) -> str:

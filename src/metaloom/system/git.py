@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 
-def revision(root: str | Path) -> str:
-    """The commit's name; empty outside git and before a first commit."""
-    return _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+def revision(root: str | Path, name: str = "HEAD") -> str:
+    """The name of the commit, or of what a branch or tag is; empty outside git and where there is none."""
+    return _git(root, "rev-parse", "--verify", "--quiet", name)
 
 
 def changed(root: str | Path, *paths: str) -> bool:

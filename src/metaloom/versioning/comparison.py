@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,10 +18,12 @@ from metaloom.data.packed import EXAMPLES
 from metaloom.errors import MetaloomError
 from metaloom.evaluation.drift import MOST, DataChange, Moved, changes, moved, newness
 from metaloom.evaluation.space import embed_classes
+from metaloom.handoff.shipped.verify import METADATA
 from metaloom.learner import Learner
 from metaloom.system.files import read_json
 from metaloom.tasks import class_table
-from metaloom.versioning.paths import Outputs
+from metaloom.versioning.paths import BUNDLE, Outputs
+from metaloom.versioning.quality import Handed, handed
 from metaloom.versioning.revisions import Revision, at_revision, metrics_differ, params_differ
 
 
@@ -44,6 +47,7 @@ class Comparison:
         new_classes: their `newness`, with their names.
         figures: learner, setting, before, now (accuracies), ci_before, ci_now, apart (whether the intervals do not
             overlap).
+        handoff: of each side what its bundle says of its task.
     """
 
     a: RevisionData | None = None
@@ -52,6 +56,7 @@ class Comparison:
     moved: list[Moved] = field(default_factory=list)
     new_classes: dict[str, Any] = field(default_factory=dict)
     figures: list[dict[str, Any]] = field(default_factory=list)
+    handoff: dict[str, Handed] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
@@ -75,6 +80,7 @@ def compare(root: Path, a: str, b: str) -> Comparison:
             _try(found, partial(_version, found, sides, side))
         if found.a is not None and found.b is not None:
             found.change = changes(sides.items("a"), sides.items("b"))
+        found.handoff = sides.handoff()
         if found.change is not None and not found.change.none:
             _try(found, lambda: _drift(found, sides))
     _try(found, lambda: found.figures.extend(figures(metrics_differ(root, a, b).get(outputs.figures, {}))))
@@ -119,6 +125,15 @@ class Sides:
             raise MetaloomError("drift: the two versions' examples differ in shape, so no one network sees both")
         return found
 
+    def handoff(self) -> dict[str, Handed]:
+        """Of each side what its bundle says of its task; none of a side that has no bundle."""
+        found = {}
+        for side, each in self.revisions.items():
+            with suppress(MetaloomError):
+                place = each.get(f"{self.outputs.bundle}/{METADATA}", self.folder / f"{side}-{METADATA}")
+                found[side] = handed(read_json(place))
+        return {side: each for side, each in found.items() if each is not None}
+
     @property
     def trained(self) -> str:
         """The side whose model measures: the earlier one's, which has not learned from what is new, if it has one."""
@@ -136,7 +151,8 @@ class Sides:
 def _version(found: Comparison, sides: Sides, side: str) -> None:
     revision, table = sides.revisions[side], sides.items(side)
     shape = table["domain"].nunique(), table["class"].nunique(), len(table)
-    setattr(found, side, RevisionData(revision.name, revision.data, *shape))
+    name = revision.name.removeprefix(f"{BUNDLE}@")
+    setattr(found, side, RevisionData(name, revision.data, *shape))
 
 
 def _drift(found: Comparison, sides: Sides) -> None:

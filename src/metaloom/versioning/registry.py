@@ -21,6 +21,7 @@ from metaloom.system.files import read_json
 from metaloom.system.git import changed
 from metaloom.system.provenance import POINTER, head
 from metaloom.versioning.paths import BUNDLE, Outputs
+from metaloom.versioning.quality import handed, told_apart
 from metaloom.versioning.revisions import at_revision
 
 
@@ -63,16 +64,23 @@ def model_versions(root: Path) -> list[ModelVersion]:
     ]
 
 
-def promote(root: Path, version: str | None, stage: str) -> tuple[str, str]:
+def promote(root: Path, version: str | None, stage: str, force: bool = False) -> tuple[str, str, str]:
     """Put a version into a stage; one that is not there yet, or none, makes the present commit a version.
 
+    Args:
+        root: the project's.
+        version: such as v0.2.0.
+        stage: such as prod.
+        force: though it is worse than the one that is in the stage.
+
     Returns:
-        The version and its commit.
+        The version, its commit, and how its accuracy compares with that of the one that was there, in words.
 
     Raises:
-        MetaloomError: its bundle cannot be had or does not verify, or what is present is not committed.
+        MetaloomError: its bundle cannot be had, does not verify or is worse, or what is present is not committed.
     """
-    known = {each.version: each.commit for each in model_versions(root)}
+    versions = model_versions(root)
+    known = {each.version: each.commit for each in versions}
     commit = known.get(version or "")
     if commit is None:
         commit = _present_commit(root)
@@ -81,11 +89,17 @@ def promote(root: Path, version: str | None, stage: str) -> tuple[str, str]:
             raise MetaloomError(f"this commit is {same[0]} already: `metaloom promote {same[0]}`")
         version = same[0] if same else version
     _check_bundle(root, commit)
+    present = next((each for each in versions if stage in each.stages), None)
+    worse, told = False, ""
+    if present is not None and present.commit != commit:
+        worse, told = told_apart(handed(present.metadata), handed(_metadata(root, commit)))
+    if worse and not force:
+        raise MetaloomError(f"{told}, which is {stage}: `--force` promotes it though")
     with _gto_errors():
         if version not in known:
             _gto().register(root, BUNDLE, commit, version=version)
             version = next(each["version"] for each in _gto().show(root, BUNDLE) if each["commit_hexsha"] == commit)
-        return _assign(root, str(version), stage), commit
+        return _assign(root, str(version), stage), commit, told
 
 
 def rollback(root: Path, stage: str) -> tuple[str, str]:

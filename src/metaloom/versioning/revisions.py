@@ -10,7 +10,9 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.system.escaping import plotted
+from metaloom.system.git import revision
 from metaloom.system.provenance import POINTER, version_in
+from metaloom.versioning.paths import BUNDLE
 from metaloom.versioning.project import dvc_errors, open_project, verify_remotes
 from metaloom.versioning.remotes import remote_errors
 
@@ -72,6 +74,12 @@ def at_revision(root: str | Path, rev: str) -> Iterator[Revision]:
         files = DVCFileSystem(str(Path(root).resolve()), rev=None if rev == WORKSPACE else rev)
         verify_remotes(files.repo)
         yield Revision(rev, files)
+
+
+def resolved(root: str | Path, rev: str) -> str:
+    """What git and DVC know it by: a version of the model, such as v0.2.0, by the tag that names it."""
+    tag = f"{BUNDLE}@{rev}"
+    return rev if rev == WORKSPACE or revision(root, rev) or not revision(root, tag) else tag
 
 
 def check_revision(root: str | Path, rev: str) -> None:

@@ -1,0 +1,72 @@
+"""A bundle that is worse at the task handed off does not take another's stage; versions have names to compare by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from projects import run_here
+
+from metaloom.cli.compare import lines
+from metaloom.errors import MetaloomError
+from metaloom.versioning import registry
+from metaloom.versioning.comparison import Comparison
+from metaloom.versioning.quality import Handed, handed, told_apart
+from metaloom.versioning.revisions import resolved
+
+GOOD = Handed("armenian", 55, 0.203, 0.18, 0.23)
+BAD = Handed("armenian", 55, 0.073, 0.06, 0.09)
+NEAR = Handed("armenian", 55, 0.19, 0.17, 0.21)
+
+
+@pytest.mark.parametrize(
+    ("present", "new", "worse", "words"),
+    [
+        (GOOD, BAD, True, "worse at armenian: 7.3% (6.0% to 9.0%) instead of 20.3% (18.0% to 23.0%)"),
+        (GOOD, NEAR, False, "not clearly worse at armenian: 19.0% (17.0% to 21.0%), before 20.3% (18.0% to 23.0%)"),
+        (BAD, GOOD, False, "no worse at armenian: 20.3% (18.0% to 23.0%), before 7.3% (6.0% to 9.0%)"),
+        (GOOD, Handed("greek", 24, 0.01, 0.0, 0.02), False, "another task than before (armenian with 55 classes, "),
+        (None, BAD, False, ""),
+        (GOOD, None, False, ""),
+    ],
+)
+def test_two_bundles_are_told_apart(present, new, worse, words):
+    found, told = told_apart(present, new)
+    assert found == worse and told.startswith(words) and bool(told) == bool(words)
+
+
+def metadata(each: Handed) -> dict:
+    measured = {"accuracy": each.accuracy, "low95": each.low95, "high95": each.high95}
+    return {"task": {"name": each.task, "n_way": each.n_way}, "metrics": {"task": measured}}
+
+
+def test_what_a_bundle_says_of_its_task():
+    assert handed(metadata(GOOD)) == GOOD
+    assert handed(None) is None and handed({"task": {}, "metrics": {"task": None}}) is None
+
+
+def commit(root: Path, name: str) -> str:
+    run_here(root, "git", "commit", "-q", "--allow-empty", "-m", name)
+    return run_here(root, "git", "rev-parse", "HEAD").stdout.strip()
+
+
+def test_a_worse_one_is_promoted_with_force_alone(project: Path, monkeypatch: pytest.MonkeyPatch):
+    of_commit = {commit(project, "good"): metadata(GOOD)}
+    monkeypatch.setattr(registry, "_check_bundle", lambda root, commit: None)
+    monkeypatch.setattr(registry, "_metadata", lambda root, commit: of_commit.get(commit))
+    assert registry.promote(project, None, "prod")[::2] == ("v0.0.1", "")
+    of_commit[commit(project, "bad")] = metadata(BAD)
+    with pytest.raises(MetaloomError, match=r"^worse at armenian: .* which is prod: `--force` promotes it though$"):
+        registry.promote(project, "v0.0.2", "prod")
+    assert run_here(project, "git", "tag").stdout.split() == ["handoff#prod#1", "handoff@v0.0.1"]
+    assert registry.promote(project, "v0.0.2", "candidate")[0] == "v0.0.2"  # nothing is in that stage
+    assert registry.promote(project, "v0.0.2", "prod", force=True)[0] == "v0.0.2"
+    assert registry.promote(project, "v0.0.2", "prod")[0] == "v0.0.2"  # as it is
+    assert registry.promote(project, "v0.0.1", "prod")[2].startswith("no worse at armenian")
+    assert resolved(project, "v0.0.1") == "handoff@v0.0.1" and resolved(project, "HEAD") == "HEAD"
+    assert resolved(project, "v9") == "v9"  # what git then does not know
+
+
+def test_a_comparison_shows_the_task_handed_off():
+    shown = list(lines(Comparison(handoff={"a": GOOD, "b": NEAR})))
+    assert "handoff   not clearly worse at armenian: 19.0% (17.0% to 21.0%), before 20.3% (18.0% to 23.0%)" in shown
