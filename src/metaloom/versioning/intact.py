@@ -67,7 +67,7 @@ def damaged(output: Any, hashes: Hashes) -> list[str]:
     return ["/".join([str(output), *key]) for key, _, oid in tree if there.get(key, oid.value) != oid.value]
 
 
-def mend(stage: Any, root: str | Path, fresh: bool = False) -> bool:
+def put_back(stage: Any, root: str | Path, fresh: bool = False) -> bool:
     """Put damaged outputs of a stage back, from DVC's cache or a remote; each is said in a line.
 
     Args:
