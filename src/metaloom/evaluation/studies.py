@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,36 +68,26 @@ def labels_saved(everyone: Everyone, settings: StudySettings) -> list[dict[str, 
     together for the interval; null where the rival has not got there with the most that there are. The ends
     of the interval are null too where the episodes are too few for one.
     """
-    shots, records = sorted(settings.labels), []
-    for kind in settings.kinds:
-        curves = {
-            learner: np.stack([answers[f"{LABELS}/{kind}/{n}"].accuracy for n in shots])
-            for learner, answers in everyone.answers.items()
-        }
-        own = curves[everyone.champion]
-        for n_shot in sorted(set(SAVED) & set(shots)):
-            for group in GROUPS[:2]:
-                found = {
-                    rival: _needed(own[shots.index(n_shot)], curves[rival], shots, everyone.samples)
-                    for rival in everyone.of_group(group)
-                }
-                if not found:
-                    continue
+    shots = sorted(settings.labels)
+    return [record for kind in settings.kinds for record in _saved(everyone, kind, shots)]
+
+
+def _saved(everyone: Everyone, kind: str, shots: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Those of one kind of episode."""
+    curves = {
+        learner: np.stack([answers[f"{LABELS}/{kind}/{n}"].accuracy for n in shots])
+        for learner, answers in everyone.answers.items()
+    }
+    for n_shot in sorted(set(SAVED) & set(shots)):
+        own = curves[everyone.champion][shots.index(n_shot)]
+        asked = {"kind": kind, "learner": everyone.champion, "n_shot": n_shot, "accuracy": _mean(own)}
+        for group in GROUPS[:2]:
+            found = {rival: _needed(own, curves[rival], shots, everyone.samples) for rival in everyone.of_group(group)}
+            if found:
                 rival = min(found, key=lambda name: (found[name][0], -_mean(curves[name][-1], nothing=0.0)))
                 values = (None if not np.isfinite(value) else float(value) for value in found[rival])
-                named = dict(zip(("labels", "low95", "high95"), values, strict=True))
-                accuracy = _mean(own[shots.index(n_shot)])
-                records.append(
-                    {
-                        "kind": kind,
-                        "learner": everyone.champion,
-                        "n_shot": n_shot,
-                        "accuracy": accuracy,
-                        "against": group,
-                    }
-                    | {"rival": rival, **named, "most": shots[-1]}
-                )
-    return records
+                needs = dict(zip(("labels", "low95", "high95"), values, strict=True))
+                yield asked | {"against": group, "rival": rival, **needs, "most": shots[-1]}
 
 
 def _mean(accuracy: np.ndarray, nothing: float = float("nan")) -> float:
