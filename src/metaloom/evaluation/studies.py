@@ -15,7 +15,7 @@ from metaloom.evaluation.statistics import labels_needed
 from metaloom.evaluation.tables import Everyone
 from metaloom.learner.intervals import resamples
 from metaloom.system.certainty import ENOUGH_EPISODES
-from metaloom.tasks.studies import ALL, LABELS, WAYS
+from metaloom.tasks.studies import ALL, LABELS, UNEVEN, WAYS
 
 SAVED = (1, 5)  # labelled examples per class of the meta-learner that the single-task learner's are counted for
 POINT = ["accuracy", "low95", "high95", "episodes"]
@@ -52,7 +52,7 @@ def balance_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
     for learner, answers in everyone.answers.items() if settings.uneven else ():
         kind, even = settings.kinds[0], sum(settings.uneven) // settings.n_way
         of = {"even": (answers[f"{LABELS}/{kind}/{even}"], [even] * settings.n_way)}
-        of["uneven"] = answers[f"uneven/{kind}"], settings.uneven
+        of[UNEVEN] = answers[f"{UNEVEN}/{kind}"], settings.uneven
         for balance, (each, shots) in of.items():
             ends = (_on_way(each, settings.uneven.index(end(settings.uneven))) for end in (min, max))
             spread = " ".join(map(str, shots))
