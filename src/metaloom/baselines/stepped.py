@@ -57,7 +57,7 @@ class Trained:
     statistics: Tensors | None
 
     def logits(self, x: Float[Tensor, "task query ..."]) -> Float[Tensor, "task query n_way"]:
-        """Of each task's queries by its own network, a part of them at a time."""
+        """The logits of each task's queries by its own network, a part of them at a time."""
         with torch.no_grad():
             parts = x.split(max(1, AT_A_TIME // len(x)), dim=1)
             z = torch.cat([self.network(self.weights, part, self.statistics)[0] for part in parts], dim=1)
@@ -85,7 +85,7 @@ def fitted(
     y: Int[Tensor, " support"],
     seeds: Sequence[int],
 ) -> list[Fitted]:
-    """Of each task, as the learners on features are: raw scores for encoded examples."""
+    """The model of each task, like those of the learners on features: it gives raw scores for encoded examples."""
     trained = stepped(start, choice, x, y, seeds)
     return [_fitted(trained.of_task(task)) for task in range(len(x))]
 

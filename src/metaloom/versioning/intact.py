@@ -32,7 +32,7 @@ class Hashes:
             self._known = {}
 
     def of(self, path: Path) -> str:
-        """Of a file that is there."""
+        """The hash of a file that is there."""
         now = list(stamp(path))
         *before, known = self._known.get(str(path)) or [None]
         if before != now:
