@@ -73,8 +73,7 @@ def stage(root: str, name: str, force: bool, limits: LimitSettings, current: boo
         if not force and (current or is_current(root, name)):
             return Completed(name="Cached", message=f"{name} is up to date")
         say(name)
-        watch = Watch(60 * limits.stage_minutes, 60 * limits.stall_minutes)
-        outcome = reproduce_in_child(root, name, *_listeners(), force=force, watch=watch)
+        outcome = reproduce_in_child(root, name, *_listeners(), force=force, watch=_watch(limits))
     except BusyError:
         raise
     except MetaloomError as error:
@@ -84,12 +83,16 @@ def stage(root: str, name: str, force: bool, limits: LimitSettings, current: boo
     return Completed(name="Cached", message=f"{name} was restored from DVC's run cache")
 
 
+def _watch(limits: LimitSettings) -> Watch:
+    return Watch(60 * limits.stage_minutes, 60 * limits.stall_minutes)
+
+
 def _failure(error: MetaloomError) -> State[Any]:
     return Failed(name=error.state if isinstance(error, HungError) else "Failed", message=str(error))
 
 
 @task(name="budget", task_run_name="budget", **RETRIED)
-def budget(root: str, minutes: float, began: float) -> State[Any]:
+def budget(root: str, minutes: float, began: float, limits: LimitSettings) -> State[Any]:
     """budget.yaml says how much work fits into so many minutes with these data and settings; 0: there is no budget.
 
     Where `metaloom plan` has chosen it, that is what is run.
@@ -98,6 +101,7 @@ def budget(root: str, minutes: float, began: float) -> State[Any]:
         root: the project's root.
         minutes: for the whole run.
         began: Unix time at which the run did.
+        limits: of a stage, which hold for the measuring too.
     """
     path = Path(root, BUDGET)
     kept = read_budget(path)
@@ -112,12 +116,13 @@ def budget(root: str, minutes: float, began: float) -> State[Any]:
     try:
         planned = read_budget(Path(root, planned_at(minutes)))
         if planned.changes(asked):
-            run_module(root, "metaloom.measuring", [f"{minutes:g}", f"{began:.3f}"], *_listeners())
+            arguments = [f"{minutes:g}", f"{began:.3f}"]
+            run_module(root, "metaloom.measuring", arguments, *_listeners(), _watch(limits))
         else:
             write_budget(path, planned)
             say(f"  effort {planned.effort:.2f}, as `metaloom plan` has chosen")
     except MetaloomError as error:
-        return Failed(message=str(error))
+        return _failure(error)
     return Completed(name="Ran", message=f"{BUDGET} written")
 
 
@@ -185,7 +190,7 @@ def _run(
         began = time.monotonic()
         named = stage.with_options(name=name, task_run_name=name)
         if name == "budget":
-            state = budget(root, *asked, return_state=True)
+            state = budget(root, *asked, limits, return_state=True)
             unchanged = unchanged and state.name == "Cached"
         else:
             unchanged = unchanged and not due[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metaloom.pipeline.child import reproduce_in_child
+from metaloom.pipeline.child import reproduce_in_child, run_module
 from metaloom.system.limits import HungError, Watch
 
 
@@ -65,6 +65,14 @@ def test_a_stage_that_hangs_is_ended(standin):
     assert standin.ended(standin.wait_for("maml.txt"))
     (standin.root / "slow").unlink()
     reproduce_in_child(standin.root, "train@maml", print, print)
+
+
+def test_measuring_that_hangs_is_ended(tmp_path):
+    (tmp_path / "hanging.py").write_text("import time\nprint('measuring', flush=True)\ntime.sleep(600)\n")
+    heard = []
+    with pytest.raises(HungError, match=r"^hanging: ended after .* \(limits.stage_minutes\); the next run goes on"):
+        run_module(tmp_path, "hanging", [], heard.append, print, Watch(total=2, stall=0))
+    assert heard == ["measuring"]
 
 
 @pytest.mark.slow

@@ -11,11 +11,14 @@ import pytest
 from projects import REPO
 
 from metaloom.config import OVERRIDES, PARAMS, read_params
+from metaloom.config.settings import LimitSettings
 from metaloom.errors import MetaloomError
 from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, planned_at, read_budget, write_budget
+from metaloom.system.limits import LOOKS, HungError, Watch
 from metaloom.system.provenance import data_version
 
 DATA = "0123.dir"
+LIMITS = LimitSettings(stage_minutes=20, stall_minutes=5, remote_seconds=60)
 
 
 class Flow:
@@ -25,14 +28,15 @@ class Flow:
         from flows import pipeline as module
 
         self.module, self.root, self.measured = module, root, list[list[str]]()
-        self.refusal = ""
+        self.refusal: MetaloomError | None = None
         patch.setattr(module, "run_module", self._measuring)
         patch.setattr(module, "_listeners", lambda: (print, print))
 
-    def _measuring(self, root: str, module: str, arguments: list[str], *_) -> None:
+    def _measuring(self, root: str, module: str, arguments: list[str], _out, _err, watch: Watch) -> None:
         self.measured.append(arguments)
         if self.refusal:
-            raise MetaloomError(self.refusal)
+            raise self.refusal
+        assert watch.every == 5 * 60 / LOOKS
         assert module == "metaloom.measuring"
         write_budget(Path(root, BUDGET), self.chosen(float(arguments[0]), 2.0, data_version(root)))
 
@@ -43,7 +47,7 @@ class Flow:
     def __call__(self, minutes: float):
         """The state of the task, and how often it measured."""
         self.measured.clear()
-        state = self.module.budget.fn(str(self.root), minutes, time.time())
+        state = self.module.budget.fn(str(self.root), minutes, time.time(), LIMITS)
         return state, len(self.measured)
 
     @property
@@ -114,13 +118,19 @@ def test_what_plan_has_chosen_is_run(flow, capsys):
 
 def test_a_refusal_is_the_task_s_and_leaves_the_file(flow):
     flow(10)
-    flow.refusal = "--minutes 1 is too short"
+    flow.refusal = MetaloomError("--minutes 1 is too short")
     state, _ = flow(1)
-    assert state.is_failed() and state.message == flow.refusal and flow.kept.minutes == 10
+    assert state.is_failed() and state.message == str(flow.refusal) and flow.kept.minutes == 10
+
+
+def test_measuring_that_hangs_ends_with_a_stage_s_states(flow):
+    flow.refusal = HungError("metaloom.measuring: ended after 20 min (limits.stage_minutes)", "TimedOut")
+    state, _ = flow(10)
+    assert (state.name, state.message) == ("TimedOut", str(flow.refusal)) and not (flow.root / BUDGET).exists()
 
 
 def test_the_measuring_hears_since_when_the_run_has_been_going(flow):
-    flow.module.budget.fn(str(flow.root), 10, 123456.7891)
+    flow.module.budget.fn(str(flow.root), 10, 123456.7891, LIMITS)
     assert flow.measured == [["10", "123456.789"]]
 
 

@@ -103,6 +103,12 @@ def test_a_second_time_what_is_the_same_is_kept(model: Path, tasks: Path, tmp_pa
     assert Path("out/task1/model.onnx").read_bytes() == whole
 
 
+@pytest.mark.parametrize("content", ["[]", '"mine"', "null", "[" * 100_000, "{"])
+def test_what_is_no_metadata_is_nothing_to_keep(content: str, tmp_path: Path):
+    (tmp_path / verify.METADATA).write_text(content)
+    assert fleet._there(tmp_path, "0123") is None
+
+
 def test_one_that_fails_does_not_stop_the_others(model: Path, tasks: Path, tmp_path: Path):
     mine = Path(shutil.copytree(tasks, tmp_path / "mine"))
     shutil.copy(mine / "task1/class0/0.png", mine / "task1/class1/same.png")

@@ -12,8 +12,8 @@ from metaloom.baselines import BASELINES
 from metaloom.baselines.run import Answered
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
-from metaloom.measuring.rates import Alone, MethodRate, Rates, passes_of
-from metaloom.measuring.timing import MOST_LINES, REPEATS, STEPS_ALONE, Watch, _of_learner, _telling, sampled
+from metaloom.measuring.rates import MethodRate, Rates, SingleTaskRate, passes_of
+from metaloom.measuring.timing import MOST_LINES, REPEATS, STEPS_ALONE, Stopwatch, _of_learner, _telling, sampled
 from metaloom.tasks import EpisodeTable
 
 
@@ -28,26 +28,26 @@ def encoding() -> PictureEncoding:
 
 
 def test_a_task_takes_as_long_as_the_line_between_two_says():
-    alone = Alone({25: 3.0, 5: 1.0, 100: 4.5}, 0.0)
+    alone = SingleTaskRate({25: 3.0, 5: 1.0, 100: 4.5}, 0.0)
     assert [alone.task(labelled) for labelled in (1, 5, 15, 50, 200)] == [1.0, 1.0, 2.0, 3.5, 4.5]
 
 
 def test_the_quickest_of_several_turns_counts():
     """A turn that another program disturbed does not."""
     ticks = iter([0.0, 9.0, 10.0, 12.0, 20.0, 24.0])
-    watch = Watch(lambda: 0.0, clock=lambda: next(ticks))
+    watch = Stopwatch(lambda: 0.0, clock=lambda: next(ticks))
     assert watch.quickest(lambda: None, 3) == 2.0
 
 
 def test_it_is_shown_how_long_it_has_been_measuring():
-    assert Watch(lambda: 12.4).text() == "12 s so far"
+    assert Stopwatch(lambda: 12.4).text() == "12 s so far"
 
 
 @pytest.mark.parametrize("bars", [False, True])
 def test_a_log_is_told_what_is_measured_in_a_few_lines(bars, monkeypatch, capsys):
     """Where bars move nothing else is said."""
     monkeypatch.setattr("metaloom.measuring.timing.shows_bars", lambda: bars)
-    watch = Watch(lambda: 12.4)
+    watch = Stopwatch(lambda: 12.4)
     for part in range(MOST_LINES + 2):
         watch.tell(f"part {part}")
     said = capsys.readouterr().out.splitlines()
@@ -69,7 +69,12 @@ def test_a_network_that_learns_passes_each_labelled_example_three_times_a_step(t
 def test_a_width_that_was_not_measured_takes_more_where_the_network_is_at_work(tiny_settings, encoding):
     own = Learner.create("protonet", tiny_settings, encoding)
     rates = Rates(
-        2.0, 1.0, 0.1, {"protonet": MethodRate(own, 1, 1.0, 0.5)}, {n: Alone({5: 1.0}, 0.1) for n in BASELINES}, 7
+        2.0,
+        1.0,
+        0.1,
+        {"protonet": MethodRate(own, 1, 1.0, 0.5)},
+        {n: SingleTaskRate({5: 1.0}, 0.1) for n in BASELINES},
+        7,
     )
     wider = rates.scaled(3.0)
     assert wider.trained == {"protonet": MethodRate(own, 1, 3.0, 1.5)}
@@ -98,6 +103,6 @@ def test_the_quickest_turn_of_a_single_task_learner_counts(name, steps):
     turns = {
         (name, size, turn): answered(seconds + turn) for size, seconds in ((3, 1), (15, 2)) for turn in range(REPEATS)
     }
-    assert _of_learner(name, turns) == Alone({3: 1 / steps, 15: 2 / steps}, 0.2)
+    assert _of_learner(name, turns) == SingleTaskRate({3: 1 / steps, 15: 2 / steps}, 0.2)
     turns[name, 3, 0] = answered(0.0, failed=True)
     assert _of_learner(name, turns).tasks[3] == 2 / steps

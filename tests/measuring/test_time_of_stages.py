@@ -12,7 +12,7 @@ from metaloom.baselines import BASELINES
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
 from metaloom.measuring.estimate import ESTIMATE, STATISTICS, Asked, seconds_by_stage
-from metaloom.measuring.rates import Alone, MethodRate, Rates
+from metaloom.measuring.rates import MethodRate, Rates, SingleTaskRate
 from metaloom.system.parallel import cores
 from metaloom.tasks import EpisodeTable
 
@@ -48,7 +48,7 @@ def estimate(tiny_settings):
             name: MethodRate(learner, networks, of("steps", name), of("passes", name))
             for name, learner in learners.items()
         }
-        alone = {name: Alone({3: of("alone", name)}, 0.0) for name in BASELINES}
+        alone = {name: SingleTaskRate({3: of("alone", name)}, 0.0) for name in BASELINES}
         return seconds_by_stage(settings, Rates(START, splitting, fit, trained, alone, 0), asked)
 
     idle = found()

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from metaloom.baselines.heads import FLOAT, Fitted, linear_head
 from metaloom.kinds import Kind
+from metaloom.methods.gradient import HEAD
+from metaloom.methods.model import class_weights, one_hot
 from metaloom.networks import Network, Tensors
 from metaloom.system.optimisers import Adam
 
-HEAD = ("head.weight", "head.bias")
 AT_A_TIME = 64  # examples that are answered together: bounds memory
 PROBE = 10.0  # C of the logistic regression that a pre-trained network's head starts as
 TOGETHER = 10  # tasks that are trained side by side, at most
@@ -56,7 +57,7 @@ class Trained:
     statistics: Tensors | None
 
     def logits(self, x: Float[Tensor, "task query ..."]) -> Float[Tensor, "task query n_way"]:
-        """Of each task's queries by its own network, a part of them at a time."""
+        """The logits of each task's queries by its own network, a part of them at a time."""
         with torch.no_grad():
             parts = x.split(max(1, AT_A_TIME // len(x)), dim=1)
             z = torch.cat([self.network(self.weights, part, self.statistics)[0] for part in parts], dim=1)
@@ -84,7 +85,7 @@ def fitted(
     y: Int[Tensor, " support"],
     seeds: Sequence[int],
 ) -> list[Fitted]:
-    """Of each task, as the learners on features are: raw scores for encoded examples."""
+    """The model of each task, like those of the learners on features: it gives raw scores for encoded examples."""
     trained = stepped(start, choice, x, y, seeds)
     return [_fitted(trained.of_task(task)) for task in range(len(x))]
 
@@ -119,7 +120,7 @@ def stepped(
     weights = _first_weights(start, x, y, generators)
     optimiser = Adam(list(weights.values()), lr=choice["learning_rate"], fused=True)
     batches = [_batches(len(y), choice["batch"], generator) for generator in generators]
-    alike = len(y) / (len(y.unique()) * y.bincount().clamp(min=1).to(x.dtype))  # classes count alike
+    alike = class_weights(one_hot(y, int(y.max()) + 1), x.dtype)
     task = torch.arange(len(x))[:, None]
     for _ in range(steps):
         batch = torch.stack([next(own) for own in batches])

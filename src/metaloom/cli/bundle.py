@@ -23,8 +23,8 @@ WHY_LOW = (
     "classes); more labelled examples, or fewer classes that look alike, make answers surer"
 )
 ALLOWED = 100  # rows that a table of `bench` may have
-Seconds = Annotated[float, typer.Option(min=1, help="That it may take to open, and for each answer.")]
-Gigabytes = Annotated[float, typer.Option(min=0.5, help="Of memory that it may take.")]
+Seconds = Annotated[float, typer.Option(min=1, help="Most time to open the bundle, and for each answer, in seconds.")]
+Gigabytes = Annotated[float, typer.Option(min=0.5, help="Most memory that the bundle may take, in GB.")]
 BundleFolder = Annotated[Path, typer.Argument(help="Bundle folder, for example artifacts/bundle.")]
 
 
@@ -49,8 +49,7 @@ def predict(
     """
     from metaloom.handoff.bundle.predict import predict as classify
     from metaloom.handoff.bundle.stranger import limited
-    from metaloom.system.plural import several
-    from metaloom.system.terminal import complain, quiet, say
+    from metaloom.system.terminal import complain, say
 
     if json_ and csv:
         raise MetaloomError("give --json or --csv, not both")
@@ -62,16 +61,24 @@ def predict(
     elif csv and predictions:
         _print_table(predictions)
     else:
-        for each in predictions:
-            names = f"{on_one_line(each.example)}\t{on_one_line(each.label)}"
-            print(f"{names}\t{each.probability:.3f}\tnovelty {each.novelty:.1f}")
-        unsure = sum(each.probability < UNSURE for each in predictions)
-        if unsure and not quiet():
-            complain(f"{unsure} of {several(len(predictions), 'answer')} under {UNSURE:.0%}: {WHY_LOW}")
+        _print_lines(predictions)
     for error in bad:
         complain(f"error: {error}")
     if bad:
         raise typer.Exit(FAILED)
+
+
+def _print_lines(predictions: Sequence[Prediction]) -> None:
+    """A line for each, and on standard error why many are unsure."""
+    from metaloom.system.plural import several
+    from metaloom.system.terminal import complain, quiet
+
+    for each in predictions:
+        names = f"{on_one_line(each.example)}\t{on_one_line(each.label)}"
+        print(f"{names}\t{each.probability:.3f}\tnovelty {each.novelty:.1f}")
+    unsure = sum(each.probability < UNSURE for each in predictions)
+    if unsure and not quiet():
+        complain(f"{unsure} of {several(len(predictions), 'answer')} under {UNSURE:.0%}: {WHY_LOW}")
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DATA = Path("data")
 Layout = Annotated[
-    str | None, typer.Option(help="How its files lie: domains, flat, splits or table; without it: found out.")
+    str | None, typer.Option(help="How its files lie: domains, flat, splits or table; detected where it is not given.")
 ]
 _SHOWN = 10
 
@@ -80,8 +80,6 @@ def check(
 
     Exits with 1 when more is unusable than prepare.max_bad_share.
     """
-    from rich.console import Console
-
     from metaloom.config import load_settings
     from metaloom.data.add import list_elsewhere
     from metaloom.data.quality import judge
@@ -90,26 +88,36 @@ def check(
     from metaloom.kinds import kind_of
 
     at_root = go_to_root()
-    path = path and at_root(path)
-    everything = load_settings()
-    settings, kind = everything.prepare, kind_of(everything)
+    settings = load_settings()
+    prepare, kind = settings.prepare, kind_of(settings)
+    path = _elsewhere(path and at_root(path), layout)
+    listing = list_sources(DATA, kind) if path is None else list_elsewhere(path, kind, layout)
+    report = judge(scan(listing), prepare.min_examples).report
+    _say_read(listing.branches, report, given=layout is not None)
+    _print_report(report, path or DATA, kind, prepare.max_bad_share)
+    if report["bad_share"] > prepare.max_bad_share or not report["used"]:
+        raise typer.Exit(FAILED)
+
+
+def _elsewhere(path: Path | None, layout: str | None) -> Path | None:
+    """The path; None where data/ itself is meant, whose layouts are given when data are added."""
     if path is not None and path.exists() and path.resolve() == DATA.resolve():
         path = None
     if path is None and layout is not None:
         raise MetaloomError(f"--layout {layout}: give a PATH with it; what is in {DATA}/ has its own, from `data add`")
-    listing = list_sources(DATA, kind) if path is None else list_elsewhere(path, kind, layout)
-    report = judge(scan(listing), settings.min_examples).report
-    _say_read(listing.branches, report, given=layout is not None)
-    over = report["bad_share"] > settings.max_bad_share
+    return path
+
+
+def _print_report(report: dict[str, Any], path: Path, kind: Kind, most: float) -> None:
+    """The table, and whether the share of what is unusable is over the most that is allowed."""
+    from rich.console import Console
+
     console = Console(highlight=False)
-    console.print(_table(report, path or DATA))
-    verdict = "over" if over else "within"
+    console.print(_table(report, path))
+    verdict = "over" if report["bad_share"] > most else "within"
     console.print(
-        f"{report['bad_share']:.1%} of the {kind.many} are unusable, {verdict} prepare.max_bad_share "
-        f"({settings.max_bad_share:.1%})"
+        f"{report['bad_share']:.1%} of the {kind.many} are unusable, {verdict} prepare.max_bad_share ({most:.1%})"
     )
-    if over or not report["used"]:
-        raise typer.Exit(FAILED)
 
 
 def _refuse_absent_version(only: bool) -> None:
@@ -153,7 +161,7 @@ def _say_read(branches: Sequence[Branch], report: dict[str, Any], given: bool = 
 def _say_problems(report: dict[str, Any]) -> None:
     from metaloom.system.terminal import say
 
-    counts = [f"{len(found)} {kind.replace('_', ' ')}" for kind, found in report["problems"].items() if found]
+    counts = [f"{len(found)} {problem.replace('_', ' ')}" for problem, found in report["problems"].items() if found]
     if counts:
         say(f"left out: {', '.join(counts)} (`metaloom data check` lists them)")
 
@@ -168,12 +176,12 @@ def _table(report: dict[str, Any], path: Path) -> Table:
     table.add_column("")
     table.add_column("count", justify="right")
     table.add_column("which", overflow="fold")
-    for kind in ("examples", "used", "classes", "domains"):
-        table.add_row(kind, f"{report[kind]:,}", "")
+    for what in ("examples", "used", "classes", "domains"):
+        table.add_row(what, f"{report[what]:,}", "")
     table.add_section()
-    for kind, found in report["problems"].items():
+    for problem, found in report["problems"].items():
         lines = [in_words(each) for each in found[:_SHOWN]]
         if len(found) > _SHOWN:
             lines.append(f"and {len(found) - _SHOWN} more")
-        table.add_row(kind.replace("_", " "), f"{len(found):,}", escape("\n".join(map(on_one_line, lines))))
+        table.add_row(problem.replace("_", " "), f"{len(found):,}", escape("\n".join(map(on_one_line, lines))))
     return table

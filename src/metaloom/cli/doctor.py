@@ -137,16 +137,18 @@ def _deployment(root: Path) -> Iterator[Finding]:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
+    from flows.notes import DEPLOYMENT
+
     try:
         with get_client(sync_client=True) as client:
-            path = client.read_deployment_by_name("retrain/retrain").path
+            path = client.read_deployment_by_name(DEPLOYMENT).path
     except ObjectNotFound:
         return
     except HTTPError as error:
         yield Finding(f"the Prefect server at {PREFECT_API_URL.value()} does not answer ({error})", "start it")
         return
     if path and Path(path).is_absolute() and Path(path) != root:
-        yield Finding(f"the deployment retrain/retrain is of {path}", "`metaloom serve` here makes it this project's")
+        yield Finding(f"the deployment {DEPLOYMENT} is of {path}", "`metaloom serve` here makes it this project's")
 
 
 def _flow_runs(root: Path) -> Iterator[Finding]:

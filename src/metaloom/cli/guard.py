@@ -16,7 +16,7 @@ from metaloom.system import lifeline
 
 ENDED = "ended"  # what a command says that ends by itself
 SERVED = "served"
-LOOK = 2.0  # seconds between looks
+LOOK_AT_RUNS = 2.0  # seconds between looks at the flow runs
 PATIENCE = 90.0  # seconds that the server may take to answer
 
 
@@ -55,7 +55,7 @@ def main(served: bool) -> None:
     while living(root) or ((served or killed(root)) and time.monotonic() < end):
         with suppress(HTTPError):
             mark_crashed(root, taken_before=gone)
-        time.sleep(LOOK)
+        time.sleep(LOOK_AT_RUNS)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metaloom.cli.guard import LOOK
+from metaloom.cli.guard import LOOK_AT_RUNS
 from metaloom.cli.prefect_server import kept_login, prefect_server
 from metaloom.cli.project import ended_by_signals, enter_project
 from metaloom.errors import MetaloomError
@@ -69,7 +69,7 @@ def _mark_killed(root: Path) -> None:
     from flows.notes import mark_crashed
 
     while True:
-        time.sleep(LOOK)
+        time.sleep(LOOK_AT_RUNS)
         with suppress(HTTPError):
             mark_crashed(root)
 

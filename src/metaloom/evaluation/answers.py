@@ -17,6 +17,7 @@ from scipy.special import log_softmax
 from torch import Tensor
 
 from metaloom.baselines import BASELINES, Choices, Features, answer_all
+from metaloom.baselines.heads import FLOAT
 from metaloom.baselines.run import Request
 from metaloom.config import BaselineSettings
 from metaloom.evaluation.figures import Answers
@@ -24,10 +25,9 @@ from metaloom.learner import Learner
 from metaloom.learner.task import AdaptedTask
 from metaloom.system.device import finish
 from metaloom.tasks import EpisodeTable
-from metaloom.tasks.studies import WAYS
+from metaloom.tasks.studies import WAYS, is_of_study
 
 TIMED = 3  # tasks that a meta-learner's times are the median of
-FLOAT = 4  # bytes
 
 OfTables = dict[str, Answers]
 
@@ -66,7 +66,7 @@ def single_task_answers(
     requests = []
     for baseline, name, table in asked_alone(settings, tables):
         choice = choices[baseline].for_task(table.n_way, len(table.labels) / table.n_way)
-        timed = "/" not in name  # the times of the settings are shown, those of the studies not
+        timed = not is_of_study(name)  # whose times are not shown
         requests.append(Request((baseline, name), baseline, choice, table, timed))
     answered = answer_all(features, requests, "evaluate", jobs)
     found: dict[str, OfTables] = {baseline: {} for baseline in BASELINES}

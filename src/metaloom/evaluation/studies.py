@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from metaloom.evaluation.statistics import labels_needed
 from metaloom.evaluation.tables import Everyone
 from metaloom.learner.intervals import resamples
 from metaloom.system.certainty import ENOUGH_EPISODES
-from metaloom.tasks.studies import ALL, LABELS, WAYS
+from metaloom.tasks.studies import ALL, LABELS, UNEVEN, WAYS
 
 SAVED = (1, 5)  # labelled examples per class of the meta-learner that the single-task learner's are counted for
 POINT = ["accuracy", "low95", "high95", "episodes"]
@@ -52,7 +52,7 @@ def balance_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
     for learner, answers in everyone.answers.items() if settings.uneven else ():
         kind, even = settings.kinds[0], sum(settings.uneven) // settings.n_way
         of = {"even": (answers[f"{LABELS}/{kind}/{even}"], [even] * settings.n_way)}
-        of["uneven"] = answers[f"uneven/{kind}"], settings.uneven
+        of[UNEVEN] = answers[f"{UNEVEN}/{kind}"], settings.uneven
         for balance, (each, shots) in of.items():
             ends = (_on_way(each, settings.uneven.index(end(settings.uneven))) for end in (min, max))
             spread = " ".join(map(str, shots))
@@ -68,36 +68,26 @@ def labels_saved(everyone: Everyone, settings: StudySettings) -> list[dict[str, 
     together for the interval; null where the rival has not got there with the most that there are. The ends
     of the interval are null too where the episodes are too few for one.
     """
-    shots, records = sorted(settings.labels), []
-    for kind in settings.kinds:
-        curves = {
-            learner: np.stack([answers[f"{LABELS}/{kind}/{n}"].accuracy for n in shots])
-            for learner, answers in everyone.answers.items()
-        }
-        own = curves[everyone.champion]
-        for n_shot in sorted(set(SAVED) & set(shots)):
-            for group in GROUPS[:2]:
-                found = {
-                    rival: _needed(own[shots.index(n_shot)], curves[rival], shots, everyone.samples)
-                    for rival in everyone.of_group(group)
-                }
-                if not found:
-                    continue
+    shots = sorted(settings.labels)
+    return [record for kind in settings.kinds for record in _saved(everyone, kind, shots)]
+
+
+def _saved(everyone: Everyone, kind: str, shots: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Those of one kind of episode."""
+    curves = {
+        learner: np.stack([answers[f"{LABELS}/{kind}/{n}"].accuracy for n in shots])
+        for learner, answers in everyone.answers.items()
+    }
+    for n_shot in sorted(set(SAVED) & set(shots)):
+        own = curves[everyone.champion][shots.index(n_shot)]
+        asked = {"kind": kind, "learner": everyone.champion, "n_shot": n_shot, "accuracy": _mean(own)}
+        for group in GROUPS[:2]:
+            found = {rival: _needed(own, curves[rival], shots, everyone.samples) for rival in everyone.of_group(group)}
+            if found:
                 rival = min(found, key=lambda name: (found[name][0], -_mean(curves[name][-1], nothing=0.0)))
                 values = (None if not np.isfinite(value) else float(value) for value in found[rival])
-                named = dict(zip(("labels", "low95", "high95"), values, strict=True))
-                accuracy = _mean(own[shots.index(n_shot)])
-                records.append(
-                    {
-                        "kind": kind,
-                        "learner": everyone.champion,
-                        "n_shot": n_shot,
-                        "accuracy": accuracy,
-                        "against": group,
-                    }
-                    | {"rival": rival, **named, "most": shots[-1]}
-                )
-    return records
+                needs = dict(zip(("labels", "low95", "high95"), values, strict=True))
+                yield asked | {"against": group, "rival": rival, **needs, "most": shots[-1]}
 
 
 def _mean(accuracy: np.ndarray, nothing: float = float("nan")) -> float:

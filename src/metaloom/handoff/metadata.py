@@ -26,7 +26,7 @@ class Open(BaseModel):
 
 
 class Task(Strict):
-    """Of a bundle of many tasks: all of them, the most classes that one has, and no examples."""
+    """The task that a bundle is for; a bundle of many names them all together, with the most classes that one has."""
 
     name: str
     n_way: int
@@ -64,14 +64,14 @@ class Output(Strict):
 
 
 class Versions(Strict):
-    """Of ONNX, which all graphs of a bundle have in common."""
+    """The versions of ONNX that all graphs of a bundle have in common."""
 
     opset: int
     ir_version: int
 
 
 class Accuracy(Strict):
-    """Of one task's model, from metaloom.learner.estimate; shares of 1.
+    """The accuracy of one task's model, from metaloom.learner.estimate; shares of 1.
 
     Args:
         kind: how it was measured.
@@ -91,7 +91,7 @@ class Accuracy(Strict):
 
 
 class Score(Open):
-    """Of the meta-learner over episodes; `ci95` is the half width of the 95% interval, None where there is none.
+    """The meta-learner's score over episodes; `ci95` is the half width of the 95% interval, None where there is none.
 
     `classes` were asked about; `classes_low95` and `classes_high95` are the ends of the interval over classes.
 
@@ -121,14 +121,14 @@ class Score(Open):
 
 
 class Validation(Score):
-    """On the validation episodes that chose the model, the best of so many looks at them."""
+    """The score on the validation episodes that chose the model: the best of so many looks at them."""
 
     setting: str
     looks: int | None = None
 
 
 class DomainScore(Open):
-    """Of the meta-learner on test queries of one domain, in one setting; shares of 1."""
+    """The meta-learner's score on test queries of one domain, in one setting; shares of 1."""
 
     setting: str
     domain: str
@@ -179,7 +179,7 @@ class Metrics(Strict):
 
 
 class Commit(Strict):
-    """Of the project, and whether code or settings differed from it."""
+    """The project's commit, and whether code or settings differed from it."""
 
     commit: str
     uncommitted_changes: bool

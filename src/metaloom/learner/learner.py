@@ -146,9 +146,10 @@ class Learner:
             name, method, encoding = _described(config, folder / "learner.json")
             temperature = Temperature.read(config.get("temperature", {}))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
             raise MetaloomError(
-                f"{folder}/learner.json was written by another version of metaloom than {__version__} "
-                f"({type(error).__name__}: {str(error).splitlines()[0]}): train again"
+                f"{folder}/learner.json was written by another version of metaloom than {__version__} ({why}): "
+                "train again"
             ) from None
         params = _read_params(folder / "model.safetensors", method, check_device(device), made_by)
         return cls(name, method, params, encoding, config, temperature)

@@ -17,7 +17,7 @@ from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.measuring.estimate import Asked, seconds_by_stage
 from metaloom.measuring.rates import Rates
-from metaloom.measuring.timing import Watch, measure, starting
+from metaloom.measuring.timing import Stopwatch, measure, starting
 from metaloom.networks.engine import choose_engine
 from metaloom.planning.budget import MOST_EFFORT, NO_BUDGET, Budget
 from metaloom.planning.plan import Plan, checked, make_plan
@@ -47,12 +47,12 @@ class Measuring:
     dataset: str
     splits: Path
     spent: Callable[[], float]
-    _watch: Watch = field(init=False)
+    _watch: Stopwatch = field(init=False)
     _rates: dict[int, Rates] = field(default_factory=dict)
     _plans: dict[tuple[Any, ...], Plan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._watch = Watch(self.spent)
+        self._watch = Stopwatch(self.spent)
 
     def plan(self, budget: Budget) -> Plan:
         """Raises MetaloomError where something does not fit."""

@@ -15,7 +15,7 @@ from metaloom.learner.estimate import FOLDS
 from metaloom.measuring.rates import LEARNED, MethodRate, Rates
 from metaloom.system.parallel import cores
 from metaloom.tasks import EpisodeTable, load_episodes, load_studies
-from metaloom.tasks.studies import ESTIMATES
+from metaloom.tasks.studies import ESTIMATES, is_of_study
 from metaloom.training.selection import TEMPERED_ON
 
 # Work that is not measured, in starts of a stage that runs networks: from the processor time of the stages of a run on
@@ -89,7 +89,7 @@ def _training(name: str, settings: Settings, trained: MethodRate, asked: Asked) 
 
 def _meta(trained: MethodRate, tables: Mapping[str, EpisodeTable]) -> float:
     """The answers, and a few of them again on one thread, which are timed."""
-    timed = [table.first(TIMED + 1) for name, table in tables.items() if "/" not in name]
+    timed = [table.first(TIMED + 1) for name, table in tables.items() if not is_of_study(name)]
     return trained.answering(*tables.values()) + cores() * sum(map(trained.answering, timed))
 
 
@@ -110,7 +110,7 @@ def _estimating(champion: MethodRate, tables: Mapping[str, EpisodeTable]) -> flo
 
 def _statistics(asked: Asked) -> float:
     """Of the evaluation, in starts."""
-    fixed, tasks = sum("/" not in name for name in asked.test), sum(map(len, asked.estimates.values()))
+    fixed, tasks = sum(not is_of_study(name) for name in asked.test), sum(map(len, asked.estimates.values()))
     return STATISTICS * fixed + ESTIMATE * tasks
 
 

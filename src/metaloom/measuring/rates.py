@@ -36,7 +36,7 @@ class MethodRate:
 
 
 @dataclass(frozen=True)
-class Alone:
+class SingleTaskRate:
     """A single-task learner.
 
     Args:
@@ -52,9 +52,9 @@ class Alone:
         sizes = sorted(self.tasks)
         return float(np.interp(labelled, sizes, [self.tasks[size] for size in sizes]))
 
-    def scaled(self, factor: float) -> Alone:
+    def scaled(self, factor: float) -> SingleTaskRate:
         """One that takes so many times as long."""
-        return Alone({size: factor * each for size, each in self.tasks.items()}, factor * self.query)
+        return SingleTaskRate({size: factor * each for size, each in self.tasks.items()}, factor * self.query)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Rates:
     splitting: float
     fit: float
     trained: dict[str, MethodRate]
-    alone: dict[str, Alone]
+    alone: dict[str, SingleTaskRate]
     memory: int
 
     def scaled(self, factor: float) -> Rates:

@@ -25,13 +25,14 @@ from metaloom.data.packed import Dataset
 from metaloom.learner import Learner
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.learner.temperature import LabelledLogits, Temperature
-from metaloom.measuring.rates import Alone, MethodRate, Rates, passes_of
+from metaloom.measuring.rates import MethodRate, Rates, SingleTaskRate, passes_of
 from metaloom.stages.pretrain import own_settings
 from metaloom.stages.train import of_method, trainer_of, training_classes
 from metaloom.system.device import choose_device, finish
 from metaloom.system.parallel import cores
 from metaloom.system.terminal import bar, say, shows_bars
 from metaloom.tasks import EpisodeTable
+from metaloom.tasks.studies import is_of_study
 from metaloom.training.bank.trainer import BankState
 
 STEPS = 5  # of training; the first one makes machine code and is not counted
@@ -43,7 +44,7 @@ MOST_LINES = 5  # in a log, that tell what is measured
 
 
 @dataclass(frozen=True)
-class Watch:
+class Stopwatch:
     """Times work, and shows what is measured.
 
     Args:
@@ -89,7 +90,7 @@ def measure(
     tables: Mapping[str, EpisodeTable],
     start: float,
     splitting: float,
-    watch: Watch,
+    watch: Stopwatch,
 ) -> Rates:
     """Time a few steps of everything.
 
@@ -121,7 +122,7 @@ def _guesses(table: EpisodeTable) -> LabelledLogits:
     return LabelledLogits(table.n_way, len(table.labels) / table.n_way, logits, labels)
 
 
-def starting(watch: Watch) -> float:
+def starting(watch: Stopwatch) -> float:
     """Seconds until a stage's process has begun its work: DVC's part, the stage's own, and the check of its engine."""
     watch.tell("the start of a stage")
     check = "from metaloom.networks.engine import machine_code; machine_code()"
@@ -130,7 +131,9 @@ def starting(watch: Watch) -> float:
         return watch.quickest(lambda: subprocess.run(command, check=True))
 
 
-def _trained(name: str, settings: Settings, packed: Dataset, dataset: str, splits: Path, watch: Watch) -> MethodRate:
+def _trained(
+    name: str, settings: Settings, packed: Dataset, dataset: str, splits: Path, watch: Stopwatch
+) -> MethodRate:
     device, training = choose_device(settings.device), training_classes(str(splits))
     few = settings.method(name).model_copy(update={"steps": STEPS})
     shortened = settings.model_copy(update={name: few})
@@ -166,8 +169,8 @@ def _alone(
     tables: Mapping[str, EpisodeTable],
     first: Learner,
     pretrained: Learner,
-    watch: Watch,
-) -> dict[str, Alone]:
+    watch: Stopwatch,
+) -> dict[str, SingleTaskRate]:
     sample = sampled(tables)
     features = Features.of(examples, sample.values(), first, pretrained)
     requests: list[Request] = []
@@ -189,7 +192,7 @@ def sampled(tables: Mapping[str, EpisodeTable]) -> dict[int, EpisodeTable]:
     One of the largest: it may take as long as all others.
     """
     by_size = sorted(tables.values(), key=lambda table: len(table.labels))
-    fixed = [table for name, table in tables.items() if "/" not in name]  # the others are of studies
+    fixed = [table for name, table in tables.items() if not is_of_study(name)]
     few = {len(table.labels): table.first(10) for table in (by_size[0], *fixed)}
     return {len(by_size[-1].labels): by_size[-1].first(1)} | few
 
@@ -199,7 +202,7 @@ def _telling(sizes: Sequence[int], batch: float) -> list[int]:
     return [size for place, size in enumerate(sizes) if place == 0 or sizes[place - 1] < batch]
 
 
-def _of_learner(learner: str, answered: Mapping[Any, Answered]) -> Alone:
+def _of_learner(learner: str, answered: Mapping[Any, Answered]) -> SingleTaskRate:
     steps = STEPS_ALONE if BASELINES[learner].fit is None else 1
     sizes = sorted({size for name, size, _ in answered if name == learner})
     turns = {size: [answered[learner, size, turn] for turn in range(REPEATS)] for size in sizes}
@@ -208,7 +211,7 @@ def _of_learner(learner: str, answered: Mapping[Any, Answered]) -> Alone:
     }  # others took no time
     tasks = {size: min(each.adapt_seconds for each in own) / steps for size, own in right.items() if own}
     queries = [each.predict_seconds for each in right[sizes[-1]]]
-    return Alone(tasks or {1: 0.0}, min(queries, default=0.0))
+    return SingleTaskRate(tasks or {1: 0.0}, min(queries, default=0.0))
 
 
 def _memory() -> int:

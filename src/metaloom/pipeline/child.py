@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from metaloom.errors import ERROR_FILE, MetaloomError
 from metaloom.pipeline.stages import FORCE, StageExit
@@ -43,65 +44,79 @@ def reproduce_in_child(
         HungError: the watch has ended it.
         MetaloomError: the stage failed; the message is the stage's own where it left one.
     """
-    with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
-        message = Path(folder, "error")
-        message.touch()
-        command = ["metaloom.pipeline", name, *([FORCE] if force else [])]
-        code, last = _run(root, command, message, out, err, watch)
-        text = message.read_text(encoding="utf-8").strip()
-    if code in (StageExit.RAN, StageExit.CURRENT, StageExit.RESTORED):
-        return StageExit(code)
-    if watch and watch.hung:
-        raise HungError(f"stage {name}: {watch.hung}; the next run goes on from what was finished", watch.hung.state)
-    if code == StageExit.BUSY:
+    ended = _run(root, ["metaloom.pipeline", name, *([FORCE] if force else [])], out, err, watch)
+    text = ended.message
+    if ended.code in (StageExit.RAN, StageExit.CURRENT, StageExit.RESTORED):
+        return StageExit(ended.code)
+    _refuse_hung(f"stage {name}", watch)
+    if ended.code == StageExit.BUSY:
         raise BusyError(text)
-    if text.startswith(COMMAND_FAILED) and last:  # the command's last words before DVC's about its exit code
-        text = f"{last.removeprefix('error: ')} ({text})"
-    raise MetaloomError(f"stage {name} failed: {text or f'exit code {code}'}")
+    if text.startswith(COMMAND_FAILED) and ended.last:  # the command's last words before DVC's about its exit code
+        text = f"{ended.last.removeprefix('error: ')} ({text})"
+    raise MetaloomError(f"stage {name} failed: {text or f'exit code {ended.code}'}")
 
 
 def run_module(
-    root: str | Path, module: str, arguments: list[str], out: Callable[[str], None], err: Callable[[str], None]
+    root: str | Path,
+    module: str,
+    arguments: list[str],
+    out: Callable[[str], None],
+    err: Callable[[str], None],
+    watch: Watch | None = None,
 ) -> None:
     """`python -m MODULE ARGUMENTS`, which is no stage but ends as one does; the rest as for `reproduce_in_child`."""
-    with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
-        message = Path(folder, "error")
-        message.touch()
-        code, last = _run(root, [module, *arguments], message, out, err)
-        if code:
-            raise MetaloomError(message.read_text(encoding="utf-8").strip() or last or f"{module}: exit code {code}")
+    ended = _run(root, [module, *arguments], out, err, watch)
+    if ended.code:
+        _refuse_hung(module, watch)
+        raise MetaloomError(ended.message or ended.last or f"{module}: exit code {ended.code}")
+
+
+class _Ended(NamedTuple):
+    """A process that has ended.
+
+    Args:
+        code: its exit code.
+        message: that it left for the user; "" where it left none.
+        last: its last line on standard error, where that is ours to read.
+    """
+
+    code: int
+    message: str
+    last: str
 
 
 def _run(
     root: str | Path,
     command: list[str],
-    message: Path,
     out: Callable[[str], None],
     err: Callable[[str], None],
-    watch: Watch | None = None,
-) -> tuple[int, str]:
-    """Exit code, and the last line on standard error where that is ours to read."""
+    watch: Watch | None,
+) -> _Ended:
     last, watch = [""], watch or Watch(total=0, stall=0)
 
-    def told(line: str) -> None:
-        watch.heard()
-        out(line)
-
     def complained(line: str) -> None:
-        watch.heard()
         last[0] = line.strip() or last[0]
         err(line)
 
-    child = lifeline.start(
-        ["-m", *command],
-        cwd=root,
-        env=_environment(message),
-        out=subprocess.PIPE,
-        err=None if sys.stderr.isatty() else subprocess.PIPE,
-    )
-    readers = [_reader(child.stdout, told), _reader(child.stderr, complained)]
+    with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
+        message = Path(folder, "error")
+        message.touch()
+        child = lifeline.start(
+            ["-m", *command],
+            cwd=root,
+            env=_environment(message),
+            out=subprocess.PIPE,
+            err=None if sys.stderr.isatty() else subprocess.PIPE,
+        )
+        readers = [_reader(child.stdout, out, watch), _reader(child.stderr, complained, watch)]
+        code = _waited_for(child, readers, watch)
+        return _Ended(code, message.read_text(encoding="utf-8").strip(), last[0])
+
+
+def _waited_for(child: subprocess.Popen[str], readers: Iterable[threading.Thread], watch: Watch) -> int:
+    """The child's exit code, once all that it wrote has been read; whatever ends the wait ends the child."""
     try:
-        code = lifeline.ended(child, watch.overdue, watch.every)
+        return lifeline.ended(child, watch.overdue, watch.every)
     except BaseException:
         lifeline.stop(child)
         raise
@@ -110,12 +125,17 @@ def _run(
             reader.join(timeout=lifeline.PATIENCE)
         if child.stdin:
             child.stdin.close()
-    return code, last[0]
 
 
-def _reader(stream: Iterable[str] | None, take: Callable[[str], None]) -> threading.Thread:
+def _refuse_hung(what: str, watch: Watch | None) -> None:
+    if watch and watch.hung:
+        raise HungError(f"{what}: {watch.hung}; the next run goes on from what was finished", watch.hung.state)
+
+
+def _reader(stream: Iterable[str] | None, take: Callable[[str], None], watch: Watch) -> threading.Thread:
     def read() -> None:
         for line in stream or ():
+            watch.heard()
             take(line.rstrip())
 
     thread = threading.Thread(target=read, daemon=True)

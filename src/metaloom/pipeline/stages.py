@@ -14,7 +14,7 @@ from typing import Any
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.reading import misread, reading
 from metaloom.system.terminal import say
-from metaloom.versioning.intact import Hashes, damaged, mend
+from metaloom.versioning.intact import Hashes, damaged, put_back
 from metaloom.versioning.project import DAG, chain, open_project
 
 FORCE = "--force"
@@ -100,8 +100,8 @@ def reproduce(root: str | Path, name: str, force: bool = False) -> StageExit:
             return reading(repo, name, partial(repo.reproduce, name, single_item=True, force=force))
 
         try:
-            done = run(force or _mend(repo, name))
-            if restored and _mend(repo, name):
+            done = run(force or _put_back(repo, name))
+            if restored and _put_back(repo, name):
                 restored.clear()
                 done = run(True)
         except ReproductionError as error:
@@ -114,8 +114,12 @@ def reproduce(root: str | Path, name: str, force: bool = False) -> StageExit:
     return StageExit.RESTORED if restored else StageExit.RAN
 
 
-def _mend(repo: Any, name: str) -> bool:
-    """Whether the stage, which is up to date for DVC, has to make outputs again: of other data, or damaged."""
+def _put_back(repo: Any, name: str) -> bool:
+    """Put damaged outputs of a stage back that is up to date for DVC.
+
+    Returns:
+        Whether it has to run all the same: it has read other data, or neither cache nor remote has them whole.
+    """
     from dvc.repo import lock_repo
 
     with lock_repo(repo):
@@ -124,7 +128,7 @@ def _mend(repo: Any, name: str) -> bool:
             return False
         if other := misread(stage):
             say(other)
-        return bool(other) or mend(stage, repo.root_dir)
+        return bool(other) or put_back(stage, repo.root_dir)
 
 
 @contextmanager

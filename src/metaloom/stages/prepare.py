@@ -36,7 +36,7 @@ def main(data: str, dataset: str, note: str = "") -> None:
         scanned = scan(listing, scratch)
         quality = judge(scanned, settings.min_examples)
         check_quality(quality.report, settings, kind, data)
-        changes = list(_decided_anew(everything, scanned.listing.kind, Path(dataset) / KIND))
+        changes = list(_decided_otherwise(everything, scanned.listing.kind, Path(dataset) / KIND))
         write_preview(folder, scanned, quality.used)
         write_dataset(folder, scanned, scratch, quality.used, quality.report)
         version = version_of(source, data) if note else ""
@@ -53,7 +53,7 @@ def main(data: str, dataset: str, note: str = "") -> None:
     )
 
 
-def _decided_anew(settings: Settings, kind: Kind, before: Path) -> Iterator[str]:
+def _decided_otherwise(settings: Settings, kind: Kind, before: Path) -> Iterator[str]:
     """A sentence about each setting that the data decide, and decide otherwise than those of the data set before."""
     try:
         old = read_json(before)

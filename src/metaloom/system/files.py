@@ -185,7 +185,7 @@ def stamp(path: str | Path) -> Stamp:
 
 
 def stamps(folder: str | Path) -> dict[str, Stamp]:
-    """Of every file below a folder, by its path; one that goes away meanwhile is left out."""
+    """The stamp of every file below a folder, by its path; one that goes away meanwhile is left out."""
     return {path: _stamp(found) for path, found in stats(folder)}
 
 
@@ -205,6 +205,6 @@ def _stamp(found: os.stat_result) -> Stamp:
 
 
 def md5(path: str | Path) -> str:
-    """Of a file, in hexadecimal, as DVC names it."""
+    """The MD5 of a file, in hexadecimal, as DVC names it."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()

@@ -17,7 +17,7 @@ from metaloom.system.utf8 import UTF8
 
 PATIENCE = 10  # seconds from SIGTERM to SIGKILL
 RUNNER = "METALOOM_RUNNER"  # environment variable: the process that a stage ends with
-LOOK = 1.0  # seconds between looks at it
+LOOK_AT_RUNNER = 1.0  # seconds between looks at it
 
 
 def start(
@@ -138,7 +138,7 @@ def _end_after(pid: int) -> None:
     with suppress(psutil.NoSuchProcess):
         runner = psutil.Process(pid)
         while runner.is_running() and runner.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(LOOK)
+            time.sleep(LOOK_AT_RUNNER)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(PATIENCE)
     os.kill(os.getpid(), signal.SIGKILL)

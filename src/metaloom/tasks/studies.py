@@ -19,7 +19,7 @@ from metaloom.system.files import required
 from metaloom.tasks.episodes import EpisodeTable, as_long, as_table, draw, eligible_groups
 
 STUDIES = "studies.parquet"
-LABELS, WAYS, ESTIMATES = "labels", "ways", "estimates"
+LABELS, UNEVEN, WAYS, ESTIMATES = "labels", "uneven", "ways", "estimates"
 QUERIES = 15  # per class of a task whose estimate is compared with the truth, where there are so many
 KINDS = {"any": "", "domain": DOMAIN_SUFFIX}  # of episode: any classes of the split, those of one domain
 ALL = "all"
@@ -46,6 +46,11 @@ def draw_studies(classes: pd.DataFrame, settings: StudySettings, n_query: int, s
         tables.append(as_long(rows, most, "test", name))
         tables += _estimates(pool, settings, kind, seed)
     return pd.concat([*tables, *_ways(pool, settings, n_query, seed)], ignore_index=True)
+
+
+def is_of_study(name: str) -> bool:
+    """Whether episodes of this name are a point of a study (`labels/any/3`), and not those of a setting (`5w1s`)."""
+    return "/" in name
 
 
 def check_labels(pool: pd.DataFrame, settings: StudySettings, kind: str, n_query: int) -> None:
@@ -114,7 +119,7 @@ def load_studies(splits: str | Path, settings: StudySettings) -> dict[str, Episo
         table = drawn[f"{LABELS}{KINDS[kind]}"]
         points |= {f"{LABELS}/{kind}/{shots}": table.with_labels(shots) for shots in settings.labels}
         if settings.uneven:
-            points[f"uneven/{kind}"] = table.with_labels(*settings.uneven)
+            points[f"{UNEVEN}/{kind}"] = table.with_labels(*settings.uneven)
         if f"{ESTIMATES}{KINDS[kind]}" in drawn:
             points[f"{ESTIMATES}/{kind}"] = drawn[f"{ESTIMATES}{KINDS[kind]}"]
     for name, table in drawn.items():

@@ -43,6 +43,7 @@ def version_data(root: str | Path, wait: int | float = 0) -> DataVersion:
         MetaloomError: data/ holds no files, or one of DVC's own, or DVC refuses.
     """
     root = Path(root).resolve()
+    refuse_reserved(root / DATA)
     if not _holds_files(root / DATA):
         raise _no_data(root)
     with project_lock(root, wait), open_project(root, lock=True) as repo:
@@ -75,6 +76,7 @@ def version_dataset(
     root = Path(root).resolve()
     with project_lock(root, wait), open_project(root, lock=True) as repo:
         output = objects.pointer(repo)
+        refuse_reserved(root / DATA)
         if not _holds_files(root / DATA):
             return _absent(repo, root, output, build or partial(_embedded, root))
         if output is None:
@@ -88,8 +90,13 @@ def version_dataset(
 
 
 def held_version(root: str | Path) -> str | None:
-    """The hash of what data/ holds now, whether data.dvc names it or not; None where it holds nothing."""
+    """The hash of what data/ holds now, whether data.dvc names it or not; None where it holds nothing.
+
+    Raises:
+        MetaloomError: it holds one of DVC's own files.
+    """
     root = Path(root).resolve()
+    refuse_reserved(root / DATA)
     if not _holds_files(root / DATA):
         return None
     with open_project(root) as repo:
@@ -202,8 +209,6 @@ def _refuse_if(locked: bool, what: str, remedy: str) -> None:
 
 
 def _holds_files(folder: Path) -> bool:
-    """Of which none is DVC's own: it would refuse them, or pass over others."""
-    refuse_reserved(folder)
     return any(True for _ in stats(folder))
 
 

@@ -15,7 +15,7 @@ from metaloom.errors import MetaloomError
 from metaloom.system.files import md5
 from metaloom.system.plural import several, some
 from metaloom.versioning import leftovers
-from metaloom.versioning.intact import Hashes, damaged, mend
+from metaloom.versioning.intact import Hashes, damaged, put_back
 from metaloom.versioning.objects import NAMED, fetch
 from metaloom.versioning.project import open_project
 
@@ -75,7 +75,7 @@ def of_hashes(root: Path) -> Iterator[Finding]:
             yield Finding(
                 f"{some(found, NAMED)} of {name} {'is' if len(found) == 1 else 'are'} damaged",
                 "it comes back from DVC's cache or a remote, or else the next run makes it again",
-                partial(_mend, root, name),
+                partial(_put_back, root, name),
             )
     if objects := _damaged_objects(cache):
         yield Finding(
@@ -102,11 +102,11 @@ def of_remotes(root: Path) -> Iterator[Finding]:
             )
 
 
-def _mend(root: Path, name: str) -> bool:
+def _put_back(root: Path, name: str) -> bool:
     """False where the stage has to run."""
     with open_project(root, lock=True) as repo:
         (stage,) = (each for each in repo.index.stages if each.addressing == name)
-        return not mend(stage, root, fresh=True)
+        return not put_back(stage, root, fresh=True)
 
 
 def _bring_back(root: Path, name: str) -> bool:

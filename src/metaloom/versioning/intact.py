@@ -32,7 +32,7 @@ class Hashes:
             self._known = {}
 
     def of(self, path: Path) -> str:
-        """Of a file that is there."""
+        """The hash of a file that is there."""
         now = list(stamp(path))
         *before, known = self._known.get(str(path)) or [None]
         if before != now:
@@ -67,7 +67,7 @@ def damaged(output: Any, hashes: Hashes) -> list[str]:
     return ["/".join([str(output), *key]) for key, _, oid in tree if there.get(key, oid.value) != oid.value]
 
 
-def mend(stage: Any, root: str | Path, fresh: bool = False) -> bool:
+def put_back(stage: Any, root: str | Path, fresh: bool = False) -> bool:
     """Put damaged outputs of a stage back, from DVC's cache or a remote; each is said in a line.
 
     Args:

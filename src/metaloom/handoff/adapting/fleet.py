@@ -7,7 +7,6 @@ examples by the same meta-learner is kept as it is, so an interrupted fleet goes
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,7 +25,7 @@ from metaloom.handoff.bundle.write import GraphFile, put_together, verified
 from metaloom.handoff.graphs.learning import body_of
 from metaloom.handoff.graphs.task import Template, head_tensors
 from metaloom.handoff.shipped import verify
-from metaloom.system.files import atomic_dir, size_of, write_json
+from metaloom.system.files import atomic_dir, read_json, size_of, write_json
 
 SUMMARY = "fleet.json"
 GOLDEN = 2  # examples whose answers are in each bundle
@@ -96,12 +95,12 @@ def read(maker: Maker, paths: Sequence[str]) -> tuple[dict[str, Support], list[O
 
 
 def _there(bundle: Path, fingerprint: str) -> Outcome | None:
-    """What stands there already, made of the same."""
+    """What stands there already, made of the same; None for anything else, whatever it is."""
     try:
-        metadata = json.loads((bundle / verify.METADATA).read_bytes())
-    except (OSError, ValueError):
+        metadata = read_json(bundle / verify.METADATA)
+    except (MetaloomError, OSError):
         return None
-    if metadata.get("fingerprint") != fingerprint or verify.check_files(bundle):
+    if not isinstance(metadata, dict) or metadata.get("fingerprint") != fingerprint or verify.check_files(bundle):
         return None
     return Outcome(bundle.name, Status.KEPT, estimate=accuracy(metadata["metrics"]["task"]), size=size_of(bundle))
 

@@ -43,7 +43,7 @@ class Prediction:
 
     @property
     def probability(self) -> float:
-        """Of the likeliest class."""
+        """The probability of the likeliest class."""
         return self.probabilities[self.label]
 
 

@@ -92,7 +92,8 @@ def _cell(row) -> Cell:
 
 
 def _costs(results: Results, setting: SettingWords, speeds: dict[str, Any]) -> tuple[Markup | None, list[Price]]:
-    costs, series = [], []
+    """What each learner costs, the most accurate first, and the chart of it; those without a time are left out."""
+    costs, dots = [], []
     for name in results.ranked(setting.name, list(results.scores)):
         score, speed = results.scores[name][setting.name], speeds.get(name, {}).get(setting.name)
         if speed is None or not known(score.accuracy) or not speed["adapt_ms"]:
@@ -102,21 +103,31 @@ def _costs(results: Results, setting: SettingWords, speeds: dict[str, Any]) -> t
         costs.append(
             Price(number, learner_title(name), learner_hint(name), *times, size(int(speed["bytes"])), score.text)
         )
-        series.append((name, number, float(speed["adapt_ms"]), float(score.accuracy or 0)))
-    if not series:
-        return None, []
-    low = min(FASTEST, *(10 ** math.floor(math.log10(ms)) for _, _, ms, _ in series))
-    high = max(SLOWEST, *(10 ** math.ceil(math.log10(ms)) for _, _, ms, _ in series))
+        dots.append((name, float(speed["adapt_ms"]), float(score.accuracy or 0)))
+    return _cost_chart(results, dots, costs) if dots else None, costs
+
+
+def _cost_chart(results: Results, dots: list[tuple[str, float, float]], costs: list[Price]) -> Markup:
+    """Time to adapt (logarithmic) against accuracy.
+
+    Args:
+        results: for the learners' roles.
+        dots: learner, milliseconds, accuracy; numbered in this order.
+        costs: the same in words, for the summary.
+    """
+    low = min(FASTEST, *(10 ** math.floor(math.log10(ms)) for _, ms, _ in dots))
+    high = max(SLOWEST, *(10 ** math.ceil(math.log10(ms)) for _, ms, _ in dots))
     decades = round(math.log10(high / low))
 
     def place(ms: float) -> float:
         return math.log10(ms / low) / decades
 
-    chart = xy_chart(
-        [
-            Series(learner_title(name), [(place(ms), accuracy)], results.role(name), number=number)
-            for name, number, ms, accuracy in reversed(series)
-        ],
+    series = [
+        Series(learner_title(name), [(place(ms), accuracy)], results.role(name), number=number)
+        for number, (name, ms, accuracy) in enumerate(dots, start=1)
+    ]
+    return xy_chart(
+        series[::-1],
         [(step / decades, milliseconds(low * 10**step)) for step in range(0, decades + 1, 2 if decades > 4 else 1)],
         [(share, f"{100 * share:.0f}%") for share in (0.0, 0.5, 1.0)],
         "Time to adapt against accuracy: " + "; ".join(f"{c.title} {c.adapt}, {c.accuracy}" for c in costs),
@@ -124,4 +135,3 @@ def _costs(results: Results, setting: SettingWords, speeds: dict[str, Any]) -> t
         height=300,
         named=False,
     )
-    return chart, costs

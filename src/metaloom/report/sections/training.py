@@ -101,7 +101,7 @@ def read_curve(path: Path, stage: str) -> tuple[list[float], list[float]]:
     Raises:
         MetaloomError: the file is absent, is no such table, or has no finite value.
     """
-    with required(path, stage).open(newline="") as lines:
+    with required(path, stage).open(newline="", encoding="utf-8") as lines:
         rows = list(csv.reader(lines, delimiter="\t"))[1:]
     try:
         pairs = [(float(row[0]), float(row[1])) for row in rows]
