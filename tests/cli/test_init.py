@@ -21,6 +21,7 @@ from metaloom.errors import MetaloomError
 from metaloom.pipeline.code import SEEN, hashes, take_over
 from metaloom.pipeline.due import nothing_due
 from metaloom.pipeline.stages import stage_names
+from metaloom.system.git import revision
 from metaloom.versioning.code import CODE, read_code
 from metaloom.versioning.data import version_dataset
 
@@ -51,7 +52,7 @@ def test_a_project_has_settings_and_no_code(mine: Path):
         assert {CODE: [name]} in body["params"]
     assert (mine / "params.yaml").read_text() == (REPO / "params.yaml").read_text()
     assert stage_names(mine)[:3] == ["prepare", "plan", "split"]  # DVC takes it
-    assert "A  dvc.yaml" in run_here(mine, "git", "status", "--short").stdout
+    assert not run_here(mine, "git", "status", "--short").stdout and revision(mine)
 
 
 def test_its_kind_comes_with_a_network_that_takes_it(tmp_path: Path):
@@ -88,8 +89,11 @@ def test_an_empty_clone_becomes_the_project_where_it_stands(tmp_path: Path, monk
 
 def test_inside_another_repository_it_is_a_part_of_that(tmp_path: Path):
     run_here(tmp_path, "git", "init", "-q")
+    run_here(tmp_path, "git", "commit", "-q", "--allow-empty", "-m", "theirs")
+    before = revision(tmp_path)
     init(tmp_path / "models/mine")
-    assert not (tmp_path / "models/mine/.git").exists()
+    assert not (tmp_path / "models/mine/.git").exists() and revision(tmp_path) == before
+    assert "A  models/mine/dvc.yaml" in run_here(tmp_path, "git", "status", "--short").stdout
     assert stage_names(tmp_path / "models/mine")
 
 
@@ -176,3 +180,13 @@ def test_the_deployment_is_found_without_a_file_of_its_own(mine: Path):
         mine, sys.executable, "-c", code, deployment["entrypoint"], PYTHONPATH=f"{REPO}{os.pathsep}{REPO / 'src'}"
     )
     assert found.stdout.strip() == "retrain"
+
+
+def test_without_a_name_for_git_there_is_a_first_commit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in [each for each in os.environ if each.startswith("GIT_")] + ["EMAIL"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    (tmp_path / ".gitconfig").write_text("[user]\n    useConfigOnly = true\n")
+    init(tmp_path / "mine")
+    assert revision(tmp_path / "mine")

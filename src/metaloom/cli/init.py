@@ -16,6 +16,7 @@ import typer
 from metaloom.config.settings import KindName
 from metaloom.errors import MetaloomError
 from metaloom.system.files import atomic_dir, write_text
+from metaloom.system.git import revision
 from metaloom.system.plural import some
 
 PACKAGE = Path(__file__).parents[1]
@@ -23,6 +24,7 @@ SHIPPED = PACKAGE / "template"  # in an installed wheel
 COPIED = (".dvcignore", "budget.yaml", ".dvc/plots")
 ENTRYPOINT = "flows/retrain.py:retrain", "flows.retrain.retrain"  # by its file, and as it is installed
 DVC = (sys.executable, "-m", "dvc")
+NOBODY = ("-c", "user.name=metaloom", "-c", "user.email=metaloom@localhost")  # where git knows no name yet
 NETWORKS = {"pictures": "conv4", "vectors": "mlp", "text": "linear"}  # that a new project starts with
 IGNORED = "/.venv\n/.metaloom/\n/artifacts/\n/data\n/report/\n__pycache__/\n.*.new\n.*.old\n"
 README = """\
@@ -47,7 +49,7 @@ def init(
 ) -> None:
     """Make a project of your own: settings, dvc.yaml, git and DVC. Nothing of the tool is copied but its settings.
 
-    In a git repository it becomes a part of that one; nothing is committed. Then `metaloom data add`, `metaloom run`.
+    In a git repository it becomes a part of that one, and nothing is committed; a new repository gets its first commit.
     """
     from metaloom.system.terminal import say
 
@@ -58,6 +60,7 @@ def init(
     else:
         with _emptied_if_it_fails(folder, there):  # it may be where the user's shell is, so it stays the same folder
             _fill(folder, folder.resolve().name, kind)
+    _stage(folder)
     say(f"{folder} is a metaloom project. Next:\n  cd {folder}\n  metaloom data add PATH\n  metaloom run")
 
 
@@ -105,7 +108,14 @@ def _fill(folder: Path, name: str, kind: str) -> None:
     write_text(folder / "params.yaml", _settings((template / "params.yaml").read_text(encoding="utf-8"), kind))
     write_text(folder / ".gitignore", IGNORED)
     write_text(folder / "README.md", README.format(name=name))
-    _run(folder, "git", "add", "-A")
+
+
+def _stage(folder: Path) -> None:
+    """Have git know the files, where they are going to stay."""
+    _run(folder, "git", "add", "-A", ".")
+    if not revision(folder):  # DVCLive, which logs training, needs a commit
+        known = subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], cwd=folder, capture_output=True, check=False)
+        _run(folder, "git", *(() if known.returncode == 0 else NOBODY), "commit", "--quiet", "-m", "metaloom init")
 
 
 def _settings(params: str, kind: str) -> str:
@@ -121,6 +131,7 @@ def _start_dvc(folder: Path) -> None:
         _run(folder, "git", "init", "--quiet")
     own = (folder / ".git").exists()
     _run(folder, *DVC, "init", "--quiet", *([] if own else ["--subdir"]))
+    _run(folder, "git", "rm", "-r", "--cached", "--quiet", ".")  # DVC has added its files, and they are on the move
     for setting in ("core.analytics", "core.check_update"):
         _run(folder, *DVC, "config", setting, "false")
 
