@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -78,6 +79,29 @@ def test_a_lock_that_was_cut_off_is_put_back(root, standin, capfd, share):
     said = "dvc.lock was cut off: put back" in capfd.readouterr().out
     assert done is (StageExit.CURRENT if said else StageExit.RESTORED) and (said or share == 0.3)
     assert (root / "dvc.lock").read_bytes() == whole and standin.steps() == []
+
+
+@pytest.mark.parametrize("key", ["size", "nfiles"])
+def test_a_lock_that_was_cut_off_between_two_lines_is_put_back(root, capfd, key):
+    """An entry ends with its size, a folder's with the number of its files: without them DVC takes it for whole."""
+    with open_project(root):
+        pass
+    whole = (root / "dvc.lock").read_text()
+    lines = whole.splitlines(keepends=True)
+    (last,) = [place for place, line in enumerate(lines) if f" {key}: " in line][-1:]
+    (root / "dvc.lock").write_text("".join(lines[:last] + lines[last + 1 :]))
+    leftovers.put_right(root)
+    assert (root / "dvc.lock").read_text() == whole
+    assert "dvc.lock was cut off: put back as it last was whole" in capfd.readouterr().out
+
+
+def test_a_lock_in_which_no_entry_has_a_size_is_whole(root):
+    """As older versions of DVC wrote them."""
+    lines = (root / "dvc.lock").read_text().splitlines(keepends=True)
+    older = "".join(line for line in lines if not re.search(r" (hash|size|nfiles): ", line))
+    (root / "dvc.lock").write_text(older)
+    leftovers.put_right(root)
+    assert (root / "dvc.lock").read_text() == older
 
 
 @pytest.mark.parametrize("in_git", [True, False])

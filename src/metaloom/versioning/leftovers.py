@@ -126,9 +126,22 @@ def _valid(name: str, content: bytes) -> bool:
 
     try:
         value = load_yaml(content)
-        return bool(COMPILED_LOCKFILE_SCHEMA(value) if name == LOCK else COMPILED_SINGLE_STAGE_SCHEMA(value)["outs"])
+        if name == LOCK:
+            return bool(COMPILED_LOCKFILE_SCHEMA(value)) and _sizes_complete(value)
+        return bool(COMPILED_SINGLE_STAGE_SCHEMA(value)["outs"])
     except (yaml.YAMLError, UnicodeDecodeError, Invalid, KeyError):
         return False
+
+
+def _sizes_complete(lock: dict[str, Any]) -> bool:
+    """Whether each entry has its last lines: cut off before them, dvc.lock is legal for DVC.
+
+    It writes them with `hash`, which is new in DVC 3: what older versions wrote may lack them.
+    """
+    stages = lock.get("stages", {}).values()
+    entries = [each for stage in stages for each in (*stage.get("deps", ()), *stage.get("outs", ())) if "hash" in each]
+    folders = [each for each in entries if str(each.get("md5")).endswith(".dir")]
+    return all("size" in each for each in entries) and all("nfiles" in each for each in folders)
 
 
 @contextmanager
