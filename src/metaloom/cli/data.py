@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.cli.project import go_to_root
+from metaloom.data.given import FILE
 from metaloom.errors import FAILED, MetaloomError
 from metaloom.system.escaping import on_one_line, shown
 from metaloom.system.plural import several, some
@@ -17,6 +18,7 @@ from metaloom.system.provenance import POINTER
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from metaloom.config import Settings
     from metaloom.data.add import Addition
     from metaloom.data.layouts import Branch
     from metaloom.kinds import Kind
@@ -40,32 +42,46 @@ def add(
     replace: Annotated[bool, typer.Option("--replace", help="Replace what has this name in data/.")] = False,
     only: Annotated[bool, typer.Option("--only", help="Take everything else out of data/.")] = False,
     layout: Layout = None,
+    kind: Annotated[str | None, typer.Option(help="pictures, text or vectors; without it: found out.")] = None,
+    text: Annotated[str | None, typer.Option(help="The column of texts, if it is not found.")] = None,
+    label: Annotated[str | None, typer.Option(help="The column of classes, if it is not found.")] = None,
+    domain: Annotated[str | None, typer.Option(help="The column of domains, if it is not found.")] = None,
 ) -> None:
     """Check a folder or archive of examples, copy it into data/ as it is, and make a new data version.
 
     Pictures lie in domain/class/ (domains), in class/ (flat: the name is the domain), in train/class/ beside
     validation/ or test/ (splits), or a metadata.csv or labels.csv names them (table). Of vectors and texts each file
-    is a domain, and its column `class` names the classes. What is in data/ stays, the embedded glyphs too (as further
+    is a domain, and a column names the classes. Which kind it is, and which column is for what, is found out and
+    written into params.yaml where nothing else is in data/. What is in data/ stays, the embedded glyphs too (as further
     domains), unless --only says otherwise. Versions that were replaced stay in DVC's cache.
     """
-    from metaloom.config import load_settings
+    from metaloom.config import PARAMS, load_settings
+    from metaloom.config.editing import write_params
     from metaloom.data.add import inspect_addition, install_addition
-    from metaloom.kinds import kind_of
+    from metaloom.data.detect import refuse_changes
     from metaloom.system.lock import STATE, project_lock
     from metaloom.system.terminal import say
     from metaloom.versioning.data import version_data
 
     path = go_to_root()(path)
     root, settings = Path.cwd(), load_settings()
-    kind = kind_of(settings)
+    given = {what: column for what, column in (("text", text), ("label", label), ("domain", domain)) if column}
     with project_lock(root):
         _refuse_absent_version(only)
-        addition = inspect_addition(path, DATA, name, kind, settings.prepare, replace, layout)
+        found, values, words = _found(path, settings, given, kind)
+        alone = only or not DATA.is_dir() or {each.name for each in DATA.iterdir()} <= {FILE, name or path.name}
+        refuse_changes(values, settings, path, DATA, alone)
+        addition = inspect_addition(path, DATA, name, found, settings.prepare, replace, layout)
         if (replace or only) and DATA.is_dir() and any(DATA.iterdir()):
             version_data(root)  # what goes out of data/ stays in the cache
         install_addition(addition, DATA, Path(STATE) / "adding", only)
+        if values:
+            write_params(PARAMS, values)
+            words.append(f"written into {PARAMS}: {', '.join(f'{key}: {value}' for key, value in values.items())}")
         version = version_data(root)
-    _say_added(addition, kind)
+    _say_added(addition, found)
+    for line in words:
+        say(line)
     say(version.message)
 
 
@@ -88,6 +104,7 @@ def check(
     from metaloom.data.scan import scan
     from metaloom.data.sources import list_sources
     from metaloom.kinds import kind_of
+    from metaloom.system.terminal import say
 
     at_root = go_to_root()
     path = path and at_root(path)
@@ -97,6 +114,10 @@ def check(
         path = None
     if path is None and layout is not None:
         raise MetaloomError(f"--layout {layout}: give a PATH with it; what is in {DATA}/ has its own, from `data add`")
+    if path is not None:
+        kind, _, words = _found(path, everything, {}, None)
+        for line in words:
+            say(line)
     listing = list_sources(DATA, kind) if path is None else list_elsewhere(path, kind, layout)
     report = judge(scan(listing), settings.min_examples).report
     _say_read(listing.branches, report, given=layout is not None)
@@ -112,6 +133,22 @@ def check(
         raise typer.Exit(FAILED)
 
 
+def _found(
+    path: Path, settings: Settings, given: dict[str, str], kind: str | None
+) -> tuple[Kind, dict[str, Any], list[str]]:
+    """The kind that a path holds, settings that have to be others for it, and what was found in words."""
+    from metaloom.data.detect import changes, detect
+    from metaloom.kinds import KINDS, kind_of
+
+    if kind not in (None, *KINDS):
+        raise MetaloomError(f"--kind {kind}: there are {', '.join(KINDS)}")
+    found = detect(path, settings, given, kind) if path.exists() else None
+    if found is None:
+        return kind_of(settings), {}, []
+    values = changes(found, settings)
+    return found.kind, values, [found.in_words()] if found.columns or values else []
+
+
 def _refuse_absent_version(only: bool) -> None:
     if Path(POINTER).exists() and not DATA.exists() and not only:
         raise MetaloomError(
@@ -122,7 +159,6 @@ def _refuse_absent_version(only: bool) -> None:
 
 def _say_added(addition: Addition, kind: Kind) -> None:
     """What is in data/ now, how it was read, and what lies beside it."""
-    from metaloom.data.given import FILE
     from metaloom.system.terminal import say
 
     report = addition.report

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from html import escape
 from textwrap import wrap
-from urllib.parse import quote
 
 import numpy as np
 from jaxtyping import Int32
 
 from metaloom.kinds.base import Shown
+from metaloom.kinds.svg import svg_uri
 
 SIDE, LINE, MARGIN = 96, 11, 4  # units of the picture
 ACROSS, DOWN = 17, 8  # characters of a line, and lines
@@ -28,8 +28,7 @@ class Quotations(Shown):
             for number, line in enumerate(lines, start=1)
         )
         text = f'<text font-family="sans-serif" font-size="9.5" fill="#334">{spans}</text>'
-        svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIDE} {SIDE}">{text}</svg>'
-        return f"data:image/svg+xml,{quote(svg)}"
+        return svg_uri(SIDE, SIDE, text)
 
     @property
     def stored(self) -> int:
