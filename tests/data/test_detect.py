@@ -82,6 +82,9 @@ def test_columns_of_other_names_are_found_by_what_is_in_them(tmp_path: Path, set
         detect(table, settings, {"label": "x"})
     table.write_text(rows(["sepal", "petal", "species"], [[1.5, 2, "a"], [1.5, 2, "a"], [1, 3, "b"], [2, 2, "b"]]))
     assert found(table, settings) == (Vectors(label="species"), {"label": "species"})
+    table.write_text("class;x\na;1.5\na;nan\nb;\nb;1e400\n")  # what a number may lack is said when it is read
+    assert found(table, settings) == (Vectors(), {"label": "class"})
+    assert [row.label for row in Vectors().table(table.read_bytes()).rows] == ["a", "a", "b", "b"]
 
 
 def test_what_cannot_be_told_is_asked_with_what_to_type(tmp_path: Path, settings: Settings):

@@ -18,6 +18,7 @@ USUAL = {
     DOMAIN: ("domain", "topic", "scenario"),
 }
 SHOWN = 6  # columns that a message names
+NOTHING = ("", "nan", "na", "n/a", "#n/a", "null", "none")  # in a cell, in any case, where a number is missing
 REPEATED = 0.5  # a column of classes has at most this share of values that differ
 WORDS = 2.0  # a column of texts has so many words in a cell or more, on the average
 
@@ -40,10 +41,11 @@ def given(what: str, name: str | None, names: Collection[str], setting: str) -> 
 
 
 def is_number(column: pd.Series) -> bool:
-    """Whether all cells that are not empty are numbers."""
+    """Whether all cells that have something in them are numbers."""
     import pandas as pd
 
-    cells = column.replace("", None).dropna()
+    cells = column.dropna()
+    cells = cells[~cells.astype(str).str.strip().str.lower().isin(NOTHING)]
     return bool(len(cells)) and bool(pd.to_numeric(cells, errors="coerce").notna().all())
 
 

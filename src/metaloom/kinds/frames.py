@@ -37,15 +37,23 @@ def read_table(content: bytes, rows: int | None = None) -> pd.DataFrame:
         if is_columnar(content):
             return read_columnar(content, rows)
         text = content.removeprefix(BOM).decode("utf-8")
+        if text.lstrip().startswith("[{"):
+            raise MetaloomError("is one list of JSON objects: write each object in a line of its own, without commas")
         if text.lstrip().startswith("{"):
             return pd.DataFrame(_objects(text, rows), dtype=object)
-        mark = "\t" if "\t" in text.partition("\n")[0] else ","
+        mark = separator(text.partition("\n")[0])
         return pd.read_csv(io.StringIO(text), sep=mark, dtype=str, keep_default_na=False, index_col=False, nrows=rows)
     except UnicodeDecodeError as error:
         raise MetaloomError(f"is no UTF-8 (byte {error.start}): save it in this encoding") from None
     except (ValueError, pa.ArrowException, OSError) as error:  # pandas' own errors are ValueErrors
         said = str(error).splitlines()[0]
         raise MetaloomError(f"is no CSV, TSV, JSON lines or Parquet table ({said}): fix or remove it") from None
+
+
+def separator(head: str) -> str:
+    """What stands between the names of the columns: a tab, a comma, or a semicolon as spreadsheets of many countries
+    write it."""
+    return next((mark for mark in ("\t", ",", ";") if mark in head), ",")
 
 
 def _objects(text: str, rows: int | None) -> list[dict[str, Any]]:

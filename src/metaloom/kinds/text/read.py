@@ -74,6 +74,8 @@ def _cells(table: pd.DataFrame, name: str | None) -> list[str | None]:
     if name is None:
         return [None] * len(table)
     column = table[name]
+    if any(hasattr(cell, "__iter__") and not isinstance(cell, str) for cell in column):
+        raise MetaloomError(f"has lists or objects in its column {name}: write a plain text into each row")
     cells = zip(column, column.notna(), strict=True)
     return [" ".join(str(cell).split()) or None if there else None for cell, there in cells]
 

@@ -42,8 +42,8 @@ class Vectors(Tables):
     noun: ClassVar[str] = "row"
     one: ClassVar[str] = "row"
     many: ClassVar[str] = "rows"
-    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".parquet", ".arrow", ".npz", ".npy")
-    formats: ClassVar[str] = "CSV, Parquet, Arrow or NumPy"
+    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".parquet", ".arrow", ".npz", ".npy")
+    formats: ClassVar[str] = "CSV, TSV, Parquet, Arrow or NumPy"
     network: ClassVar[str] = "mlp"
     layout: ClassVar[str] = "domain.csv with a column `class` and a column for each number"
     chances: ClassVar[int] = 2

@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds.columns import DOMAIN, LABEL, given, usual
-from metaloom.kinds.frames import is_columnar, read_columnar
+from metaloom.kinds.frames import is_columnar, read_columnar, separator
 from metaloom.system.plural import some
 
 if TYPE_CHECKING:
@@ -80,9 +80,11 @@ def _read(
         if is_columnar(content):
             table = read_columnar(content).rename(columns=str)
             return table, names_of(table.columns, label, domain, features)
-        names = pd.read_csv(io.BytesIO(content), nrows=0, encoding="utf-8").columns
+        sep = separator(content.partition(b"\n")[0].decode("utf-8"))
+        names = pd.read_csv(io.BytesIO(content), nrows=0, encoding="utf-8", sep=sep).columns
         words = names_of(names, label, domain, features)
-        table = pd.read_csv(io.BytesIO(content), converters=dict.fromkeys(words.values(), _marked), encoding="utf-8")
+        marked = dict.fromkeys(words.values(), _marked)
+        table = pd.read_csv(io.BytesIO(content), converters=marked, encoding="utf-8", sep=sep)
         if not isinstance(table.index, pd.RangeIndex):  # a name too few: pandas has taken the first column for it
             table.insert(0, "", 0)
         for name in words.values():
