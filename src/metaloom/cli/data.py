@@ -144,7 +144,7 @@ def _found(
         raise MetaloomError(f"--kind {kind}: there are {', '.join(KINDS)}")
     found = detect(path, settings, given, kind) if path.exists() else None
     if found is None:
-        return kind_of(settings), {}, []
+        return kind_of(settings.model_copy(update={"kind": kind or settings.kind})), {}, []
     values = changes(found, settings)
     return found.kind, values, [found.in_words()] if found.columns or values else []
 
