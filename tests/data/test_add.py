@@ -126,7 +126,9 @@ def test_texts_bring_their_settings_along_where_nothing_else_is_there(here, tmp_
     with pytest.raises(MetaloomError, match=r"what is in data is of `kind: pictures`: `metaloom data add .* --only`"):
         metaloom_data("add", table)
     assert load_settings().kind == "pictures" and not (here / "data/home.csv").exists()
-    checked = metaloom_data("check", table)
+    with pytest.raises(MetaloomError, match="--label x: give a PATH with it; what is in data/ has its own"):
+        metaloom_data("check", "--label", "x")
+    checked = metaloom_data("check", table, "--label", "label")
     assert "kind found: text (text in column `text`, label in column `label` of" in checked and "48" in checked
     assert "written into params.yaml: kind: text, network.name: linear" in metaloom_data("add", table, "--only")
     assert (load_settings().kind, load_settings().network.name) == ("text", "linear")

@@ -27,6 +27,10 @@ DATA = Path("data")
 Layout = Annotated[
     str | None, typer.Option(help="How its files lie: domains, flat, splits or table; without it: found out.")
 ]
+KindOf = Annotated[str | None, typer.Option(help="pictures, text or vectors; without it: found out.")]
+TextColumn = Annotated[str | None, typer.Option(help="The column of texts, if it is not found.")]
+LabelColumn = Annotated[str | None, typer.Option(help="The column of classes, if it is not found.")]
+DomainColumn = Annotated[str | None, typer.Option(help="The column of domains, if it is not found.")]
 _SHOWN = 10
 
 app = typer.Typer(help="Add data, and see what is wrong with it.", no_args_is_help=True, rich_markup_mode="markdown")
@@ -42,10 +46,10 @@ def add(
     replace: Annotated[bool, typer.Option("--replace", help="Replace what has this name in data/.")] = False,
     only: Annotated[bool, typer.Option("--only", help="Take everything else out of data/.")] = False,
     layout: Layout = None,
-    kind: Annotated[str | None, typer.Option(help="pictures, text or vectors; without it: found out.")] = None,
-    text: Annotated[str | None, typer.Option(help="The column of texts, if it is not found.")] = None,
-    label: Annotated[str | None, typer.Option(help="The column of classes, if it is not found.")] = None,
-    domain: Annotated[str | None, typer.Option(help="The column of domains, if it is not found.")] = None,
+    kind: KindOf = None,
+    text: TextColumn = None,
+    label: LabelColumn = None,
+    domain: DomainColumn = None,
 ) -> None:
     """Check a folder or archive of examples, copy it into data/ as it is, and make a new data version.
 
@@ -65,10 +69,9 @@ def add(
 
     path = go_to_root()(path)
     root, settings = Path.cwd(), load_settings()
-    given = {what: column for what, column in (("text", text), ("label", label), ("domain", domain)) if column}
     with project_lock(root):
         _refuse_absent_version(only)
-        found, values, words = _found(path, settings, given, kind)
+        found, values, words = _found(path, settings, kind, text=text, label=label, domain=domain)
         alone = only or not DATA.is_dir() or {each.name for each in DATA.iterdir()} <= {FILE, name or path.name}
         refuse_changes(values, settings, path, DATA, alone)
         addition = inspect_addition(path, DATA, name, found, settings.prepare, replace, layout)
@@ -91,6 +94,10 @@ def check(
         Path | None, typer.Argument(help="A folder or an archive that is not in data/ yet; without it: data/.")
     ] = None,
     layout: Layout = None,
+    kind: KindOf = None,
+    text: TextColumn = None,
+    label: LabelColumn = None,
+    domain: DomainColumn = None,
 ) -> None:
     """Print what `prepare` would use and what is wrong with the rest; writes nothing.
 
@@ -109,16 +116,17 @@ def check(
     at_root = go_to_root()
     path = path and at_root(path)
     everything = load_settings()
-    settings, kind = everything.prepare, kind_of(everything)
+    settings, own = everything.prepare, kind_of(everything)
     if path is not None and path.exists() and path.resolve() == DATA.resolve():
         path = None
-    if path is None and layout is not None:
-        raise MetaloomError(f"--layout {layout}: give a PATH with it; what is in {DATA}/ has its own, from `data add`")
-    if path is not None:
-        kind, _, words = _found(path, everything, {}, None)
+    columns = {"text": text, "label": label, "domain": domain}
+    if path is None:
+        _refuse_given({"layout": layout, "kind": kind, **columns})
+    else:
+        own, _, words = _found(path, everything, kind, **columns)
         for line in words:
             say(line)
-    listing = list_sources(DATA, kind) if path is None else list_elsewhere(path, kind, layout)
+    listing = list_sources(DATA, own) if path is None else list_elsewhere(path, own, layout)
     report = judge(scan(listing), settings.min_examples).report
     _say_read(listing.branches, report, given=layout is not None)
     over = report["bad_share"] > settings.max_bad_share
@@ -126,15 +134,23 @@ def check(
     console.print(_table(report, path or DATA))
     verdict = "over" if over else "within"
     console.print(
-        f"{report['bad_share']:.1%} of the {kind.many} are unusable, {verdict} prepare.max_bad_share "
+        f"{report['bad_share']:.1%} of the {own.many} are unusable, {verdict} prepare.max_bad_share "
         f"({settings.max_bad_share:.1%})"
     )
     if over or not report["used"]:
         raise typer.Exit(FAILED)
 
 
+def _refuse_given(options: dict[str, str | None]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise MetaloomError(
+                f"--{name} {value}: give a PATH with it; what is in {DATA}/ has its own, from `data add`"
+            )
+
+
 def _found(
-    path: Path, settings: Settings, given: dict[str, str], kind: str | None
+    path: Path, settings: Settings, kind: str | None, **columns: str | None
 ) -> tuple[Kind, dict[str, Any], list[str]]:
     """The kind that a path holds, settings that have to be others for it, and what was found in words."""
     from metaloom.data.detect import changes, detect
@@ -142,6 +158,7 @@ def _found(
 
     if kind not in (None, *KINDS):
         raise MetaloomError(f"--kind {kind}: there are {', '.join(KINDS)}")
+    given = {what: name for what, name in columns.items() if name is not None}
     found = detect(path, settings, given, kind) if path.exists() else None
     if found is None:
         return kind_of(settings.model_copy(update={"kind": kind or settings.kind})), {}, []
