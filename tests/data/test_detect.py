@@ -100,6 +100,10 @@ def test_what_cannot_be_told_is_asked_with_what_to_type(tmp_path: Path, settings
     with pytest.raises(MetaloomError, match=r"holds 1 picture and 2 tables: say which you mean with --kind pictures"):
         detect(tmp_path, settings, {})
     assert detect(tmp_path, settings, {}, "pictures") is not None
+    with pytest.raises(MetaloomError, match=r"^vectors have no such column: leave out --text$"):
+        detect(tmp_path, settings, {"text": "x"}, "vectors")
+    with pytest.raises(MetaloomError, match=r"logo.png holds no table that has columns: leave out --label$"):
+        detect(tmp_path / "logo.png", settings, {"label": "x"})
 
 
 def test_settings_are_changed_where_nobody_has_chosen_them(tmp_path: Path, repo: Path):

@@ -82,11 +82,9 @@ def detect(path: Path, settings: Settings, given: dict[str, str], kind: str | No
             to type.
     """
     kinds = {name: _with(kind_of(settings.model_copy(update={"kind": name})), given) for name in KINDS}
-    wanted = {
-        name: each
-        for name, each in kinds.items()
-        if kind in (None, name) and all(hasattr(each, what) for what in given)
-    }
+    wanted, options = _wanted(kinds, kind, given), " and ".join(f"--{what}" for what in given)
+    if not wanted:
+        raise MetaloomError(f"{kind} have no such column: leave out {options}")
     files = list(islice(_files(path), LOOKED_AT))
     pictures = [file for file in files if _is_picture(file, kinds["pictures"])]
     tables = [file for file in files if file.name.endswith(_suffixes(wanted))]
@@ -97,7 +95,15 @@ def detect(path: Path, settings: Settings, given: dict[str, str], kind: str | No
                 "say which you mean with --kind pictures, --kind text or --kind vectors"
             )
         return Detected(kinds["pictures"], {})
+    if given and not tables:
+        raise MetaloomError(f"{path} holds no table that has columns: leave out {options}")
     return _of_tables(tables, wanted, path) if tables else None
+
+
+def _wanted(kinds: dict[str, Kind], kind: str | None, given: dict[str, str]) -> dict[str, Kind]:
+    """Those that the user's options leave."""
+    able = {name: each for name, each in kinds.items() if all(hasattr(each, what) for what in given)}
+    return {name: each for name, each in able.items() if kind in (None, name)}
 
 
 def _of_tables(tables: list[_File], kinds: dict[str, Kind], path: Path) -> Detected:
@@ -110,6 +116,8 @@ def _of_tables(tables: list[_File], kinds: dict[str, Kind], path: Path) -> Detec
         found = [(each, columns) for each in able if (columns := each.columns_in(sample)) is not None]
     except MetaloomError as error:
         raise MetaloomError(f"{first.source} {error}") from None
+    except OSError as error:
+        raise MetaloomError(f"{first.source} cannot be read: {error.strerror or error}") from None
     names = [str(name) for name in sample.columns]
     if not found:
         raise MetaloomError(
