@@ -189,10 +189,14 @@ def test_nearest_mean_of_a_fresh_linear_network_is_that_of_its_inputs(settings):
 
 
 def test_a_text_is_shown_as_a_quotation():
-    shown = Text().shown(packed(["Is <b> a & tag?", "word " * 60]))
+    shown = Text().shown(packed(["Is <b> a & tag?", "word " * 60], Text(characters=400)))
     assert (
-        "is &lt;b&gt; a &amp;" in unquote(shown.uri(0)) and "word</tspan>" in unquote(shown.uri(1)) and len(shown) == 2
+        "is &lt;b&gt;</tspan>" in unquote(shown.uri(0)) and "word</tspan>" in unquote(shown.uri(1)) and len(shown) == 2
     )
+    assert 'font-size="20.0"' in unquote(shown.uri(0)) and 'font-size="9.5"' in unquote(shown.uri(1))
+    assert "…" in unquote(shown.uri(1)) and "…" not in unquote(shown.uri(0))
+    wide = unquote(Text().shown(packed(["日本語のテキスト" * 2])).uri(0))  # letters as wide as they are high
+    assert 'font-size="17.0"' in wide and ">日本語のテ<" in wide
     with pytest.raises(IndexError):
         shown.uri(2)
 
