@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.cli.project import go_to_root
-from metaloom.data.given import FILE
 from metaloom.errors import FAILED, MetaloomError
 from metaloom.system.escaping import on_one_line, shown
 from metaloom.system.plural import several, some
@@ -63,6 +62,7 @@ def add(
     from metaloom.config.editing import write_params
     from metaloom.data.add import inspect_addition, install_addition
     from metaloom.data.detect import refuse_changes
+    from metaloom.data.given import FILE
     from metaloom.system.lock import STATE, project_lock
     from metaloom.system.terminal import say
     from metaloom.versioning.data import version_data
@@ -176,6 +176,7 @@ def _refuse_absent_version(only: bool) -> None:
 
 def _say_added(addition: Addition, kind: Kind) -> None:
     """What is in data/ now, how it was read, and what lies beside it."""
+    from metaloom.data.given import FILE
     from metaloom.system.terminal import say
 
     report = addition.report
