@@ -1,10 +1,11 @@
 """What meta-learning on texts is worth: CLINC150's intents beside TF-IDF with nearest mean and logistic regression.
 
-python benchmarks/kinds.py FOLDER [--episodes 300] [--work FOLDER]: FOLDER has clinc150_full.json, clinc150_domains.json
+python benchmarks/kinds.py FOLDER [--episodes 600] [--work FOLDER]: FOLDER has clinc150_full.json, clinc150_domains.json
 
-The domains travel, utility and work are unseen; small talk and meta choose between networks (protonet on 5w1s); the
-other five, 75 intents, are trained on. Episodes are of five intents of one domain, the same for all, five queries each.
-TF-IDF is scikit-learn's, of n-grams of 2 to 4 characters within words, fitted on the training intents.
+The ten domains are divided in three ways: three domains are unseen, two choose between networks (protonet on 5w1s),
+and the other five, 75 intents, are trained on. Episodes are of five intents of one domain, the same for all, five
+queries each. TF-IDF is scikit-learn's, of n-grams of 2 to 4 characters within words, fitted on the training intents. An
+interval over episodes is for other questions about the 45 unseen intents, one over classes for other intents.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,15 +22,24 @@ import numpy as np
 import torch
 import yaml
 from measure import machine
+from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from metaloom.evaluation.classes import difference_over_classes
+from metaloom.evaluation.figures import Answers
 from metaloom.kinds.text.show import text_of
 from metaloom.learner import Learner
+from metaloom.learner.intervals import mean_and_half_width
 from metaloom.stages import plan, prepare, split, train
+from metaloom.system.certainty import few_test_classes, is_clear
 from metaloom.tasks import EpisodeTable
 
-UNSEEN, CHOOSING = ["travel", "utility", "work"], ["small_talk", "meta"]
+DIVISIONS = (  # unseen domains, and those that choose
+    (("travel", "utility", "work"), ("small_talk", "meta")),
+    (("banking", "home", "meta"), ("travel", "auto_and_commute")),
+    (("kitchen_and_dining", "credit_cards", "small_talk"), ("utility", "home")),
+)
 NETWORKS = ("linear", "mlp")
 WAYS, QUERIES = 5, 5
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -38,22 +49,43 @@ def main(source: Path, episodes: int, work: Path) -> None:
     print(machine())
     os.chdir(work)
     write_tables(source, Path("data"))
-    models = {network: trained(network) for network in NETWORKS}
+    for number, (unseen, choosing) in enumerate(DIVISIONS):
+        print(f"\nunseen: {', '.join(unseen)}; choose: {', '.join(choosing)}")
+        divide(unseen, choosing)
+        if not number:
+            prepare.main("data", "dataset")
+        models = {network: trained(network, f"{network}{number}") for network in NETWORKS}
+        measure(models, unseen, choosing, episodes)
+
+
+def divide(unseen: tuple[str, ...], choosing: tuple[str, ...]) -> None:
+    """Params with these domains for the splits."""
+    params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    params |= {"kind": "text", "methods": ["protonet"]}
+    params["split"] |= {"validation": list(choosing), "test": list(unseen)}
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def measure(
+    models: dict[str, tuple[Learner, float]], unseen: tuple[str, ...], choosing: tuple[str, ...], episodes: int
+) -> None:
+    """Print a row for each learner and setting."""
     examples, domains, classes = packed()
     for network, (_, accuracy) in models.items():
         print(f"{network}: {100 * accuracy:.1f}% on validation")
     best = max(models, key=lambda network: models[network][1])
-    vectors = tf_idf(examples, [domain not in UNSEEN + CHOOSING for domain in domains])
+    vectors = tf_idf(examples, [domain not in unseen + choosing for domain in domains])
     for shots in (1, 5):
-        table = drawn(domains, classes, shots, episodes)
-        right = {
+        table = drawn(domains, classes, unseen, shots, episodes)
+        answers = {
             "TF-IDF, nearest mean": nearest_mean(vectors, table),
             "TF-IDF, logistic regression": logistic(vectors, table),
         }
         for network, (learner, _) in models.items():
             chosen = " (chosen on validation)" if network == best else ""
-            right[f"protonet, {network}{chosen}"] = answered(learner, examples, table)
-        said(f"5w{shots}s", right)
+            log_p = learner.answer(torch.from_numpy(examples), table).cpu().numpy()
+            answers[f"`protonet`, `{network}`{chosen}"] = Answers(log_p, table)
+        said(f"5w{shots}s", answers, np.unique(classes, return_inverse=True)[1])
 
 
 def write_tables(source: Path, data: Path) -> None:
@@ -70,20 +102,19 @@ def write_tables(source: Path, data: Path) -> None:
         (data / f"{domain}.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
-def trained(network: str) -> tuple[Learner, float]:
+def trained(network: str, folder: str) -> tuple[Learner, float]:
     """The stages up to protonet's training; the learner and its accuracy on validation."""
-    params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
-    params |= {"kind": "text", "methods": ["protonet"]}
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     params["network"]["name"] = network
-    params["split"] |= {"validation": CHOOSING, "test": UNSEEN}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    if not Path("dataset").exists():
-        prepare.main("data", "dataset")
+    Path("splits.yaml").unlink(missing_ok=True)
     plan.main("dataset", "budget.yaml", "plan.json", "splits.yaml")
     split.main("dataset", "plan.json", "splits.yaml", "splits")
-    train.main("protonet", "dataset", "splits", "plan.json", network, f"{network}.json")
-    metrics = json.loads((Path(network) / "metrics.json").read_text(encoding="utf-8"))
-    return Learner.load(network), metrics["validation"]["accuracy"]
+    began = time.perf_counter()
+    train.main("protonet", "dataset", "splits", "plan.json", folder, f"{folder}.json")
+    print(f"{network}: trained in {time.perf_counter() - began:.0f} s")
+    metrics = json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
+    return Learner.load(folder), metrics["validation"]["accuracy"]
 
 
 def packed() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -94,61 +125,60 @@ def packed() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(dataset.examples), dataset.items["domain"].to_numpy(), dataset.items["class"].to_numpy()
 
 
-def tf_idf(examples: np.ndarray, training: list[bool]) -> np.ndarray:
+def tf_idf(examples: np.ndarray, training: list[bool]) -> csr_matrix:
     texts = [text_of(each) for each in examples]
     vectoriser = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), dtype=np.float32)
     vectoriser.fit([text for text, own in zip(texts, training, strict=True) if own])
     return vectoriser.transform(texts)
 
 
-def drawn(domains: np.ndarray, classes: np.ndarray, shots: int, episodes: int) -> EpisodeTable:
+def drawn(domains: np.ndarray, classes: np.ndarray, unseen: tuple[str, ...], shots: int, episodes: int) -> EpisodeTable:
     rng = np.random.default_rng([0, shots])
     rows = []
     for episode in range(episodes):
-        own = np.unique(classes[domains == UNSEEN[episode % len(UNSEEN)]])
+        own = np.unique(classes[domains == unseen[episode % len(unseen)]])
         chosen = rng.choice(own, WAYS, replace=False)
         rows.append([rng.choice(np.flatnonzero(classes == each), shots + QUERIES, replace=False) for each in chosen])
     table = np.array(rows)
     return EpisodeTable(table[..., :shots], table[..., shots:])
 
 
-def nearest_mean(vectors: np.ndarray, table: EpisodeTable) -> np.ndarray:
-    right = []
+def nearest_mean(vectors: csr_matrix, table: EpisodeTable) -> Answers:
+    scores = []
     for support, query in zip(table.support, table.query_rows, strict=True):
         means = np.stack([vectors[rows].toarray().mean(axis=0) for rows in support])
-        distances = ((vectors[query].toarray()[:, None] - means) ** 2).sum(axis=-1)
-        right.append((distances.argmin(axis=1) == table.answers).mean())
-    return np.array(right)
+        scores.append(-((vectors[query].toarray()[:, None] - means) ** 2).sum(axis=-1))
+    return Answers(np.array(scores), table)
 
 
-def logistic(vectors: np.ndarray, table: EpisodeTable) -> np.ndarray:
-    right = []
+def logistic(vectors: csr_matrix, table: EpisodeTable) -> Answers:
+    scores = []
     for support, query in zip(table.support_rows, table.query_rows, strict=True):
         model = LogisticRegression(C=10.0, max_iter=200).fit(vectors[support], table.labels)
-        right.append((model.predict(vectors[query]) == table.answers).mean())
-    return np.array(right)
+        scores.append(model.predict_log_proba(vectors[query]))
+    return Answers(np.array(scores), table)
 
 
-def answered(learner: Learner, examples: np.ndarray, table: EpisodeTable) -> np.ndarray:
-    answers = learner.answer(torch.from_numpy(examples), table).argmax(dim=2).cpu().numpy()
-    return (answers == table.answers).mean(axis=1)
-
-
-def said(setting: str, right: dict[str, np.ndarray]) -> None:
-    """Each learner's accuracy, and how far it is above nearest mean on the same episodes, with 95% intervals."""
-    first = next(iter(right.values()))
-    for name, each in right.items():
-        half, gain = (1.96 * values.std(ddof=1) / len(values) ** 0.5 for values in (each, each - first))
-        print(
-            f"{setting} | {name} | {100 * each.mean():.1f} ± {100 * half:.1f} | "
-            f"{100 * (each - first).mean():+.1f} ± {100 * gain:.1f}"
-        )
+def said(setting: str, answers: dict[str, Answers], class_of: np.ndarray) -> None:
+    """Each learner's accuracy, and how far it is above nearest mean on the same episodes: 95% intervals over episodes,
+    of the difference over classes too, and whether it is clear."""
+    first = next(iter(answers.values()))
+    for name, each in answers.items():
+        accuracy, half = mean_and_half_width(each.accuracy)
+        row = f"| {setting} | {name} | {100 * accuracy:.1f} ± {100 * half:.1f} |"
+        if each is not first:
+            gain, own = mean_and_half_width(each.accuracy - first.accuracy)
+            of_classes = difference_over_classes(each, first, class_of)
+            few = few_test_classes(len(np.unique(class_of[each.table.query[:, :, 0]])))
+            clear = "yes" if is_clear(gain, own, of_classes, few) else "no"
+            row += f" {100 * gain:+.1f} ± {100 * own:.1f} | ± {100 * of_classes:.1f} | {clear} |"
+        print(row, flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--episodes", type=int, default=300)
+    parser.add_argument("--episodes", type=int, default=600)
     parser.add_argument("--work", type=Path)
     given = parser.parse_args()
     source = given.folder.resolve()

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tables import draw_tables
+from texts import drawn_texts, write_texts
 from typer.testing import CliRunner
 
 from metaloom.cli.data import app
-from metaloom.config import OVERRIDES
+from metaloom.config import OVERRIDES, load_settings
 from metaloom.errors import MetaloomError
 
 
@@ -119,6 +121,26 @@ def test_only_replaces_what_has_the_name_no_more_silently_than_without_it(here, 
     assert names(here / "data") == {"domain0"} and names(here / "data/domain0") == names(more)
 
 
+def test_texts_bring_their_settings_along_where_nothing_else_is_there(here, tmp_path_factory):
+    table = write_texts(tmp_path_factory.mktemp("texts") / "home.csv", drawn_texts("home"))
+    with pytest.raises(MetaloomError, match=r"what is in data is of `kind: pictures`: `metaloom data add .* --only`"):
+        metaloom_data("add", table)
+    assert load_settings().kind == "pictures" and not (here / "data/home.csv").exists()
+    with pytest.raises(MetaloomError, match="--label x: give a PATH with it; what is in data/ has its own"):
+        metaloom_data("check", "--label", "x")
+    checked = metaloom_data("check", table, "--label", "label")
+    assert "kind found: text (text in column `text`, label in column `label` of" in checked and "48" in checked
+    assert "written into params.yaml: kind: text, network.name: linear" in metaloom_data("add", table, "--only")
+    assert (load_settings().kind, load_settings().network.name) == ("text", "linear")
+    more = write_texts(table.with_name("shop.tsv"), drawn_texts("shop"))
+    assert "written" not in metaloom_data("add", more)
+    draw_tables(table.with_name("numbers"), domains=1)
+    with pytest.raises(
+        MetaloomError, match=r"holds rows, and params.yaml says `kind: text`: write `kind: vectors` and"
+    ):
+        metaloom_data("add", table.with_name("numbers"), "--only")
+
+
 def test_bad_input_changes_nothing(here, more, tmp_path_factory):
     away = tmp_path_factory.mktemp("bad")
     before = names(here / "data")
@@ -135,7 +157,7 @@ def test_bad_input_changes_nothing(here, more, tmp_path_factory):
     cases = {
         "gone": r"not found: give a folder or one of these files: \.zip, .*\.tgz$",
         "text.txt": r"is no folder and none of these files: \.zip, \.tar, \.tar\.gz, \.tgz$",
-        "table.CSV": r"none of these files: .*\.tgz; for a table set `kind: vectors` or `kind: text` in params\.yaml$",
+        "table.CSV": r"table.CSV is no CSV, TSV, JSON lines or Parquet table \(No columns",
         "flat": "belongs in a class folder",
         "empty": "holds no images",
         "evil.zip": "unsafe path",
@@ -144,6 +166,11 @@ def test_bad_input_changes_nothing(here, more, tmp_path_factory):
     for name, message in cases.items():
         with pytest.raises(MetaloomError, match=message):
             metaloom_data("add", away / name)
+    message = r"none of these files: .*\.tgz; for a table set `kind: vectors` or `kind: text` in params\.yaml$"
+    with pytest.raises(MetaloomError, match=message):
+        metaloom_data("add", away / "table.CSV", "--kind", "pictures")
+    with pytest.raises(MetaloomError, match=r"--kind words: there are pictures, vectors, text"):
+        metaloom_data("add", more, "--kind", "words")
     (away / "unpacked.zip").mkdir()
     with pytest.raises(MetaloomError, match=r"unpacked.zip is a folder, and unpacked.zip ends like an archive's name"):
         metaloom_data("add", away / "unpacked.zip")

@@ -21,7 +21,10 @@ from texts import THINGS, drawn_texts, write_texts
 
 from metaloom.cli import bundle as commands
 from metaloom.config import Settings
+from metaloom.data.support import task_paths
 from metaloom.errors import MetaloomError
+from metaloom.handoff.adapting import fleet
+from metaloom.handoff.adapting import shared as shared_fleet
 from metaloom.handoff.adapting.one import adapt_to
 from metaloom.handoff.bundle.predict import predict
 from metaloom.handoff.graphs.learning import learning_graphs
@@ -156,7 +159,9 @@ def test_texts_lines_and_tables_are_classified(bundle: Path, tiny_settings: Sett
 
 
 def test_the_example_learns(bundle: Path, tmp_path: Path):
-    own = write_texts(tmp_path / "own.csv", [(text, label.upper()) for text, label in OWN])
+    rows = [(text, label.upper()) for text, label in OWN]
+    rows[0] = (f"{rows[0][0]} {'語' * 200_000}", rows[0][1])  # no n-gram of training, in a cell that csv finds too long
+    own = write_texts(tmp_path / "own.csv", rows)
     (tmp_path / "asked.txt").write_text("\n".join(TEXTS[:3]))
     learned = said_by_example(bundle, "--learn", str(own), str(tmp_path / "asked.txt"))
     assert [line[1] for line in learned] == [each.label.upper() for each in predict(bundle, TEXTS[:3])]
@@ -191,3 +196,27 @@ def test_the_estimator_takes_texts(tiny_settings: Settings):
     expected = learner.adapt(packed(TEXTS), LABELS).predict_proba(packed(TEXTS))
     np.testing.assert_allclose(fitted.predict_proba(TEXTS), expected, atol=1e-6)
     np.testing.assert_array_equal(fitted.predict(np.array(TEXTS)), fitted.predict(packed(TEXTS)))
+
+
+def test_a_fleet_of_texts(
+    model: Path, tiny_settings: Settings, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A bundle for each table, and one of all; their golden samples are texts."""
+    (tmp_path / "params.yaml").write_text((repo / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    fleet.maker_of.cache_clear()
+    (tmp_path / "tasks").mkdir()
+    tables = [write_texts(tmp_path / f"tasks/{name}.csv", drawn_texts(name, 4)) for name in ("farm", "shop")]
+    paths = [str(path) for path in task_paths(tmp_path / "tasks", KIND)]
+    outcomes = fleet.make_bundles(paths, "out", str(model))
+    assert [(each.task, each.status, each.why) for each in outcomes] == [("farm", "made", ""), ("shop", "made", "")]
+    shared_fleet.write_shared([shared_fleet.solve_part(paths, str(model))], tmp_path / "all", str(model))
+    own = drawn_texts("shop", 4)
+    task = learner_of("protonet", "linear", tiny_settings).adapt(packed([text for text, _ in own]), [c for _, c in own])
+    expected = task.predict_proba(packed([text for text, _ in own]))
+    for found in (predict("out/shop", [tables[1]]), predict(tmp_path / "all", [tables[1]], "shop")):
+        for each, row in zip(found, expected, strict=True):
+            assert [each.probabilities[label] for label in task.classes] == pytest.approx(row.tolist(), abs=1e-5)
+    for bundle in (Path("out/shop"), tmp_path / "all"):
+        assert verify(bundle).problems == []
+        assert np.load(bundle / "samples/examples.examples.npy").dtype.kind == "U"

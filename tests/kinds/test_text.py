@@ -18,7 +18,7 @@ from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
 from metaloom.data.support import read_support
 from metaloom.errors import MetaloomError
-from metaloom.kinds import kind_from
+from metaloom.kinds import Row, kind_from
 from metaloom.kinds.text.encode import TextEncoding
 from metaloom.kinds.text.grams import ALPHABET, frequent, hashed
 from metaloom.kinds.text.kind import Text
@@ -87,6 +87,7 @@ def test_columns_are_found_by_usual_names_or_those_of_the_settings():
     ((domain, label, content),) = named.table(b'{"body": "hi \\u00e9", "topic": "greet", "team": "a", "id": 3}\n').rows
     assert (domain, label, content.decode()) == ("a", "greet", "hi é")
     assert Text().table(b"text\nhello\n").rows[0].label is None  # texts to classify have none
+    assert Text().table(b"text;label\nhello, you;a\n").rows == [Row(None, "a", b"hello, you")]
 
 
 def test_tables_that_do_not_fit_are_refused_in_a_line():
@@ -97,6 +98,13 @@ def test_tables_that_do_not_fit_are_refused_in_a_line():
     lines = b'{"text": "a", "label": "b"}\n\n{"text": "a", \n'
     assert refusal(lines) == "has no JSON object in line 3: fix or remove it"
     assert "Expected 2 fields in line 3, saw 3" in refusal(b"text,label\na,b\na,b,c\n")
+    assert refusal(b'[{"text": "a", "label": "b"}]').startswith(
+        "is one list of JSON objects: write each object in a line"
+    )
+    assert refusal(b'{"text": {"en": "hi"}, "label": "b"}').startswith("has lists or objects in its column text: write")
+    assert refusal(b'text,label\n"never closed,a\n').startswith(
+        "is no CSV, TSV, JSON lines or Parquet table (Error tok"
+    )
     unlike = "text,label\n" + "".join(f"text {row},id{row}\n" for row in range(1000))
     assert refusal(unlike.encode()).startswith("has 1,000 values in 1,000 rows of its column label, so these are no")
 
@@ -115,6 +123,17 @@ def test_texts_that_say_nothing_are_left_out_with_the_reason(here):
     (here / "one/shop.csv").write_text("text,price\napple,3\n")
     with pytest.raises(MetaloomError, match=r"shop.csv, row 1, has no class: name it in a column `class`"):
         list_sources(here / "one", Text())
+
+
+def test_a_text_of_a_megabyte_is_read_as_far_as_it_counts(here):
+    rows = [*drawn_texts("home"), ("word " * 210_000, "door")]
+    write_texts(here / "data/home.csv", rows)
+    (here / "data/home.jsonl").unlink()
+    prepare.main("data", "artifacts/dataset")
+    made = Dataset.load("artifacts/dataset")
+    assert made.examples.shape[1] == 1000 and made.quality["notes"][0].startswith(
+        "1 text of more than 1,000 characters"
+    )
 
 
 def test_the_encoding_is_scikit_learn_s_tf_idf():
@@ -170,10 +189,14 @@ def test_nearest_mean_of_a_fresh_linear_network_is_that_of_its_inputs(settings):
 
 
 def test_a_text_is_shown_as_a_quotation():
-    shown = Text().shown(packed(["Is <b> a & tag?", "word " * 60]))
+    shown = Text().shown(packed(["Is <b> a & tag?", "word " * 60], Text(characters=400)))
     assert (
-        "is &lt;b&gt; a &amp;" in unquote(shown.uri(0)) and "word</tspan>" in unquote(shown.uri(1)) and len(shown) == 2
+        "is &lt;b&gt;</tspan>" in unquote(shown.uri(0)) and "word</tspan>" in unquote(shown.uri(1)) and len(shown) == 2
     )
+    assert 'font-size="20.0"' in unquote(shown.uri(0)) and 'font-size="9.5"' in unquote(shown.uri(1))
+    assert "…" in unquote(shown.uri(1)) and "…" not in unquote(shown.uri(0))
+    wide = unquote(Text().shown(packed(["日本語のテキスト" * 2])).uri(0))  # letters as wide as they are high
+    assert 'font-size="17.0"' in wide and ">日本語のテ<" in wide
     with pytest.raises(IndexError):
         shown.uri(2)
 

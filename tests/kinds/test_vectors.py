@@ -117,7 +117,9 @@ def test_rows_that_do_not_fit_are_left_out_with_the_reason(here):
 
 def test_only_tables_and_archives_may_be_added(here, settings):
     (here / "notes.txt").touch()
-    with pytest.raises(MetaloomError, match=r"none of these files: \.zip, .*, \.csv, \.parquet$"):
+    with pytest.raises(
+        MetaloomError, match=r"none of these files: \.zip, .*, \.csv, \.tsv, \.parquet, \.arrow, \.npz, \.npy$"
+    ):
         inspect_addition(here / "notes.txt", here / "data", None, Vectors(), settings.prepare, overwrite=False)
 
 

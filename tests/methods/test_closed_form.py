@@ -11,7 +11,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.utils.class_weight import compute_sample_weight
 
-from metaloom.methods import Episodes, Head, build_method
+from metaloom.methods import Episodes, Head, build_method, embedding
 from metaloom.methods.protonet import excess_of_fit
 from metaloom.methods.ridge import ridge_solution
 from metaloom.networks import Conv4
@@ -166,9 +166,11 @@ def test_the_learned_temperature_starts_as_the_fixed_one_and_learns(tiny_setting
     assert torch.autograd.gradcheck(loss, torch.tensor(0.2, dtype=torch.float64, requires_grad=True))
 
 
+@pytest.mark.parametrize("wide", [0, 1024])
 @pytest.mark.parametrize("name", ["protonet", "ridge"])
-def test_taking_turns_is_the_mean_over_episodes_with_another_part_as_support(tiny_settings, name):
+def test_taking_turns_is_the_mean_over_episodes_with_another_part_as_support(tiny_settings, name, wide, monkeypatch):
     """Three ways of four examples, two of them support; stood class by class."""
+    monkeypatch.setattr(embedding, "WIDE", wide)
     images = torch.rand(2, 3, 4, 1, 28, 28, generator=torch.Generator().manual_seed(3))
     ways = torch.arange(3).repeat_interleave(2)
 

@@ -84,6 +84,12 @@ def test_where_data_are_plenty_auto_is_what_the_comments_of_params_say():
     assert not made.fitted
 
 
+def test_embeddings_as_long_as_the_inputs_are_learned_in_tasks_of_twenty_ways():
+    assert load_settings(REPO / "params.yaml", {"network.name": "linear"}).protonet.n_way == 20
+    assert load_settings(REPO / "params.yaml", {"network.name": "linear", "protonet.n_way": 60}).protonet.n_way == 60
+    assert load_settings(REPO / "params.yaml", {"network.name": "mlp"}).protonet.n_way == 60
+
+
 @pytest.mark.parametrize("method", ["maml", "anil"])
 def test_a_head_that_starts_at_zero_learns_in_tasks_of_five_ways(method, tmp_path):
     """The numbers of projects from before there was a choice: their files lack the key."""

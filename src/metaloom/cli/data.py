@@ -17,6 +17,7 @@ from metaloom.system.provenance import POINTER
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from metaloom.config import Settings
     from metaloom.data.add import Addition
     from metaloom.data.layouts import Branch
     from metaloom.kinds import Kind
@@ -25,6 +26,10 @@ DATA = Path("data")
 Layout = Annotated[
     str | None, typer.Option(help="How its files lie: domains, flat, splits or table; detected where it is not given.")
 ]
+KindOf = Annotated[str | None, typer.Option(help="pictures, text or vectors; without it: found out.")]
+TextColumn = Annotated[str | None, typer.Option(help="The column of texts, if it is not found.")]
+LabelColumn = Annotated[str | None, typer.Option(help="The column of classes, if it is not found.")]
+DomainColumn = Annotated[str | None, typer.Option(help="The column of domains, if it is not found.")]
 _SHOWN = 10
 
 app = typer.Typer(help="Add data, and see what is wrong with it.", no_args_is_help=True, rich_markup_mode="markdown")
@@ -40,32 +45,46 @@ def add(
     replace: Annotated[bool, typer.Option("--replace", help="Replace what has this name in data/.")] = False,
     only: Annotated[bool, typer.Option("--only", help="Take everything else out of data/.")] = False,
     layout: Layout = None,
+    kind: KindOf = None,
+    text: TextColumn = None,
+    label: LabelColumn = None,
+    domain: DomainColumn = None,
 ) -> None:
     """Check a folder or archive of examples, copy it into data/ as it is, and make a new data version.
 
     Pictures lie in domain/class/ (domains), in class/ (flat: the name is the domain), in train/class/ beside
     validation/ or test/ (splits), or a metadata.csv or labels.csv names them (table). Of vectors and texts each file
-    is a domain, and its column `class` names the classes. What is in data/ stays, the embedded glyphs too (as further
+    is a domain, and a column names the classes. Which kind it is, and which column is for what, is found out and
+    written into params.yaml where nothing else is in data/. What is in data/ stays, the embedded glyphs too (as further
     domains), unless --only says otherwise. Versions that were replaced stay in DVC's cache.
     """
-    from metaloom.config import load_settings
+    from metaloom.config import PARAMS, load_settings
+    from metaloom.config.editing import write_params
     from metaloom.data.add import inspect_addition, install_addition
-    from metaloom.kinds import kind_of
+    from metaloom.data.detect import refuse_changes
+    from metaloom.data.given import FILE
     from metaloom.system.lock import STATE, project_lock
     from metaloom.system.terminal import say
     from metaloom.versioning.data import version_data
 
     path = go_to_root()(path)
     root, settings = Path.cwd(), load_settings()
-    kind = kind_of(settings)
     with project_lock(root):
         _refuse_absent_version(only)
-        addition = inspect_addition(path, DATA, name, kind, settings.prepare, replace, layout)
+        found, values, words = _found(path, settings, kind, text=text, label=label, domain=domain)
+        alone = only or not DATA.is_dir() or {each.name for each in DATA.iterdir()} <= {FILE, name or path.name}
+        refuse_changes(values, settings, path, DATA, alone)
+        addition = inspect_addition(path, DATA, name, found, settings.prepare, replace, layout)
         if (replace or only) and DATA.is_dir() and any(DATA.iterdir()):
             version_data(root)  # what goes out of data/ stays in the cache
         install_addition(addition, DATA, Path(STATE) / "adding", only)
+        if values:
+            write_params(PARAMS, values)
+            words.append(f"written into {PARAMS}: {', '.join(f'{key}: {value}' for key, value in values.items())}")
         version = version_data(root)
-    _say_added(addition, kind)
+    _say_added(addition, found)
+    for line in words:
+        say(line)
     say(version.message)
 
 
@@ -75,6 +94,10 @@ def check(
         Path | None, typer.Argument(help="A folder or an archive that is not in data/ yet; without it: data/.")
     ] = None,
     layout: Layout = None,
+    kind: KindOf = None,
+    text: TextColumn = None,
+    label: LabelColumn = None,
+    domain: DomainColumn = None,
 ) -> None:
     """Print what `prepare` would use and what is wrong with the rest; writes nothing.
 
@@ -86,26 +109,30 @@ def check(
     from metaloom.data.scan import scan
     from metaloom.data.sources import list_sources
     from metaloom.kinds import kind_of
+    from metaloom.system.terminal import say
 
     at_root = go_to_root()
-    settings = load_settings()
-    prepare, kind = settings.prepare, kind_of(settings)
-    path = _elsewhere(path and at_root(path), layout)
-    listing = list_sources(DATA, kind) if path is None else list_elsewhere(path, kind, layout)
+    everything = load_settings()
+    prepare, own = everything.prepare, kind_of(everything)
+    path = _elsewhere(path and at_root(path))
+    columns = {"text": text, "label": label, "domain": domain}
+    if path is None:
+        _refuse_given({"layout": layout, "kind": kind, **columns})
+    else:
+        own, _, words = _found(path, everything, kind, **columns)
+        for line in words:
+            say(line)
+    listing = list_sources(DATA, own) if path is None else list_elsewhere(path, own, layout)
     report = judge(scan(listing), prepare.min_examples).report
     _say_read(listing.branches, report, given=layout is not None)
-    _print_report(report, path or DATA, kind, prepare.max_bad_share)
+    _print_report(report, path or DATA, own, prepare.max_bad_share)
     if report["bad_share"] > prepare.max_bad_share or not report["used"]:
         raise typer.Exit(FAILED)
 
 
-def _elsewhere(path: Path | None, layout: str | None) -> Path | None:
+def _elsewhere(path: Path | None) -> Path | None:
     """The path; None where data/ itself is meant, whose layouts are given when data are added."""
-    if path is not None and path.exists() and path.resolve() == DATA.resolve():
-        path = None
-    if path is None and layout is not None:
-        raise MetaloomError(f"--layout {layout}: give a PATH with it; what is in {DATA}/ has its own, from `data add`")
-    return path
+    return None if path is not None and path.exists() and path.resolve() == DATA.resolve() else path
 
 
 def _print_report(report: dict[str, Any], path: Path, kind: Kind, most: float) -> None:
@@ -118,6 +145,31 @@ def _print_report(report: dict[str, Any], path: Path, kind: Kind, most: float) -
     console.print(
         f"{report['bad_share']:.1%} of the {kind.many} are unusable, {verdict} prepare.max_bad_share ({most:.1%})"
     )
+
+
+def _refuse_given(options: dict[str, str | None]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise MetaloomError(
+                f"--{name} {value}: give a PATH with it; what is in {DATA}/ has its own, from `data add`"
+            )
+
+
+def _found(
+    path: Path, settings: Settings, kind: str | None, **columns: str | None
+) -> tuple[Kind, dict[str, Any], list[str]]:
+    """The kind that a path holds, settings that have to be others for it, and what was found in words."""
+    from metaloom.data.detect import changes, detect
+    from metaloom.kinds import KINDS, kind_of
+
+    if kind not in (None, *KINDS):
+        raise MetaloomError(f"--kind {kind}: there are {', '.join(KINDS)}")
+    given = {what: name for what, name in columns.items() if name is not None}
+    found = detect(path, settings, given, kind) if path.exists() else None
+    if found is None:
+        return kind_of(settings.model_copy(update={"kind": kind or settings.kind})), {}, []
+    values = changes(found, settings)
+    return found.kind, values, [found.in_words()] if found.columns or values else []
 
 
 def _refuse_absent_version(only: bool) -> None:

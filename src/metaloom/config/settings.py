@@ -42,6 +42,8 @@ class VectorsSettings(Section):
     """Of the kind `vectors`."""
 
     scaling: Literal["standard", "none"]
+    label: str | None
+    domain: str | None
 
 
 class TextSettings(Section):

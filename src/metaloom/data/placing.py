@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from metaloom.data.labels import Label
-from metaloom.data.layouts import SHOWN, SPLIT_OF, Branch, Found
+from metaloom.data.layouts import SHOWN, SPLIT_OF, Branch, Found, are_splits
 from metaloom.errors import MetaloomError
 from metaloom.system.plural import some
+
+NUMBERED = re.compile(r"(.*?)-?\d{5}-of-\d{5}(?:-[0-9a-f]+)?")  # a part of a table
+WHOLE_SET = ("", "data")  # what comes before the number where the folder has the name
 
 
 class Placed(NamedTuple):
@@ -35,7 +39,11 @@ def placed(branch: Branch, name: str) -> list[Placed | None]:
         result = [_of_label(each, branch, labels.get(each.path), own) for each in branch.files]
     else:
         result = [_of_folders(each, branch, own) for each in branch.files]
-    return _splits_or_merged(branch, result) if branch.layout == "splits" else result
+    if branch.layout != "splits":
+        return result
+    notes, result = splits_or_merged(branch.name or "data", result)
+    branch.notes += notes
+    return result
 
 
 def _of_folders(file: Found, branch: Branch, own: str) -> Placed | None:
@@ -76,22 +84,28 @@ def _say_missing(branch: Branch, labels: Mapping[PurePosixPath, Label]) -> None:
         branch.notes.append(f"{source} names {some(missing, 1)}, which is not there")
 
 
-def _splits_or_merged(branch: Branch, result: list[Placed | None]) -> list[Placed | None]:
-    """The splits as they are where their classes are others in each; else the same classes, put together."""
+def splits_or_merged(own: str, result: Sequence[Placed | None]) -> tuple[list[str], list[Placed | None]]:
+    """The splits as they are where their classes are others in each; else the same classes, put together.
+
+    Args:
+        own: what holds the splits, for what is said.
+        result: with the split that each lies in.
+
+    Returns:
+        A sentence for each thing that was decided, and the result.
+    """
     classes: dict[str, set[str]] = defaultdict(set)  # of each split
     for each in filter(None, result):
         classes[each.split].add(each.class_name)
     counts = Counter(name for names in classes.values() for name in names)
     shared = {name for name, count in counts.items() if count > 1}
-    own, kinds = branch.name or "data", ", ".join(f"{split} ({len(names)})" for split, names in classes.items())
+    kinds = ", ".join(f"{split} ({len(names)})" for split, names in classes.items())
     if 2 * len(shared) >= min(map(len, classes.values())):
-        branch.notes.append(
-            f"{own} has the same classes in its folders for {kinds}: they are put together class by class"
-        )
-        return [each and each._replace(split="") for each in result]
-    branch.notes.append(f"{own} has other classes in each of its folders for {kinds}: they stay the splits")
+        note = f"{own} has the same classes in its folders for {kinds}: they are put together class by class"
+        return [note], [each and each._replace(split="") for each in result]
+    notes = [f"{own} has other classes in each of its folders for {kinds}: they stay the splits"]
     if shared:
-        branch.notes.append(f"{some(sorted(shared), SHOWN)}: in several of these folders, so all of it is for training")
+        notes.append(f"{some(sorted(shared), SHOWN)}: in several of these folders, so all of it is for training")
     # a split that is lacking is drawn from those for training
     free = {"train"} if len(classes) < len(set(SPLIT_OF.values())) else set()
 
@@ -99,4 +113,57 @@ def _splits_or_merged(branch: Branch, result: list[Placed | None]) -> list[Place
         split = "train" if each.class_name in shared else each.split
         return "" if split in free else split
 
-    return [each and each._replace(split=split_of(each)) for each in result]
+    return notes, [each and each._replace(split=split_of(each)) for each in result]
+
+
+class WholeTable(NamedTuple):
+    """Tables that are parts of one.
+
+    Args:
+        domain: that rows belong to which name none.
+        parts: places in the list of all tables, with the split that each is; "" for none.
+    """
+
+    domain: str
+    parts: list[tuple[int, str]]
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether its parts are splits."""
+        return any(split for _, split in self.parts)
+
+
+def whole_tables(places: Sequence[PurePosixPath], name: str) -> list[WholeTable]:
+    """Put together numbered parts of a table as Hugging Face writes them, and train, validation and test.
+
+    Args:
+        places: of the tables, inside data/.
+        name: of the domain where nothing else is left of a place.
+    """
+    paths = [_without_number(place) for place in places]
+    beside: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for path in paths:
+        for depth, part in enumerate(path):
+            beside[path[:depth]].add(part)
+    found: dict[str, WholeTable] = {}
+    for number, path in enumerate(paths):
+        depth = next((depth for depth in range(len(path)) if are_splits(beside[path[:depth]])), None)
+        split = "" if depth is None else SPLIT_OF[path[depth].lower()]
+        rest = path if depth is None else path[:depth] + path[depth + 1 :]
+        domain = "/".join(rest) or name
+        found.setdefault(domain, WholeTable(domain, [])).parts.append((number, split))
+    return list(found.values())
+
+
+def of_row(own: str, domain: str, label: str, split: str) -> Placed:
+    """What a row is an example of: its own domain, if it has one, or that of its table."""
+    return Placed(domain or own, f"{domain or own}/{label}", split)
+
+
+def _without_number(place: PurePosixPath) -> tuple[str, ...]:
+    """Folders and name of a table; of `train-00000-of-00002` the part before the number, of `data-…` none."""
+    *folders, name = place.with_suffix("").parts
+    numbered = NUMBERED.fullmatch(name)
+    if numbered is None:
+        return (*folders, name)
+    return (*folders, *([numbered[1]] if numbered[1] not in WHOLE_SET else []))

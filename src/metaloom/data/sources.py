@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from metaloom.data import archives, labels, placing
@@ -81,6 +81,7 @@ def list_sources(root: Path, kind: Kind, prefix: str = "", given: Given | None =
         walk.place(branch, root.name)
         notes += branch.notes
     _refuse_homeless(walk.homeless, kind)
+    notes += walk.place_rows(root.name)
     if not walk.items:
         raise MetaloomError(_nothing(root, kind, walk.ignored))
     items = sorted(walk.items, key=lambda item: item.order)
@@ -141,6 +142,7 @@ class _Walk:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.items: list[Item] = []
+        self.rows: list[tuple[PurePosixPath, list[Item]]] = []  # of each table, with its place
         self.found: list[Found] = []
         self.tables: list[LabelTable] = []
         self.ignored: list[str] = []
@@ -177,7 +179,7 @@ class _Walk:
             if not self.kind.is_example(place.name):
                 self.ignored.append(str(place))
                 return False
-            self.items += self._rows(self.kind, _read_file(path), place, str(place), path, None)
+            self.rows.append((place, self._rows(self.kind, _read_file(path), str(place), path, None)))
         elif place.name in labels.NAMES:
             self._labels(_read_file(path), place.parent, str(place))
         elif self.kind.is_example(place.name) or self.kind.is_example(place.name, _head(path)):
@@ -231,9 +233,8 @@ class _Walk:
             return
         rows: dict[str, list[Item]] = {}  # of two members with one name the later counts
         for name, content in archives.read_archive(archive, set(found)) if found else ():
-            rows[name] = self._rows(self.kind, content, found[name].place, f"{at}!{name}", archive, name)
-        for items in rows.values():
-            self.items += items
+            rows[name] = self._rows(self.kind, content, f"{at}!{name}", archive, name)
+        self.rows += [(found[name].place, items) for name, items in rows.items()]
 
     def _labels(self, content: bytes | str, folder: PurePosixPath, source: str) -> None:
         if isinstance(content, str):
@@ -257,10 +258,27 @@ class _Walk:
                 f"{some(unnamed, _SHOWN)}: in no row of the table of {branch.name or name}, so left out"
             )
 
-    def _rows(
-        self, kind: Tables, content: bytes | str, place: PurePosixPath, source: str, file: Path, member: str | None
-    ) -> list[Item]:
-        """The items of a table; the first one tells the kind what the others have to be like."""
+    def place_rows(self, name: str) -> list[str]:
+        """The items of all tables, now that it is known which of these are parts of one; what that means, in words.
+
+        `name` stands for a domain that has none.
+        """
+        notes = []
+        for table in placing.whole_tables([place for place, _ in self.rows], name):
+            items = [(item, split) for place, split in table.parts for item in self.rows[place][1]]
+            placed = [placing.of_row(table.domain, item.domain, item.class_name, split) for item, split in items]
+            if table.has_splits:
+                said, placed = placing.splits_or_merged(table.domain, placed)
+                notes += said
+            self.items += [
+                replace(item, domain=each.domain, class_name=each.class_name, split=each.split)
+                for (item, _), each in zip(items, placed, strict=True)
+                if each is not None
+            ]
+        return notes
+
+    def _rows(self, kind: Tables, content: bytes | str, source: str, file: Path, member: str | None) -> list[Item]:
+        """The items of a table, without a place; the first one tells the kind what the others have to be like."""
         if isinstance(content, str):
             large = content == archives.too_large()
             remedy = "split it into several files, each with a column `domain`" if large else "fix or remove it"
@@ -273,8 +291,7 @@ class _Walk:
         for number, row in enumerate(rows, start=1):
             if not row.label:
                 raise MetaloomError(f"{source}, row {number}, has no class: name it in a column `class`")
-            domain = row.domain or str(place.with_suffix(""))
-            items.append(Item(domain, f"{domain}/{row.label}", f"{source}#{number}", file, member, number))
+            items.append(Item(row.domain or "", row.label, f"{source}#{number}", file, member, number))
         return items
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -17,8 +17,10 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from metaloom.errors import MetaloomError
+from metaloom.kinds.columns import USUAL, usual
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
     from metaloom.kinds.encoding import Encoding
@@ -87,6 +89,7 @@ class Kind(ABC):
     suffixes: ClassVar[tuple[str, ...]]  # of the files that hold examples, in lower case
     layout: ClassVar[str]  # what to put into data/, for messages
     formats: ClassVar[str]  # of those files, for messages
+    network: ClassVar[str]  # that suits it
 
     # --- files
 
@@ -256,3 +259,18 @@ class Tables(Kind):
             MetaloomError: the file cannot be read or does not fit; the message begins with a verb and names the
                 remedy.
         """
+
+    @abstractmethod
+    def columns_in(self, sample: pd.DataFrame) -> dict[str, str] | None:
+        """Which columns of a table this kind would take, by what for (see `kinds.columns`); None: it is none of its.
+
+        Args:
+            sample: first rows of the table, as `kinds.frames.read_table` gives them.
+
+        Raises:
+            MetaloomError: it has not a column that the settings name; the message begins with a verb.
+        """
+
+    def usual_columns(self, names: Sequence[str]) -> dict[str, str]:
+        """Those of `columns_in` that are found by their names alone, whatever the settings name."""
+        return {what: name for what in USUAL if (name := usual(what, names)) is not None}

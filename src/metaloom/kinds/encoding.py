@@ -102,6 +102,10 @@ class Encoding(ABC):
         """Raw examples that are packed so: packed ones themselves, unless packing changes them again."""
         return packed
 
+    def quoted(self, packed: Shaped[np.ndarray, "item ..."]) -> list[str]:
+        """Packed examples in the words of a bundle's page; none where they are no words."""
+        return []
+
     # --- another reading of raw examples
 
     def inputs_from(self, other: Encoding) -> tuple[Tensor, Tensor] | None:

@@ -112,7 +112,7 @@ def _write(maker: Maker, solved: Solved, folder: Path, template: Template | None
     graph = template.filled(head, len(labels), about(metadata, labels))
     with atomic_dir(folder.absolute()) as new:
         rows = np.unique(solved.support.ways, return_index=True)[1][:GOLDEN]
-        questions = [solved.support.examples[rows]]
+        questions = [solved.task.encoding.unpacked(solved.support.examples[rows])]
         save_sample(new / verify.SAMPLES, "examples", verify.MODEL, questions, answers(solved, rows))
         example = solved.task.encoding.kind.shipped / "example.py"
         put_together(new, {verify.MODEL: GraphFile.of(graph, TOLERANCE)}, labels, metadata, example)

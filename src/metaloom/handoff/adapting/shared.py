@@ -30,6 +30,7 @@ from metaloom.handoff.graphs.novelty import FAR
 from metaloom.handoff.graphs.task import fleet_to_onnx, head_tensors
 from metaloom.handoff.metadata import FleetTask, Metadata
 from metaloom.handoff.shipped import verify
+from metaloom.kinds.encoding import Encoding
 from metaloom.methods.model import UNSEEN
 from metaloom.system.files import atomic_dir, atomic_file
 
@@ -135,7 +136,7 @@ def write_shared(parts: Sequence[SharedHeads], out: Path, model: str) -> list[Ou
     graph = fleet_to_onnx(body_of(maker.learner), heads, maker.settings.export, about(metadata, []))
     example = maker.learner.encoding.kind.shipped / "example.py"
     with atomic_dir(out.absolute()) as new:
-        _save_golden(parts, new / verify.SAMPLES, ways)
+        _save_golden(parts, new / verify.SAMPLES, ways, maker.learner.encoding)
         put_together(new, {verify.FLEET: GraphFile.of(graph, TOLERANCE)}, labels, metadata, example)
         verified(new, out, with_onnx=False)  # `fleet_to_onnx` has had it checked
     shutil.rmtree(SOLVED, ignore_errors=True)
@@ -159,13 +160,13 @@ def _padded(values: Tensor, ways: int, padding: float) -> Tensor:
     return torch.cat([values, rest])
 
 
-def _save_golden(parts: Sequence[SharedHeads], folder: Path, ways: int) -> None:
+def _save_golden(parts: Sequence[SharedHeads], folder: Path, ways: int, encoding: Encoding) -> None:
     places, first = [], 0
     for part in parts:
         places += range(first, first + len(part.golden))
         first += len(part.labels)
     examples, probabilities, novelty = zip(*(golden for part in parts for golden in part.golden), strict=True)
     padded = [np.pad(each, ((0, 0), (0, ways - each.shape[1]))) for each in probabilities]
-    inputs = (np.concatenate(examples), np.array(places, dtype=np.int64))
+    inputs = (encoding.unpacked(np.concatenate(examples)), np.array(places, dtype=np.int64))
     outputs = (np.concatenate(padded), np.concatenate(novelty))
     save_sample(folder, "examples", verify.FLEET, inputs, outputs)

@@ -15,11 +15,12 @@ import os
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from metaloom.errors import MetaloomError
 from metaloom.handoff.metadata import Metadata
+from metaloom.handoff.shipped import verify
 from metaloom.handoff.shipped.verify import ADAPT, MODEL
 from metaloom.system.files import atomic_dir
 
@@ -27,11 +28,19 @@ VERSION = "1.27.0"  # of onnxruntime-web (MIT), which npm's registry serves; the
 INTEGRITY = "ogDLsqIozHZwifPuN37OproAo0byX6t43/bP8GzeZWBWD6MOGExswFAx3up4NS/vvWBOg2u2PXomDt3rMmdQSg=="
 REGISTRY = "https://registry.npmjs.org"
 SCRIPT, GLUE, WASM = "ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"
+SHARED = ("page.css", "page.js")  # of the pages of all kinds
 PACKED = f"{WASM}.gz"
 SECONDS = 60
 
 
-def write_page(folder: Path, page: Path, graphs: Mapping[str, bytes], labels: list[str], metadata: Metadata) -> None:
+def write_page(
+    folder: Path,
+    page: Path,
+    graphs: Mapping[str, bytes],
+    labels: list[str],
+    metadata: Metadata,
+    examples: Sequence[str] = (),
+) -> None:
     """index.html and the scripts beside it.
 
     Args:
@@ -40,6 +49,7 @@ def write_page(folder: Path, page: Path, graphs: Mapping[str, bytes], labels: li
         graphs: by the names of their files.
         labels: class names in the order of the outputs.
         metadata: of the bundle.
+        examples: one of each class in words, where there are such.
 
     Raises:
         MetaloomError: onnxruntime-web cannot be had.
@@ -48,6 +58,7 @@ def write_page(folder: Path, page: Path, graphs: Mapping[str, bytes], labels: li
     about = {
         "task": metadata.task.name,
         "labels": labels,
+        "examples": list(examples),
         "input": metadata.input.model_dump(mode="json"),
         "max_ways": metadata.max_ways,
         "graphs": {name: _text(graphs[name]) for name in (MODEL, ADAPT) if name in graphs},
@@ -55,6 +66,8 @@ def write_page(folder: Path, page: Path, graphs: Mapping[str, bytes], labels: li
     scripts = folder / "page"
     scripts.mkdir()
     (folder / "index.html").write_bytes(page.read_bytes())
+    for name in SHARED:
+        (scripts / name).write_bytes(Path(verify.__file__).with_name(name).read_bytes())
     (scripts / SCRIPT).write_bytes((runtime / SCRIPT).read_bytes())
     packed = {"mjs": _text((runtime / GLUE).read_bytes()), "wasm": _text((runtime / PACKED).read_bytes())}
     (scripts / "runtime.js").write_text(f"window.metaloomRuntime = {json.dumps(packed)};\n", encoding="utf-8")

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from metaloom.config import ExportSettings
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.card import model_card
@@ -118,12 +120,15 @@ def _variants(
 
 def _write_page(folder: Path, page: Path, graphs: Mapping[str, GraphFile], contents: Contents, insist: bool) -> None:
     """The page, or a line that says why there is none; only `export.page: true` makes that an error."""
-    kind = contents.task.encoding.kind.name
+    encoding = contents.task.encoding
+    first = np.unique(contents.support_y, return_index=True)[1]  # of each class
     try:
         if page.is_file():
-            write_page(folder, page, {n: file.data for n, file in graphs.items()}, contents.labels, contents.metadata)
+            examples = encoding.quoted(contents.support_x[first])
+            data = {name: file.data for name, file in graphs.items()}
+            write_page(folder, page, data, contents.labels, contents.metadata, examples)
         elif insist:
-            raise MetaloomError(f"there is no page for {kind}: set export.page to auto or false")
+            raise MetaloomError(f"there is no page for {encoding.kind.name}: set export.page to auto or false")
     except MetaloomError as error:
         if insist:
             raise

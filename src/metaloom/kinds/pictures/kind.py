@@ -62,6 +62,7 @@ class Pictures(Kind):
     many: ClassVar[str] = "images"
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
     formats: ClassVar[str] = IN_WORDS
+    network: ClassVar[str] = "conv4"
     layout: ClassVar[str] = "domain/class/image.png"
     chances: ClassVar[int] = 6
     looks: ClassVar[bool] = True

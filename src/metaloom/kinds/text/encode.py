@@ -112,6 +112,9 @@ class TextEncoding(Encoding):
     def unpacked(self, packed: Int32[np.ndarray, "item character"]) -> Shaped[np.ndarray, " item"]:
         return np.array([text_of(each) for each in packed])
 
+    def quoted(self, packed: Int32[np.ndarray, "item character"]) -> list[str]:
+        return [text_of(each) for each in packed]
+
     def taken(self, examples: Any) -> Any:
         """Texts are packed."""
         if isinstance(examples, list | tuple) and all(isinstance(each, str) for each in examples):

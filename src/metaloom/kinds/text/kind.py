@@ -12,11 +12,13 @@ from jaxtyping import Int32, Shaped
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Table, Tables
+from metaloom.kinds.columns import DOMAIN, LABEL, TEXT, given, is_number, only_classes, only_texts, usual
 from metaloom.kinds.text.read import Columns, lines_of, read_rows
 from metaloom.kinds.text.show import Quotations
 from metaloom.system.plural import several
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
     from metaloom.kinds.text.encode import TextEncoding
@@ -49,14 +51,30 @@ class Text(Tables):
     noun: ClassVar[str] = "text"
     one: ClassVar[str] = "text"
     many: ClassVar[str] = "texts"
-    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".jsonl", ".parquet")
-    formats: ClassVar[str] = "CSV, TSV, JSON lines or Parquet"
+    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
+    formats: ClassVar[str] = "CSV, TSV, JSON lines, Parquet or Arrow"
+    network: ClassVar[str] = "linear"
     layout: ClassVar[str] = "domain.csv with the columns `text` and `label`"
 
     def table(self, content: bytes) -> Table:
         rows = read_rows(content, Columns(self.text, self.label, self.domain))
         longest = max((len(row.content.decode()) for row in rows), default=0)
         return Table(self._packing(longest), rows)
+
+    def columns_in(self, sample: pd.DataFrame) -> dict[str, str] | None:
+        """A column of its usual name, if it is not of numbers, else the one with several words in its cells."""
+        names = [str(name) for name in sample.columns]
+        found = {
+            what: given(what, getattr(self, what), names, self.name) or usual(what, names)
+            for what in (TEXT, LABEL, DOMAIN)
+        }
+        rest = [name for name in names if name not in found.values()]
+        if self.text is None and (found[TEXT] is None or is_number(sample[found[TEXT]])):
+            found[TEXT] = only_texts(sample, rest)
+        if found[TEXT] is None:
+            return None
+        found[LABEL] = found[LABEL] or only_classes(sample, [name for name in rest if name != found[TEXT]])
+        return {what: name for what, name in found.items() if name is not None}
 
     def _packing(self, longest: int) -> Text:
         """With room for a text of so many characters, where the setting allows it."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 import numpy as np
 from jaxtyping import Float32
 
 from metaloom.kinds.base import Shown
+from metaloom.kinds.svg import svg_uri
 
 WIDTH, HEIGHT = 64, 32
 MOST = 64  # numbers that a chart has room for: longer rows are thinned
@@ -30,8 +29,7 @@ class Profiles(Shown):
         line = f'<polyline points="{points}" fill="none" stroke="#557" stroke-width="1.5"/>'
         if len(heights) == 1:
             line = f'<circle cx="{WIDTH // 2}" cy="{points.split(",")[1]}" r="3" fill="#557"/>'
-        svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">{line}</svg>'
-        return f"data:image/svg+xml,{quote(svg)}"
+        return svg_uri(WIDTH, HEIGHT, line)
 
     @property
     def stored(self) -> int:

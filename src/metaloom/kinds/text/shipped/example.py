@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 
 HERE = Path(__file__).parent
+csv.field_size_limit(2**31 - 1)  # a text may be longer than the 128 KiB that Python takes otherwise
 
 
 def texts(argument):

@@ -1,0 +1,113 @@
+"""index.html of a bundle of texts in headless Chromium: strings go into the graphs there as they do in Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chromium import BINARY, Browser
+from test_text_bundles import KIND, LABELS, ODD, OWN, TEXTS, learner_of, packed
+from texts import write_texts
+
+from metaloom.config import Settings
+from metaloom.errors import MetaloomError
+from metaloom.handoff.adapting.one import adapt_to
+from metaloom.handoff.bundle import page
+from metaloom.handoff.shipped.verify import verify
+from metaloom.learner import AdaptedTask
+
+pytestmark = pytest.mark.skipif(not BINARY.exists(), reason=f"no browser at {BINARY}")
+
+
+@pytest.fixture(scope="module")
+def with_page(save_model: Callable, tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        page.web_runtime()
+    except MetaloomError as error:
+        pytest.skip(f"no registry of npm: {error}")
+    folder = tmp_path_factory.mktemp("page")
+    model = save_model(learner_of("protonet", "linear", tiny_settings), folder / "protonet")
+    export = tiny_settings.export.model_copy(update={"page": True})
+    settings = tiny_settings.model_copy(update={"export": export})
+    adapt_to(write_texts(folder / "mine.csv", OWN), folder / "bundle", model, settings, lambda done, text: None)
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="module")
+def browser(with_page: Path):
+    with Browser() as running:
+        running.look(1000, dark=False)
+        running.open(with_page / "index.html")
+        running.run("window.ready")
+        yield running
+
+
+@pytest.fixture
+def task(tiny_settings: Settings) -> AdaptedTask:
+    return learner_of("protonet", "linear", tiny_settings).adapt(packed(TEXTS), LABELS)
+
+
+def test_texts_are_answered_and_learned_as_in_python(browser: Browser, with_page: Path, task: AdaptedTask):
+    assert verify(with_page).problems == []
+    for text in [*ODD, TEXTS[3]]:
+        found = browser.run(f"classify({json.dumps(text)})")["probabilities"]
+        plain = " ".join(text.split())
+        np.testing.assert_allclose(found, task.predict_proba(KIND.pack(np.array(plain))[None])[0], atol=1e-5)
+    ways = np.unique(LABELS, return_inverse=True)[1].tolist()
+    found = browser.run(f"learn({json.dumps(TEXTS)}, {ways}, {json.dumps(ODD[2])})")["probabilities"]
+    expected = task.predict_proba(packed([ODD[2]]))[0]
+    np.testing.assert_allclose(found[: len(expected)], expected, atol=1e-5)
+
+
+def test_a_person_writes_clicks_and_teaches(
+    browser: Browser, with_page: Path, task: AdaptedTask, tiny_settings: Settings
+):
+    shown = browser.run("[...document.querySelectorAll('.examples button')].map(each => each.lastChild.textContent)")
+    assert shown == [TEXTS[LABELS.index(label)].lower() for label in sorted(set(LABELS))]
+    write(browser, "#ask textarea", TEXTS[0])
+    assert first(browser, "#known") == likeliest(task, TEXTS[0])
+    write(browser, "#ask textarea", " ")
+    browser.run("document.querySelector('.examples li:nth-child(3) button').onclick()")
+    assert first(browser, "#known") == likeliest(task, shown[2])
+    write(browser, "#ask textarea", " ")
+    browser.run("new Promise(done => setTimeout(done, 400))")
+    assert browser.run("document.querySelectorAll('#known .line').length") == 0
+    taught = ["open the door", "close the door", "sell my apple", "sell an apple"]
+    for way, texts in enumerate(("\n".join(taught[:2]), "\n\n".join(taught[2:]))):
+        browser.run(f"document.querySelectorAll('.class textarea')[{way}].value = {json.dumps(texts)}")
+    write(browser, "#teach textarea", "please sell the apple")
+    own = learner_of("protonet", "linear", tiny_settings).adapt(packed(taught), ["one", "one", "other", "other"])
+    assert first(browser, "#learned") == likeliest(own, "please sell the apple")
+    problems = [e for e in browser.events if e.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")]
+    assert not problems
+    fetched = [e["params"]["request"]["url"] for e in browser.events if e.get("method") == "Network.requestWillBeSent"]
+    assert {url.partition(":")[0] for url in fetched} <= {"file", "blob", "data"}, fetched
+    browser.run("document.querySelector('details').open = true")
+    for width in (1000, 390):
+        browser.look(width, dark=False)
+        assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+        browser.picture(with_page.parent / f"page{width}.png", whole=True)
+
+
+def likeliest(task: AdaptedTask, text: str) -> str:
+    return task.classes[int(task.predict_proba(packed([text])).argmax())]
+
+
+def write(browser: Browser, field: str, text: str) -> None:
+    """Into a box, by the keys' own event."""
+    browser.run(f"document.querySelector('{field}').closest('.row').querySelector('.answer').replaceChildren()")
+    browser.run(
+        f"document.querySelector('{field}').value = {json.dumps(text)};"
+        f"document.querySelector('{field}').dispatchEvent(new Event('input'))"
+    )
+
+
+def first(browser: Browser, place: str) -> str:
+    """The likeliest class, once there is an answer."""
+    return browser.run(
+        f"new Promise(done => {{ const look = () => {{ const n = document.querySelector('{place} .line span');"
+        " n ? done(n.textContent) : setTimeout(look, 50); }; look(); })"
+    )
