@@ -87,12 +87,12 @@ def check(
     from metaloom.data.quality import judge
     from metaloom.data.scan import scan
     from metaloom.data.sources import list_sources
-    from metaloom.kinds import kind_of
+    from metaloom.kinds import packing_of
 
     at_root = go_to_root()
     path = path and at_root(path)
     everything = load_settings()
-    settings, kind = everything.prepare, kind_of(everything)
+    settings, kind = everything.prepare, packing_of(everything)
     if path is not None and path.exists() and path.resolve() == DATA.resolve():
         path = None
     if path is None and layout is not None:

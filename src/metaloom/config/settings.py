@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
-from metaloom.config.base import DOMAIN_SUFFIX, Domains, PositiveInt, Section, SettingName
+from metaloom.config.base import DOMAIN_SUFFIX, Domains, PositiveFloat, PositiveInt, Section, SettingName
 from metaloom.config.baselines import BaselineSettings
 from metaloom.config.methods import (
     PRETRAIN,
@@ -52,6 +52,17 @@ class TextSettings(Section):
     text: str | None
     label: str | None
     domain: str | None
+
+
+class EncoderSettings(Section):
+    """A frozen encoder, and what it takes; None as far as its file says so."""
+
+    file: str | None
+    size: Annotated[int, Field(ge=8, le=1024)] | None
+    layout: Literal["NCHW", "NHWC"] | None
+    mean: Annotated[list[FiniteFloat], Field(min_length=1)]
+    deviation: Annotated[list[PositiveFloat], Field(min_length=1)]
+    output: str | None
 
 
 class PrepareSettings(Section):
@@ -169,6 +180,7 @@ class Settings(Section):
     pictures: PicturesSettings
     vectors: VectorsSettings
     text: TextSettings
+    encoder: EncoderSettings
     prepare: PrepareSettings
     split: SplitSettings
     episodes: EpisodeSettings

@@ -17,7 +17,7 @@ from dvclive.live import Live
 from scmrepo.exceptions import SCMError
 
 from metaloom.config import Settings, load_settings
-from metaloom.data.packed import Dataset
+from metaloom.data.packed import Dataset, behind
 from metaloom.errors import MetaloomError
 from metaloom.learner import Learner
 from metaloom.learner.placement import placed
@@ -228,7 +228,7 @@ def _fingerprint(
     """Changes with anything that would change the run: code, torch, device and engine as they are, settings, data,
     splits."""
     files = (
-        Path(dataset) / "items.parquet",
+        behind(dataset) / "items.parquet",
         Path(splits) / "classes.parquet",
         Path(splits) / "episodes.parquet",
     )
