@@ -1,4 +1,4 @@
-"""The whole path behind a frozen encoder: all stages, a bundle that takes raw pictures, predictions without our code."""
+"""The whole path behind a frozen encoder: all stages, a bundle of raw pictures, predictions without our code."""
 
 from __future__ import annotations
 

@@ -15,14 +15,12 @@ from projects import draw_shapes
 
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
-from metaloom.errors import MetaloomError
 from metaloom.handoff.graphs.learning import learning_graphs
 from metaloom.handoff.graphs.novelty import novelty_of
 from metaloom.handoff.graphs.task import to_onnx
 from metaloom.kinds import Encoder
 from metaloom.learner import Learner
 from metaloom.stages import embed, prepare
-from metaloom.system.files import write_json
 
 SET = {"encoder.file": "tiny.onnx", "prepare.min_examples": 4}
 

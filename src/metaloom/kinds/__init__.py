@@ -29,10 +29,10 @@ __all__ = [
     "Shown",
     "Table",
     "Tables",
-    "encoded",
     "kind_from",
     "kind_of",
     "packing_of",
+    "seen_by",
 ]
 
 KINDS: dict[str, type[Kind]] = {
@@ -70,7 +70,7 @@ def packing_of(settings: Settings) -> Kind:
     return replace(kind, image_size=taking.size, channels=taking.channels)
 
 
-def encoded(kind: Kind, settings: EncoderSettings, export: ExportSettings, folder: Path, file: str) -> EncodedPictures:
+def seen_by(kind: Kind, settings: EncoderSettings, export: ExportSettings, folder: Path, file: str) -> EncodedPictures:
     """Write the encoder as one file that takes packed examples, and have it tried on two.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 from metaloom.config import load_settings
 from metaloom.data.packed import BEHIND, EXAMPLES, KIND, Dataset
 from metaloom.errors import MetaloomError
-from metaloom.kinds import ENCODER, Encoder, encoded, packing_of
+from metaloom.kinds import ENCODER, Encoder, packing_of, seen_by
 from metaloom.stages import run_stage
 from metaloom.system.arrays import reserved
 from metaloom.system.files import atomic_dir, makes_again, read_json, write_json
@@ -44,7 +44,7 @@ def main(dataset: str, embedded: str) -> None:
     if packed.kind.described() != packing_of(settings).described() | {"inverted": False}:
         raise MetaloomError(f"{dataset} is not packed as {settings.encoder.file} takes it: {makes_again('prepare')}")
     with atomic_dir(embedded) as folder, bar("embed", len(packed.items)) as progress:
-        kind = encoded(packed.kind, settings.encoder, settings.export, folder, f"{embedded}/{ENCODER}")
+        kind = seen_by(packed.kind, settings.encoder, settings.export, folder, f"{embedded}/{ENCODER}")
         write_json(folder / BEHIND, {"dataset": dataset})
         write_json(folder / READ, {settings.encoder.file: sha256(settings.encoder.file)})
         write_json(folder / KIND, kind.described())
@@ -110,7 +110,7 @@ def _check(batch: np.ndarray, packed: Dataset, place: int, encoder: Encoder) -> 
     if not finite.all():
         source = packed.items["source"].iloc[place + int(np.argmin(finite))]
         raise MetaloomError(
-            f"encoder {encoder.name} gives NaN or an infinity for {source}: look at the picture, and at encoder.mean and "
+            f"encoder {encoder.name} gives NaN or an infinity for {source}: look at the picture, at encoder.mean and at "
             "encoder.deviation"
         )
 
