@@ -29,6 +29,7 @@ MOVED = {  # settings of earlier versions
 }
 ADDED = {  # settings that do not depend on the data, and that files of earlier versions lack
     "engine": AUTO,
+    "contenders": [],
     "encoder": {
         "file": None,
         "size": None,

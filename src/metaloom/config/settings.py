@@ -25,6 +25,7 @@ from metaloom.config.methods import (
 )
 
 KindName = Literal["pictures", "vectors", "text"]
+NetworkName = Literal["conv4", "resnet12", "mlp", "gru", "linear", "identity", "whiten"]
 
 
 class PicturesSettings(Section):
@@ -101,7 +102,7 @@ class EpisodeSettings(Section):
 class NetworkSettings(Section):
     """The shared network."""
 
-    name: Literal["conv4", "resnet12", "mlp", "gru", "linear"]
+    name: NetworkName
     width: PositiveInt
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
@@ -186,6 +187,7 @@ class Settings(Section):
     episodes: EpisodeSettings
     studies: StudySettings
     network: NetworkSettings
+    contenders: list[NetworkName]
     train: TrainSettings
     protonet: ProtonetSettings
     ridge: RidgeSettings

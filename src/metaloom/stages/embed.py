@@ -110,7 +110,7 @@ def _check(batch: np.ndarray, packed: Dataset, place: int, encoder: Encoder) -> 
     if not finite.all():
         source = packed.items["source"].iloc[place + int(np.argmin(finite))]
         raise MetaloomError(
-            f"encoder {encoder.name} gives NaN or an infinity for {source}: look at the picture, at encoder.mean and at "
+            f"encoder {encoder.name} gives NaN or an infinity for {source}: look at it, at encoder.mean and at "
             "encoder.deviation"
         )
 

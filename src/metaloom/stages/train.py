@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from dvclive.live import Live
 from scmrepo.exceptions import SCMError
 
-from metaloom.config import Settings, load_settings
+from metaloom.config import PRETRAIN, Settings, load_settings
 from metaloom.data.packed import Dataset, behind
 from metaloom.errors import MetaloomError
 from metaloom.learner import Learner
@@ -36,7 +37,7 @@ from metaloom.training.bank.trainer import BankState, BankTrainer
 from metaloom.training.checkpoint import State
 from metaloom.training.launch import begin, launch, leave
 from metaloom.training.ranks import Ranks, check_processes, launched
-from metaloom.training.selection import at_chance, choose_beta, choose_temperature, wants_beta
+from metaloom.training.selection import at_chance, choose_beta, choose_start, choose_temperature, wants_beta
 from metaloom.training.trainer import Trainer
 
 MODULE = "metaloom.stages.train"  # by its name: where DVC runs it, __name__ is another
@@ -95,17 +96,30 @@ def meta_train(
     code = digest(command[0])
     with Ranks.joined(device) as ranks:
         packed, training = Dataset.load(dataset), training_classes(splits)
-        trainer = replace(
-            trainer_of(name, settings, packed, training, dataset, splits, device, code),
-            ranks=ranks,
-            on_step=lambda step, loss: packed.let_go(),  # half a millisecond, with reading the next ones again
+        trainers = (
+            replace(
+                trainer_of(name, own, packed, training, dataset, splits, device, code),
+                checkpoint=CHECKPOINTS / f"{'.'.join([name, *others])}.safetensors",
+                ranks=ranks,
+                on_step=lambda step, loss: packed.let_go(),  # half a millisecond, with reading the next ones again
+            )
+            for own, others in _contending(name, settings)
         )
         if ranks.first:
-            _train(trainer, training, settings, splits, model, metrics)
+            _train(trainers, training, settings, splits, model, metrics)
         else:
-            of_method(trainer, training, model).run()
+            for trainer in trainers:
+                of_method(trainer, training, model).run()
     if launched():
         leave()
+
+
+def _contending(name: str, settings: Settings) -> Iterator[tuple[Settings, list[str]]]:
+    """The settings with each network that a method is trained with; the name of all but the first."""
+    networks = [settings.network.name, *([] if name == PRETRAIN else settings.contenders)]
+    for place, network in enumerate(dict.fromkeys(networks)):
+        own = settings.network.model_copy(update={"name": network})
+        yield settings.model_copy(update={"network": own}), [network][: min(place, 1)]
 
 
 def trainer_of(
@@ -121,11 +135,13 @@ def trainer_of(
     """A trainer for one method, or for `pretrain`, ready to run."""
     learner = _fresh_learner(name, settings, packed, training, device)
     examples = placed(torch.from_numpy(packed.examples), device)
+    validation = load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on]
+    learner = choose_start(learner, examples, training, validation)
     return Trainer(
         learner=learner,
         examples=examples,
         sampler=EpisodeSampler.for_training(training, settings.train, learner.encoding.kind.views, examples.device),
-        validation=load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on],
+        validation=validation,
         settings=settings.train,
         seed=settings.seed,
         checkpoint=CHECKPOINTS / f"{name}.safetensors",
@@ -145,12 +161,54 @@ def of_method(trainer: Trainer, training: pd.DataFrame, model: str) -> Trainer |
     return BankTrainer(trainer, training, Path(model)) if trainer.learner.name == "bank" else trainer
 
 
-def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, splits: str, model: str, metrics: str) -> None:
+def _train(
+    trainers: Iterable[Trainer], training: pd.DataFrame, settings: Settings, splits: str, model: str, metrics: str
+) -> None:
+    """Train with each network, and write the model of the one that validates best; of equals the first."""
+    with atomic_dir(model) as folder:
+        done = [_trained(trainer, training, settings, splits, folder, model) for trainer in trainers]
+        best = max(done, key=lambda each: each.summary["validation"]["accuracy"])
+        if len(done) > 1:
+            best.summary["validation"]["looks"] = sum(each.summary["validation"]["looks"] for each in done)
+            best.summary["networks"] = {each.network: each.summary["validation"]["accuracy"] for each in done}
+        for path in (folder / best.network).iterdir():
+            path.rename(folder / path.name)
+        for each in done:
+            shutil.rmtree(folder / each.network)
+        write_json(folder / "metrics.json", best.summary)
+    trainer, state = best.trainer, best.state
+    speed = _speed(state, settings, trainer.learner.name, trainer.ranks.count)
+    speed["seconds"] = round(sum(each.state.seconds for each in done), 2)
+    write_json(metrics, rounded(best.summary) | speed)
+    for each in done:
+        of_method(each.trainer, training, model).discard_checkpoint()
+    told = f" with {best.network}, of {', '.join(each.network for each in done)}" if len(done) > 1 else ""
+    found = best.summary["validation"]
+    say(
+        f"{trainer.learner.name}{told}: {found['accuracy']:.1%} on validation {found['setting']} (the best of "
+        f"{found['looks']} looks), step {best.summary['best_step']} of {best.summary['steps']}, "
+        f"{speed['seconds']:.0f} s on {trainer.learner.device.type}"
+    )
+
+
+class Done(NamedTuple):
+    """A method that was trained with a network, whose model stands in a folder of that name."""
+
+    network: str
+    trainer: Trainer
+    state: State | BankState
+    summary: dict[str, Any]
+
+
+def _trained(
+    trainer: Trainer, training: pd.DataFrame, settings: Settings, splits: str, folder: Path, model: str
+) -> Done:
     method, steps = trainer.learner.name, trainer.learner.method.settings.steps
+    network = trainer.learner.config["network"]["name"]
     shape = {"classes": trainer.sampler.classes, "n_way": trainer.validation.n_way}
     guessing = partial(at_chance, method=trainer.learner.method, **shape)
-    with atomic_dir(model) as folder, bar(f"train {method}", steps) as progress:
-        live = _curves(folder / "curves")
+    with bar(f"train {method}", steps) as progress:
+        live = _curves(folder / network / "curves")
         shown = _shown(trainer, live, progress, guessing)
         with explained_out_of_memory(
             f"lower {method}.tasks_per_step, {method}.n_way or train.n_query, or network.width, in params.yaml"
@@ -161,16 +219,9 @@ def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, splits:
         if isinstance(state, State) and guessing(state.history[-1]):
             summary["at_chance"] = True
         trained = choose_temperature(trained, trainer.examples, load_episodes(splits, "validation", []))
-        trained.save(folder)
-        write_json(folder / "metrics.json", summary)
-        (folder / "curves" / "metrics.json").unlink(missing_ok=True)
-    write_json(metrics, rounded(summary) | _speed(state, settings, method, trainer.ranks.count))
-    of_method(trainer, training, model).discard_checkpoint()
-    best = summary["validation"]
-    say(
-        f"{method}: {best['accuracy']:.1%} on validation {best['setting']} (the best of {best['looks']} looks), "
-        f"step {summary['best_step']} of {summary['steps']}, {state.seconds:.0f} s on {trainer.learner.device.type}"
-    )
+        trained.save(folder / network)
+        (folder / network / "curves" / "metrics.json").unlink(missing_ok=True)
+    return Done(network, trainer, state, summary)
 
 
 def _shown(trainer: Trainer, live: Live, progress: Bar, guessing: Callable[[dict[str, Any]], bool]) -> Trainer:

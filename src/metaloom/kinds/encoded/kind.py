@@ -46,8 +46,8 @@ class EncodedPictures(Pictures):
         for name in ("rotations", "mirror", "test_shift"):
             if value := getattr(pictures, name):
                 raise MetaloomError(
-                    f"pictures.{name} is {value}, and an encoder sees each picture once, as it is: leave it at "
-                    f"{type(value)(0)}".replace("False", "false").replace("True", "true")
+                    f"pictures.{name} is {value}, and an encoder sees each picture once, as it is: set it back to "
+                    "what params.yaml came with"
                 )
         return cls(**{each.name: getattr(pictures, each.name) for each in fields(pictures)}, encoder=encoder)
 
@@ -68,7 +68,7 @@ class EncodedPictures(Pictures):
     def encoding(self, saved: dict[str, Any]) -> EmbeddingEncoding:
         from metaloom.kinds.encoded.encode import EmbeddingEncoding
 
-        return EmbeddingEncoding(self, tuple(saved["shift"]), tuple(saved["scale"]))
+        return EmbeddingEncoding(self, tuple(saved["shift"]), ())
 
     def distorted(self, x: Tensor, chances: Tensor, strength: float) -> Tensor:
         from metaloom.kinds.vectors.encode import jittered
