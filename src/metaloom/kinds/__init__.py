@@ -31,6 +31,7 @@ __all__ = [
     "Tables",
     "kind_from",
     "kind_of",
+    "packed_encoder",
     "packing_of",
     "seen_by",
 ]
@@ -91,6 +92,22 @@ def seen_by(kind: Kind, settings: EncoderSettings, export: ExportSettings, folde
     from metaloom.kinds.encoded.writing import written
 
     return EncodedPictures.by(written(settings, export, folder / ENCODER, file), kind)
+
+
+def packed_encoder(settings: EncoderSettings, export: ExportSettings, path: Path) -> Encoder:
+    """A copy of an encoder's file with all its weights in it, tried on two pictures.
+
+    Args:
+        settings: which name the file.
+        export: for the versions of ONNX.
+        path: of the copy.
+
+    Raises:
+        MetaloomError: it cannot be read, is not understood, or does not work.
+    """
+    from metaloom.kinds.encoded.writing import packed
+
+    return packed(settings, export, path)
 
 
 def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "") -> Kind:
