@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -53,6 +55,11 @@ class EncodedPictures(Pictures):
 
     def described(self) -> dict[str, Any]:
         return super().described() | {"encoder": asdict(self.encoder)}
+
+    @property
+    def shipped(self) -> Path:
+        """Whoever has a bundle gives it pictures."""
+        return Path(inspect.getfile(Pictures)).with_name("shipped")
 
     def looks_negative(
         self, raw: Shaped[np.ndarray, "item ..."], saved: Mapping[str, Any]
