@@ -1,10 +1,9 @@
 """Inputs whitened within classes: directions in which examples of one class differ count less.
 
 The matrix has a closed form, S^(-1/2), where S is the covariance of training examples around the means of their
-classes, drawn towards a multiple of the identity (shrinkage). Of what comes out the directions in which the means of
-the training classes differ most may be kept alone, as in linear discriminant analysis (Fisher, 1936). Validation
-chooses both. What comes out has the length √embed: measured on drawn pictures behind an ImageNet encoder, without that
-nothing is gained (benchmarks/RESULTS.md).
+classes, drawn towards a multiple of the identity (shrinkage); validation chooses how far. What comes out has the length
+√embed: measured on drawn pictures behind an ImageNet encoder, without that nothing is gained (benchmarks/RESULTS.md).
+As in Hariharan, Malik, Ramanan: Discriminative Decorrelation for Clustering and Classification, 2012.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from metaloom.networks.identity import FACTOR, SCALE, START
 from metaloom.networks.layers import dropped, full
 
 MATRIX = "matrix"
-SHRINKAGES = (0.1, 0.3, 0.5, 0.7, 1.0)  # 1: the inputs as they are
-KEPT = (1.0, 1 / 3)  # shares of the directions
+SHRINKAGES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # 1: the inputs as they are
 
 
 @dataclass(frozen=True)
@@ -43,21 +41,16 @@ class Whiten(Network):
         return {SCALE: torch.full((1,), START, device=device), MATRIX: torch.eye(self.embed, device=device)}
 
     def starts(self, x: Float[Tensor, "item ..."], classes: Int[Tensor, " item"]) -> Iterator[tuple[str, Tensors]]:
-        """One for each shrinkage and share of the directions."""
+        """One for each shrinkage."""
         rows = x.flatten(1).double()
         _, classes, counts = classes.unique(return_inverse=True, return_counts=True)
         means = rows.new_zeros(len(counts), rows.shape[1]).index_add_(0, classes, rows) / counts[:, None]
         within = rows - means[classes]
         values, vectors = torch.linalg.eigh(within.mT @ within / max(len(rows) - len(counts), 1))
-        typical = values.mean().clamp(min=1e-12)
         for shrinkage in SHRINKAGES:
-            shrunk = (1 - shrinkage) * values.clamp(min=0) + shrinkage * typical
-            matrix = vectors @ torch.diag((typical / shrunk).sqrt()) @ vectors.mT
-            between = torch.linalg.eigh(torch.cov((means @ matrix).mT)).eigenvectors  # those that differ most come last
-            for share in KEPT:
-                own = between[:, -max(1, round(share * self.embed)) :]
-                name = f"shrinkage {shrinkage}, {own.shape[1]} of {self.embed} directions"
-                yield name, {MATRIX: (matrix @ own @ own.mT if share < 1 else matrix).to(x.dtype)}
+            shrunk = (1 - shrinkage) * values.clamp(min=0) + shrinkage * values.mean().clamp(min=1e-12)
+            matrix = vectors @ torch.diag((values.mean().clamp(min=1e-12) / shrunk).sqrt()) @ vectors.mT
+            yield f"shrinkage {shrinkage}", {MATRIX: matrix.to(x.dtype)}
 
     def __call__(
         self,
