@@ -2,7 +2,7 @@
 
 The matrix has a closed form, S^(-1/2), where S is the covariance of training examples around the means of their
 classes, drawn towards a multiple of the identity (shrinkage); validation chooses how far. What comes out has the length
-√embed: measured on drawn pictures behind an ImageNet encoder, without that nothing is gained (benchmarks/RESULTS.md).
+√embed: measured on drawn pictures behind an ImageNet encoder, without that little is gained (benchmarks/RESULTS.md).
 As in Hariharan, Malik, Ramanan: Discriminative Decorrelation for Clustering and Classification, 2012.
 """
 
