@@ -33,6 +33,7 @@ from metaloom.versioning.project import overriding
 SETTINGS = {"3w1s", "3w2s", "3w1s_domain", "3w2s_domain"}
 STAGES = [
     "prepare",
+    "embed",
     "plan",
     "split",
     "train@protonet",

@@ -285,6 +285,8 @@ def test_multiplications_are_those_of_the_layers(name, shape):
         "resnet12": _of_resnet12(channels, side, width),
         "mlp": (channels * side * side + 2 * width) * width,
         "gru": side * 3 * width * (channels * side + width),
+        "identity": 1,
+        "whiten": (channels * side * side) ** 2,
         "linear": 1,  # each input times a number is no product of matrices
     }
     assert multiplications(name, width, shape) == by_hand[name]

@@ -15,7 +15,7 @@ from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.learner import Learner
 from metaloom.methods.shared import Shared
-from metaloom.stages import plan, prepare, pretrain, split, train
+from metaloom.stages import one_network, plan, prepare, pretrain, split, train
 from metaloom.training.selection import at_chance
 
 FOLDERS, PLAN = ("artifacts/dataset", "artifacts/splits"), "artifacts/plan.json"
@@ -60,7 +60,7 @@ def test_errors_name_its_section(prepared, monkeypatch):
 
 @pytest.mark.parametrize("stays", [True, False])
 def test_a_loss_that_stays_at_chance_is_said_once_and_recorded(prepared, monkeypatch, capsys, stays):
-    monkeypatch.setattr(train, "at_chance", lambda record, **shape: stays)
+    monkeypatch.setattr(one_network, "at_chance", lambda record, **shape: stays)
     monkeypatch.setenv("METALOOM_SET", json.dumps({"train.validate_every": 5}))
     pretrain.main(*FOLDERS, PLAN, "artifacts/pretrained", "metrics/training/pretrained.json")
     metrics = json.loads(Path("artifacts/pretrained/metrics.json").read_text())

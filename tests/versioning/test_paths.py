@@ -10,6 +10,7 @@ from metaloom.versioning.paths import Outputs
 DAG = """\
 stages:
   prepare: {cmd: a, outs: [made/dataset]}
+  embed: {cmd: a, outs: [made/embedded]}
   split: {cmd: a, outs: [made/splits: {persist: true}]}
   train: {cmd: a, matrix: {method: [x]}, outs: ["made/models/${item.method}"]}
   evaluate: {cmd: a, outs: [made/evaluation], metrics: [numbers/figures.json: {cache: false}]}
@@ -22,8 +23,10 @@ artifacts:
 def test_paths_are_those_of_dvc_yaml(tmp_path):
     (tmp_path / "dvc.yaml").write_text(DAG)
     outputs = Outputs(tmp_path)
-    folders = (outputs.dataset, outputs.splits, outputs.models, outputs.evaluation, outputs.bundle)
-    assert folders == tuple(f"made/{name}" for name in ("dataset", "splits", "models", "evaluation", "bundle"))
+    folders = (outputs.dataset, outputs.embedded, outputs.splits, outputs.models, outputs.evaluation, outputs.bundle)
+    assert folders == tuple(
+        f"made/{name}" for name in ("dataset", "embedded", "splits", "models", "evaluation", "bundle")
+    )
     assert (outputs.figures, outputs.page) == ("numbers/figures.json", "page/index.html")
 
 

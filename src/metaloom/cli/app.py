@@ -11,7 +11,22 @@ import typer
 from typer.core import TyperGroup
 
 from metaloom import __version__
-from metaloom.cli import adapt, bundle, compare, data, doctor, engine, fleet, init, models, plan, report, run, serve
+from metaloom.cli import (
+    adapt,
+    bundle,
+    compare,
+    data,
+    doctor,
+    encoder,
+    engine,
+    fleet,
+    init,
+    models,
+    plan,
+    report,
+    run,
+    serve,
+)
 from metaloom.errors import BAD_INPUT, MetaloomError
 from metaloom.system.permissions import refused
 from metaloom.system.terminal import QUIET, complain
@@ -51,6 +66,7 @@ app.command(rich_help_panel=PIPELINE)(report.report)
 app.command(rich_help_panel=PIPELINE)(serve.serve)
 app.command(rich_help_panel=PIPELINE)(doctor.doctor)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
+app.add_typer(encoder.app, name="encoder", rich_help_panel=DATA)
 app.command(rich_help_panel=TASKS)(adapt.adapt)
 app.command(rich_help_panel=TASKS)(fleet.fleet)
 app.command(rich_help_panel=BUNDLES)(bundle.predict)

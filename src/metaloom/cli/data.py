@@ -108,12 +108,12 @@ def check(
     from metaloom.data.quality import judge
     from metaloom.data.scan import scan
     from metaloom.data.sources import list_sources
-    from metaloom.kinds import kind_of
+    from metaloom.kinds import packing_of
     from metaloom.system.terminal import say
 
     at_root = go_to_root()
     everything = load_settings()
-    prepare, own = everything.prepare, kind_of(everything)
+    prepare, own = everything.prepare, packing_of(everything)
     path = _elsewhere(path and at_root(path))
     columns = {"text": text, "label": label, "domain": domain}
     if path is None:
@@ -160,14 +160,14 @@ def _found(
 ) -> tuple[Kind, dict[str, Any], list[str]]:
     """The kind that a path holds, settings that have to be others for it, and what was found in words."""
     from metaloom.data.detect import changes, detect
-    from metaloom.kinds import KINDS, kind_of
+    from metaloom.kinds import KINDS, packing_of
 
     if kind not in (None, *KINDS):
         raise MetaloomError(f"--kind {kind}: there are {', '.join(KINDS)}")
     given = {what: name for what, name in columns.items() if name is not None}
     found = detect(path, settings, given, kind) if path.exists() else None
     if found is None:
-        return kind_of(settings.model_copy(update={"kind": kind or settings.kind})), {}, []
+        return packing_of(settings.model_copy(update={"kind": kind or settings.kind})), {}, []
     values = changes(found, settings)
     return found.kind, values, [found.in_words()] if found.columns or values else []
 

@@ -57,7 +57,7 @@ def plan(
     with overriding(dict(map(parse_override, set_ or []))):
         with ended_by_signals(), project_lock(root, 0):
             _prepare(root)
-        _show(root, Outputs(root).dataset, minutes)
+        _show(root, Outputs(root).embedded, minutes)
     say("everything fits: `metaloom run" + (f" --minutes {minutes:g}`" if minutes is not None else "`"))
 
 
@@ -123,8 +123,9 @@ def _prepare(root: Path) -> None:
 
     if not Path(root, "data").is_dir():
         raise MetaloomError("there is no data/ yet: `metaloom data add PATH` fills it, the first `metaloom run` too")
-    if not is_current(root, "prepare"):
-        reproduce_in_child(root, "prepare", say, lambda line: None)
+    for stage in ("prepare", "embed"):
+        if not is_current(root, stage):
+            reproduce_in_child(root, stage, say, lambda line: None)
 
 
 def _lines(made: Plan, usual: Plan, auto: frozenset[str], minutes: float | None) -> Iterator[str]:

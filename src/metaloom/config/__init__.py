@@ -42,6 +42,7 @@ from metaloom.config.methods import (
 from metaloom.config.settings import (
     METHOD_SETTINGS,
     METHODS,
+    EncoderSettings,
     EpisodeSettings,
     ExportSettings,
     NetworkSettings,
@@ -65,6 +66,7 @@ __all__ = [
     "BankSettings",
     "BaselineSettings",
     "Domains",
+    "EncoderSettings",
     "EpisodeSettings",
     "ExportSettings",
     "GradientSettings",

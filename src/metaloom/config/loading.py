@@ -29,6 +29,15 @@ MOVED = {  # settings of earlier versions
 }
 ADDED = {  # settings that do not depend on the data, and that files of earlier versions lack
     "engine": AUTO,
+    "contenders": [],
+    "encoder": {
+        "file": None,
+        "size": None,
+        "layout": None,
+        "mean": [0.485, 0.456, 0.406],
+        "deviation": [0.229, 0.224, 0.225],
+        "output": None,
+    },
     "limits": {"stage_minutes": 0, "stall_minutes": 30, "remote_seconds": 60},
 }
 OVERRIDES = "METALOOM_SET"  # JSON of dotted keys and values: how `run --set` reaches stages that DVC starts

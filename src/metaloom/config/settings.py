@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
-from metaloom.config.base import DOMAIN_SUFFIX, Domains, PositiveInt, Section, SettingName
+from metaloom.config.base import DOMAIN_SUFFIX, Domains, PositiveFloat, PositiveInt, Section, SettingName
 from metaloom.config.baselines import BaselineSettings
 from metaloom.config.methods import (
     PRETRAIN,
@@ -25,6 +25,7 @@ from metaloom.config.methods import (
 )
 
 KindName = Literal["pictures", "vectors", "text"]
+NetworkName = Literal["conv4", "resnet12", "mlp", "gru", "linear", "identity", "whiten"]
 
 
 class PicturesSettings(Section):
@@ -54,6 +55,17 @@ class TextSettings(Section):
     text: str | None
     label: str | None
     domain: str | None
+
+
+class EncoderSettings(Section):
+    """A frozen encoder, and what it takes; None as far as its file says so."""
+
+    file: str | None
+    size: Annotated[int, Field(ge=8, le=1024)] | None
+    layout: Literal["NCHW", "NHWC"] | None
+    mean: Annotated[list[FiniteFloat], Field(min_length=1)]
+    deviation: Annotated[list[PositiveFloat], Field(min_length=1)]
+    output: str | None
 
 
 class PrepareSettings(Section):
@@ -92,7 +104,7 @@ class EpisodeSettings(Section):
 class NetworkSettings(Section):
     """The shared network."""
 
-    name: Literal["conv4", "resnet12", "mlp", "gru", "linear"]
+    name: NetworkName
     width: PositiveInt
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
@@ -171,11 +183,13 @@ class Settings(Section):
     pictures: PicturesSettings
     vectors: VectorsSettings
     text: TextSettings
+    encoder: EncoderSettings
     prepare: PrepareSettings
     split: SplitSettings
     episodes: EpisodeSettings
     studies: StudySettings
     network: NetworkSettings
+    contenders: list[NetworkName]
     train: TrainSettings
     protonet: ProtonetSettings
     ridge: RidgeSettings

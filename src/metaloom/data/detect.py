@@ -12,7 +12,7 @@ from typing import Any
 from metaloom.config import PARAMS, Settings
 from metaloom.data import archives, labels
 from metaloom.errors import MetaloomError
-from metaloom.kinds import KINDS, Kind, Tables, kind_of
+from metaloom.kinds import KINDS, Kind, Tables, kind_of, packing_of
 from metaloom.kinds.columns import LABEL, SHOWN, USUAL
 from metaloom.kinds.frames import SUFFIXES, is_columnar, read_table
 from metaloom.system.plural import several, some
@@ -81,7 +81,7 @@ def detect(path: Path, settings: Settings, given: dict[str, str], kind: str | No
         MetaloomError: it could be of several kinds, or which column is for what cannot be told; the message has what
             to type.
     """
-    kinds = {name: _with(kind_of(settings.model_copy(update={"kind": name})), given) for name in KINDS}
+    kinds = {name: _with(_kind(settings, name), given) for name in KINDS}
     wanted, options = _wanted(kinds, kind, given), " and ".join(f"--{what}" for what in given)
     if not wanted:
         raise MetaloomError(f"{kind} have no such column: leave out {options}")
@@ -98,6 +98,10 @@ def detect(path: Path, settings: Settings, given: dict[str, str], kind: str | No
     if given and not tables:
         raise MetaloomError(f"{path} holds no table that has columns: leave out {options}")
     return _of_tables(tables, wanted, path) if tables else None
+
+
+def _kind(settings: Settings, name: str) -> Kind:
+    return packing_of(settings) if name == settings.kind else kind_of(settings.model_copy(update={"kind": name}))
 
 
 def _wanted(kinds: dict[str, Kind], kind: str | None, given: dict[str, str]) -> dict[str, Kind]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # who reads a data set does not depend on how it was scanned
 
 ITEMS, EXAMPLES = "items.parquet", "examples.npy"
 QUALITY, KIND = "quality.json", "kind.json"
+BEHIND = "dataset.json"  # in a folder of the stage `embed`: names that of `prepare`
 _CHUNK = 1024
 
 _SCHEMA = pa.schema(
@@ -61,16 +62,18 @@ class Dataset:
         """Open what `write_dataset` wrote.
 
         Args:
-            folder: artifacts/dataset, or a copy of it.
+            folder: artifacts/dataset, a copy of it, or artifacts/encoded: then the examples are as an encoder gives
+                them, where there is one.
 
         Raises:
             MetaloomError: a file is absent or damaged, or they do not fit each other.
         """
-        folder = Path(folder)
+        own, folder = Path(folder), behind(folder)
+        own = own if (own / KIND).is_file() else folder
         quality = read_json(folder / QUALITY, made_by="prepare")
-        kind = kind_from(read_json(folder / KIND, made_by="prepare"), folder / KIND, makes_again("prepare"))
+        kind = kind_from(read_json(own / KIND, made_by="prepare"), own / KIND, makes_again("prepare"))
         try:
-            examples = np.load(folder / EXAMPLES, mmap_mode="c", allow_pickle=False)
+            examples = np.load(own / EXAMPLES, mmap_mode="c", allow_pickle=False)
             items = pq.read_table(folder / ITEMS, schema=_SCHEMA).to_pandas()
         except (OSError, ValueError, EOFError, pa.ArrowException) as error:
             raise MetaloomError(f"{folder} is damaged ({error}): {makes_again('prepare')}") from None
@@ -86,6 +89,12 @@ class Dataset:
         mapped = getattr(self.examples, "_mmap", None)
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def behind(folder: str | Path) -> Path:
+    """The folder of the stage `prepare` that one of the stage `embed` is made of; any other folder itself."""
+    named = Path(folder) / BEHIND
+    return Path(read_json(named)["dataset"]) if named.is_file() else Path(folder)
 
 
 def write_dataset(folder: Path, scan: Scan, scratch: Path, used: list[int], quality: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,38 @@ from pydantic import TypeAdapter, ValidationError
 from metaloom.config import AUTO, first_problem
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Kind, Row, Shown, Table, Tables
+from metaloom.kinds.encoded.encoder import ENCODER, Encoder
+from metaloom.kinds.encoded.kind import EncodedPictures
 from metaloom.kinds.pictures.kind import Pictures
 from metaloom.kinds.text.kind import Text
 from metaloom.kinds.vectors.kind import Vectors
 
 if TYPE_CHECKING:
-    from metaloom.config import Settings
+    from metaloom.config import EncoderSettings, ExportSettings, Settings
 
-__all__ = ["KINDS", "Kind", "Row", "Shown", "Table", "Tables", "kind_from", "kind_of"]
+__all__ = [
+    "ENCODER",
+    "KINDS",
+    "Encoder",
+    "Kind",
+    "Row",
+    "Shown",
+    "Table",
+    "Tables",
+    "kind_from",
+    "kind_of",
+    "packed_encoder",
+    "packing_of",
+    "seen_by",
+]
 
 KINDS: dict[str, type[Kind]] = {
     "pictures": Pictures,
     "vectors": Vectors,
     "text": Text,
+}
+ENCODED: dict[str, type[Kind]] = {  # the same, where an encoder sees them first
+    "pictures": EncodedPictures,
 }
 
 
@@ -31,6 +50,64 @@ def kind_of(settings: Settings) -> Kind:
     """The kind that params name, with its section of settings; what is `auto` there is 0 until the data decide it."""
     own = getattr(settings, settings.kind).model_dump()
     return KINDS[settings.kind](**{name: 0 if value == AUTO else value for name, value in own.items()})
+
+
+def packing_of(settings: Settings) -> Kind:
+    """The kind that params name, as it packs examples: for an encoder in the size and colours that this takes.
+
+    Raises:
+        MetaloomError: no encoder sees such examples, or it is not understood.
+    """
+    kind, encoder = kind_of(settings), settings.encoder
+    if encoder.file is None:
+        return kind
+    if not isinstance(kind, Pictures):
+        raise MetaloomError(
+            f"encoder.file is {encoder.file}, and kind is {kind.name}: encoders see pictures; set it to null"
+        )
+    from metaloom.kinds.encoded.taking import taking_of
+
+    taking = taking_of(encoder)
+    return replace(kind, image_size=taking.size, channels=taking.channels)
+
+
+def seen_by(kind: Kind, settings: EncoderSettings, export: ExportSettings, folder: Path, file: str) -> EncodedPictures:
+    """Write the encoder as one file that takes packed examples, and have it tried on two.
+
+    Args:
+        kind: of the packed examples.
+        settings: which name the encoder.
+        export: for the versions of ONNX.
+        folder: where the file is written, as `ENCODER`.
+        file: what its path is going to be.
+
+    Returns:
+        The kind of examples that the encoder sees.
+
+    Raises:
+        MetaloomError: it sees no such examples, cannot be read, is not understood, or does not work.
+    """
+    if not isinstance(kind, Pictures):
+        raise MetaloomError(f"encoders see pictures, and these are {kind.many}: set encoder.file to null")
+    from metaloom.kinds.encoded.writing import written
+
+    return EncodedPictures.by(written(settings, export, folder / ENCODER, file), kind)
+
+
+def packed_encoder(settings: EncoderSettings, export: ExportSettings, path: Path) -> Encoder:
+    """A copy of an encoder's file with all its weights in it, tried on two pictures.
+
+    Args:
+        settings: which name the file.
+        export: for the versions of ONNX.
+        path: of the copy.
+
+    Raises:
+        MetaloomError: it cannot be read, is not understood, or does not work.
+    """
+    from metaloom.kinds.encoded.writing import packed
+
+    return packed(settings, export, path)
 
 
 def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "") -> Kind:
@@ -47,7 +124,8 @@ def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "
     name = described.get("kind", "pictures")
     if not isinstance(name, str) or name not in KINDS:
         raise MetaloomError(f"there is no kind of examples {name!r}: this metaloom knows {', '.join(KINDS)}")
-    known = {each.name: each for each in fields(KINDS[name])}
+    kind = ENCODED[name] if name in ENCODED and "encoder" in described else KINDS[name]
+    known = {each.name: each for each in fields(kind)}
     needed = {key for key, each in known.items() if each.default is MISSING and each.default_factory is MISSING}
     if missing := sorted(needed - described.keys()):
         where, remedy = f"{where}: " if where else "", f": {remedy}" if remedy else ""
@@ -56,7 +134,7 @@ def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "
     # JSON makes lists of tuples
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     try:
-        return TypeAdapter(KINDS[name]).validate_python(plain)
+        return TypeAdapter(kind).validate_python(plain)
     except ValidationError as error:
         where = f"{where}: " if where else ""
         raise MetaloomError(f"{where}what it says of {name}: {first_problem(error)}") from None

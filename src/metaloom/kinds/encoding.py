@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -24,6 +24,7 @@ class Encoding(ABC):
     dtype: ClassVar[str]  # of packed examples, in numpy's words
     negative_remedy: ClassVar[str] = ""  # how a caller turns packed examples that look inverted, for a message
     extreme: ClassVar[tuple[str, ...]] = ()  # of `golden`: they magnify rounding, so no question for smaller graphs
+    grafted: ClassVar[bool] = False  # whether `graft` has something to put before a graph
     variable: ClassVar[tuple[int, ...]]  # axes of a batch of raw examples whose size varies from call to call
 
     @property
@@ -45,6 +46,10 @@ class Encoding(ABC):
     def raw_type(self) -> str:
         """Of raw examples, in numpy's words."""
         return self.dtype
+
+    def takes(self, shape: tuple[int, ...], dtype: str) -> bool:
+        """Whether an example of this shape and type is one that can be encoded."""
+        return shape == self.packed and dtype == self.dtype
 
     def taken(self, examples: Any) -> Any:
         """Examples as a caller in Python gives them, packed where the kind knows them in another form."""
@@ -77,12 +82,18 @@ class Encoding(ABC):
             numbers: the values of `tensors`, in order.
         """
 
-    def graft(self, model: onnx.ModelProto, name: str) -> None:
+    def front(self) -> tuple[Callable[[Tensor], Tensor], Tensor, tuple[int, ...]] | None:
+        """What `graft` puts first and torch can trace: a function of raw examples, raw examples to trace it with, and
+        their axes whose sizes vary. None: there is no such thing."""
+        return None
+
+    def graft(self, model: onnx.ModelProto, name: str, front: onnx.ModelProto | None) -> None:
         """Put before an input of a graph, in place, what torch cannot trace of raw examples.
 
         Args:
             model: whose input takes what `in_graph` takes; afterwards it takes raw examples.
             name: of the input.
+            front: the function of `front`, traced.
         """
         return
 

@@ -104,7 +104,7 @@ def checked(
     """
     examples = encoding.taken(examples)
     dtype = str(examples.dtype).removeprefix("torch.")
-    if tuple(examples.shape[1:]) != encoding.packed or dtype != encoding.dtype:
+    if not encoding.takes(tuple(examples.shape[1:]), dtype):
         raise MetaloomError(
             f"{what} {encoding.kind.many} are {dtype} {tuple(examples.shape)}; this learner takes {encoding.dtype} "
             f"({what}, {', '.join(map(str, encoding.packed))})"

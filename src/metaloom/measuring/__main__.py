@@ -20,7 +20,7 @@ from metaloom.versioning.paths import Outputs
 def main(minutes: str, began: str) -> None:
     """Measure, choose, and write the file as a whole; `began` is the Unix time at which the run did."""
     wanted, already = float(minutes), time.time() - float(began)
-    with measuring(Outputs().dataset, already) as here:
+    with measuring(Outputs().embedded, already) as here:
         found, seconds = chosen(budget_for(wanted, data_version(), read_params()), here)
         seconds += here.spent()
         lines = [*left_out(found, here), *left_over(wanted, seconds)]

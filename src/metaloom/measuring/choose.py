@@ -39,7 +39,7 @@ class Measuring:
     of another, by their multiplications.
 
     Args:
-        dataset: folder of the stage `prepare`.
+        dataset: folder of the stage `embed`.
         splits: an empty folder, for episodes.
         spent: seconds since the run began.
     """
@@ -117,10 +117,10 @@ class Measuring:
 
 @contextmanager
 def measuring(dataset: str, already: float = 0.0) -> Iterator[Measuring]:
-    """For the project in the working directory, which `prepare` is up to date in; nothing in it changes.
+    """For the project in the working directory, which `prepare` and `embed` are up to date in; nothing in it changes.
 
     Args:
-        dataset: folder of the stage `prepare`.
+        dataset: folder of the stage `embed`.
         already: seconds that the run has taken so far.
     """
     began = time.perf_counter() - already

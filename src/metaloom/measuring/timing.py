@@ -96,7 +96,7 @@ def measure(
 
     Args:
         settings: with a value for everything.
-        dataset: folder of the stage `prepare`.
+        dataset: folder of the stage `embed`.
         splits: folder of the splits and episodes; nothing but these is read, and checkpoints are written there.
         tables: the episodes that single-task learners are asked, by name.
         start, splitting: see `Rates`.

@@ -10,9 +10,11 @@ from metaloom.networks.base import Network, Tensors
 from metaloom.networks.conv4 import Conv4
 from metaloom.networks.engine import described
 from metaloom.networks.gru import Gru
+from metaloom.networks.identity import Identity
 from metaloom.networks.linear import Linear
 from metaloom.networks.mlp import Mlp
 from metaloom.networks.resnet12 import ResNet12
+from metaloom.networks.whiten import Whiten
 
 __all__ = ["NETWORKS", "Conv4", "Gru", "Linear", "Mlp", "Network", "ResNet12", "Tensors", "build_network", "ran_by"]
 
@@ -22,6 +24,8 @@ NETWORKS: dict[str, type[Network]] = {
     "mlp": Mlp,
     "gru": Gru,
     "linear": Linear,
+    "identity": Identity,
+    "whiten": Whiten,
 }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
@@ -34,6 +35,7 @@ class Network(ABC):
     dropout: float = 0.0
 
     convolutions: ClassVar[bool] = False  # whether it has any, which `metaloom.networks.engine` is for
+    closed: ClassVar[tuple[str, ...]] = ()  # weights with a closed form, from `starts`: no gradient moves them
     axes: ClassVar[tuple[int, ...]] = (1, 2, 3)  # how many an example may have
 
     @property
@@ -58,6 +60,15 @@ class Network(ABC):
     @abstractmethod
     def init(self, generator: torch.Generator) -> Tensors:
         """Fresh weights on the generator's device."""
+
+    def starts(self, x: Float[Tensor, "item ..."], classes: Int[Tensor, " item"]) -> Iterator[tuple[str, Tensors]]:
+        """The `closed` weights as they follow from training examples, each form with its name; validation chooses one.
+
+        Args:
+            x: normalised examples.
+            classes: of each.
+        """
+        yield from ()
 
     @abstractmethod
     def __call__(

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
+from metaloom.system.files import read_json
 from metaloom.system.lock import STATE
+from metaloom.system.provenance import sha256
 from metaloom.system.terminal import say
-from metaloom.system.unchanged import FOLDER, NOTE, VERSION
+from metaloom.system.unchanged import FOLDER, NOTE, READ, VERSION
 from metaloom.versioning import objects
 from metaloom.versioning.objects import DATA, saved_tree, short, tree_of
 from metaloom.versioning.project import DAG
@@ -61,17 +63,29 @@ class Version:
 
 
 def misread(stage: Any) -> str:
-    """What is to be said where a stage, up to date for DVC, has read another version of data/ than dvc.lock names.
+    """What is to be said where a stage, up to date for DVC, has read another version of data/ than dvc.lock names, or
+    another file that a setting names than is there now.
 
-    So it is where data/ changed when a stage under plain `dvc repro` had ended, and DVC had not hashed data/ yet.
+    So it is where data/ changed when a stage under plain `dvc repro` had ended, and DVC had not hashed data/ yet; of
+    files that settings name DVC knows nothing.
     """
     notes = [Path(out.fs_path) for out in stage.outs if Path(out.fs_path).name == NOTE]
     read = notes[0].read_text(encoding="utf-8").strip() if notes and notes[0].is_file() else ""
     folder = str(Path(stage.repo.root_dir, DATA))
     named = next((dep.hash_info.value for dep in stage.deps if dep.fs_path == folder and dep.hash_info), read)
     if not read or read == named:
-        return ""
+        return _other_file(stage)
     return f"version {short(read)} of {DATA}/ was read where dvc.lock names {short(named)}: {stage.name} reads again"
+
+
+def _other_file(stage: Any) -> str:
+    """Which of the files that its outputs name is another one now."""
+    for note in (Path(out.fs_path, READ) for out in stage.outs):
+        for path, known in read_json(note).items() if note.is_file() else ():
+            there = Path(stage.repo.root_dir, path)
+            if there.is_file() and sha256(there) != known:
+                return f"{path} is another file than {stage.name} has read: it reads again"
+    return ""
 
 
 def reading(repo: Any, name: str, reproduce: Callable[[], Any]) -> Any:

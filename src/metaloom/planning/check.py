@@ -73,6 +73,13 @@ def _machine(settings: Settings, data: Data) -> Iterator[Finding]:
         yield from _refused(
             ("network.name",), lambda: build_network(settings.network, "none", data.shape), {"network.name": fitting}
         )
+    if misfits := [each for each in settings.contenders if axes not in NETWORKS[each].axes]:
+        message = f"contenders has {', '.join(misfits)}, made for other examples than {data.many} of shape {data.shape}"
+        yield Finding(
+            ("contenders",),
+            f"{message}: leave it out",
+            {"contenders": [x for x in settings.contenders if x not in misfits]},
+        )
     if "bank" in settings.methods and not data.rescaled:
         others = [name for name in settings.methods if name != "bank"] or ["protonet"]
         message = f"methods has bank, whose networks cannot take {data.many} as each is used to them: leave it out"

@@ -54,7 +54,7 @@ def main(dataset: str, splits: str, plan: str, models: str, evaluation: str, met
         Path(models) / name,
         settings,
         _measured(Path(evaluation), metrics, name),
-        settings.model_dump(mode="json", exclude={"limits"}),
+        _shown(settings),
     )
     data = Dataset.load(dataset)
     packed = data.examples
@@ -71,6 +71,12 @@ def main(dataset: str, splits: str, plan: str, models: str, evaluation: str, met
     with bar(f"export {name} for {task.domain}", 1):
         summary = write_bundle(bundle, contents, settings.export)
     say(f"{name} for {task.domain}: {_accuracy_text(card)}verified: {summary}")
+
+
+def _shown(settings: Settings) -> dict[str, Any]:
+    """The settings for the metadata; those that do nothing are left out."""
+    idle = {"encoder": settings.encoder.file is None, "contenders": not settings.contenders}
+    return settings.model_dump(mode="json", exclude={"limits", *(name for name, is_idle in idle.items() if is_idle)})
 
 
 def about_split(split: str) -> dict[str, bool]:

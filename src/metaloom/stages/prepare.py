@@ -13,7 +13,7 @@ from metaloom.data.quality import check_quality, judge, said
 from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
 from metaloom.errors import MetaloomError
-from metaloom.kinds import Kind, kind_of
+from metaloom.kinds import Kind, packing_of
 from metaloom.stages import run_stage
 from metaloom.system.files import atomic_dir, read_json, write_text
 from metaloom.system.plural import several
@@ -29,7 +29,7 @@ def main(data: str, dataset: str, note: str = "") -> None:
             an older `dataset` then stays as it is.
     """
     everything = load_settings()
-    settings, kind = everything.prepare, kind_of(everything)
+    settings, kind = everything.prepare, packing_of(everything)
     with atomic_dir(dataset) as folder, unchanged(data) as source:
         listing = list_sources(source, kind)
         scratch = folder / "scratch.npy"

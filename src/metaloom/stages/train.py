@@ -5,44 +5,39 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from dvclive.live import Live
-from scmrepo.exceptions import SCMError
 
-from metaloom.config import Settings, load_settings
-from metaloom.data.packed import Dataset
-from metaloom.errors import MetaloomError
+from metaloom.config import PRETRAIN, Settings, load_settings
+from metaloom.data.packed import Dataset, behind
 from metaloom.learner import Learner
 from metaloom.learner.placement import placed
 from metaloom.networks import ran_by
 from metaloom.networks.engine import choose_engine
 from metaloom.stages import run_stage
-from metaloom.system.device import choose_device, explained_out_of_memory
+from metaloom.stages.one_network import of_method, speed_of, trained
+from metaloom.system.device import choose_device
 from metaloom.system.files import atomic_dir, required, write_json
 from metaloom.system.rounding import rounded
 from metaloom.system.source_files import digest
-from metaloom.system.terminal import Bar, bar, say
+from metaloom.system.terminal import say
 from metaloom.tasks import load_episodes, spread_rows
 from metaloom.tasks.limits import check_shares
 from metaloom.tasks.sampler import EpisodeSampler
-from metaloom.training.bank.trainer import BankState, BankTrainer
-from metaloom.training.checkpoint import State
 from metaloom.training.launch import begin, launch, leave
 from metaloom.training.ranks import Ranks, check_processes, launched
-from metaloom.training.selection import at_chance, choose_beta, choose_temperature, wants_beta
+from metaloom.training.selection import choose_start
 from metaloom.training.trainer import Trainer
 
 MODULE = "metaloom.stages.train"  # by its name: where DVC runs it, __name__ is another
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
 COMPILED = Path(".metaloom/compiled")  # what train.compile has made, kept between runs
-TELLING = 1 / 3  # of the steps, after which a loss at chance is said
 SAMPLE = 20_000  # training examples that the encoding is fitted on, at most
 
 
@@ -95,17 +90,30 @@ def meta_train(
     code = digest(command[0])
     with Ranks.joined(device) as ranks:
         packed, training = Dataset.load(dataset), training_classes(splits)
-        trainer = replace(
-            trainer_of(name, settings, packed, training, dataset, splits, device, code),
-            ranks=ranks,
-            on_step=lambda step, loss: packed.let_go(),  # half a millisecond, with reading the next ones again
+        trainers = (
+            replace(
+                trainer_of(name, own, packed, training, dataset, splits, device, code),
+                checkpoint=CHECKPOINTS / f"{'.'.join([name, *others])}.safetensors",
+                ranks=ranks,
+                on_step=lambda step, loss: packed.let_go(),  # half a millisecond, with reading the next ones again
+            )
+            for own, others in _contending(name, settings)
         )
         if ranks.first:
-            _train(trainer, training, settings, splits, model, metrics)
+            _train(trainers, training, settings, splits, model, metrics)
         else:
-            of_method(trainer, training, model).run()
+            for trainer in trainers:
+                of_method(trainer, training, model).run()
     if launched():
         leave()
+
+
+def _contending(name: str, settings: Settings) -> Iterator[tuple[Settings, list[str]]]:
+    """The settings with each network that a method is trained with; the name of all but the first."""
+    networks = [settings.network.name, *([] if name == PRETRAIN else settings.contenders)]
+    for place, network in enumerate(dict.fromkeys(networks)):
+        own = settings.network.model_copy(update={"name": network})
+        yield settings.model_copy(update={"network": own}), [network][: min(place, 1)]
 
 
 def trainer_of(
@@ -121,11 +129,13 @@ def trainer_of(
     """A trainer for one method, or for `pretrain`, ready to run."""
     learner = _fresh_learner(name, settings, packed, training, device)
     examples = placed(torch.from_numpy(packed.examples), device)
+    validation = load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on]
+    learner = choose_start(learner, examples, training, validation)
     return Trainer(
         learner=learner,
         examples=examples,
         sampler=EpisodeSampler.for_training(training, settings.train, learner.encoding.kind.views, examples.device),
-        validation=load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on],
+        validation=validation,
         settings=settings.train,
         seed=settings.seed,
         checkpoint=CHECKPOINTS / f"{name}.safetensors",
@@ -140,78 +150,34 @@ def training_classes(splits: str) -> pd.DataFrame:
     return classes[classes["split"] == "train"]
 
 
-def of_method(trainer: Trainer, training: pd.DataFrame, model: str) -> Trainer | BankTrainer:
-    """A bank trains several networks, and takes over what it can from the model that is there."""
-    return BankTrainer(trainer, training, Path(model)) if trainer.learner.name == "bank" else trainer
-
-
-def _train(trainer: Trainer, training: pd.DataFrame, settings: Settings, splits: str, model: str, metrics: str) -> None:
-    method, steps = trainer.learner.name, trainer.learner.method.settings.steps
-    shape = {"classes": trainer.sampler.classes, "n_way": trainer.validation.n_way}
-    guessing = partial(at_chance, method=trainer.learner.method, **shape)
-    with atomic_dir(model) as folder, bar(f"train {method}", steps) as progress:
-        live = _curves(folder / "curves")
-        shown = _shown(trainer, live, progress, guessing)
-        with explained_out_of_memory(
-            f"lower {method}.tasks_per_step, {method}.n_way or train.n_query, or network.width, in params.yaml"
-        ):
-            state = of_method(shown, training, model).run()
-        live.end()
-        trained, summary = _selected(trainer, state, settings)
-        if isinstance(state, State) and guessing(state.history[-1]):
-            summary["at_chance"] = True
-        trained = choose_temperature(trained, trainer.examples, load_episodes(splits, "validation", []))
-        trained.save(folder)
-        write_json(folder / "metrics.json", summary)
-        (folder / "curves" / "metrics.json").unlink(missing_ok=True)
-    write_json(metrics, rounded(summary) | _speed(state, settings, method, trainer.ranks.count))
-    of_method(trainer, training, model).discard_checkpoint()
-    best = summary["validation"]
+def _train(
+    trainers: Iterable[Trainer], training: pd.DataFrame, settings: Settings, splits: str, model: str, metrics: str
+) -> None:
+    """Train with each network, and write the model of the one that validates best; of equals the first."""
+    with atomic_dir(model) as folder:
+        done = [trained(trainer, training, settings, splits, folder, model) for trainer in trainers]
+        best = max(done, key=lambda each: each.summary["validation"]["accuracy"])
+        if len(done) > 1:
+            best.summary["validation"]["looks"] = sum(each.summary["validation"]["looks"] for each in done)
+            best.summary["networks"] = {each.network: each.summary["validation"]["accuracy"] for each in done}
+        for path in list((folder / best.network).iterdir()):
+            path.rename(folder / path.name)
+        for each in done:
+            shutil.rmtree(folder / each.network)
+        write_json(folder / "metrics.json", best.summary)
+    trainer, state = best.trainer, best.state
+    speed = speed_of(state, settings, trainer.learner.name, trainer.ranks.count)
+    speed["seconds"] = round(sum(each.state.seconds for each in done), 2)
+    write_json(metrics, rounded(best.summary) | speed)
+    for each in done:
+        of_method(each.trainer, training, model).discard_checkpoint()
+    told = f" with {best.network}, of {', '.join(each.network for each in done)}" if len(done) > 1 else ""
+    found = best.summary["validation"]
     say(
-        f"{method}: {best['accuracy']:.1%} on validation {best['setting']} (the best of {best['looks']} looks), "
-        f"step {summary['best_step']} of {summary['steps']}, {state.seconds:.0f} s on {trainer.learner.device.type}"
+        f"{trainer.learner.name}{told}: {found['accuracy']:.1%} on validation {found['setting']} (the best of "
+        f"{found['looks']} looks), step {best.summary['best_step']} of {best.summary['steps']}, "
+        f"{speed['seconds']:.0f} s on {trainer.learner.device.type}"
     )
-
-
-def _shown(trainer: Trainer, live: Live, progress: Bar, guessing: Callable[[dict[str, Any]], bool]) -> Trainer:
-    """The trainer whose steps move the bar and whose validations are logged; a loss at chance is said once."""
-    method, steps = trainer.learner.name, trainer.learner.method.settings.steps
-    told: list[int] = []
-
-    def on_step(step: int, loss: float) -> None:
-        trainer.on_step(step, loss)
-        progress.update(step, f"loss {loss:.3f}")
-
-    def on_validation(record: dict[str, Any]) -> None:
-        _log(live, record)
-        if not told and record["step"] >= TELLING * steps and guessing(record):
-            told.append(record["step"])
-            say(
-                f"{method}: after {record['step']} of {steps} steps the loss is {record['loss']:.2f}, no better "
-                f"than guessing: lower {method}.learning_rate, or try another of `methods`"
-            )
-
-    return replace(trainer, on_step=on_step, on_validation=on_validation)
-
-
-def _selected(trainer: Trainer, state: State | BankState, settings: Settings) -> tuple[Learner, dict[str, Any]]:
-    """The learner with the weights, and the `beta` where it is to be chosen, that validate best; and what to say."""
-    summary = _summary(state, settings)
-    trained = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=state.best)
-    if wants_beta(trained):
-        trained, beta = choose_beta(trained, trainer.examples, trainer.validation)
-        best = beta["tried"][str(beta["chosen"])]
-        summary["validation"] |= {"accuracy": best["accuracy"], "nll": best["nll"]}
-        summary["validation"]["looks"] += len(beta["tried"])
-        summary["beta"] = beta
-    return trained, summary
-
-
-def _curves(folder: Path) -> Live:
-    try:
-        return Live(str(folder), save_dvc_exp=False, dvcyaml=None, monitor_system=False)
-    except SCMError:
-        raise MetaloomError("this git repository has no commit yet, and DVCLive needs one: commit first") from None
 
 
 def _fresh_learner(
@@ -228,7 +194,7 @@ def _fingerprint(
     """Changes with anything that would change the run: code, torch, device and engine as they are, settings, data,
     splits."""
     files = (
-        Path(dataset) / "items.parquet",
+        behind(dataset) / "items.parquet",
         Path(splits) / "classes.parquet",
         Path(splits) / "episodes.parquet",
     )
@@ -236,36 +202,6 @@ def _fingerprint(
     parts += [json.dumps(config), settings.train.model_dump_json()]
     parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _log(live: Live, record: dict[str, Any]) -> None:
-    live.step = int(record["step"])
-    live.log_metric("train/loss", record["loss"])
-    live.log_metric("validation/accuracy", record["accuracy"])
-    live.log_metric("validation/nll", record["nll"])
-    live.make_summary()
-
-
-def _summary(state: State | BankState, settings: Settings) -> dict[str, Any]:
-    """Without an interval: the best of many looks at the same episodes is better than a further draw would be."""
-    best = state.best_record
-    validation = {
-        "setting": settings.train.select_on,
-        **{name: best[name] for name in ("accuracy", "nll")},
-        "episodes": settings.episodes.validation,
-        "looks": state.looks,
-    }
-    return {"validation": validation, "best_step": int(best["step"]), "steps": state.step}
-
-
-def _speed(state: State | BankState, settings: Settings, method: str, processes: int) -> dict[str, Any]:
-    own, train = settings.method(method), settings.train
-    examples = state.steps_run * own.tasks_per_step * own.n_way * train.examples
-    return {
-        "seconds": round(state.seconds, 2),
-        "examples_per_second": round(examples / max(state.seconds, 1e-9)),
-        "threads": torch.get_num_threads() * processes,
-    }
 
 
 if __name__ == "__main__":

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 from torch import Tensor
 
 from metaloom.config import GradientSettings
 from metaloom.learner.learner import Learner
+from metaloom.learner.placement import picked
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.learner.temperature import LabelledLogits, Temperature
 from metaloom.methods.base import Method
-from metaloom.tasks import EpisodeTable
+from metaloom.system.terminal import say
+from metaloom.tasks import EpisodeTable, spread_rows
 
 BETAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 GUESSING = 0.97  # of the loss of one that guesses: a loss above has learned nothing
+FITTED_ON = 20_000  # training examples at most, that weights to start from follow from
 TEMPERED_ON = 30  # episodes per setting: enough for a temperature where each of them moves the whole network
 
 
@@ -31,6 +37,29 @@ def at_chance(record: Mapping[str, Any], method: Method, classes: int, n_way: in
         n_way: of the validation episodes.
     """
     return record["loss"] > GUESSING * method.chance(classes) and record["accuracy"] < 2 / n_way
+
+
+def choose_start(learner: Learner, examples: Tensor, training: pd.DataFrame, validation: EpisodeTable) -> Learner:
+    """The learner with those of its network's closed weights that validate best; as it is where there are none.
+
+    Args:
+        learner: fresh.
+        examples: the whole data set, raw; they may be on the host.
+        training: the class table of the training split.
+        validation: the episodes to choose on; never those of the test.
+    """
+    if not learner.method.network.closed:
+        return learner
+    rows = torch.as_tensor(spread_rows(training, FITTED_ON))
+    firsts = torch.as_tensor(np.sort(training["first"].to_numpy()))
+    classes = torch.searchsorted(firsts, rows, right=True)
+    starts = learner.method.network.starts(learner.encoding(picked(examples, rows, learner.device)), classes)
+    params = learner.params
+    tried = {name: replace(learner, params=replace(params, weights=params.weights | own)) for name, own in starts}
+    scores = {name: accuracy_and_nll(each, examples, validation) for name, each in tried.items()}
+    best = max(scores, key=lambda name: (scores[name]["accuracy"], -scores[name]["nll"]))
+    say(f"{learner.name}: {best}, {scores[best]['accuracy']:.1%} on validation before training")
+    return tried[best]
 
 
 def wants_beta(learner: Learner) -> bool:

@@ -26,6 +26,11 @@ class Outputs:
         return self._first("prepare", "outs")
 
     @property
+    def embedded(self) -> str:
+        """The folder of the examples as learners see them: as an encoder gives them, where there is one."""
+        return self._first("embed", "outs")
+
+    @property
     def plan(self) -> str:
         """The JSON file of the settings that were fitted to the data."""
         return self._first("plan", "outs")

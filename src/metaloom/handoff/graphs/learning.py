@@ -67,7 +67,8 @@ def learn_graph(learner: Learner, export: ExportSettings, about: Mapping[str, st
         axes = [batch_axes(encoding), LABELS]
         return exported(traced(learn, *support), support, axes, [SUPPORT_X, SUPPORT_Y], HEAD, export)
 
-    return filled(taking_raw(kept("learn", _identity(learner, export), export, make), encoding), {}, about)
+    graph = kept("learn", _identity(learner, export), export, make)
+    return filled(taking_raw(graph, encoding, export), {}, about)
 
 
 def classify_graph(learner: Learner, export: ExportSettings, about: Mapping[str, str]) -> bytes:
@@ -94,7 +95,8 @@ def adapt_graph(learner: Learner, export: ExportSettings, about: Mapping[str, st
         example, axes = _example(encoding), [batch_axes(encoding), LABELS, batch_axes(encoding)]
         return exported(traced(adapt, *example), example, axes, [SUPPORT_X, SUPPORT_Y, QUERY], OUTPUTS, export)
 
-    return filled(taking_raw(kept("adapt", _identity(learner, export), export, make), encoding), {}, about)
+    graph = kept("adapt", _identity(learner, export), export, make)
+    return filled(taking_raw(graph, encoding, export), {}, about)
 
 
 def tempered(

@@ -94,14 +94,32 @@ def kept(kind: str, about: Mapping[str, Any], export: ExportSettings, make: Call
     return data
 
 
-def taking_raw(graph: bytes, encoding: Encoding) -> bytes:
+def taking_raw(graph: bytes, encoding: Encoding, export: ExportSettings) -> bytes:
     """A graph from `kept` whose inputs of examples are raw ones, where torch could not trace all of their way."""
-    if encoding.raw_type == encoding.dtype:
+    if not encoding.grafted:
         return graph
-    model = onnx.load_model_from_string(graph)
+    model, front = onnx.load_model_from_string(graph), _front(encoding, export)
     for name in [each.name for each in model.graph.input if each.name in EXAMPLES]:
-        encoding.graft(model, name)
+        encoding.graft(model, name, front)
     return model.SerializeToString(deterministic=True)
+
+
+def _front(encoding: Encoding, export: ExportSettings) -> onnx.ModelProto | None:
+    """What torch traces of raw examples before what is grafted."""
+    made = encoding.front()
+    if made is None:
+        return None
+    function, raw, variable = made
+    axes: Sequence[Any] = [dict.fromkeys(variable, torch.export.Dim.AUTO)]
+
+    class Front(torch.nn.Module):
+        def forward(self, examples: Tensor) -> Tensor:
+            return function(examples)
+
+    def make() -> onnx.ModelProto:
+        return exported(Front().eval(), [raw], axes, ["raw"], ["packed"], export)
+
+    return onnx.load_model_from_string(kept("front", {"input": encoding.kind.described()}, export, make))
 
 
 def filled(

@@ -126,7 +126,7 @@ def task_graph(task: AdaptedTask, export: ExportSettings, form: type[TaskGraph] 
         "tensors": {name: list(tensor.shape) for name, tensor in body.items()},
     }
     traced = kept(form.__name__, about, export, lambda: _traced(task, body, export, form))
-    return taking_raw(traced, task.encoding)
+    return taking_raw(traced, task.encoding, export)
 
 
 def _traced(task: AdaptedTask, body: Tensors, export: ExportSettings, form: type[TaskGraph]) -> onnx.ModelProto:

@@ -45,6 +45,7 @@ class TextEncoding(Encoding):
 
     dtype: ClassVar[str] = "int32"
     variable: ClassVar[tuple[int, ...]] = (0,)
+    grafted: ClassVar[bool] = True
 
     @classmethod
     def of(cls, packed: Int32[np.ndarray, "item character"], kind: Text) -> TextEncoding:
@@ -91,7 +92,7 @@ class TextEncoding(Encoding):
         length = weighted.square().sum(dim=-1, keepdim=True).sqrt()
         return weighted * (math.sqrt(len(self.grams)) / length.clamp(min=1e-6))
 
-    def graft(self, model: onnx.ModelProto, name: str) -> None:
+    def graft(self, model: onnx.ModelProto, name: str, front: onnx.ModelProto | None) -> None:
         from metaloom.kinds.text.in_graph import count_strings
 
         count_strings(model, name, self.grams, self.kind.characters)

@@ -1,0 +1,1 @@
+"""Examples that a frozen encoder, pre-trained elsewhere, has turned into rows of numbers."""
