@@ -47,6 +47,7 @@ def test_the_best_on_validation_is_the_model(prepared, capsys):
     assert not list(train.CHECKPOINTS.iterdir())
 
 
+@pytest.mark.slow
 def test_a_killed_run_keeps_the_networks_that_were_finished(prepared, monkeypatch):
     expected = train_protonet()
     steps, run = [], one_network.of_method

@@ -87,6 +87,7 @@ def test_the_rows_are_torch_s_and_the_pictures_of_the_encoder_s_size(here):
     assert kind_from(saved).encoding(saved) == encoding
 
 
+@pytest.mark.slow
 def test_the_graph_takes_raw_pictures(here):
     rows, packed = stages(), Dataset.load("dataset").examples
     settings = load_settings()
