@@ -32,6 +32,7 @@ def train_protonet() -> dict:
     return json.loads(Path("artifacts/models/protonet/metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_best_on_validation_is_the_model(prepared, capsys):
     metrics = train_protonet()
     assert list(metrics["networks"]) == ["identity", "whiten", "linear"]
