@@ -51,7 +51,7 @@ def test_a_project_has_settings_and_no_code(mine: Path):
         assert not [each for each in body["deps"] if each.startswith("src")], name
         assert {CODE: [name]} in body["params"]
     assert (mine / "params.yaml").read_text() == (REPO / "params.yaml").read_text()
-    assert stage_names(mine)[:3] == ["prepare", "plan", "split"]  # DVC takes it
+    assert stage_names(mine)[:4] == ["prepare", "embed", "plan", "split"]  # DVC takes it
     assert not run_here(mine, "git", "status", "--short").stdout and revision(mine)
 
 

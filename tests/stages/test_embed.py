@@ -21,6 +21,7 @@ from metaloom.handoff.graphs.novelty import novelty_of
 from metaloom.handoff.graphs.task import to_onnx
 from metaloom.handoff.shipped.verify import HEAD
 from metaloom.kinds import Encoder, kind_from
+from metaloom.kinds.encoded.encoder import _session
 from metaloom.learner import Learner
 from metaloom.stages import embed, prepare
 
@@ -86,6 +87,7 @@ def test_the_rows_are_torch_s_and_the_pictures_of_the_encoder_s_size(here):
     assert kind_from(saved).encoding(saved) == encoding
 
 
+@pytest.mark.slow
 def test_the_graph_takes_raw_pictures(here):
     rows, packed = stages(), Dataset.load("dataset").examples
     settings = load_settings()
@@ -266,6 +268,7 @@ def test_another_encoder_than_the_model_s_is_refused(here):
     rows = stages()
     encoding = rows.kind.fitted(rows.examples)
     picture = torch.from_numpy(Dataset.load("dataset").examples[:1])
+    _session.cache_clear()  # a process looks at the file once
     (here / "embedded/encoder.onnx").write_bytes(b"")
     with pytest.raises(MetaloomError, match="encoder.onnx is another encoder than the model was trained on"):
         encoding(picture)

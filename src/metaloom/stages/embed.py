@@ -38,7 +38,6 @@ def main(dataset: str, embedded: str) -> None:
     if settings.encoder.file is None:
         with atomic_dir(embedded) as folder:
             write_json(folder / BEHIND, {"dataset": dataset})
-        say("no encoder: learners see the examples themselves")
         return
     packed = Dataset.load(dataset)
     if packed.kind.described() != packing_of(settings).described() | {"inverted": False}:
