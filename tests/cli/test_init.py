@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import together
 import yaml
 from projects import REPO, TINY, run_here, write_params
 from typer.testing import CliRunner
@@ -37,8 +38,9 @@ def init(*arguments: str | Path) -> str:
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
-    init(tmp_path / "mine")
-    return tmp_path / "mine"
+    """A project as the command makes it, which hashes all code: made once."""
+    made = together.once("own_project", lambda folder: print(init(folder / "mine")))
+    return Path(shutil.copytree(made / "mine", tmp_path / "mine", symlinks=True))
 
 
 def test_a_project_has_settings_and_no_code(mine: Path):

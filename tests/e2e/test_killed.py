@@ -68,6 +68,7 @@ def assert_a_rerun_ends_the_same(root: Path, stage: str, kill: Callable[[str, li
 
 PLACES = [  # of outputs and a checkpoint that are whole, and do not get there
     ("prepare", "artifacts/dataset"),
+    ("embed", "artifacts/embedded"),
     ("plan", "artifacts/plan.json"),
     ("split", "artifacts/splits"),
     ("plan", "splits.yaml"),

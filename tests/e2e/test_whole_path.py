@@ -84,7 +84,7 @@ def test_after_the_flow_all_is_cached_and_dvc_has_nothing_to_do(copied, prefect_
     before, verdict = (root / "dvc.lock").read_text(), (root / "report/verdict.txt").read_text().strip()
     assert "Data and pipelines are up to date" in run_here(root, "dvc", "repro").stdout
     again = metaloom(root, "run", **prefect_server, PYTHONPROFILEIMPORTTIME="1")
-    assert "everything was cached (10 stages)" in again.stdout and again.stdout.splitlines()[-1] == verdict
+    assert "everything was cached (11 stages)" in again.stdout and again.stdout.splitlines()[-1] == verdict
     imported = {line.rsplit("|", 1)[1].split(".")[0].strip() for line in again.stderr.splitlines() if "|" in line}
     assert "dvc" in imported and not imported & {"torch", "pandas", "numpy"}
     assert (root / "dvc.lock").read_text() == before
@@ -139,7 +139,7 @@ def test_after_dvc_repro_the_flow_is_all_cached(copied, prefect_server):
     assert "Running stage 'train@protonet'" in run_here(copied, "dvc", "repro").stdout
     before = (copied / "dvc.lock").read_text()
     started = time.time()
-    assert "everything was cached (10 stages)" in metaloom(copied, "run", **prefect_server).stdout
+    assert "everything was cached (11 stages)" in metaloom(copied, "run", **prefect_server).stdout
     assert (copied / "dvc.lock").read_text() == before
     assert all(path.stat().st_mtime < started for path in (copied / "artifacts/models/protonet").iterdir())
 

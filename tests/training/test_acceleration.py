@@ -18,7 +18,8 @@ from metaloom.training.acceleration import WORTH_COMPILING, loss_of, precision_o
 from metaloom.training.compiled import CompiledLoss
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-MULTIPLYING = [each for each in NETWORKS if each != "linear"]  # which has no products that could be in bfloat16
+WITHOUT_PRODUCTS = ("linear", "identity", "whiten")  # that could be in bfloat16
+MULTIPLYING = [each for each in NETWORKS if each not in WITHOUT_PRODUCTS]
 
 
 def made(name: str, network: str, settings, norm: str = "batch"):

@@ -22,6 +22,7 @@ NO_EFFECT = {
     "errors.py": "the one exception and its messages",
     "kinds/pictures/glyphs": "draws the embedded data/, whose contents are what counts",
     "stages/__init__.py": "a stage's command line and exit code",
+    "versioning/code.py": "which version of metaloom a project names",
 } | {  # the rest of system says which values come out; these only how they get somewhere
     f"system/{name}.py": "files, processes, git, progress, plurals"
     for name in (
@@ -149,8 +150,13 @@ def _files_of(name: str, package: Path) -> list[Path]:
 
 @cache  # every stage's module names most of them
 def _named(file: Path, package: Path, content: bytes) -> list[Path]:
-    nodes = _nodes(ast.parse(content, str(file)))
+    nodes = _nodes(_parsed(file, content))
     return [each for node in nodes for name in _names(node, file, package) for each in _files_of(name, package)]
+
+
+@cache
+def _parsed(file: Path, content: bytes) -> ast.Module:
+    return ast.parse(content, str(file))
 
 
 def _names(node: ast.AST, file: Path, package: Path) -> list[str]:
@@ -209,13 +215,15 @@ def _followed(file: Path, other: Path, package: Path) -> bool:
     return rooms not in NOT_FOLLOWED
 
 
+@cache  # asked of every name that is imported
 def _has_no_effect(file: Path, package: Path) -> bool:
-    return any(file.relative_to(package).is_relative_to(each) for each in NO_EFFECT)
+    own = file.relative_to(package)
+    return any(own.is_relative_to(each) for each in NO_EFFECT)
 
 
 @cache
 def _has_statements(file: Path) -> bool:
     if file.suffix != ".py":
         return True
-    body = ast.parse(file.read_bytes(), str(file)).body
+    body = _parsed(file, file.read_bytes()).body
     return any(not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)) for each in body)
