@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +16,21 @@ from projects import make_project, metaloom
 
 def _run(folder: Path, shapes: Path) -> None:
     root = make_project(folder / "project", shapes)
-    (folder / "printed.txt").write_text(metaloom(root, "run").stdout)
+    with on_one_core():  # processes of a stage's own take longer to start than its work
+        (folder / "printed.txt").write_text(metaloom(root, "run").stdout)
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 @pytest.fixture(scope="session")

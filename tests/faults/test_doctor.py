@@ -171,6 +171,8 @@ def test_the_pinned_versions_fit(tmp_path):
     ],
 )
 def test_a_deployment_that_points_elsewhere_is_named(monkeypatch, tmp_path, answer, said):
+    import flows.notes  # noqa: F401 (whose own client it is, before there is another)
+
     class Client:
         __enter__ = lambda self: self  # noqa: E731
         __exit__ = lambda *_: None  # noqa: E731
