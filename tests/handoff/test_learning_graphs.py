@@ -55,11 +55,12 @@ def an_episode(rng: np.random.Generator, pictures: np.ndarray, most_ways: int) -
 
 QUICK = ("protonet",)  # a head in closed form; tracing inner steps through convolutions takes half a minute
 ASKED = [pytest.param(name, 4, marks=[pytest.mark.slow] * (name not in QUICK)) for name in METHOD_CLASSES]
+MANY = [  # a minute of tracing for some
+    pytest.param(name, 100, marks=pytest.mark.slow if name in QUICK else pytest.mark.sweep) for name in METHOD_CLASSES
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "episodes"), [*ASKED, *(pytest.param(name, 100, marks=pytest.mark.slow) for name in METHOD_CLASSES)]
-)
+@pytest.mark.parametrize(("name", "episodes"), [*ASKED, *MANY])
 def test_episodes_of_any_shape_as_torch_answers_them(
     name: str, episodes: int, make_learner: MakeLearner, pictures: np.ndarray, tiny_settings: Settings
 ):
@@ -83,9 +84,9 @@ def test_episodes_of_any_shape_as_torch_answers_them(
     "network, norm",
     [
         pytest.param("conv4", "batch", marks=pytest.mark.slow),
-        pytest.param("conv4", "none", marks=pytest.mark.slow),
-        pytest.param("mlp", "group", marks=pytest.mark.slow),
-        pytest.param("resnet12", "batch", marks=pytest.mark.sweep),  # two minutes of tracing each
+        pytest.param("conv4", "none", marks=pytest.mark.sweep),
+        pytest.param("mlp", "group", marks=pytest.mark.sweep),
+        pytest.param("resnet12", "batch", marks=pytest.mark.sweep),  # a minute or two of tracing each
         pytest.param("gru", "group", marks=pytest.mark.sweep),
     ],
 )
