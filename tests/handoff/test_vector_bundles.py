@@ -238,7 +238,9 @@ def test_refusals_of_tables(tmp_path: Path):
             read_support(path, Vectors(), shape)
         return str(error.value)
 
-    assert "not found: give a table (CSV, TSV, Parquet, Arrow or NumPy) with a column `class`" in refusal(tmp_path / "absent.csv")
+    assert "not found: give a table (CSV, TSV, Parquet, Arrow or NumPy) with a column `class`" in refusal(
+        tmp_path / "absent.csv"
+    )
     assert "a.csv#1 has no class: name it in a column `class`" in refusal(write_table(tmp_path / "a.csv", rows))
     one = write_table(tmp_path / "b.csv", rows, ["same"] * 16)
     assert "has the one class same, a task needs two or more" in refusal(one)
