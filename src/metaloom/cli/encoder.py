@@ -31,7 +31,8 @@ def add(
     """Check a frozen encoder, and copy it with all its weights into encoders/ as one file.
 
     It takes pictures and gives a row of numbers for each. What the file does not say of its input, the section
-    `encoder` of params.yaml does. It is tried in a process of its own, as it may come from a stranger. `metaloom run --set encoder.file=encoders/NAME.onnx` puts it in front.
+    `encoder` of params.yaml does. It is tried in a process of its own, as it may come from a stranger.
+    `metaloom run --set encoder.file=encoders/NAME.onnx` puts it in front.
     """
     from metaloom.config import load_settings
     from metaloom.kinds import packed_encoder
