@@ -192,3 +192,25 @@ def test_without_a_name_for_git_there_is_a_first_commit_too(tmp_path: Path, monk
     (tmp_path / ".gitconfig").write_text("[user]\n    useConfigOnly = true\n")
     init(tmp_path / "mine")
     assert revision(tmp_path / "mine")
+
+
+def test_what_a_killed_one_has_left_does_not_stop_the_next(tmp_path: Path):
+    """But nothing of the user's goes."""
+    folder = tmp_path / "mine"
+    for name, text in ((".metaloom/init", ""), ("dvc.yaml", "stages:"), (".dvc/config", ""), (".git/HEAD", "")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "photo.png").write_bytes(b"mine")
+    with pytest.raises(MetaloomError, match="is not empty"):
+        init(folder)
+    assert (folder / "photo.png").is_file() and (folder / "dvc.yaml").is_file()
+    (folder / "photo.png").unlink()
+    init(folder)
+    assert stage_names(folder) and revision(folder) and not (folder / ".metaloom").exists()
+
+
+def test_without_git_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MetaloomError, match="git is not installed"):
+        init(tmp_path / "mine")
+    assert list(tmp_path.iterdir()) == []

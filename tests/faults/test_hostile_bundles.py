@@ -151,6 +151,13 @@ def test_a_whole_bundle_passes_within_the_limits_and_without(bundle: Path, capsy
     assert main([str(bundle), "--seconds", "soon"]) == main([str(bundle), "--gigabytes", "nan"]) == 2
 
 
+def test_verify_keeps_to_limits_of_the_user_s_own_and_of_the_system(bundle: Path):
+    """A hard limit, as `ulimit -d` sets it, cannot be raised, and no system counts to 10²¹ bytes."""
+    command = f"ulimit -d 6000000; python -m metaloom.handoff.shipped.verify {bundle}"
+    for options in ("", "--seconds 1e12 --gigabytes 1e12"):
+        assert run_here(bundle, "sh", "-c", f"{command} {options}").stdout.startswith("verified: ")
+
+
 DEEP = b"[" * 200_000 + b"]" * 200_000
 WRONG: dict[str, Callable[[Path], object]] = {
     "deep labels": lambda b: (b / "labels.json").write_bytes(DEEP),

@@ -25,6 +25,9 @@ COPIED = (".dvcignore", "budget.yaml", ".dvc/plots")
 ENTRYPOINT = "flows/retrain.py:retrain", "flows.retrain.retrain"  # by its file, and as it is installed
 DVC = (sys.executable, "-m", "dvc")
 NOBODY = ("-c", "user.name=metaloom", "-c", "user.email=metaloom@localhost")  # where git knows no name yet
+NOTE = ".metaloom/init"  # there while a folder is filled: what it held before, for the next try where this is killed
+MADE = {".git", ".dvc", ".dvcignore", "budget.yaml", "dvc.yaml", "code.yaml", "prefect.yaml", "params.yaml"}
+MADE |= {".gitignore", "README.md", ".metaloom"}
 NETWORKS = {"pictures": "conv4", "vectors": "mlp", "text": "linear"}  # that a new project starts with
 IGNORED = "/.venv\n/.metaloom/\n/artifacts/\n/data\n/report/\n__pycache__/\n.*.new\n.*.old\n"
 README = """\
@@ -56,21 +59,31 @@ def init(
     there = _there(folder)
     if there is None:
         with atomic_dir(folder) as made:
+            write_text(made / NOTE, "")
             _fill(made, folder.resolve().name, kind)
     else:
         with _emptied_if_it_fails(folder, there):  # it may be where the user's shell is, so it stays the same folder
+            write_text(folder / NOTE, "\n".join(there))
             _fill(folder, folder.resolve().name, kind)
     _stage(folder)
+    shutil.rmtree(folder / ".metaloom")
     say(f"{folder} is a metaloom project. Next:\n  cd {folder}\n  metaloom data add PATH\n  metaloom run")
 
 
 def _there(folder: Path) -> set[str] | None:
-    """What is in the folder, at most .git of an empty clone; None where there is no folder."""
+    """What is in the folder, at most .git of an empty clone; None where there is no folder.
+
+    What a killed try has left there goes.
+    """
     if not folder.exists():
         return None
     if not folder.is_dir():
         raise MetaloomError(f"{folder} is a file: choose a new folder")
     there = {each.name for each in folder.iterdir()}
+    if (folder / NOTE).is_file() and there <= MADE | {f".{name}.new" for name in MADE}:
+        before = set((folder / NOTE).read_text(encoding="utf-8").split())
+        _empty(folder, before | {".metaloom"})  # with the note, should this be killed as well
+        return before
     if others := sorted(there - {".git"}):
         raise MetaloomError(f"{folder} is not empty (it holds {some(others, 2)}): choose a new folder")
     return there
@@ -81,14 +94,18 @@ def _emptied_if_it_fails(folder: Path, there: set[str]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for each in folder.iterdir():
-            if each.name in there:
-                continue
-            if each.is_dir():
-                shutil.rmtree(each)
-            else:
-                each.unlink()
+        _empty(folder, there)
         raise
+
+
+def _empty(folder: Path, kept: set[str]) -> None:
+    for each in folder.iterdir():
+        if each.name in kept:
+            continue
+        if each.is_dir():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
 
 
 def _fill(folder: Path, name: str, kind: str) -> None:
@@ -126,6 +143,8 @@ def _settings(params: str, kind: str) -> str:
 
 def _start_dvc(folder: Path) -> None:
     """git and DVC in the new folder; inside another repository DVC starts in a folder of it."""
+    if shutil.which("git") is None:
+        raise MetaloomError("git is not installed: a project is versioned with it")
     inside = subprocess.run(["git", "rev-parse", "--is-inside-work-tree"], cwd=folder, capture_output=True, check=False)
     if inside.returncode:
         _run(folder, "git", "init", "--quiet")

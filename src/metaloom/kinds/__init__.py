@@ -85,29 +85,34 @@ def seen_by(kind: Kind, settings: EncoderSettings, export: ExportSettings, folde
         The kind of examples that the encoder sees.
 
     Raises:
-        MetaloomError: it sees no such examples, cannot be read, is not understood, or does not work.
+        MetaloomError: it sees no such examples, cannot be read, is not understood, does not work, or takes
+            too much time or memory to try.
     """
     if not isinstance(kind, Pictures):
         raise MetaloomError(f"encoders see pictures, and these are {kind.many}: set encoder.file to null")
-    from metaloom.kinds.encoded.writing import written
+    from metaloom.kinds.encoded.trial import tried
 
-    return EncodedPictures.by(written(settings, export, folder / ENCODER, file), kind)
+    return EncodedPictures.by(tried("written", settings, export, folder / ENCODER, file), kind)
 
 
-def packed_encoder(settings: EncoderSettings, export: ExportSettings, path: Path) -> Encoder:
+def packed_encoder(
+    settings: EncoderSettings, export: ExportSettings, path: Path, seconds: float, gigabytes: float
+) -> Encoder:
     """A copy of an encoder's file with all its weights in it, tried on two pictures.
 
     Args:
         settings: which name the file.
         export: for the versions of ONNX.
         path: of the copy.
+        seconds: that it may take to try it.
+        gigabytes: of memory that it may take.
 
     Raises:
-        MetaloomError: it cannot be read, is not understood, or does not work.
+        MetaloomError: it cannot be read, is not understood, does not work, or takes too much.
     """
-    from metaloom.kinds.encoded.writing import packed
+    from metaloom.kinds.encoded.trial import tried
 
-    return packed(settings, export, path)
+    return tried("packed", settings, export, path, str(path), seconds, gigabytes)
 
 
 def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "") -> Kind:

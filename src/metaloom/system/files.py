@@ -162,7 +162,7 @@ def read_yaml(path: str | Path, remedy: str = "") -> Any:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MetaloomError(f"{path} not found: {AT_ROOT}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, lists nested too deeply
         why = " ".join(str(error).split())
         raise MetaloomError(f"{path} is no valid YAML ({why}){f': {remedy}' if remedy else ''}") from None
 

@@ -59,6 +59,7 @@ TYPES = {
 
 OPTIONS = {"--provider": CPU, "--seconds": "600", "--gigabytes": "8"}
 HERE = "--here"
+LONGEST, LARGEST = 1e6, 1e18  # seconds and bytes that the system can count to
 USAGE = """usage: verify.py [BUNDLE] [--provider NAME] [--seconds N] [--gigabytes N] [--here]
 without BUNDLE: the folder that verify.py is in; --here: without a child process and its limits"""
 
@@ -561,7 +562,7 @@ def _in_child(arguments: list[str], seconds: float, gigabytes: float) -> int:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=seconds,
+            timeout=min(seconds, LONGEST),
             check=False,
             preexec_fn=lambda: _limit_memory(gigabytes),
         )
@@ -582,7 +583,8 @@ def _limit_memory(gigabytes: float) -> None:
         import resource
     except ImportError:  # not on this system: the limit of time remains
         return
-    size = int(gigabytes * 1e9)
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)  # a user may have set one, which cannot be raised
+    size = int(min(gigabytes * 1e9, LARGEST if most == resource.RLIM_INFINITY else most))
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
 

@@ -43,8 +43,9 @@ def whole(path: str | Path, opset: int, ir_version: int) -> onnx.ModelProto:
             folder or in a file that is missing, or cannot be had in these versions.
     """
     path, model = Path(path), opened(path)
+    del model.training_info[:]
+    model = inliner.inline_local_functions(model)  # first, as a function's weights may lie elsewhere, too
     _bring_weights(model, path)
-    model = inliner.inline_local_functions(model)
     if foreign := sorted({f"{node.op_type} ({node.domain})" for node in nodes(model.graph) if node.domain not in OWN}):
         raise MetaloomError(f"{path} has operators that are not ONNX's own: {', '.join(foreign)}; export it without")
     model = _converted(model, path, opset)
@@ -94,6 +95,8 @@ def _bring_weights(model: onnx.ModelProto, path: Path) -> None:
         load_external_data_for_model(model, str(folder))
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
         raise MetaloomError(f"{path}: its weights cannot be read ({' '.join(str(error).split())})") from None
+    if left := [tensor.name for tensor in _outside(model.graph)]:
+        raise MetaloomError(f"{path} keeps sparse weights ({left[0]}) in another file: export it as one file")
 
 
 def _outside(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -16,6 +16,7 @@ from metaloom.kinds.encoded.file import opened
 from metaloom.kinds.encoded.grafting import renamed
 
 SIZE, CHANNELS = 224, (1, 3)  # where a file leaves its size open; channels that pictures have
+LARGEST = 1024  # pixels of a side, as of encoder.size
 LAYOUTS = {"NCHW": (1, 2, 3), "NHWC": (3, 1, 2)}  # places of channels, height and width
 
 
@@ -52,6 +53,10 @@ def taking_of(settings: EncoderSettings, model: onnx.ModelProto | None = None) -
             "encoder.layout says which has the channels, NCHW or NHWC"
         )
     channels, height, width = (sizes[place] for place in LAYOUTS[layout])
+    if max(height, width) > LARGEST or min(sizes) < 0:
+        raise MetaloomError(
+            f"{file}: its input {value.name} is {_shape(value)}: pictures have 1 to {LARGEST} pixels a side"
+        )
     size, channels = settings.size or height or width or SIZE, channels or CHANNELS[-1]
     if channels not in CHANNELS or {height, width} - {0, size}:
         raise MetaloomError(
