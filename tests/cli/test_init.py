@@ -149,8 +149,14 @@ def test_plain_repro_after_an_upgrade_is_refused(mine: Path, shapes: Path):
     assert not (mine / "artifacts/dataset").exists()
 
 
-@pytest.mark.slow
-def test_a_project_made_from_a_wheel_runs(tmp_path: Path, shapes: Path):
+@pytest.mark.parametrize(
+    "whole",
+    [
+        pytest.param(False, marks=pytest.mark.slow, id="to its splits"),
+        pytest.param(True, marks=pytest.mark.sweep, id="to its bundle"),  # five minutes beside other tests
+    ],
+)
+def test_a_project_made_from_a_wheel_runs(whole: bool, tmp_path: Path, shapes: Path):
     """The wheel alone on the path, three commands: no file of the repo is at hand."""
     run_here(REPO, sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(REPO))
     (wheel,) = tmp_path.glob("*.whl")
@@ -168,6 +174,11 @@ def test_a_project_made_from_a_wheel_runs(tmp_path: Path, shapes: Path):
     mine = tmp_path / "mine"
     write_params(mine, yaml.safe_load((mine / "params.yaml").read_text()), TINY)
     metaloom(mine, "data", "add", str(shapes))
+    if not whole:
+        run_here(mine, sys.executable, "-m", "dvc", "repro", "split", **path)
+        assert (mine / "artifacts/splits/classes.parquet").is_file()
+        assert "everything fits" in metaloom(mine, "plan").stdout
+        return
     assert "artifacts/bundle" in metaloom(mine, "run").stdout
     status = run_here(mine, "dvc", "status", **path).stdout
     assert "up to date" in status, status
