@@ -61,7 +61,8 @@ def _kept_for_these_files() -> Path:
 
 def _made_from() -> Iterator[Path]:
     for pattern in MADE_FROM:
-        yield from (path for path in sorted(REPO.glob(pattern)) if path.is_file() and path.suffix != ".pyc")
+        found = sorted(REPO.glob(pattern))
+        yield from (path for path in found if path.is_file() and "__pycache__" not in path.parts)
 
 
 def folder() -> Path:
