@@ -1,4 +1,4 @@
 """DVC and GTO, in process: data versions, revisions, registered models, and settings overridden for one run.
 
-Importing this package imports neither DVC nor what builds the embedded data set: its functions do when they are called.
+It is quick to load: DVC, and what builds the embedded data set, its functions load when they are called.
 """
