@@ -92,7 +92,8 @@ def promote(root: Path, version: str | None, stage: str, force: bool = False) ->
     present = next((each for each in versions if stage in each.stages), None)
     worse, told = False, ""
     if present is not None and present.commit != commit:
-        worse, told = told_apart(handed(present.metadata), handed(_metadata(root, commit)))
+        read = next((each.metadata for each in versions if each.commit == commit), None)
+        worse, told = told_apart(handed(present.metadata), handed(read or _metadata(root, commit)))
     if worse and not force:
         raise MetaloomError(f"{told}, which is {stage}: `--force` promotes it though")
     with _gto_errors():
