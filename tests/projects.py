@@ -7,6 +7,8 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,20 @@ def run_here(root: Path, *command: str, check: bool = True, **more: str) -> subp
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return done
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """For a tiny project's stages: processes of their own would take longer to start than their work."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def metaloom(root: Path, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 import together
-from projects import make_project, metaloom
+from projects import make_project, metaloom, on_one_core
 
 
 def _run(folder: Path, shapes: Path) -> None:
     root = make_project(folder / "project", shapes)
     with on_one_core():  # processes of a stage's own take longer to start than its work
         (folder / "printed.txt").write_text(metaloom(root, "run").stdout)
-
-
-@contextmanager
-def on_one_core() -> Iterator[None]:
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
 
 
 @pytest.fixture(scope="session")
