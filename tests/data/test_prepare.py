@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
+import time
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from metaloom.data.packed import Dataset
 from metaloom.data.quality import twins
 from metaloom.errors import MetaloomError
 from metaloom.stages import prepare
+from metaloom.system import parallel
 from metaloom.system.parallel import parallel_map
 
 
@@ -206,8 +208,23 @@ def test_many_batches_through_processes(place, monkeypatch):
     run()
     whole = digest(place / "artifacts/dataset")
     monkeypatch.setattr(scan, "_BATCH_FILES", 7)
+    monkeypatch.setattr(parallel, "ALONE", 0.0)
     run()
     assert digest(place / "artifacts/dataset") == whole
+
+
+def test_processes_are_started_where_the_work_takes_longer_than_their_start(monkeypatch):
+    def pool(*_, **__):
+        raise LookupError
+
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", pool)
+    assert list(parallel_map(abs, [-1, -2, -3])) == [1, 2, 3]
+    monkeypatch.setattr(parallel, "n_workers", lambda: 2)
+    results = parallel_map(lambda seconds: time.sleep(seconds) or seconds, [0.02, 0.1, 0.1])
+    monkeypatch.setattr(parallel, "ALONE", 0.05)
+    assert [next(results), next(results)] == [0.02, 0.1]
+    with pytest.raises(LookupError):
+        next(results)
 
 
 def test_parallel_map_keeps_the_order_and_draws_little_ahead():

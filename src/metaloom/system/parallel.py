@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import chain, islice
+from itertools import chain
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _MAX_WORKERS = 16
+ALONE = 2.0  # seconds of work before other processes are started, which takes them about as long
 
 
 def cores() -> int:
@@ -39,17 +41,27 @@ def n_workers() -> int:
 def parallel_map(function: Callable[[T], R], pieces: Iterable[T], workers: int | None = None) -> Iterator[R]:
     """`map(function, pieces)` in order on all cores; `pieces` is drawn only a few ahead of the results.
 
-    Processes are spawned, not forked: the caller may have threads (Prefect does).
+    Processes are spawned, not forked: the caller may have threads (Prefect does). That takes longer than the work on
+    a small data set, so that this process begins alone.
+
+    Args:
+        workers: so many processes from the first piece on.
 
     Raises:
         MetaloomError: a worker process was killed.
     """
+    alone = 0.0 if workers else ALONE
     workers = workers or n_workers()
-    rest = iter(pieces)
-    first = list(islice(rest, 2))
-    pieces = chain(first, rest)
-    if workers == 1 or len(first) < 2:  # not worth a process
-        yield from map(function, pieces)
+    pieces = iter(pieces)
+    for piece in pieces:
+        if alone <= 0 and workers > 1:
+            pieces = chain([piece], pieces)
+            break
+        began = time.perf_counter()
+        result = function(piece)
+        alone -= time.perf_counter() - began
+        yield result
+    else:
         return
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_worker)
     pending: deque[Future[R]] = deque()
