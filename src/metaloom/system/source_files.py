@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 MOST = 2 / 3  # a folder of which this share is used stands for its files
+
+BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")  # where a statement holds others
 
 # Files and folders that cannot change a result, and why; what only they import does not count either.
 NO_EFFECT = {
@@ -127,22 +130,23 @@ def _started(module: str, package: Path) -> list[Path]:
     if not files or _dotted(files[-1], package) != module:
         raise LookupError(f"there is no module {module} in {package}")
     own = files[-1]
-    return [*files, *own.parent.rglob("*.py")] if own.name == "__init__.py" else files
+    return [*files, *own.parent.rglob("*.py")] if own.name == "__init__.py" else [*files]
 
 
-def _files_of(name: str, package: Path) -> list[Path]:
+@cache
+def _files_of(name: str, package: Path) -> tuple[Path, ...]:
     """The module of a dotted name after the packages it lies in, as Python runs them; a name in a module is its
     module's."""
     first, *names = name.split(".")
     if first != package.name:
-        return []
-    folder, files = package, [package / "__init__.py"]
+        return ()
+    folder, files = package, (package / "__init__.py",)
     for each in names:
         if (folder / each / "__init__.py").is_file():
             folder /= each
-            files.append(folder / "__init__.py")
+            files += (folder / "__init__.py",)
         elif (folder / f"{each}.py").is_file():
-            return [*files, folder / f"{each}.py"]
+            return (*files, folder / f"{each}.py")
         else:
             break
     return files
@@ -150,7 +154,8 @@ def _files_of(name: str, package: Path) -> list[Path]:
 
 @cache  # every stage's module names most of them
 def _named(file: Path, package: Path, content: bytes) -> list[Path]:
-    nodes = _nodes(_parsed(file, content))
+    in_strings = re.search(rf"[\"']{package.name}\.\w".encode(), content) is not None
+    nodes = _nodes(_parsed(file, content), in_strings)
     return [each for node in nodes for name in _names(node, file, package) for each in _files_of(name, package)]
 
 
@@ -179,24 +184,27 @@ def _dotted(file: Path, package: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those that only type checkers see."""
+def _nodes(tree: ast.AST, expressions: bool) -> Iterator[ast.AST]:
+    """All nodes but those that only type checkers see: statements, and what is in them where that is asked for."""
     rest: list[ast.AST] = [tree]
     while rest:
         node = rest.pop()
         yield node
         if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             rest += node.orelse
-        else:
+        elif expressions:
             rest += ast.iter_child_nodes(node)
+        else:
+            rest += [each for block in BLOCKS for each in getattr(node, block, ())]
 
 
-def _read(folder: Path, package: Path) -> list[Path]:
+@cache  # asked for every file of the folder
+def _read(folder: Path, package: Path) -> tuple[Path, ...]:
     """All of a package that holds other files than Python, in folders of theirs or beside the modules."""
     if folder == package:
-        return []
+        return ()
     data = list(_data(folder))
-    return [*data, *folder.glob("*.py")] if data else []
+    return (*data, *folder.glob("*.py")) if data else ()
 
 
 def _data(folder: Path) -> Iterator[Path]:
@@ -211,8 +219,12 @@ def _data(folder: Path) -> Iterator[Path]:
 
 
 def _followed(file: Path, other: Path, package: Path) -> bool:
-    rooms = file.relative_to(package).parts[0], other.relative_to(package).parts[0]
-    return rooms not in NOT_FOLLOWED
+    return (_room(file, package), _room(other, package)) not in NOT_FOLLOWED
+
+
+@cache
+def _room(file: Path, package: Path) -> str:
+    return file.relative_to(package).parts[0]
 
 
 @cache  # asked of every name that is imported
