@@ -102,6 +102,7 @@ class OfFeatures(FewShotClassifier):
         return super()._examples(grey.repeat(height, axis=1)[:, : SIZE * SIZE], encoding, what)
 
 
+@pytest.mark.slow
 def test_scikit_learn_s_checks_on_features_drawn_as_images(saved):
     results = check_estimator(OfFeatures(str(saved)), on_skip=None)
     assert {each["check_name"] for each in results if each["status"] != "passed"} <= {"check_array_api_input"}

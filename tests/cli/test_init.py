@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import together
@@ -19,7 +20,7 @@ from metaloom import __version__
 from metaloom.cli import init as module
 from metaloom.cli.app import app
 from metaloom.errors import MetaloomError
-from metaloom.pipeline.code import SEEN, hashes, take_over
+from metaloom.pipeline.code import SEEN, compared, hashes, take_over
 from metaloom.pipeline.due import nothing_due
 from metaloom.pipeline.stages import stage_names
 from metaloom.system.git import revision
@@ -108,11 +109,22 @@ def test_a_failure_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.Monke
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["empty"]
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hashes are taken in this process, which keeps them."""
+
+    def run(command: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 0, compared(cwd), "")
+
+    monkeypatch.setattr("metaloom.pipeline.code.subprocess", SimpleNamespace(run=run))
+
+
 def upgraded(root: Path, **other: str) -> None:
     """As if an older metaloom had written code.yaml."""
     (root / CODE).write_text(yaml.safe_dump((read_code(root) or {}) | other))
 
 
+@pytest.mark.usefixtures("here")
 def test_an_upgrade_says_what_it_makes_again(mine: Path):
     now = read_code(mine)
     assert take_over(mine) is None and read_code(mine) == now == {
@@ -133,6 +145,7 @@ def test_a_conflict_of_git_in_it_is_written_over(mine: Path):
     assert "so these run again" in (take_over(mine) or "") and read_code(mine) == now
 
 
+@pytest.mark.usefixtures("here")
 def test_a_scheduled_run_takes_other_code_for_due(mine: Path, shapes: Path):
     shutil.copytree(shapes, mine / "data")
     version_dataset(mine)

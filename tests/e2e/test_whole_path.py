@@ -115,10 +115,14 @@ def test_the_plan_of_a_project_is_shown(copied):
     assert re.search(r"train.n_query +5 +auto", shown) and "everything fits" in shown
 
 
+@pytest.mark.slow
 def test_a_plan_that_does_not_fit_is_refused(copied):
     refused = metaloom(copied, "plan", "--set", "export.domain=greek", check=False)
     assert refused.returncode == 2 and refused.stderr.splitlines()[0] == "it cannot run as it is set:"
     assert refused.stderr.splitlines()[-1].startswith("This fits: metaloom run --set export.domain=auto")
+
+
+def test_the_command_line_does_not_wait_for_torch(copied):
     code = "import sys, metaloom.cli.app, metaloom.cli.plan"
     run_here(copied, sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules")
 
@@ -159,6 +163,7 @@ def test_the_bundle_verifies_predicts_and_is_refused_when_a_byte_changes(done, t
     assert "model.onnx" in refused.stdout + refused.stderr
 
 
+@pytest.mark.slow
 def test_adapting_to_a_folder_of_one_s_own(done, tmp_path):
     root, _ = done
     support = tmp_path / "support"
@@ -222,6 +227,7 @@ def test_an_experiment_of_dvc(tmp_path, shapes):
     assert json.loads((root / "artifacts/models/protonet/metrics.json").read_text())["steps"] == 12
 
 
+@pytest.mark.slow
 def test_a_new_domain_adds_to_the_version_and_reruns(copied, tmp_path):
     before = (copied / "data.dvc").read_text()
     draw_shapes(tmp_path / "more", domains=1, seed=1)
@@ -259,6 +265,7 @@ def test_versions_side_by_side(copied, tmp_path):
     assert "nothing to compare: artifacts/dataset/items.parquet of HEAD is in neither" in without
 
 
+@pytest.mark.slow
 def test_comparing_with_no_revision_is_refused(done):
     refused = metaloom(done[0], "compare", "nope", check=False)
     assert refused.returncode == 2 and refused.stderr.startswith("error: there is no revision 'nope'")

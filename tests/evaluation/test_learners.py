@@ -71,6 +71,7 @@ def test_every_single_task_learner_learns_from_the_support(answered):
         np.testing.assert_allclose(np.exp(of_tables["3w2s"].log_p).sum(axis=2), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_processes_say_what_one_says(features, chosen, settings, tables, answered):
     again, _ = single_task_answers(features, chosen, settings, tables, jobs=2)
     for name, of_tables in answered[0].items():

@@ -87,6 +87,7 @@ def test_the_flow_says_which(served):
     assert late.name == "TimedOut" and late.message.startswith("stage train@maml: ended after 0.1 min")
 
 
+@pytest.mark.slow
 def test_the_settings_are_read_once_for_all_stages(served, monkeypatch):
     from flows import pipeline
 

@@ -65,6 +65,7 @@ def logged(flow_run: UUID, text: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_what_follows_a_stage_that_was_restored_is_asked_again(pipeline, served):
     """It was up to date before, with what the restored stage has replaced."""
     texts = []
@@ -113,6 +114,7 @@ def test_cached_after_dvc_repro_and_a_new_stage_appears(pipeline, served):
     assert served.steps() == []
 
 
+@pytest.mark.slow
 def test_the_artifact_has_the_summary(pipeline, served):
     from prefect.client.orchestration import get_client
 
@@ -127,6 +129,7 @@ def test_the_artifact_has_the_summary(pipeline, served):
     assert "| train@maml | Ran |" in artifact["data"]
 
 
+@pytest.mark.slow
 def test_overrides_are_of_one_run(pipeline, served):
     pipeline()
     served.steps()

@@ -31,6 +31,7 @@ def scheduled(client, deployment, count: int):
     raise TimeoutError([run.state for run in runs])
 
 
+@pytest.mark.slow
 def test_asked_for_through_the_api(served, client, serve):
     deployment = serve("--interval", "86400")
     ask = client.create_flow_run_from_deployment
@@ -88,7 +89,7 @@ def test_current_after_dvc_repro_is_skipped(served, retrain):
 
 
 @pytest.mark.parametrize(
-    "changed", ["code", *(pytest.param(each, marks=pytest.mark.slow) for each in ("settings", "nothing, but forced"))]
+    "changed", [pytest.param(each, marks=pytest.mark.slow) for each in ("code", "settings", "nothing, but forced")]
 )
 def test_changed_settings_and_code_are_due(served, retrain, changed):
     assert retrain.retrain(settle=0, return_state=True).name == "Completed"

@@ -31,6 +31,7 @@ def test_a_run_and_a_second_one(served):
     assert "stages  everything was cached (4 stages)" in second.stdout
 
 
+@pytest.mark.slow
 def test_quiet_and_overridden(served):
     before = (served.root / "params.yaml").read_bytes()
     done = served.command("run", "--quiet", "--set", "train.n_shot=5", "--set", "methods=[maml, protonet]")
@@ -47,6 +48,7 @@ def test_a_failing_stage_is_one_line(served):
     assert "train@" not in done.stdout
 
 
+@pytest.mark.slow
 def test_progress_bars_see_the_terminal(served):
     """Standard error of a stage is the user's terminal, and the error of the stage is there once."""
     (served.root / "data/bad").touch()

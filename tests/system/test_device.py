@@ -72,6 +72,7 @@ def test_tf32_ends_with_its_block(wanted):
     assert allowed() == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not keep_freed_memory(), reason="this C library has no mallopt")
 def test_freed_memory_is_kept():
     """Ten blocks of 64 MB one after the other: page faults for all of them, or for none."""

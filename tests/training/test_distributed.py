@@ -170,6 +170,7 @@ def at_other_moments(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "moment"), ONE_BY_ONE)
 def test_two_processes_that_are_taken_up_again_end_bit_identical(name, moment, undisturbed):
     assert_same(undisturbed / f"{name}.whole", undisturbed / f"{name}.{moment}")
@@ -181,6 +182,7 @@ def test_at_every_moment_too(name, moment, undisturbed, at_other_moments):
     assert_same(undisturbed / f"{name}.whole", at_other_moments / f"{name}.{moment}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["protonet", "maml"])
 def test_two_processes_give_the_weights_of_one(name, undisturbed, tmp_path):
     alone = trainer(name, settings_of(), tmp_path).run()
@@ -195,6 +197,7 @@ def test_two_processes_give_the_weights_of_one(name, undisturbed, tmp_path):
         torch.testing.assert_close(together[f"best/s/{key}"], value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_started_again_with_all_others(undisturbed):
     assert (undisturbed / "protonet.mark").exists()
     assert_same(undisturbed / "protonet.whole", undisturbed / "protonet.killed")

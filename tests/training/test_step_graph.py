@@ -185,6 +185,7 @@ def test_tasks_are_halved_until_they_fit(tasks, most, fitting):
     assert halved(tasks, most) == fitting
 
 
+@pytest.mark.slow
 def test_a_resumed_run_takes_as_many_tasks_at_a_time_as_before(tiny_settings, tmp_path, monkeypatch):
     def kill(step: int, loss: float) -> None:
         if step == 7:
