@@ -4,7 +4,8 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # kernels for GPUs run in Triton's interpreter, which is asked for before anything imports Triton
-PYTEST := OMP_NUM_THREADS=1 TRITON_INTERPRET=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist worksteal
+# three workers on two cores: many tests wait for servers, browsers and processes of their own
+PYTEST := OMP_NUM_THREADS=1 TRITON_INTERPRET=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 3 --dist worksteal
 
 .PHONY: run test test-slow sweep lint clean
 
@@ -14,9 +15,8 @@ run: .venv/run
 test: .venv/test
 	@$(PYTEST) -m 'not slow and not sweep'
 
-# a third worker: kills and servers mostly wait
 test-slow: .venv/test
-	@$(PYTEST) --numprocesses 3 -m slow
+	@$(PYTEST) -m slow
 
 # the longest walks, by hand: every moment to be killed at, every combination
 sweep: .venv/test

@@ -80,22 +80,29 @@ def assert_a_rerun_ends_the_same(root: Path, stage: str, kill: Callable[[str, li
 PLACES = [  # of outputs and a checkpoint that are whole, and do not get there
     ("prepare", "artifacts/dataset"),
     ("embed", "artifacts/embedded"),
-    ("plan", "artifacts/plan.json"),
-    ("split", "artifacts/splits"),
     ("plan", "splits.yaml"),
-    ("train@protonet", "checkpoints/protonet.safetensors"),
+    ("split", "artifacts/splits"),
     ("train@maml", "metrics/training/maml.json"),
     ("pretrain", "artifacts/pretrained"),
     ("tune", "artifacts/baselines.json"),
-    ("evaluate", "artifacts/evaluation"),
     ("evaluate", "metrics/speed.json"),
     ("export", "artifacts/bundle"),
     ("report", "report"),
 ]
+FIRST = [  # of several outputs, and of a method that another stands for
+    ("plan", "artifacts/plan.json"),
+    ("train@protonet", "checkpoints/protonet.safetensors"),
+    ("evaluate", "artifacts/evaluation"),
+]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("stage", "place"), PLACES)
+@pytest.mark.parametrize(
+    ("stage", "place"),
+    [
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in PLACES),
+        *(pytest.param(*each, marks=pytest.mark.sweep) for each in FIRST),
+    ],
+)
 def test_a_stage_killed_between_its_outputs_leaves_nothing_half_and_a_rerun_ends_the_same(copied, stage, place):
     assert_a_rerun_ends_the_same(copied, stage, lambda *of_stage: kill_at_move(copied, *of_stage, place))
 

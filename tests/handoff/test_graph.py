@@ -69,8 +69,10 @@ def test_probabilities_are_those_of_torch(
             np.testing.assert_allclose(found, task.predict_proba(resize(raw, 28)), atol=1e-5, rtol=0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("network", list(NETWORKS))
+@pytest.mark.parametrize(
+    "network",
+    [pytest.param(name, marks=pytest.mark.slow if name == "resnet12" else pytest.mark.sweep) for name in NETWORKS],
+)
 def test_every_method_over_every_network(
     network: str, make_learner: Callable, pictures: np.ndarray, tiny_settings: Settings, graph_of: GraphOf
 ):

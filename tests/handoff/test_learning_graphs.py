@@ -54,10 +54,14 @@ def an_episode(rng: np.random.Generator, pictures: np.ndarray, most_ways: int) -
 
 
 QUICK = ("protonet",)  # a head in closed form; tracing inner steps through convolutions takes half a minute
-ASKED = [pytest.param(name, 4, marks=[pytest.mark.slow] * (name not in QUICK)) for name in METHOD_CLASSES]
-MANY = [  # a minute of tracing for some
-    pytest.param(name, 100, marks=pytest.mark.slow if name in QUICK else pytest.mark.sweep) for name in METHOD_CLASSES
+SLOW = ("ridge", "maml")  # solved at once, and step by step
+OTHERS = [name for name in METHOD_CLASSES if name not in QUICK + SLOW]
+ASKED = [
+    *((name, 4) for name in QUICK),
+    *(pytest.param(name, 4, marks=pytest.mark.slow) for name in SLOW),
+    *(pytest.param(name, 4, marks=pytest.mark.sweep) for name in OTHERS),
 ]
+MANY = [pytest.param(name, 100, marks=pytest.mark.sweep) for name in METHOD_CLASSES]
 
 
 @pytest.mark.parametrize(("name", "episodes"), [*ASKED, *MANY])
@@ -80,14 +84,15 @@ def test_episodes_of_any_shape_as_torch_answers_them(
             assert novelty.shape == (len(query),) and np.isfinite(novelty).all()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     "network, norm",
     [
-        pytest.param("conv4", "batch", marks=pytest.mark.slow),
-        pytest.param("conv4", "none", marks=pytest.mark.sweep),
-        pytest.param("mlp", "group", marks=pytest.mark.sweep),
-        pytest.param("resnet12", "batch", marks=pytest.mark.sweep),  # a minute or two of tracing each
-        pytest.param("gru", "group", marks=pytest.mark.sweep),
+        ("conv4", "batch"),
+        ("conv4", "none"),
+        ("mlp", "group"),
+        ("resnet12", "batch"),  # a minute or two of tracing each
+        ("gru", "group"),
     ],
 )
 def test_every_network_learns_in_a_graph(
@@ -143,8 +148,9 @@ def test_a_task_may_have_all_ways(protonet: tuple[Learner, dict], pictures: np.n
     np.testing.assert_allclose(adapted(sessions, support, np.arange(ways), query)[0], expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["protonet", "maml"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("protonet", marks=pytest.mark.slow), pytest.param("maml", marks=pytest.mark.sweep)]
+)
 def test_files_stand_alone(
     name: str, make_learner: MakeLearner, tiny_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

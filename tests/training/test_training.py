@@ -32,6 +32,11 @@ ONE_BY_ONE = [*(("protonet", moment) for moment in MOMENTS), ("maml", 7), ("bank
 ALL = [(name, moment) for name in METHOD_CLASSES for moment in MOMENTS]
 
 
+def marks(name: str, moment: int) -> list[pytest.MarkDecorator]:
+    """One moment of each method in `make test-slow`, all of them in `make sweep`."""
+    return [] if (name, moment) in ONE_BY_ONE else [pytest.mark.slow if moment == 7 else pytest.mark.sweep]
+
+
 @pytest.fixture(scope="module")
 def whole(tiny_settings, tmp_path_factory) -> Callable[[str], State]:
     """The end of an undisturbed run of a method; read it, don't change it."""
@@ -39,9 +44,7 @@ def whole(tiny_settings, tmp_path_factory) -> Callable[[str], State]:
     return cache(lambda name: trainer(name, settings, folder).run())
 
 
-@pytest.mark.parametrize(
-    ("name", "moment"), [pytest.param(*each, marks=[pytest.mark.slow] * (each not in ONE_BY_ONE)) for each in ALL]
-)
+@pytest.mark.parametrize(("name", "moment"), [pytest.param(*each, marks=marks(*each)) for each in ALL])
 def test_a_run_that_is_killed_and_started_again_ends_bit_identical(name, moment, short, whole, tmp_path):
     def kill(step: int, loss: float) -> None:
         if step == moment:
