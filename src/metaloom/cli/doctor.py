@@ -126,7 +126,7 @@ def _ended(process: Any) -> bool:
 
 
 def _deployment(root: Path) -> Iterator[Finding]:
-    """Of the server that PREFECT_API_URL names, if any."""
+    """What is wrong with the deployment on the server that PREFECT_API_URL names; nothing where it names none."""
     from prefect.settings import PREFECT_API_URL
 
     from metaloom.versioning.health import Finding
@@ -152,7 +152,7 @@ def _deployment(root: Path) -> Iterator[Finding]:
 
 
 def _flow_runs(root: Path) -> Iterator[Finding]:
-    """Those that a process of this project was running when it was killed."""
+    """Flow runs that a process of this project was running when it was killed."""
     from httpx import HTTPError
     from prefect.settings import PREFECT_API_URL
 

@@ -110,7 +110,7 @@ def _conclude(outcomes: Sequence[Outcome], out: Path, shared: bool, seconds: flo
 
 
 def _sizes(outcomes: Sequence[Outcome], out: Path, shared: bool) -> str:
-    """Of what was written, and of the other form of the same."""
+    """In words, how large the bundles' graphs are, and for a shared bundle how large they would be apart."""
     made = [each.size for each in outcomes if not each.failed]
     if not shared:
         return size(sum(made))

@@ -21,7 +21,7 @@ SOURCE = (".py", ".html", ".onnx", ".css", ".js")  # compiled files come and go
 
 
 def hashes(dag: str) -> dict[str, str]:
-    """Of each stage in dvc.yaml's text, what its module and all that it imports are: 16 hexadecimal digits."""
+    """For each stage in dvc.yaml's text a hash of its module and of all that it imports: 16 hexadecimal digits."""
     return {name: digest(module)[:16] for name, module in stage_modules(dag).items()}
 
 

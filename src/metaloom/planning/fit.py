@@ -197,7 +197,7 @@ def _width(case: Case) -> int:
 
 
 def step_work(settings: Settings, auto: frozenset[str], data: Data, method: str) -> float:
-    """Of a training step, in units of what it is where data are plenty and examples as large as the embedded ones.
+    """How much work a training step is; 1 where data are plenty and examples as large as the embedded ones.
 
     A network that is wider than usual, by the user or by a time budget, is not meant to learn for fewer steps.
     """

@@ -62,6 +62,6 @@ def commit(root: str | Path = ".") -> dict[str, Any] | None:
 
 
 def sha256(path: str | Path) -> str:
-    """Of a file, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

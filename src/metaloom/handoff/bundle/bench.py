@@ -105,7 +105,7 @@ def _sample(bundle: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _array(path: Path) -> np.ndarray:
-    """Of a file that has to be one array: `np.load` takes an archive of them, too."""
+    """The array in a file that has to be one: `np.load` would take an archive of several, too."""
     with path.open("rb") as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 

@@ -206,7 +206,7 @@ def _variants(metadata: Metadata) -> str:
 
 
 def _points(cost: Cost) -> str:
-    """Of accuracy: what the form's answers gain or lose."""
+    """In points of accuracy, what the form's answers gain or lose."""
     difference = f"{100 * cost.difference:+.2f}"
     return f"{difference} points, no interval" if cost.ci95 is None else f"{difference} ± {100 * cost.ci95:.2f} points"
 

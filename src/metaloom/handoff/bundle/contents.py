@@ -114,7 +114,7 @@ class Maker:
     def open(
         cls, model: Path, settings: Settings, metrics: dict[str, Any] | None = None, params: dict | None = None
     ) -> Maker:
-        """From a meta-learner's folder, as the train stage writes it.
+        """A maker of bundles from a meta-learner's folder, as the train stage writes it.
 
         Args:
             model: the folder.
@@ -162,7 +162,7 @@ class Maker:
         )
 
     def fingerprint(self, support: Support) -> str:
-        """Of a task's examples, and of all that its bundle is made with, the code among it."""
+        """Hash of a task's examples and of all that its bundle is made with, the code among it."""
         card = TaskCard("", support.labels, len(support.ways), False, None)
         same = self.describe(card).plain()
         made_with = [same[name] for name in ("format", "learner", "onnx", "libraries")]
