@@ -14,6 +14,7 @@ from metaloom.data.given import LAYOUTS, WHOLE, Given
 from metaloom.data.labels import COLUMNS, LabelTable
 from metaloom.errors import MetaloomError
 from metaloom.system.plural import several, some
+from metaloom.system.provenance import DATA
 
 SPLIT_OF = {
     "train": "train",
@@ -138,7 +139,7 @@ def in_words(branches: Sequence[Branch], given: bool) -> list[str]:
     """
     lines = []
     for layout, shape in LAYOUTS.items():
-        names = [branch.name or "data" for branch in branches if branch.layout == layout]
+        names = [branch.name or DATA for branch in branches if branch.layout == layout]
         if names:
             of = f" ({some(names, SHOWN)})" if len(branches) > 1 else ""
             lines.append(f"layout{'' if given else ' found'}: {layout}, {shape}{of}")

@@ -9,10 +9,9 @@ from pathlib import Path
 from metaloom.pipeline.code import take_over
 from metaloom.pipeline.stages import due_stages
 from metaloom.system.files import stats
-from metaloom.system.provenance import data_version
+from metaloom.system.provenance import DATA, data_version
 from metaloom.system.terminal import say
 from metaloom.versioning.data import held_version
-from metaloom.versioning.objects import DATA
 
 
 def nothing_due(root: str | Path) -> str | None:

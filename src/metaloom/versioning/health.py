@@ -14,6 +14,7 @@ from typing import Any
 from metaloom.errors import MetaloomError
 from metaloom.system.files import md5
 from metaloom.system.plural import several, some
+from metaloom.system.provenance import LOCK
 from metaloom.versioning import leftovers
 from metaloom.versioning.intact import Hashes, damaged, put_back
 from metaloom.versioning.objects import NAMED, fetch
@@ -42,7 +43,7 @@ def of_dvc(root: Path) -> Iterator[Finding]:
     """Locks and dvc.lock are put right by whatever reads the project, and so here, but for what only the user can."""
     leftovers.put_right(root)
     if leftovers.conflicts(root):
-        yield Finding(f"{leftovers.LOCK} has conflicts of git", f"git checkout --ours {leftovers.LOCK}, then run")
+        yield Finding(f"{LOCK} has conflicts of git", f"git checkout --ours {LOCK}, then run")
 
 
 def of_outputs(root: Path) -> Iterator[Finding]:

@@ -51,7 +51,7 @@ def fleet_card(metadata: Metadata, labels: dict[str, list[str]]) -> str:
     ]
     head = ["| task_id | task | classes | right, cross-validated |", "|---|---|---|---|"]
     use = (
-        f"`fleet.onnx` takes `{verify.INPUT}`: {metadata.input.description} With them goes `task_id`, one for each "
+        f"`{verify.FLEET}` takes `{verify.INPUT}`: {metadata.input.description} With them goes `task_id`, one for each "
         f"{_kind(metadata).one}. It gives `probabilities` in the order of the task's names in `labels.json`, and "
         f"`novelty`: {_novelty(metadata)}. `python verify.py` checks this bundle."
     )

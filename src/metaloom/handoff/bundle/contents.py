@@ -30,8 +30,8 @@ from metaloom.handoff.shipped.verify import INPUT
 from metaloom.kinds.encoding import Encoding
 from metaloom.learner import AdaptedTask, Learner
 from metaloom.networks.engine import choose_engine
-from metaloom.system.files import read_json
-from metaloom.system.provenance import commit, data_version, libraries, sha256
+from metaloom.system.files import read_json, sha256
+from metaloom.system.provenance import commit, data_version, libraries
 from metaloom.system.source_files import digest
 
 CODE = "metaloom.handoff.adapting"  # the package whose code makes the bundles
