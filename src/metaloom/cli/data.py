@@ -202,11 +202,11 @@ def _say_added(addition: Addition, kind: Kind) -> None:
 
 def _say_read(branches: Sequence[Branch], report: dict[str, Any], given: bool = False) -> None:
     """How the files lie, and what one may not expect of how they were read."""
-    from metaloom.data.layouts import in_words
+    from metaloom.data.layouts import layout_lines
     from metaloom.data.quality import said
     from metaloom.system.terminal import say
 
-    for line in [*in_words(branches, given), *said(report)]:
+    for line in [*layout_lines(branches, given), *said(report)]:
         say(line)
 
 

@@ -23,6 +23,7 @@ from metaloom.config import (
 )
 from metaloom.errors import BAD_INPUT, MetaloomError
 from metaloom.system.lock import project_lock
+from metaloom.system.provenance import DATA
 from metaloom.system.quantities import duration
 from metaloom.system.terminal import say
 from metaloom.versioning.paths import Outputs

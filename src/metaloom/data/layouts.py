@@ -130,7 +130,7 @@ def branches_of(files: Sequence[Found], tables: Sequence[LabelTable], given: Giv
     return branches
 
 
-def in_words(branches: Sequence[Branch], given: bool) -> list[str]:
+def layout_lines(branches: Sequence[Branch], given: bool) -> list[str]:
     """The layout with the tree that was seen; of several branches which has which.
 
     Args:
