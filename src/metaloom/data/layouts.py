@@ -175,8 +175,8 @@ def _found_layout(branch: Branch) -> str:
 
 def are_splits(tops: Iterable[str]) -> bool:
     """Whether folders of these names are splits: train/ beside val/ or test/."""
-    kinds = [SPLIT_OF.get(top.lower()) for top in tops]
-    return None not in kinds and len(set(kinds)) > 1
+    splits = [SPLIT_OF.get(top.lower()) for top in tops]
+    return None not in splits and len(set(splits)) > 1
 
 
 def _with_layout(branch: Branch, layout: str, forced: bool) -> Branch:
