@@ -23,7 +23,7 @@ from metaloom.config import PARAMS, load_settings, read_params
 from metaloom.config.settings import LimitSettings
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.child import reproduce_in_child, run_module
-from metaloom.pipeline.code import take_over
+from metaloom.pipeline.code import renew_code
 from metaloom.pipeline.stages import StageExit, is_current, stage_names, which_are_due
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
 from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, check_minutes, planned_at, read_budget, write_budget
@@ -168,8 +168,7 @@ def pipeline(
         note(project)
         with overriding(overrides or {}), project_lock(project, wait):
             limits = load_settings(Path(project, PARAMS)).limits
-            if other_code := take_over(project):
-                say(other_code)
+            renew_code(project)
             return _run(project, locked, minutes, force, limits, started)
     except MetaloomError as error:
         get_run_logger().error(str(error))

@@ -124,7 +124,7 @@ class Clone:
         return coverage, log
 
     def fixtures(self, marks: str) -> dict[str, list[str]]:
-        """Of every test that the marks choose: the fixtures that it may share with others."""
+        """For every test that the marks choose the fixtures that it may share with others."""
         out = self.root.with_name("fixtures.json")
         code, text = self._python([__file__, "--collect", str(out), "-m", marks], 300)
         if code:

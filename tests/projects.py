@@ -205,7 +205,7 @@ def forget(root: Path, stage: str) -> None:
 
 
 def hashes(root: Path) -> dict[str, str]:
-    """Of every output of every stage, as dvc.lock has them."""
+    """Hash of every output of every stage, as dvc.lock has them."""
     return {out["path"]: out["md5"] for stage in locked_stages(root).values() for out in stage["outs"]}
 
 

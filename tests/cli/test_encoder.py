@@ -12,7 +12,7 @@ from encoders import write_encoder
 
 from metaloom.cli import encoder
 from metaloom.errors import MetaloomError
-from metaloom.system.provenance import sha256
+from metaloom.system.files import sha256
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from metaloom.data.given import LAYOUTS
-from metaloom.data.layouts import in_words
+from metaloom.data.layouts import layout_lines
 from metaloom.data.sources import Listing, list_sources
 from metaloom.errors import MetaloomError
 from metaloom.kinds.pictures.kind import Pictures
@@ -53,7 +53,7 @@ def test_domains_flat_and_splits_side_by_side(tmp_path):
     touch(tmp_path, "shop/line1/x/1.png", "shop/line2/x/1.png")
     listing = read(tmp_path)
     assert layouts(listing) == ["domains", "splits", "domains"]
-    assert in_words(listing.branches, given=False) == [
+    assert layout_lines(listing.branches, given=False) == [
         "layout found: domains, domain/class/file (mine, shop)",
         "layout found: splits, train/class/file beside validation/ or test/ (set)",
     ]

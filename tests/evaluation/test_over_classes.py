@@ -21,7 +21,7 @@ def world(rng: np.random.Generator, classes: int, noise: float) -> np.ndarray:
 
 
 def answered(rng: np.random.Generator, examples: np.ndarray, episodes: int, ways: int, shots: int = 1) -> Answers:
-    """By the nearest mean of the support set, in 1-shot questions about some of the classes."""
+    """Answers by the nearest mean of the support set, to 1-shot questions about some of the classes."""
     chosen = rng.random((episodes, len(examples))).argsort(axis=1)[:, :ways, None]
     rows = chosen * EXAMPLES + rng.random((episodes, ways, EXAMPLES)).argsort(axis=2)
     table = EpisodeTable(rows[:, :, :shots], rows[:, :, shots:])
@@ -31,7 +31,7 @@ def answered(rng: np.random.Generator, examples: np.ndarray, episodes: int, ways
 
 
 def truth(rng: np.random.Generator, ways: int, noise: float) -> float:
-    """Of 8,000 questions, each about classes of its own."""
+    """Accuracy on 8,000 questions, each about classes of its own."""
     z = world(rng, 8000 * ways, noise).reshape(8000, ways, EXAMPLES, SIZE)
     distance = ((z[:, :, None, 1] - z[:, None, :, 0]) ** 2).sum(axis=3)
     return float((distance.argmin(axis=2) == np.arange(ways)).mean())

@@ -70,8 +70,8 @@ def bundle_of(root: Path, rev: str, to: Path) -> str:
 def test_it_shows_asks_and_keeps_every_tagged_version(versions: Path, gc: Callable[..., str], tmp_path: Path):
     gc()  # no answer
     said = gc(answer="n\n")
-    assert "artifacts/bundle                1 version of commits before" in said
-    assert "data                            1 version of commits before" in said
+    assert "artifacts/bundle                1 version of earlier commits" in said
+    assert "data                            1 version of earlier commits" in said
     assert "1 folder of runs that were never committed" in said and "Delete 6 files in DVC's cache, " in said
     assert find_unused(versions).objects == 6  # nothing was deleted
 

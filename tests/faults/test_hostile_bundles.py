@@ -306,7 +306,7 @@ def test_a_limit_that_the_system_cannot_keep_is_refused(
 
 
 def test_a_limit_of_the_user_s_own_stays(bundle: Path):
-    """Of memory, as `ulimit -S -d` sets it."""
+    """A limit of memory, as `ulimit -S -d` sets it."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
     own = 6 * 10**9
     resource.setrlimit(resource.RLIMIT_DATA, (own, before[1]))

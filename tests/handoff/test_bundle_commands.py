@@ -34,7 +34,7 @@ def test_the_example_classifies(bundle: Path, shapes: Path, tmp_path: Path):
 
 
 def test_the_example_learns_other_classes(bundle: Path, shapes: Path):
-    """Of another domain; it is right where torch is."""
+    """Classes of another domain; it is right where torch is."""
     from metaloom.data.support import read_support
 
     folder = shapes / "domain5"

@@ -25,7 +25,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...], tuple[int, ...]]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_as_torch_has_them(name: str):
-    """Of small whole numbers, so that most windows have several maxima and many values are zero."""
+    """The inputs are small whole numbers, so that most windows have several maxima and many values are zero."""
     function, *shapes = CASES[name]
 
     def gradients(*inputs: Tensor) -> tuple[Tensor, ...]:

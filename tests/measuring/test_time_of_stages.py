@@ -75,7 +75,7 @@ def test_training_takes_its_steps(estimate, tiny_settings):
 
 
 def test_validations_embed_each_example_once(estimate, tiny_settings):
-    """Of 30 steps every tenth, nine examples each; and those of all validation episodes for the temperature."""
+    """After every tenth of 30 steps nine examples each; and those of all validation episodes for the temperature."""
     assert estimate(passes={"maml": 1.0})["train@maml"] == 2 * 9 + 21
     assert estimate(changed(tiny_settings, validate_every=100), passes={"maml": 1.0})["train@maml"] == 9 + 21
 

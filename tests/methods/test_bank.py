@@ -65,7 +65,7 @@ def a_task(shots: int, seed: int = 9) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def own_embedding(member: Params, index: int, raw: Tensor) -> np.ndarray:
-    """Of a member, from its own network and normalisation, in numpy."""
+    """Embedding by one member, with its own network and normalisation, in numpy."""
     statistics = of_member(member.statistics, 0)
     with torch.no_grad():
         return NETWORK(of_member(member.weights, 0), OWN[index](raw), statistics)[0].double().numpy()

@@ -40,7 +40,7 @@ def test_the_first_gradients_are_autograd_s():
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("name", GRADIENT_METHODS)
 def test_inner_steps_are_sgd_s_on_embeddings_as_long_as_the_papers(name, head, side, tiny_settings):
-    """Of 512 numbers at 64 pixels: a layer on embeddings times the root of 64/512 goes as far as one on 64 numbers.
+    """Embeddings are 512 numbers at 64 pixels: a layer on embeddings times the root of 64/512 goes as far as one on 64.
     The first step moves the head alone."""
     options = {"norm": "group", "inner_steps": 3, "inner_rate": 0.02, "head": head}
     settings = tiny_settings.method(name).model_copy(update=options)

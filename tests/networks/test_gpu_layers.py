@@ -55,7 +55,7 @@ def test_a_kernel_for_each_task_is_a_convolution_with_groups(channels, out, side
 
 @pytest.mark.parametrize("size", [(4, 4), (7, 5), (6, 3)])
 def test_max_pooling_with_ties(size):
-    """Of several maxima the first has the gradient."""
+    """Where a window has several maxima the first of them has the gradient."""
     x = numbers(2, 3, *size).round()
     assert len(x.unique()) < 10
     assert_same(derivatives(gpu.MaxPool.apply, x), derivatives(lambda x: F.max_pool2d(x, 2), x))

@@ -68,7 +68,7 @@ def test_what_cannot_be_captured_goes_on_as_it_was_with_one_line(tiny_settings, 
 
 
 class Recorder(torch.cuda.CUDAGraph):
-    """Of nothing."""
+    """A CUDA graph that records nothing."""
 
     def __new__(cls) -> Recorder:
         return object.__new__(cls)

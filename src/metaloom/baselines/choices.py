@@ -22,7 +22,8 @@ WORST = {"accuracy": 0.0, "nll": sys.float_info.max}  # of a candidate that fail
 
 @dataclass(frozen=True)
 class Choices:
-    """Of one learner: for each setting of the search the shape of its tasks, what was chosen, and what was tried."""
+    """What was chosen for one learner: for each setting of the search the shape of its tasks, the choice, and all that
+    was tried."""
 
     searched: list[dict[str, Any]]
     temperature: Temperature

@@ -19,7 +19,7 @@ from metaloom.tasks import EpisodeTable
 
 @dataclass(frozen=True)
 class Features:
-    """Of the examples in some episodes; `at` finds a row of the data set among them, `get` gives its features.
+    """Features of the examples in some episodes; `at` finds a row of the data set among them, `get` gives its features.
 
     Args:
         rows: which, ascending.
@@ -39,7 +39,7 @@ class Features:
     sizes: dict[str, int]
 
     def at(self, rows: Int[np.ndarray, "*row"]) -> Int[np.ndarray, "*row"]:
-        """Where rows of the data set are among these."""
+        """Places of rows of the data set among these."""
         return np.searchsorted(self.rows, rows)
 
     def get(self, name: str, places: Int[np.ndarray, " place"]) -> Float[np.ndarray, "place ..."]:

@@ -142,7 +142,7 @@ def _answers(features: Features, request: Request, episodes: range) -> list[_Ans
 
 
 def _answer(features: Features, request: Request, episodes: range) -> list[_Answer]:
-    """Of episodes that are learned together. Where that fails each is learned on its own: the others need not fail."""
+    """Answers to episodes that are learned together; each is learned on its own where that fails: not all need fail."""
     baseline, table = BASELINES[request.baseline], request.table
     support = features.at(table.support_rows[episodes.start : episodes.stop])
     started = time.perf_counter()

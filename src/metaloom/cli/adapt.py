@@ -52,9 +52,11 @@ def adapt(
 
 
 def _check_out(out: Path, force: bool) -> None:
+    from metaloom.handoff.shipped.verify import SUMS
+
     if not out.exists() and not out.is_symlink():
         return
     if not force:
         raise MetaloomError(f"{out} exists: choose another --out, or replace it with --force")
-    if not (out / "SHA256SUMS").is_file() or out.is_symlink():
+    if not (out / SUMS).is_file() or out.is_symlink():
         raise MetaloomError(f"{out} is no bundle, so --force does not replace it: choose another --out")

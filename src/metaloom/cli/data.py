@@ -12,7 +12,7 @@ from metaloom.cli.project import go_to_root
 from metaloom.errors import FAILED, MetaloomError
 from metaloom.system.escaping import on_one_line, shown
 from metaloom.system.plural import several, some
-from metaloom.system.provenance import POINTER
+from metaloom.system.provenance import DATA, POINTER
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from metaloom.data.layouts import Branch
     from metaloom.kinds import Kind
 
-DATA = Path("data")
+FOLDER = Path(DATA)
 Layout = Annotated[
     str | None, typer.Option(help="How its files lie: domains, flat, splits or table; detected where it is not given.")
 ]
@@ -72,12 +72,12 @@ def add(
     with project_lock(root):
         _refuse_absent_version(only)
         found, values, words = _found(path, settings, kind, text=text, label=label, domain=domain)
-        alone = only or not DATA.is_dir() or {each.name for each in DATA.iterdir()} <= {FILE, name or path.name}
-        refuse_changes(values, settings, path, DATA, alone)
-        addition = inspect_addition(path, DATA, name, found, settings.prepare, replace, layout)
-        if (replace or only) and DATA.is_dir() and any(DATA.iterdir()):
+        alone = only or not FOLDER.is_dir() or {each.name for each in FOLDER.iterdir()} <= {FILE, name or path.name}
+        refuse_changes(values, settings, path, FOLDER, alone)
+        addition = inspect_addition(path, FOLDER, name, found, settings.prepare, replace, layout)
+        if (replace or only) and FOLDER.is_dir() and any(FOLDER.iterdir()):
             version_data(root)  # what goes out of data/ stays in the cache
-        install_addition(addition, DATA, Path(STATE) / "adding", only)
+        install_addition(addition, FOLDER, Path(STATE) / "adding", only)
         if values:
             write_params(PARAMS, values)
             words.append(f"written into {PARAMS}: {', '.join(f'{key}: {value}' for key, value in values.items())}")
@@ -122,17 +122,17 @@ def check(
         own, _, words = _found(path, everything, kind, **columns)
         for line in words:
             say(line)
-    listing = list_sources(DATA, own) if path is None else list_elsewhere(path, own, layout)
+    listing = list_sources(FOLDER, own) if path is None else list_elsewhere(path, own, layout)
     report = judge(scan(listing), prepare.min_examples).report
     _say_read(listing.branches, report, given=layout is not None)
-    _print_report(report, path or DATA, own, prepare.max_bad_share)
+    _print_report(report, path or FOLDER, own, prepare.max_bad_share)
     if report["bad_share"] > prepare.max_bad_share or not report["used"]:
         raise typer.Exit(FAILED)
 
 
 def _elsewhere(path: Path | None) -> Path | None:
     """The path; None where data/ itself is meant, whose layouts are given when data are added."""
-    return None if path is not None and path.exists() and path.resolve() == DATA.resolve() else path
+    return None if path is not None and path.exists() and path.resolve() == FOLDER.resolve() else path
 
 
 def _print_report(report: dict[str, Any], path: Path, kind: Kind, most: float) -> None:
@@ -173,7 +173,7 @@ def _found(
 
 
 def _refuse_absent_version(only: bool) -> None:
-    if Path(POINTER).exists() and not DATA.exists() and not only:
+    if Path(POINTER).exists() and not FOLDER.exists() and not only:
         raise MetaloomError(
             f"the project's own data set ({POINTER}) is not in data/ yet: add --only to use yours alone, or fetch it "
             "first (`metaloom run` or `dvc pull`) to have yours beside it"
@@ -187,11 +187,11 @@ def _say_added(addition: Addition, kind: Kind) -> None:
 
     report = addition.report
     say(
-        f"added {DATA / addition.name}: {several(report['used'], kind.one, kind.many)} of "
+        f"added {FOLDER / addition.name}: {several(report['used'], kind.one, kind.many)} of "
         f"{several(report['classes'], 'class', 'classes')} in {several(report['domains'], 'domain')} "
         f"({some(addition.domains, _SHOWN)})"
     )
-    others = sorted(entry.name for entry in DATA.iterdir() if entry.name not in (addition.name, FILE))
+    others = sorted(entry.name for entry in FOLDER.iterdir() if entry.name not in (addition.name, FILE))
     if others and "reading" in report:
         report["reading"] += f"; all of {DATA}/ decides (`metaloom data check` says how)"
     _say_read(addition.branches, report, given=addition.layout is not None)
@@ -202,11 +202,11 @@ def _say_added(addition: Addition, kind: Kind) -> None:
 
 def _say_read(branches: Sequence[Branch], report: dict[str, Any], given: bool = False) -> None:
     """How the files lie, and what one may not expect of how they were read."""
-    from metaloom.data.layouts import in_words
+    from metaloom.data.layouts import layout_lines
     from metaloom.data.quality import said
     from metaloom.system.terminal import say
 
-    for line in [*in_words(branches, given), *said(report)]:
+    for line in [*layout_lines(branches, given), *said(report)]:
         say(line)
 
 

@@ -17,7 +17,7 @@ from metaloom.errors import FAILED
 from metaloom.system.plural import several
 
 if TYPE_CHECKING:
-    from metaloom.versioning.health import Finding
+    from metaloom.versioning.health import Fault
 
 ROOM = 2  # GiB free that a run should find
 OURS = ("metaloom.pipeline", "metaloom.stages.", "metaloom.measuring")  # modules that a run starts as processes
@@ -51,22 +51,22 @@ def doctor(
     raise typer.Exit(FAILED)
 
 
-def _room(root: Path) -> Iterator[Finding]:
-    from metaloom.versioning.health import Finding
+def _room(root: Path) -> Iterator[Fault]:
+    from metaloom.versioning.health import Fault
 
     free = shutil.disk_usage(root).free / 2**30
     if free < ROOM:
-        yield Finding(f"{free:.1f} GiB free on the disk of {root}", f"a run should find {ROOM} GiB")
+        yield Fault(f"{free:.1f} GiB free on the disk of {root}", f"a run should find {ROOM} GiB")
     for folder in (root, root / ".dvc"):
         if not os.access(folder, os.W_OK):
-            yield Finding(f"{folder} cannot be written", f"chown or chmod it for user {os.getuid()}")
+            yield Fault(f"{folder} cannot be written", f"chown or chmod it for user {os.getuid()}")
 
 
-def _versions(_root: Path) -> Iterator[Finding]:
+def _versions(_root: Path) -> Iterator[Fault]:
     """What our own requirements require, one step further, is there in a version that fits."""
     from packaging.requirements import Requirement
 
-    from metaloom.versioning.health import Finding
+    from metaloom.versioning.health import Fault
 
     for each in map(Requirement, requires("metaloom") or []):
         if each.marker is not None:
@@ -78,7 +78,7 @@ def _versions(_root: Path) -> Iterator[Finding]:
             has = _installed(needed.name)
             if has is None or not needed.specifier.contains(has, prereleases=True):
                 told = "is not installed" if has is None else f"is {has}, and {who} wants {needed.specifier}"
-                yield Finding(f"{needed.name} {told}", "pip install --constraint constraints.txt --editable .")
+                yield Fault(f"{needed.name} {told}", "pip install --constraint constraints.txt --editable .")
 
 
 def _requires(name: str) -> list[str]:
@@ -95,11 +95,11 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _processes(root: Path) -> Iterator[Finding]:
+def _processes(root: Path) -> Iterator[Fault]:
     """Nobody else holds the project's lock: whatever works in it was left by a run that was killed."""
     import psutil
 
-    from metaloom.versioning.health import Finding
+    from metaloom.versioning.health import Fault
 
     for process in psutil.process_iter():
         try:
@@ -108,7 +108,7 @@ def _processes(root: Path) -> Iterator[Finding]:
         except (psutil.Error, OSError):
             continue
         if ours:
-            yield Finding(
+            yield Fault(
                 f"process {process.pid} (`{command}`) was left by a run that is gone",
                 f"kill {process.pid}",
                 lambda process=process: _ended(process),
@@ -125,11 +125,11 @@ def _ended(process: Any) -> bool:
     return not psutil.wait_procs(alive, timeout=PATIENCE)[1]
 
 
-def _deployment(root: Path) -> Iterator[Finding]:
-    """Of the server that PREFECT_API_URL names, if any."""
+def _deployment(root: Path) -> Iterator[Fault]:
+    """What is wrong with the deployment on the server that PREFECT_API_URL names; nothing where it names none."""
     from prefect.settings import PREFECT_API_URL
 
-    from metaloom.versioning.health import Finding
+    from metaloom.versioning.health import Fault
 
     if not PREFECT_API_URL.value():
         return
@@ -145,19 +145,19 @@ def _deployment(root: Path) -> Iterator[Finding]:
     except ObjectNotFound:
         return
     except HTTPError as error:
-        yield Finding(f"the Prefect server at {PREFECT_API_URL.value()} does not answer ({error})", "start it")
+        yield Fault(f"the Prefect server at {PREFECT_API_URL.value()} does not answer ({error})", "start it")
         return
     if path and Path(path).is_absolute() and Path(path) != root:
-        yield Finding(f"the deployment {DEPLOYMENT} is of {path}", "`metaloom serve` here makes it this project's")
+        yield Fault(f"the deployment {DEPLOYMENT} is of {path}", "`metaloom serve` here makes it this project's")
 
 
-def _flow_runs(root: Path) -> Iterator[Finding]:
-    """Those that a process of this project was running when it was killed."""
+def _flow_runs(root: Path) -> Iterator[Fault]:
+    """Flow runs that a process of this project was running when it was killed."""
     from httpx import HTTPError
     from prefect.settings import PREFECT_API_URL
 
     from flows.notes import killed, mark_crashed
-    from metaloom.versioning.health import Finding
+    from metaloom.versioning.health import Fault
 
     def mark() -> bool:
         with suppress(HTTPError):
@@ -165,7 +165,7 @@ def _flow_runs(root: Path) -> Iterator[Finding]:
         return not killed(root)
 
     if PREFECT_API_URL.value() and (runs := killed(root)):
-        yield Finding(
+        yield Fault(
             f"{several(len(runs), 'flow run')} of a process that was killed may still be called running",
             "the next `metaloom serve` or `run` marks it as crashed",
             mark,

@@ -36,8 +36,7 @@ def add(
     """
     from metaloom.config import load_settings
     from metaloom.kinds import packed_encoder
-    from metaloom.system.files import atomic_file
-    from metaloom.system.provenance import sha256
+    from metaloom.system.files import atomic_file, sha256
 
     path = go_to_root()(path)
     settings = load_settings()

@@ -84,7 +84,9 @@ def _written(results: list[Any], out: Path, model: str, shared: bool) -> list[Ou
 
 def _check_out(out: Path, shared: bool) -> None:
     """Nothing of another kind is replaced or mixed with."""
-    is_bundle, is_fleet = (out / "SHA256SUMS").is_file(), (out / "fleet.onnx").is_file()
+    from metaloom.handoff.shipped.verify import FLEET, SUMS
+
+    is_bundle, is_fleet = (out / SUMS).is_file(), (out / FLEET).is_file()
     if shared and out.exists() and not is_fleet:
         raise MetaloomError(f"{out} is there and is no bundle of a fleet: choose another --out")
     if not shared and (is_bundle or out.is_file()):
@@ -110,10 +112,12 @@ def _conclude(outcomes: Sequence[Outcome], out: Path, shared: bool, seconds: flo
 
 
 def _sizes(outcomes: Sequence[Outcome], out: Path, shared: bool) -> str:
-    """Of what was written, and of the other form of the same."""
+    """In words, how large the bundles' graphs are, and for a shared bundle how large they would be apart."""
+    from metaloom.handoff.shipped.verify import FLEET
+
     made = [each.size for each in outcomes if not each.failed]
     if not shared:
         return size(sum(made))
-    whole = (out / "fleet.onnx").stat().st_size
+    whole = (out / FLEET).stat().st_size
     alone = len(made) * (whole - sum(made)) + sum(made)
     return f"{size(whole)} (a model.onnx each would be {size(alone)})"

@@ -97,7 +97,7 @@ def gc(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = F
         print("every file in the cache belongs to a tag, to the last commit of a branch, or to what is here")
         return
     for path, versions in found.outputs.items():
-        print(f"{path:<32}{several(versions, 'version')} of commits before")
+        print(f"{path:<32}{several(versions, 'version')} of earlier commits")
     if found.unnamed:
         print(f"{several(found.unnamed, 'folder')} of runs that were never committed")
     what = f"{several(found.objects, 'file')} in DVC's cache, {size(found.size)}"

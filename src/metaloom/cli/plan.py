@@ -23,6 +23,7 @@ from metaloom.config import (
 )
 from metaloom.errors import BAD_INPUT, MetaloomError
 from metaloom.system.lock import project_lock
+from metaloom.system.provenance import DATA
 from metaloom.system.quantities import duration
 from metaloom.system.terminal import say
 from metaloom.versioning.paths import Outputs
@@ -121,7 +122,7 @@ def _prepare(root: Path) -> None:
     from metaloom.pipeline.child import reproduce_in_child
     from metaloom.pipeline.stages import is_current
 
-    if not Path(root, "data").is_dir():
+    if not Path(root, DATA).is_dir():
         raise MetaloomError("there is no data/ yet: `metaloom data add PATH` fills it, the first `metaloom run` too")
     for stage in ("prepare", "embed"):
         if not is_current(root, stage):

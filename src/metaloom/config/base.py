@@ -25,7 +25,7 @@ class Setting(BaseModel):
 
     @classmethod
     def parse(cls, name: str) -> Setting:
-        """From its name; raises ValueError where that is none."""
+        """The setting that a name stands for; raises ValueError where no setting has that name."""
         match = re.fullmatch(r"([1-9]\d*)w([1-9]\d*)s", name)
         if not match or int(match[1]) < 2:
             raise ValueError(f"{name!r} is no few-shot setting; write ways (2 or more) and shots like 5w1s")

@@ -31,7 +31,7 @@ class TrainSettings(Section):
 
     @property
     def examples(self) -> int:
-        """Of each class of a training task."""
+        """How many examples a training task has of each class, support and query together."""
         return self.n_shot + self.n_query
 
 
@@ -72,7 +72,7 @@ class GradientSettings(MethodSettings):
 
 
 class StartSettings(GradientSettings):
-    """Those whose training adapts too; `head`: where that of a task starts."""
+    """Methods that adapt to tasks while they train; `head` says where a task's head starts."""
 
     head: Literal["prototypes", "zero"] = "zero"  # of models and projects made before there was a choice
 

@@ -29,7 +29,7 @@ NetworkName = Literal["conv4", "resnet12", "mlp", "gru", "linear", "identity", "
 
 
 class PicturesSettings(Section):
-    """Of the kind `pictures`."""
+    """Settings of the kind `pictures`."""
 
     image_size: Annotated[int, Field(ge=16, le=256)]
     channels: Literal["auto", 1, 3]
@@ -40,7 +40,7 @@ class PicturesSettings(Section):
 
 
 class VectorsSettings(Section):
-    """Of the kind `vectors`."""
+    """Settings of the kind `vectors`."""
 
     scaling: Literal["standard", "none"]
     label: str | None
@@ -48,7 +48,7 @@ class VectorsSettings(Section):
 
 
 class TextSettings(Section):
-    """Of the kind `text`."""
+    """Settings of the kind `text`."""
 
     features: Annotated[int, Field(ge=16, le=65536)]
     length: Annotated[int, Field(ge=16, le=100_000)]
@@ -218,7 +218,7 @@ class Settings(Section):
 
     @property
     def trained(self) -> list[MethodName]:
-        """Those of `methods` that are trained: a time budget may leave out others."""
+        """The methods that are trained: all of `methods` but those that a time budget leaves out."""
         return [name for name in self.methods if self.method(name).steps]
 
     def method(self, name: str) -> MethodSettings:

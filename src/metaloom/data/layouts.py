@@ -14,6 +14,7 @@ from metaloom.data.given import LAYOUTS, WHOLE, Given
 from metaloom.data.labels import COLUMNS, LabelTable
 from metaloom.errors import MetaloomError
 from metaloom.system.plural import several, some
+from metaloom.system.provenance import DATA
 
 SPLIT_OF = {
     "train": "train",
@@ -129,7 +130,7 @@ def branches_of(files: Sequence[Found], tables: Sequence[LabelTable], given: Giv
     return branches
 
 
-def in_words(branches: Sequence[Branch], given: bool) -> list[str]:
+def layout_lines(branches: Sequence[Branch], given: bool) -> list[str]:
     """The layout with the tree that was seen; of several branches which has which.
 
     Args:
@@ -138,7 +139,7 @@ def in_words(branches: Sequence[Branch], given: bool) -> list[str]:
     """
     lines = []
     for layout, shape in LAYOUTS.items():
-        names = [branch.name or "data" for branch in branches if branch.layout == layout]
+        names = [branch.name or DATA for branch in branches if branch.layout == layout]
         if names:
             of = f" ({some(names, SHOWN)})" if len(branches) > 1 else ""
             lines.append(f"layout{'' if given else ' found'}: {layout}, {shape}{of}")
@@ -174,8 +175,8 @@ def _found_layout(branch: Branch) -> str:
 
 def are_splits(tops: Iterable[str]) -> bool:
     """Whether folders of these names are splits: train/ beside val/ or test/."""
-    kinds = [SPLIT_OF.get(top.lower()) for top in tops]
-    return None not in kinds and len(set(kinds)) > 1
+    splits = [SPLIT_OF.get(top.lower()) for top in tops]
+    return None not in splits and len(set(splits)) > 1
 
 
 def _with_layout(branch: Branch, layout: str, forced: bool) -> Branch:

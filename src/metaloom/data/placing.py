@@ -12,9 +12,10 @@ from metaloom.data.labels import Label
 from metaloom.data.layouts import SHOWN, SPLIT_OF, Branch, Found, are_splits
 from metaloom.errors import MetaloomError
 from metaloom.system.plural import some
+from metaloom.system.provenance import DATA
 
 NUMBERED = re.compile(r"(.*?)-?\d{5}-of-\d{5}(?:-[0-9a-f]+)?")  # a part of a table
-WHOLE_SET = ("", "data")  # what comes before the number where the folder has the name
+WHOLE_SET = ("", DATA)  # what comes before the number where the folder has the name
 
 
 class Placed(NamedTuple):
@@ -41,7 +42,7 @@ def placed(branch: Branch, name: str) -> list[Placed | None]:
         result = [_of_folders(each, branch, own) for each in branch.files]
     if branch.layout != "splits":
         return result
-    notes, result = splits_or_merged(branch.name or "data", result)
+    notes, result = splits_or_merged(branch.name or DATA, result)
     branch.notes += notes
     return result
 

@@ -26,7 +26,7 @@ class Preview:
 
 
 def write_preview(folder: Path, scan: Scan, used: Sequence[int]) -> None:
-    """Of a few of the used examples; nothing where packing changes none of them."""
+    """Write what a few of the used examples look like before they are packed; nothing where packing changes none."""
     if not scan.listing.kind.previews:
         return
     chosen, listing = _chosen([scan.shapes[index] for index in used]), scan.listing

@@ -40,27 +40,32 @@ def judge(scan: Scan, min_examples: int | Literal["auto"]) -> Quality:
     least = needed(min_examples, usable.values())
     small = [{"class": name, "examples": usable[name]} for name in classes if usable[name] < least]
     used = [index for index in keep if usable[items[index].class_name] >= least]
-    bad = len(unreadable) + len(duplicate) + sum(len(group["sources"]) for group in conflict)
+    problems = {
+        "unreadable": unreadable,
+        "duplicate": duplicate,
+        "conflict": conflict,
+        "small_class": small,
+        "empty_class": scan.listing.empty,
+        "ignored": scan.listing.ignored,
+    }
+    return Quality(_report(scan, used, classes, problems), used)
+
+
+def _report(scan: Scan, used: list[int], classes: list[str], problems: dict[str, list[Any]]) -> dict[str, Any]:
+    items = scan.listing.items
+    conflicting = sum(len(group["sources"]) for group in problems["conflict"])
+    bad = len(problems["unreadable"]) + len(problems["duplicate"]) + conflicting
     traits = ((items[index].domain, items[index].class_name, scan.traits[index]) for index in used)
     report = {
         "examples": len(items),
         "used": len(used),
-        "classes": len(classes) - len(small),
+        "classes": len(classes) - len(problems["small_class"]),
         "domains": len({items[index].domain for index in used}),
         "bad_share": round(bad / len(items), 6),
-        "problems": {
-            "unreadable": unreadable,
-            "duplicate": duplicate,
-            "conflict": conflict,
-            "small_class": small,
-            "empty_class": scan.listing.empty,
-            "ignored": scan.listing.ignored,
-        },
+        "problems": problems,
         "notes": scan.listing.notes + twins(classes) + scan.listing.kind.oddities(traits),
     }
-    if scan.reading:
-        report["reading"] = scan.reading
-    return Quality(report, used)
+    return report | ({"reading": scan.reading} if scan.reading else {})
 
 
 def said(report: dict[str, Any]) -> list[str]:

@@ -168,7 +168,7 @@ def _decode_one(index: int, content: bytes | str, kind: Kind, pack: bool) -> Dec
 
 
 def digest_of(example: np.ndarray) -> bytes:
-    """Of a decoded example, so that the same one in another file format is found too."""
+    """Hash of a decoded example, so that the same one in another file format is found too."""
     digest = hashlib.blake2b(repr(example.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(example).data)
     return digest.digest()

@@ -86,7 +86,7 @@ def task_paths(tasks: Path, kind: Kind) -> list[Path]:
 
 
 def task_name(path: Path) -> str:
-    """Of a task: its folder's, or its file's without the ending."""
+    """A task's name: that of its folder, or of its file without the ending."""
     return path.name if path.is_dir() else path.stem
 
 

@@ -94,7 +94,7 @@ def asked_alone(
 
 
 def _point(name: str) -> str:
-    """Of a study: the episodes of `ways/5` come domain by domain."""
+    """A setting's point in its study: `ways/5` for `ways/5/Greek`, as these are asked by domain; others as they are."""
     return name.rpartition("/")[0] if name.startswith(f"{WAYS}/") else name
 
 

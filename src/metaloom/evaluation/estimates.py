@@ -28,17 +28,17 @@ def estimate_rows(
 
     A method that only adapts its head embeds each example once, however many tasks it is in.
     """
-    of_kinds = {name.split("/")[1]: each for name, each in answers.items() if name.startswith(f"{ESTIMATES}/")}
-    rows, total = [], sum(len(each.table) for each in of_kinds.values())
-    estimate = _estimator(learner, examples, [each.table.support_rows for each in of_kinds.values()])
-    tasks = ((kind, each, task) for kind, each in of_kinds.items() for task in range(len(each.table)))
-    for kind, each, task in track(tasks, "estimate", total):
+    of_scopes = {name.split("/")[1]: each for name, each in answers.items() if name.startswith(f"{ESTIMATES}/")}
+    rows, total = [], sum(len(each.table) for each in of_scopes.values())
+    estimate = _estimator(learner, examples, [each.table.support_rows for each in of_scopes.values()])
+    tasks = ((scope, each, task) for scope, each in of_scopes.items() for task in range(len(each.table)))
+    for scope, each, task in track(tasks, "estimate", total):
         table = each.table
         found = estimate(table.support_rows[task], table.labels, task)
         if found is not None:
             said = (found[name] for name in ("accuracy", "low95", "high95"))
             shape = table.n_way, table.support.shape[2]
-            rows.append((kind, task, *shape, *said, each.accuracy[task], len(table.answers)))
+            rows.append((scope, task, *shape, *said, each.accuracy[task], len(table.answers)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -24,8 +24,8 @@ POINT = ["accuracy", "low95", "high95", "episodes"]
 def label_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
     """kind, learner, n_shot, accuracy, low95, high95, episodes."""
     rows = [
-        (kind, learner, shots, *_point([answers[f"{LABELS}/{kind}/{shots}"]], everyone.samples))
-        for kind in settings.kinds
+        (scope, learner, shots, *_point([answers[f"{LABELS}/{scope}/{shots}"]], everyone.samples))
+        for scope in settings.kinds
         for learner, answers in everyone.answers.items()
         for shots in sorted(settings.labels)
     ]
@@ -50,9 +50,9 @@ def balance_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
     """
     rows = []
     for learner, answers in everyone.answers.items() if settings.uneven else ():
-        kind, even = settings.kinds[0], sum(settings.uneven) // settings.n_way
-        of = {"even": (answers[f"{LABELS}/{kind}/{even}"], [even] * settings.n_way)}
-        of[UNEVEN] = answers[f"{UNEVEN}/{kind}"], settings.uneven
+        scope, even = settings.kinds[0], sum(settings.uneven) // settings.n_way
+        of = {"even": (answers[f"{LABELS}/{scope}/{even}"], [even] * settings.n_way)}
+        of[UNEVEN] = answers[f"{UNEVEN}/{scope}"], settings.uneven
         for balance, (each, shots) in of.items():
             ends = (_on_way(each, settings.uneven.index(end(settings.uneven))) for end in (min, max))
             spread = " ".join(map(str, shots))
@@ -61,7 +61,7 @@ def balance_rows(everyone: Everyone, settings: StudySettings) -> pd.DataFrame:
 
 
 def labels_saved(everyone: Everyone, settings: StudySettings) -> list[dict[str, Any]]:
-    """For each kind of episode and of single-task learner: how many labelled examples per class the best of them needs
+    """For each scope of episodes and group of single-task learners: how many labelled examples per class the best needs
     to be as good as the champion with one, and with five.
 
     The best is the one that needs the fewest. Champion and rival answer the same episodes, so that they are drawn
@@ -69,18 +69,18 @@ def labels_saved(everyone: Everyone, settings: StudySettings) -> list[dict[str, 
     of the interval are null too where the episodes are too few for one.
     """
     shots = sorted(settings.labels)
-    return [record for kind in settings.kinds for record in _saved(everyone, kind, shots)]
+    return [record for scope in settings.kinds for record in _saved(everyone, scope, shots)]
 
 
-def _saved(everyone: Everyone, kind: str, shots: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Those of one kind of episode."""
+def _saved(everyone: Everyone, scope: str, shots: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Records of `labels_saved` for one scope of episodes."""
     curves = {
-        learner: np.stack([answers[f"{LABELS}/{kind}/{n}"].accuracy for n in shots])
+        learner: np.stack([answers[f"{LABELS}/{scope}/{n}"].accuracy for n in shots])
         for learner, answers in everyone.answers.items()
     }
     for n_shot in sorted(set(SAVED) & set(shots)):
         own = curves[everyone.champion][shots.index(n_shot)]
-        asked = {"kind": kind, "learner": everyone.champion, "n_shot": n_shot, "accuracy": _mean(own)}
+        asked = {"kind": scope, "learner": everyone.champion, "n_shot": n_shot, "accuracy": _mean(own)}
         for group in GROUPS[:2]:
             found = {rival: _needed(own, curves[rival], shots, everyone.samples) for rival in everyone.of_group(group)}
             if found:

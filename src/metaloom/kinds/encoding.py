@@ -30,7 +30,7 @@ class Encoding(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Of one example as a network takes it."""
+        """Shape of one example as a network takes it."""
 
     @property
     @abstractmethod
@@ -44,7 +44,7 @@ class Encoding(ABC):
 
     @property
     def raw_type(self) -> str:
-        """Of raw examples, in numpy's words."""
+        """Numpy's name of the type of raw examples."""
         return self.dtype
 
     def takes(self, shape: tuple[int, ...], dtype: str) -> bool:

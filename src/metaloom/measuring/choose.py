@@ -77,7 +77,7 @@ class Measuring:
         return new
 
     def rates(self, plan: Plan) -> Rates:
-        """With the network of this plan."""
+        """Rates that were measured with this plan's network."""
         network = plan.settings.network
         if network.width in self._rates:
             return self._rates[network.width]
@@ -110,7 +110,7 @@ class Measuring:
         return spare if len(spare) < len(order) else spare[:-1]
 
     def seconds(self, budget: Budget) -> dict[str, float]:
-        """Of each stage, with so much work; a width has been measured."""
+        """How many seconds each stage takes under this budget, whose network width has been measured already."""
         plan = self.plan(budget)
         return seconds_by_stage(plan.settings, self.rates(plan), self.asked(plan))
 

@@ -109,7 +109,7 @@ def _estimating(champion: MethodRate, tables: Mapping[str, EpisodeTable]) -> flo
 
 
 def _statistics(asked: Asked) -> float:
-    """Of the evaluation, in starts."""
+    """Work of the evaluation's statistics, in units of the start of a stage."""
     fixed, tasks = sum(not is_of_study(name) for name in asked.test), sum(map(len, asked.estimates.values()))
     return STATISTICS * fixed + ESTIMATE * tasks
 

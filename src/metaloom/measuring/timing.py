@@ -116,7 +116,7 @@ def measure(
 
 
 def _guesses(table: EpisodeTable) -> LabelledLogits:
-    """Of one that is right more often than not."""
+    """Made-up logits for the episodes of a table, as of a learner that is right more often than not."""
     labels = np.tile(table.answers, len(table))
     logits = np.random.default_rng(0).normal(size=(len(labels), table.n_way)) + 2 * np.eye(table.n_way)[labels]
     return LabelledLogits(table.n_way, len(table.labels) / table.n_way, logits, labels)
@@ -215,7 +215,7 @@ def _of_learner(learner: str, answered: Mapping[Any, Answered]) -> SingleTaskRat
 
 
 def _memory() -> int:
-    """Of this process or of all of its children together, whichever had more at its peak."""
+    """Bytes of memory at the peak: of this process or of all of its children together, whichever is more."""
     unit = 1 if sys.platform == "darwin" else 1024
     own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return max(own, child * cores()) * unit

@@ -55,8 +55,8 @@ def fit_head(
 
 
 def head_gradients(head: Head, z: Float[Tensor, "*task support embed"], y: Int[Tensor, " support"]) -> Head:
-    """Of the mean NLL of a support set in which every class counts alike, in the head's weight and bias: one of each
-    for every task; arguments as those of `fit_head`."""
+    """Gradients of a support set's mean NLL, in which every class counts alike, in the head's weight and bias: one of
+    each for every task. The arguments are those of `fit_head`."""
     slope = _slope(head, z, *_targets(y, head.bias.shape[-1], z.dtype))
     return Head(slope.mT @ z, slope.sum(dim=-2))
 
@@ -68,6 +68,6 @@ def _targets(y: Tensor, n_way: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]
 
 
 def _slope(head: Head, z: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    """Of the loss in the logits."""
+    """Gradient of the loss in the logits."""
     count = targets.shape[0]  # which stays a variable where a graph is traced, as len() does not
     return (head.logits(z).softmax(dim=-1) - targets) * weight / count

@@ -49,7 +49,7 @@ def _convolved(x: Tensor, kernels: Tensor) -> Tensor:
 
 
 def _gradients(d_y: Tensor, x: Tensor, kernels: Tensor, of_x: bool, of_kernels: bool) -> tuple[Any, Any]:
-    """Of x and of the kernels, those that are wanted."""
+    """Gradients in x and in the kernels; None for one that is not wanted."""
     tasks, out, channels, side = kernels.shape[:4]
     if not _as_products(x, kernels) or (tasks == 1 and channels > FEW):
         geometry = [1, 1], [side // 2] * 2, [1, 1], False, [0, 0], tasks

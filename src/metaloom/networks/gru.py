@@ -38,7 +38,7 @@ class Gru(Network):
 
     @property
     def features(self) -> int:
-        """Of one time step: a row of all channels."""
+        """How many numbers one time step has: a row of the picture in all channels."""
         return self.shape[0] * self.shape[-1]
 
     def init(self, generator: torch.Generator) -> Tensors:

@@ -220,7 +220,7 @@ def _spread(values: Float[Tensor, "*task channel"], pixels: int) -> Tensor:
 
 
 def _group_normed(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Of each example's groups of channels; with a scale and a shift for all or for each task."""
+    """Group norm of each example's channels, with one scale and shift for all tasks or one for each task."""
     groups = groups_of(x.shape[-3])
     if scale.dim() == 1:
         flat = x.flatten(0, -4).contiguous()

@@ -96,7 +96,7 @@ def pooled_at(channel, real, row, column, some, groups, S: tl.constexpr):
 
 @jit
 def picked(a, b, c, d, place):
-    """Of the four pixels the one that was the greatest; zero where ReLU cuts it off."""
+    """The one of four values whose place is given: that of the greatest pixel; zero where ReLU cuts it off."""
     upper = tl.where(place == 0, a, tl.where(place == 1, b, 0))
     return tl.where(place == 2, c, tl.where(place == 3, d, upper))
 

@@ -17,23 +17,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from metaloom.networks.base import Network, Tensors
-from metaloom.networks.identity import FACTOR, SCALE, START
-from metaloom.networks.layers import dropped, full
+from metaloom.networks.base import Tensors
+from metaloom.networks.layerless import SCALE, START, Layerless
 
 MATRIX = "matrix"
 SHRINKAGES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # 1: the inputs as they are
 
 
 @dataclass(frozen=True)
-class Whiten(Network):
-    """Neither width nor norm: there is one matrix, which no gradient moves, and the scale of `identity`."""
+class Whiten(Layerless):
+    """One matrix, which no gradient moves, and the scale of `identity`."""
 
     closed: ClassVar[tuple[str, ...]] = (MATRIX,)
-
-    @property
-    def embed(self) -> int:
-        return math.prod(self.shape)
 
     def init(self, generator: torch.Generator) -> Tensors:
         """A matrix that changes nothing, until `starts` has another."""
@@ -52,18 +47,7 @@ class Whiten(Network):
             matrix = vectors @ torch.diag((values.mean().clamp(min=1e-12) / shrunk).sqrt()) @ vectors.mT
             yield f"shrinkage {shrinkage}", {MATRIX: matrix.to(x.dtype)}
 
-    def __call__(
-        self,
-        weights: Tensors,
-        x: Float[Tensor, ...],
-        statistics: Tensors | None = None,
-        *,
-        twice: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Float[Tensor, "*task example embed"], Tensors]:
+    def unscaled(self, weights: Tensors, x: Float[Tensor, ...]) -> Float[Tensor, "*task example embed"]:
         matrix = weights[MATRIX]
-        z = full(x).flatten(-len(self.shape)) @ (
-            matrix.detach() + 0 * matrix
-        )  # a gradient of zero, where one is asked for
-        z = z * (math.sqrt(self.embed) / z.square().sum(dim=-1, keepdim=True).sqrt().clamp(min=1e-6))
-        return dropped(z * (FACTOR * weights[SCALE]).unsqueeze(-2), self.dropout, generator), {}
+        z = x @ (matrix.detach() + 0 * matrix)  # a gradient of zero, where one is asked for
+        return z * (math.sqrt(self.embed) / z.square().sum(dim=-1, keepdim=True).sqrt().clamp(min=1e-6))

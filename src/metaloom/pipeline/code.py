@@ -13,6 +13,7 @@ from metaloom.pipeline.dependencies import stage_modules
 from metaloom.system.files import stats, write_text
 from metaloom.system.lock import STATE
 from metaloom.system.source_files import PACKAGE, digest
+from metaloom.system.terminal import say
 from metaloom.versioning.code import CODE, VERSION, read_code, write_code
 from metaloom.versioning.project import DAG
 
@@ -21,8 +22,18 @@ SOURCE = (".py", ".html", ".onnx", ".css", ".js")  # compiled files come and go
 
 
 def hashes(dag: str) -> dict[str, str]:
-    """Of each stage in dvc.yaml's text, what its module and all that it imports are: 16 hexadecimal digits."""
+    """For each stage in dvc.yaml's text a hash of its module and of all that it imports: 16 hexadecimal digits."""
     return {name: digest(module)[:16] for name, module in stage_modules(dag).items()}
+
+
+def renew_code(root: str | Path) -> None:
+    """Do what `take_over` does, and say what is made again.
+
+    Raises:
+        MetaloomError: the hashes could not be taken.
+    """
+    if other_code := take_over(root):
+        say(other_code)
 
 
 def take_over(root: str | Path) -> str | None:

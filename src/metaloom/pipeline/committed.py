@@ -63,7 +63,7 @@ def _by_place(scores: Scores) -> dict[str, Mapping[str, Any]]:
 
 
 def _changes(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> list[Change]:
-    """Of the places in both, the greatest first."""
+    """Changes beyond the limit at the places that both have, the greatest first."""
     found = [
         change
         for place, figures in before.items()

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from metaloom.pipeline.code import take_over
+from metaloom.pipeline.code import renew_code
 from metaloom.pipeline.stages import due_stages
 from metaloom.system.files import stats
-from metaloom.system.provenance import data_version
+from metaloom.system.provenance import DATA, data_version
 from metaloom.system.terminal import say
 from metaloom.versioning.data import held_version
-from metaloom.versioning.objects import DATA
 
 
 def nothing_due(root: str | Path) -> str | None:
@@ -20,8 +19,7 @@ def nothing_due(root: str | Path) -> str | None:
     named = data_version(root)
     if named is None or held_version(root) != named:
         return None
-    if other_code := take_over(root):
-        say(other_code)
+    renew_code(root)
     return None if due_stages(root) else named
 
 

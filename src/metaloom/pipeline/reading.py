@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.system.files import read_json
+from metaloom.system.files import read_json, sha256
 from metaloom.system.lock import STATE
-from metaloom.system.provenance import sha256
+from metaloom.system.provenance import DATA, LOCK
 from metaloom.system.terminal import say
 from metaloom.system.unchanged import FOLDER, NOTE, READ, VERSION
 from metaloom.versioning import objects
-from metaloom.versioning.objects import DATA, saved_tree, short, tree_of
+from metaloom.versioning.objects import saved_tree, short, tree_of
 from metaloom.versioning.project import DAG
 
 COPY = Path(STATE, "reading", DATA)  # with the name of data/, which a domain without one is called by
@@ -75,7 +75,7 @@ def misread(stage: Any) -> str:
     named = next((dep.hash_info.value for dep in stage.deps if dep.fs_path == folder and dep.hash_info), read)
     if not read or read == named:
         return _other_file(stage)
-    return f"version {short(read)} of {DATA}/ was read where dvc.lock names {short(named)}: {stage.name} reads again"
+    return f"version {short(read)} of {DATA}/ was read where {LOCK} names {short(named)}: {stage.name} reads again"
 
 
 def _other_file(stage: Any) -> str:

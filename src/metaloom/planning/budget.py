@@ -58,7 +58,7 @@ NO_BUDGET = Budget()
 
 
 def check_minutes(minutes: float | None) -> None:
-    """Of `--minutes`; None where it was not given.
+    """Refuse a value of `--minutes` that no run can have; None where it was not given.
 
     Raises:
         MetaloomError: it is neither 0 nor a time that a run may take.
@@ -82,7 +82,7 @@ def budget_for(minutes: float, data: str | None, raw: dict[str, Any]) -> Budget:
 
 
 def settings_hash(raw: dict[str, Any]) -> str:
-    """Of all that an effort is chosen for: the settings as they are written, so with `auto` for what it chooses.
+    """Hash of the settings that an effort is chosen for, as they are written: with `auto` for what it chooses.
 
     Neither sections of methods and kinds that are not used count, nor `limits` and `export`: its time does not depend
     on them.

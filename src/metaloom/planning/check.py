@@ -114,7 +114,7 @@ def _choices(settings: Settings, _: Data) -> Iterator[Finding]:
 def _studies(settings: Settings, data: Data) -> Iterator[Finding]:
     studies, n_query, pool = settings.studies, settings.episodes.n_query, data.pool("test").classes
     keys = ("studies.labels", "studies.n_way", "studies.kinds", "episodes.n_query")
-    found = [_refused(keys, lambda kind=kind: check_labels(pool, studies, kind, n_query)) for kind in studies.kinds]
+    found = [_refused(keys, lambda scope=scope: check_labels(pool, studies, scope, n_query)) for scope in studies.kinds]
     yield from [finding for each in found for finding in each][:1]
     if studies.ways:
         yield from _refused(("studies.ways", "episodes.n_query"), lambda: way_domains(pool, studies, n_query))

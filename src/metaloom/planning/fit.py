@@ -100,8 +100,8 @@ def _episodes(case: Case) -> list[str]:
     n_query = case.settings.episodes.n_query
     many = min(5, _typical(case) - n_query)
     shots = [1, many] if many > 1 else [1]
-    kinds = (False, True) if case.settings.episodes.within_domain else (False,)
-    most = case.data.ways(max(shots) + n_query, kinds)
+    scopes = (False, True) if case.settings.episodes.within_domain else (False,)
+    most = case.data.ways(max(shots) + n_query, scopes)
     few, lots = max(2, min(5, most)), min(20, most)
     ways = [few, lots] if lots >= 2 * few else [few]
     return [f"{n_way}w{n_shot}s" for n_way in ways for n_shot in shots]
@@ -111,7 +111,7 @@ def _typical(case: Case) -> int:
     return min(pool.typical for pool in case.data.asked)
 
 
-def _study_kinds(case: Case) -> list[str]:
+def _study_scopes(case: Case) -> list[str]:
     test, examples = case.data.pool("test"), 1 + case.settings.episodes.n_query
     many = test.ways(examples, within=True) >= min(FEW, test.ways(examples))
     return ["any", "domain"] if many and not test.of_one_domain(examples) else ["any"]
@@ -120,7 +120,7 @@ def _study_kinds(case: Case) -> list[str]:
 def _study_ways(case: Case, examples: int) -> int:
     test = case.data.pool("test")
     return min(
-        test.ways(examples + case.settings.episodes.n_query, kind == "domain") for kind in case.settings.studies.kinds
+        test.ways(examples + case.settings.episodes.n_query, scope == "domain") for scope in case.settings.studies.kinds
     )
 
 
@@ -197,7 +197,7 @@ def _width(case: Case) -> int:
 
 
 def step_work(settings: Settings, auto: frozenset[str], data: Data, method: str) -> float:
-    """Of a training step, in units of what it is where data are plenty and examples as large as the embedded ones.
+    """How much work a training step is; 1 where data are plenty and examples as large as the embedded ones.
 
     A network that is wider than usual, by the user or by a time budget, is not meant to learn for fewer steps.
     """
@@ -243,7 +243,7 @@ RULES: dict[str, Rule] = {
     "episodes.n_query": _n_query,
     "episodes.within_domain": _within_domain,
     "episodes.settings": _episodes,
-    "studies.kinds": _study_kinds,
+    "studies.kinds": _study_scopes,
     "studies.n_way": _study_n_way,
     "studies.labels": _study_labels,
     "studies.uneven": _uneven,

@@ -78,9 +78,9 @@ class Data:
         """The splits that the fixed episodes are of."""
         return [self.pool("validation"), self.pool("test")]
 
-    def ways(self, examples: int, kinds: Iterable[bool]) -> int:
-        """Ways that episodes of every kind (within a domain or not) can have, in validation and test alike."""
-        return min(pool.ways(examples, within) for pool in self.asked for within in kinds)
+    def ways(self, examples: int, scopes: Iterable[bool]) -> int:
+        """Ways that episodes can have in each scope \(within a domain or not\), in validation and test alike."""
+        return min(pool.ways(examples, within) for pool in self.asked for within in scopes)
 
     def training(self, examples: int) -> int:
         """Training classes with so many examples, each counted in every view."""

@@ -15,7 +15,7 @@ WITHIN = "episodes.within_domain"
 
 
 def sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[str]:
-    """Of the settings that are `auto`, those that are other than where data are plenty."""
+    """What to tell a user about each `auto` setting whose value is not the one for plenty of data."""
     values, most = plain(settings), most_for(settings.model_dump())
     less = {key for key in auto if value_at(values, key) != most[key]}
     trained = [name for name in (*settings.trained, PRETRAIN) if f"{name}.n_way" in less]

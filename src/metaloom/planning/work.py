@@ -32,7 +32,7 @@ def times(network: NetworkSettings, width: int, shape: tuple[int, ...]) -> float
 
 @cache
 def multiplications(name: str, width: int, shape: tuple[int, ...]) -> int:
-    """Of one example on its way through a network, in products of matrices; at least 1, as it is divided by."""
+    """How many multiplications a network's products of matrices take for one example; at least 1: it is divided by."""
     network = NETWORKS[name](shape=shape, width=width, norm="none")
     weights = {key: weight.to("meta") for key, weight in network.init(torch.Generator()).items()}
     with FlopCounterMode(display=False) as counted:
@@ -48,7 +48,7 @@ def width(network: NetworkSettings, shape: tuple[int, ...], effort: float) -> in
 
 
 def steps(most: int, work: float, effort: float) -> int:
-    """Of training: fewer where a step is more work than usual, in whole tens.
+    """How many steps to train, in whole tens: fewer where a step is more work than usual.
 
     Args:
         most: where a step is no more work than usual.
@@ -60,5 +60,5 @@ def steps(most: int, work: float, effort: float) -> int:
 
 
 def episodes(most: int, fewest: int, effort: float) -> int:
-    """That a slow single-task learner answers."""
+    """How many episodes a slow single-task learner answers."""
     return max(fewest, round(most * effort))

@@ -50,12 +50,23 @@ def build(inputs: Inputs) -> str:
     Raises:
         MetaloomError: an artifact is absent or broken (the message names its stage), or the page too large.
     """
+    page = render(**_parts(inputs))
+    if len(page.encode()) > LARGEST:
+        raise MetaloomError(
+            f"the report would be {size(len(page.encode()))}, over {size(LARGEST)}: "
+            "lower the number of settings in params.yaml (episodes.settings)"
+        )
+    return page
+
+
+def _parts(inputs: Inputs) -> dict[str, Any]:
+    """What the templates show, by the names that they know it by."""
     results = load_results(inputs)
     dataset = Dataset.load(inputs.dataset)
     thumbnails = dataset.kind.shown(dataset.examples)
     card = data_card(inputs, dataset, thumbnails)
     answer = headline(results)
-    page = render(
+    return dict(
         inputs=inputs,
         results=results,
         headline=answer,
@@ -76,12 +87,6 @@ def build(inputs: Inputs) -> str:
         thumbnails=thumbnails,
         kind=dataset.kind,
     )
-    if len(page.encode()) > LARGEST:
-        raise MetaloomError(
-            f"the report would be {size(len(page.encode()))}, over {size(LARGEST)}: "
-            "lower the number of settings in params.yaml (episodes.settings)"
-        )
-    return page
 
 
 def render(**parts: Any) -> str:

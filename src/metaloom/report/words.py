@@ -55,12 +55,12 @@ class SettingWords:
         return f"{self.n_way}-way {self.n_shot}-shot"
 
     @property
-    def kind(self) -> str:
+    def scope(self) -> str:
         return "within one domain" if self.within_domain else "any classes"
 
     @property
     def full(self) -> str:
-        return f"{self.title}, {self.kind}" if self.within_domain else self.title
+        return f"{self.title}, {self.scope}" if self.within_domain else self.title
 
     @property
     def chance(self) -> float:
@@ -68,7 +68,7 @@ class SettingWords:
 
 
 def setting_words(name: str) -> SettingWords:
-    """`5w1s_domain` → its ways, shots and kind."""
+    """`5w1s_domain` → its ways, shots and scope."""
     setting = Setting.parse(name.removesuffix(DOMAIN_SUFFIX))
     return SettingWords(name, setting.n_way, setting.n_shot, name.endswith(DOMAIN_SUFFIX))
 

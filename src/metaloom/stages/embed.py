@@ -16,8 +16,7 @@ from metaloom.errors import MetaloomError
 from metaloom.kinds import ENCODER, Encoder, packing_of, seen_by
 from metaloom.stages import run_stage
 from metaloom.system.arrays import reserved
-from metaloom.system.files import atomic_dir, makes_again, read_json, write_json
-from metaloom.system.provenance import sha256
+from metaloom.system.files import atomic_dir, makes_again, read_json, sha256, write_json
 from metaloom.system.terminal import bar, say
 from metaloom.system.unchanged import READ
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from metaloom.config import AUTO, Settings, load_settings
-from metaloom.data.layouts import in_words
+from metaloom.data.layouts import layout_lines
 from metaloom.data.packed import KIND, write_dataset
 from metaloom.data.preview import write_preview
 from metaloom.data.quality import check_quality, judge, said
@@ -44,7 +44,7 @@ def main(data: str, dataset: str, note: str = "") -> None:
         write_text(note, f"{version}\n")
     report = quality.report
     usual = {branch.layout for branch in listing.branches} <= {"domains"}
-    for line in [*([] if usual else in_words(listing.branches, given=False)), *said(report), *changes]:
+    for line in [*([] if usual else layout_lines(listing.branches, given=False)), *said(report), *changes]:
         say(line)
     say(
         f"{report['used']:,} of {report['examples']:,} {kind.many}, "

@@ -204,6 +204,12 @@ def _stamp(found: os.stat_result) -> Stamp:
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def md5(path: str | Path) -> str:
     """The MD5 of a file, in hexadecimal, as DVC names it."""
     with Path(path).open("rb") as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import yaml
 from metaloom.errors import MetaloomError
 from metaloom.system.git import changed, revision
 
-POINTER = "data.dvc"
+# a project's own data, the version that they are of, and what DVC knows of each stage's last run
+DATA, POINTER, LOCK = "data", "data.dvc", "dvc.lock"
 # what artifacts depend on: code, settings, the data version, and what an earlier run has decided for the next
 INPUTS = ("src", "params.yaml", "dvc.yaml", "constraints.txt", "code.yaml", POINTER, "budget.yaml", "splits.yaml")
 LIBRARIES = ("metaloom", "numpy", "onnx", "onnxruntime", "onnxscript", "torch")
@@ -59,9 +59,3 @@ def commit(root: str | Path = ".") -> dict[str, Any] | None:
     """The commit, and whether code, settings or data differ from it; None outside git or before a first commit."""
     found = head(root)
     return None if found is None else {"commit": found[0], "uncommitted_changes": found[1]}
-
-
-def sha256(path: str | Path) -> str:
-    """Of a file, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,6 +14,7 @@ from pathspec import GitIgnoreSpec
 from metaloom.errors import MetaloomError
 from metaloom.system.files import load_yaml, md5, stamps
 from metaloom.system.plural import several
+from metaloom.system.provenance import DATA, LOCK
 
 # environment variables: the folder that holds the version to read, where data/ has moved on; and the version's name,
 # where who runs the stage sees to it that nothing else is read
@@ -68,10 +69,10 @@ def check_named(note: str) -> None:
     Raises:
         MetaloomError: dvc.lock in this folder names another one.
     """
-    lock, read = Path("dvc.lock"), Path(note).read_text(encoding="utf-8").strip()
+    lock, read = Path(LOCK), Path(note).read_text(encoding="utf-8").strip()
     stages = load_yaml(lock.read_bytes())["stages"] if lock.is_file() else {}
     for name, stage in stages.items():
-        deps = [dep for dep in stage.get("deps", []) if dep["path"] == "data"]  # others may have an etag alone
+        deps = [dep for dep in stage.get("deps", []) if dep["path"] == DATA]  # others may have an etag alone
         named = {dep["md5"] for dep in deps if dep["md5"].endswith(".dir")}
         if note in (out["path"] for out in stage.get("outs", [])) and named - {read}:
             raise MetaloomError(

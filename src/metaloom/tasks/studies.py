@@ -21,7 +21,7 @@ from metaloom.tasks.episodes import EpisodeTable, as_long, as_table, draw, eligi
 STUDIES = "studies.parquet"
 LABELS, UNEVEN, WAYS, ESTIMATES = "labels", "uneven", "ways", "estimates"
 QUERIES = 15  # per class of a task whose estimate is compared with the truth, where there are so many
-KINDS = {"any": "", "domain": DOMAIN_SUFFIX}  # of episode: any classes of the split, those of one domain
+SCOPES = {"any": "", "domain": DOMAIN_SUFFIX}  # where an episode has its classes from: all of the split, one domain
 ALL = "all"
 
 
@@ -39,12 +39,12 @@ def draw_studies(classes: pd.DataFrame, settings: StudySettings, n_query: int, s
     """
     pool = classes[classes["split"] == "test"]
     most, tables = max(settings.labels), []
-    for kind in settings.kinds:
-        name = f"{LABELS}{KINDS[kind]}"
-        setting = f"{settings.n_way}w{most}s{KINDS[kind]}"
+    for scope in settings.kinds:
+        name = f"{LABELS}{SCOPES[scope]}"
+        setting = f"{settings.n_way}w{most}s{SCOPES[scope]}"
         rows = draw(pool, setting, settings.episodes, n_query, f"{seed}/test/{name}", "studies")
         tables.append(as_long(rows, most, "test", name))
-        tables += _estimates(pool, settings, kind, seed)
+        tables += _estimates(pool, settings, scope, seed)
     return pd.concat([*tables, *_ways(pool, settings, n_query, seed)], ignore_index=True)
 
 
@@ -53,22 +53,22 @@ def is_of_study(name: str) -> bool:
     return "/" in name
 
 
-def check_labels(pool: pd.DataFrame, settings: StudySettings, kind: str, n_query: int) -> None:
+def check_labels(pool: pd.DataFrame, settings: StudySettings, scope: str, n_query: int) -> None:
     """Raises MetaloomError where the test split has too few classes or examples for the largest of `labels`."""
     name = f"{settings.n_way}w{max(settings.labels)}s"
-    eligible_groups(pool, name + KINDS[kind], Setting.parse(name), n_query, bool(KINDS[kind]), "studies")
+    eligible_groups(pool, name + SCOPES[scope], Setting.parse(name), n_query, bool(SCOPES[scope]), "studies")
 
 
-def _estimates(pool: pd.DataFrame, settings: StudySettings, kind: str, seed: int) -> list[pd.DataFrame]:
-    """This kind's share of the tasks whose estimates are compared with the truth; none where the data is too little."""
-    n_shot, name = settings.estimates.n_shot, f"{ESTIMATES}{KINDS[kind]}"
-    groups = [part for _, part in pool.groupby("domain")] if KINDS[kind] else [pool]
+def _estimates(pool: pd.DataFrame, settings: StudySettings, scope: str, seed: int) -> list[pd.DataFrame]:
+    """This scope's share of the tasks whose estimates are compared with the truth; none where data are too few."""
+    n_shot, name = settings.estimates.n_shot, f"{ESTIMATES}{SCOPES[scope]}"
+    groups = [part for _, part in pool.groupby("domain")] if SCOPES[scope] else [pool]
     large = [int(part["count"].nlargest(settings.n_way).min()) for part in groups if len(part) >= settings.n_way]
     queries = min(QUERIES, max(large, default=0) - n_shot)
     if queries < 1:
         return []
     tasks = -(-settings.estimates.tasks // len(settings.kinds))
-    setting = f"{settings.n_way}w{n_shot}s{KINDS[kind]}"
+    setting = f"{settings.n_way}w{n_shot}s{SCOPES[scope]}"
     rows = draw(pool, setting, tasks, queries, f"{seed}/test/{name}", "studies")
     return [as_long(rows, n_shot, "test", name)]
 
@@ -115,13 +115,13 @@ def load_studies(splits: str | Path, settings: StudySettings) -> dict[str, Episo
     path = required(Path(splits) / STUDIES, made_by="split")
     drawn = {str(name): as_table(part) for name, part in pd.read_parquet(path).groupby("setting", sort=False)}
     points: dict[str, EpisodeTable] = {}
-    for kind in settings.kinds:
-        table = drawn[f"{LABELS}{KINDS[kind]}"]
-        points |= {f"{LABELS}/{kind}/{shots}": table.with_labels(shots) for shots in settings.labels}
+    for scope in settings.kinds:
+        table = drawn[f"{LABELS}{SCOPES[scope]}"]
+        points |= {f"{LABELS}/{scope}/{shots}": table.with_labels(shots) for shots in settings.labels}
         if settings.uneven:
-            points[f"{UNEVEN}/{kind}"] = table.with_labels(*settings.uneven)
-        if f"{ESTIMATES}{KINDS[kind]}" in drawn:
-            points[f"{ESTIMATES}/{kind}"] = drawn[f"{ESTIMATES}{KINDS[kind]}"]
+            points[f"{UNEVEN}/{scope}"] = table.with_labels(*settings.uneven)
+        if f"{ESTIMATES}{SCOPES[scope]}" in drawn:
+            points[f"{ESTIMATES}/{scope}"] = drawn[f"{ESTIMATES}{SCOPES[scope]}"]
     for name, table in drawn.items():
         study, _, domain = name.partition("/")
         if study == WAYS:

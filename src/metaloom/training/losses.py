@@ -15,7 +15,7 @@ LOOK_EVERY = 50  # steps on a GPU
 
 @dataclass
 class Losses:
-    """Those since the last validation.
+    """Losses since the last validation.
 
     Args:
         every: so many steps are looked at together.
@@ -36,7 +36,7 @@ class Losses:
             self._look(step)
 
     def mean(self, step: int) -> float:
-        """Of all up to this step, which then are forgotten."""
+        """Mean of all losses up to this step since the last mean; it then forgets them."""
         self._look(step)
         mean = sum(self._seen) / len(self._seen)
         self._seen.clear()

@@ -50,7 +50,7 @@ def write_code(root: str | Path, stages: dict[str, str]) -> None:
 
 
 def check_version(root: str | Path = ".") -> None:
-    """Of a stage that plain `dvc repro` has started.
+    """Refuse to run a stage that plain `dvc repro` has started with another version of metaloom than code.yaml's.
 
     Raises:
         MetaloomError: code.yaml names another version of metaloom than the one that would run.

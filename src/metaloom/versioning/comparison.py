@@ -126,7 +126,7 @@ class Sides:
         return found
 
     def handoff(self) -> dict[str, Handed]:
-        """Of each side what its bundle says of its task; none of a side that has no bundle."""
+        """What each side's bundle says of its task; a side without a bundle is not among them."""
         found = {}
         for side, each in self.revisions.items():
             with suppress(MetaloomError):

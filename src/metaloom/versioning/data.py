@@ -15,10 +15,10 @@ from metaloom.system.files import atomic_dir, atomic_file, stats, write_text
 from metaloom.system.git import committed
 from metaloom.system.lock import STATE, project_lock
 from metaloom.system.plural import several
-from metaloom.system.provenance import POINTER
+from metaloom.system.provenance import DATA, POINTER
 from metaloom.versioning import objects
 from metaloom.versioning.code import CODE
-from metaloom.versioning.objects import DATA, hash_of, saved_tree, short, tree_of
+from metaloom.versioning.objects import hash_of, saved_tree, short, tree_of
 from metaloom.versioning.project import open_project
 
 SEEN = f"{STATE}/data-version"  # the version that data/ held when we last looked

@@ -14,6 +14,7 @@ from typing import Any
 from metaloom.errors import MetaloomError
 from metaloom.system.files import md5
 from metaloom.system.plural import several, some
+from metaloom.system.provenance import LOCK
 from metaloom.versioning import leftovers
 from metaloom.versioning.intact import Hashes, damaged, put_back
 from metaloom.versioning.objects import NAMED, fetch
@@ -24,8 +25,8 @@ PATIENCE = 20  # seconds that a remote may take to answer
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something that is wrong.
+class Fault:
+    """Something that is wrong with the workspace.
 
     Args:
         what: it is.
@@ -38,14 +39,14 @@ class Finding:
     fix: Callable[[], bool] | None = None
 
 
-def of_dvc(root: Path) -> Iterator[Finding]:
+def of_dvc(root: Path) -> Iterator[Fault]:
     """Locks and dvc.lock are put right by whatever reads the project, and so here, but for what only the user can."""
     leftovers.put_right(root)
     if leftovers.conflicts(root):
-        yield Finding(f"{leftovers.LOCK} has conflicts of git", f"git checkout --ours {leftovers.LOCK}, then run")
+        yield Fault(f"{LOCK} has conflicts of git", f"git checkout --ours {LOCK}, then run")
 
 
-def of_outputs(root: Path) -> Iterator[Finding]:
+def of_outputs(root: Path) -> Iterator[Fault]:
     """What dvc.lock and data.dvc name and is not there; a clone in which nothing was made yet lacks nothing."""
     with open_project(root, lock=True) as repo:
         lacking, made = {}, False
@@ -55,14 +56,14 @@ def of_outputs(root: Path) -> Iterator[Finding]:
             made |= any(out.exists for out in named)
     for name, found in lacking.items():
         if found and made:
-            yield Finding(
+            yield Fault(
                 f"{some(found, NAMED)} of {name} {'is' if len(found) == 1 else 'are'} missing",
                 "`metaloom run` takes it from DVC's cache or a remote, or else makes it again",
                 partial(_bring_back, root, name),
             )
 
 
-def of_hashes(root: Path) -> Iterator[Finding]:
+def of_hashes(root: Path) -> Iterator[Fault]:
     """Outputs in the workspace and objects in the cache, each hashed now."""
     with open_project(root, lock=True) as repo:
         hashes = Hashes(root, fresh=True)
@@ -72,30 +73,30 @@ def of_hashes(root: Path) -> Iterator[Finding]:
     hashes.save()
     for name, found in files.items():
         if found:
-            yield Finding(
+            yield Fault(
                 f"{some(found, NAMED)} of {name} {'is' if len(found) == 1 else 'are'} damaged",
                 "it comes back from DVC's cache or a remote, or else the next run makes it again",
                 partial(_put_back, root, name),
             )
     if objects := _damaged_objects(cache):
-        yield Finding(
+        yield Fault(
             f"{several(len(objects), 'file')} in DVC's cache {'is' if len(objects) == 1 else 'are'} damaged",
             "they are removed, and come again from the workspace or a remote",
             partial(_renew, root, objects),
         )
 
 
-def of_remotes(root: Path) -> Iterator[Finding]:
+def of_remotes(root: Path) -> Iterator[Fault]:
     """Whether each remote answers, and whether what comes from it is verified."""
     with open_project(root) as repo:
         names = list(repo.config["remote"])
         plain = repo.config.load_one("repo").get("remote", {})
         for name in names:
             if trouble := _unreached(repo, name):
-                yield Finding(f"remote {name} does not answer ({trouble})", "see its url, login and network")
+                yield Fault(f"remote {name} does not answer ({trouble})", "see its url, login and network")
     for name, config in plain.items():
         if not config.get("verify"):
-            yield Finding(
+            yield Fault(
                 f"remote {name} is not verified by `dvc pull` (metaloom itself verifies it)",
                 f"dvc remote modify {name} verify true",
                 partial(_verify, root, name),

@@ -12,10 +12,9 @@ from typing import Any
 from metaloom.system.files import atomic_file, load_yaml
 from metaloom.system.git import committed
 from metaloom.system.lock import STATE
-from metaloom.system.provenance import POINTER
+from metaloom.system.provenance import LOCK, POINTER
 from metaloom.system.terminal import say
 
-LOCK = "dvc.lock"
 INEXACT = 2  # seconds to which the start of a process is known
 CONFLICT = b"<<<<<<<"
 READERS = ".dvc/tmp/rwlock"  # which process reads or writes which file

@@ -11,9 +11,8 @@ from metaloom.errors import MetaloomError
 from metaloom.system.files import md5, stamps
 from metaloom.system.lock import BusyError
 from metaloom.system.plural import several, some
-from metaloom.system.provenance import POINTER
+from metaloom.system.provenance import DATA, POINTER
 
-DATA = "data"
 NAMED = 2  # damaged files that a message names
 ATTEMPTS = 3  # at adding files that change meanwhile
 

@@ -8,7 +8,7 @@ import yaml
 
 from metaloom.errors import MetaloomError
 from metaloom.system.files import load_yaml, md5
-from metaloom.versioning.leftovers import LOCK
+from metaloom.system.provenance import LOCK
 from metaloom.versioning.objects import short, tree_of_hashes
 from metaloom.versioning.project import find_root
 

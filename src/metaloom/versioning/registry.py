@@ -19,7 +19,7 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import METADATA, verify
 from metaloom.system.files import read_json
 from metaloom.system.git import changed
-from metaloom.system.provenance import POINTER, head
+from metaloom.system.provenance import LOCK, POINTER, head
 from metaloom.versioning.paths import BUNDLE, Outputs
 from metaloom.versioning.quality import handed, told_apart
 from metaloom.versioning.revisions import at_revision
@@ -156,7 +156,7 @@ def _present_commit(root: Path) -> str:
     if found is None:
         raise MetaloomError("there is no commit to make a version of: `git init`, `metaloom run`, `git commit`")
     commit, code_differs = found
-    if code_differs or changed(root, "dvc.lock", POINTER):
+    if code_differs or changed(root, LOCK, POINTER):
         raise MetaloomError("code, settings or results differ from the last commit: `git commit` them first")
     return commit
 

@@ -92,7 +92,7 @@ def _is_silent(error: BaseException) -> bool:
 
 
 def _is_local(error: OSError) -> bool:
-    """Of this machine's disk, or of a file that a remote has not got."""
+    """Whether the error is of this machine's disk, or of a file that a remote has not got."""
     absent = isinstance(error, FileNotFoundError) and not _says_why(error)
     return absent or error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -114,7 +114,7 @@ def _refuses(error: BaseException) -> bool:
 
 
 def _code(error: BaseException) -> str:
-    """Of an answer of S3."""
+    """The error's code in an answer of S3; empty where it is another error."""
     response = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 

@@ -144,7 +144,13 @@ def write_shared(parts: Sequence[SharedHeads], out: Path, model: str) -> list[Ou
 
 
 def _metadata(maker: Maker, ways: int, made: Sequence[Outcome]) -> Metadata:
-    """Of all tasks as one, of which the largest has so many ways."""
+    """Metadata of the bundle that all tasks share.
+
+    Args:
+        maker: of the bundles.
+        ways: of the task that has most.
+        made: the tasks.
+    """
     card = TaskCard(f"{len(made)} tasks", [""] * ways, 0, False, None)
     tasks = [FleetTask(name=outcome.task, estimate=outcome.estimate) for outcome in made]
     return maker.describe(card).model_copy(update={"tasks": tasks})

@@ -56,12 +56,12 @@ class Solved:
 
     @property
     def card(self) -> TaskCard:
-        """Of a task of new classes, whose accuracy is known by cross-validation alone."""
+        """The bundle's words on the task: its classes are new, so its accuracy is known by cross-validation alone."""
         support = self.support
         return TaskCard(self.name, support.labels, len(support.ways), False, self.estimate, self.estimate)
 
     def contents(self, maker: Maker) -> Contents:
-        """For a bundle of it alone, with all graphs."""
+        """Contents of a bundle of this task alone, with all graphs."""
         own = self.support
         metadata = maker.describe(self.card, self.fingerprint)
         return Contents(
@@ -108,7 +108,7 @@ def _together(learner: Learner, supports: Sequence[Support], seed: int) -> Itera
 
 
 def _heads(learner: Learner, supports: Sequence[Support], parts: Sequence[Tensor]) -> list[Head]:
-    """Those of tasks with the same ways at once; in float64, as a head is little work."""
+    """Heads of tasks with the same ways, fitted at once; in float64, as a head is little work."""
     alike: dict[tuple[int, ...], list[int]] = {}
     for place, support in enumerate(supports):
         alike.setdefault(tuple(support.ways.tolist()), []).append(place)

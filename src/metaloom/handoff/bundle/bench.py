@@ -15,8 +15,8 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.stranger import usable
 from metaloom.handoff.graphs.session import session_of
 from metaloom.handoff.shipped.verify import ADAPT, FLEET, INPUT, INTERFACES, MODEL, SAMPLES, VARIANTS, Bundle
+from metaloom.system.files import sha256
 from metaloom.system.parallel import cores
-from metaloom.system.provenance import sha256
 
 BATCHES = (1, 8, 64)
 WARM, FEWEST = 3, 20  # calls that do not count, and the fewest that do
@@ -105,7 +105,7 @@ def _sample(bundle: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _array(path: Path) -> np.ndarray:
-    """Of a file that has to be one array: `np.load` takes an archive of them, too."""
+    """The array in a file that has to be one: `np.load` would take an archive of several, too."""
     with path.open("rb") as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 

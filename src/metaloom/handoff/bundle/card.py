@@ -51,7 +51,7 @@ def fleet_card(metadata: Metadata, labels: dict[str, list[str]]) -> str:
     ]
     head = ["| task_id | task | classes | right, cross-validated |", "|---|---|---|---|"]
     use = (
-        f"`fleet.onnx` takes `{verify.INPUT}`: {metadata.input.description} With them goes `task_id`, one for each "
+        f"`{verify.FLEET}` takes `{verify.INPUT}`: {metadata.input.description} With them goes `task_id`, one for each "
         f"{_kind(metadata).one}. It gives `probabilities` in the order of the task's names in `labels.json`, and "
         f"`novelty`: {_novelty(metadata)}. `python verify.py` checks this bundle."
     )
@@ -206,7 +206,7 @@ def _variants(metadata: Metadata) -> str:
 
 
 def _points(cost: Cost) -> str:
-    """Of accuracy: what the form's answers gain or lose."""
+    """In points of accuracy, what the form's answers gain or lose."""
     difference = f"{100 * cost.difference:+.2f}"
     return f"{difference} points, no interval" if cost.ci95 is None else f"{difference} ± {100 * cost.ci95:.2f} points"
 

@@ -30,8 +30,8 @@ from metaloom.handoff.shipped.verify import INPUT
 from metaloom.kinds.encoding import Encoding
 from metaloom.learner import AdaptedTask, Learner
 from metaloom.networks.engine import choose_engine
-from metaloom.system.files import read_json
-from metaloom.system.provenance import commit, data_version, libraries, sha256
+from metaloom.system.files import read_json, sha256
+from metaloom.system.provenance import commit, data_version, libraries
 from metaloom.system.source_files import digest
 
 CODE = "metaloom.handoff.adapting"  # the package whose code makes the bundles
@@ -114,7 +114,7 @@ class Maker:
     def open(
         cls, model: Path, settings: Settings, metrics: dict[str, Any] | None = None, params: dict | None = None
     ) -> Maker:
-        """From a meta-learner's folder, as the train stage writes it.
+        """A maker of bundles from a meta-learner's folder, as the train stage writes it.
 
         Args:
             model: the folder.
@@ -162,7 +162,7 @@ class Maker:
         )
 
     def fingerprint(self, support: Support) -> str:
-        """Of a task's examples, and of all that its bundle is made with, the code among it."""
+        """Hash of a task's examples and of all that its bundle is made with, the code among it."""
         card = TaskCard("", support.labels, len(support.ways), False, None)
         same = self.describe(card).plain()
         made_with = [same[name] for name in ("format", "learner", "onnx", "libraries")]

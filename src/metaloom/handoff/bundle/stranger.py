@@ -23,7 +23,7 @@ _seconds: ContextVar[float | None] = ContextVar("seconds", default=None)  # None
 
 @contextmanager
 def limited(bundle: Path, seconds: float = SECONDS, gigabytes: float = GIGABYTES) -> Iterator[None]:
-    """Of memory for the process, and of time for each block under `timed` in this one.
+    """Limit the process's memory inside this block, and the time that each block under `timed` in it may take.
 
     Raises:
         MetaloomError: a limit is no such number, the bundle wants more memory, or a graph of it fails.

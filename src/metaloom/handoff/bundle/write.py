@@ -21,8 +21,7 @@ from metaloom.handoff.graphs.learning import learning_graphs
 from metaloom.handoff.graphs.task import to_onnx
 from metaloom.handoff.metadata import Cost, Graph, Metadata
 from metaloom.handoff.shipped import verify
-from metaloom.system.files import atomic_dir, write_json
-from metaloom.system.provenance import sha256
+from metaloom.system.files import atomic_dir, sha256, write_json
 from metaloom.system.terminal import say
 
 

@@ -109,7 +109,7 @@ def _max_pool_backward(
     ceil: bool,
     maxima: Float[Tensor, "item channel h w"],
 ) -> Float[Tensor, "item channel height width"]:
-    """Of a window's pixels the first that is the maximum takes the slope, as in torch."""
+    """Gradient of max-pooling: the first of a window's pixels that is the maximum takes the slope, as in torch."""
     _check_pooling(kernel, stride, padding, ceil)
     (height, width), (h, w) = x.shape[-2:], slope.shape[-2:]
     moved = []
@@ -130,7 +130,7 @@ def _check_pooling(kernel: list[int], stride: Sequence[int], padding: Sequence[i
 
 
 def _relu_backward(slope: Tensor, x: Tensor, threshold: float) -> Tensor:
-    """As a product: onnxruntime's Where takes ten times as long."""
+    """Gradient of ReLU as a product: onnxruntime's Where takes ten times as long."""
     return slope * (x > threshold).to(slope.dtype)
 
 
@@ -236,7 +236,7 @@ def group_normed(
 def native_group_normed(
     x: Any, weight: None, bias: None, items: Any, channels: Any, pixels: Any, groups: int, eps: float
 ) -> tuple[Any, Any, Any]:
-    """And the means and reciprocal deviations, for the gradient."""
+    """Group norm as `group_normed`, with the means and reciprocal deviations, which the gradient needs."""
     flat, pixel = _in_groups(x, groups), op.Constant(value_ints=[2])
     mean = op.ReduceMean(flat, pixel)
     centred = op.Sub(flat, mean)

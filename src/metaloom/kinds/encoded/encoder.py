@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 from metaloom.errors import MetaloomError
+from metaloom.system.files import sha256
 from metaloom.system.parallel import cores
 
 ENCODER = "encoder.onnx"  # the file's name in the folder of the stage `embed`
@@ -82,12 +82,6 @@ class Encoder:
 
         with ThreadPoolExecutor(min(cores(), max(1, -(-len(packed) // BATCH)))) as pool:
             yield from pool.map(run, range(0, len(packed), BATCH))
-
-
-def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def session_of(data: bytes, name: str) -> Any:

@@ -30,7 +30,7 @@ class Taking(NamedTuple):
 
 
 def taking_of(settings: EncoderSettings, model: onnx.ModelProto | None = None) -> Taking:
-    """From the file, and the settings where it leaves something open.
+    """What an encoder takes: as its file says, and the settings where the file leaves something open.
 
     Args:
         settings: with a file.
@@ -40,11 +40,7 @@ def taking_of(settings: EncoderSettings, model: onnx.ModelProto | None = None) -
         MetaloomError: it has no input for pictures.
     """
     file = str(settings.file)
-    graph = (model or opened(file)).graph
-    (value, *others) = inputs(graph) or [None]
-    if value is None or others or value.type.tensor_type.elem_type != TensorProto.FLOAT:
-        shown = ", ".join(f"{each.name} ({_type(each)})" for each in inputs(graph)) or "none"
-        raise MetaloomError(f"{file} has the inputs {shown}: an encoder of pictures has one, of float32")
+    value = _only_input((model or opened(file)).graph, file)
     sizes = [each.dim_value for each in value.type.tensor_type.shape.dim]  # 0 where it is open
     layout = settings.layout or _layout(sizes)
     if len(sizes) != len(LAYOUTS) + 2 or layout is None:
@@ -63,13 +59,25 @@ def taking_of(settings: EncoderSettings, model: onnx.ModelProto | None = None) -
             f"{file}: its input {value.name} is {_shape(value)}, which as {layout} does not take squares of {size} "
             "pixels with 1 or 3 channels: look at encoder.layout and encoder.size"
         )
+    _check_normalisation(settings, channels)
+    return Taking(value.name, size, channels, layout)
+
+
+def _only_input(graph: onnx.GraphProto, file: str) -> onnx.ValueInfoProto:
+    found = inputs(graph)
+    if len(found) != 1 or found[0].type.tensor_type.elem_type != TensorProto.FLOAT:
+        shown = ", ".join(f"{each.name} ({_type(each)})" for each in found) or "none"
+        raise MetaloomError(f"{file} has the inputs {shown}: an encoder of pictures has one, of float32")
+    return found[0]
+
+
+def _check_normalisation(settings: EncoderSettings, channels: int) -> None:
     for name in ("mean", "deviation"):
         if len(getattr(settings, name)) not in (1, channels):
             raise MetaloomError(
                 f"encoder.{name} has {len(getattr(settings, name))} numbers: give one for each of the "
-                f"{channels} channels that {file} takes, or one for all"
+                f"{channels} channels that {settings.file} takes, or one for all"
             )
-    return Taking(value.name, size, channels, layout)
 
 
 def from_pixels(model: onnx.ModelProto, settings: EncoderSettings, taking: Taking) -> None:
@@ -102,13 +110,13 @@ def from_pixels(model: onnx.ModelProto, settings: EncoderSettings, taking: Takin
 
 
 def inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """Those of a caller: old files list their weights as well."""
+    """The inputs that a caller gives: old files list their weights as well."""
     weights = {each.name for each in graph.initializer}
     return [each for each in graph.input if each.name not in weights]
 
 
 def _layout(sizes: list[int]) -> str | None:
-    """Where the file has a number of channels."""
+    """The one layout that has a number of channels in its place; None where both or neither have."""
     fitting = [layout for layout, (place, *_) in LAYOUTS.items() if len(sizes) > place and sizes[place] in CHANNELS]
     return fitting[0] if len(fitting) == 1 else None
 

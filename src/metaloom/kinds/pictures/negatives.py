@@ -45,6 +45,6 @@ def _shade(ground: float | None) -> str:
 
 
 def _names(classes: list[tuple[str, str]], everything: set[tuple[str, str]]) -> list[str]:
-    """Of classes; of a domain where all of its classes are among them."""
+    """Names of classes, for a message; a domain's name stands for its classes where all of them are among these."""
     whole = {domain for domain, _ in classes} - {domain for domain, _ in everything - set(classes)}
     return sorted({domain if domain in whole else name for domain, name in classes})

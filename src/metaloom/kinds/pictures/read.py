@@ -74,12 +74,12 @@ def is_picture(head: bytes) -> bool:
 
 
 def _brands(head: bytes) -> set[bytes]:
-    """Of an ISO media file, as far as the first 32 bytes name them."""
+    """The brands that an ISO media file names in its first 32 bytes; none where it is no such file."""
     return {head[place : place + 4] for place in range(8, 32, 4)} if head[4:8] == b"ftyp" else set()
 
 
 def _formats_of(content: bytes) -> tuple[str, ...]:
-    """Those that Pillow may take it for; HEIC where it is installed."""
+    """Formats that Pillow may open these bytes as; raises MetaloomError for HEIC where its plugin is not installed."""
     if not _brands(content[:32]) & _HEIC_BRANDS:
         return FORMATS
     try:
@@ -166,7 +166,7 @@ def _is_light_shape(pixels: UInt8[np.ndarray, "height width 4"]) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Of the EXIF data this tag alone; upright where they are damaged, as the pixels may be whole all the same."""
+    """The EXIF tag for how the picture is turned; upright where the EXIF data are damaged: the pixels may be whole."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
     except (*_DAMAGED, AttributeError):

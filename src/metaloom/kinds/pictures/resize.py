@@ -54,7 +54,16 @@ class Span(NamedTuple):
         most: Callable[[Pixels, Pixels], Pixels] = max,
         least: Callable[[Pixels, Pixels], Pixels] = min,
     ) -> Span:
-        """Of a side beside the other one; `most` and `least` of two numbers may be those of symbols."""
+        """The span of one side, given the length of the other one too.
+
+        Args:
+            side: length of this side of the picture, in pixels.
+            other: length of the other side.
+            size: side of the square.
+            fit: see `resize`.
+            most: the greater of two numbers; another function than `max` where they are symbols of a graph.
+            least: the smaller of two numbers.
+        """
         if fit == "pad":
             longest = most(side, other)
             pixels = most((2 * side * size + longest) // (2 * longest), 1)
@@ -66,12 +75,12 @@ class Span(NamedTuple):
 
     @property
     def taken(self) -> slice:
-        """Of the picture."""
+        """Which of the picture's pixels are taken."""
         return slice(self.start, self.start + self.length)
 
     @property
     def filled(self) -> slice:
-        """Of the square."""
+        """Which of the square's pixels they fill."""
         return slice(self.first, self.first + self.pixels)
 
 

@@ -28,7 +28,7 @@ class Kernels(NamedTuple):
 
 
 def prepared(kernels: Float[Tensor, "task out channel 3 3"], turned: bool = False) -> Kernels:
-    """Of each task.
+    """Each task's kernels in the form that the convolution takes.
 
     Args:
         kernels: of all tasks.

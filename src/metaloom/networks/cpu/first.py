@@ -64,7 +64,8 @@ def kernel_gradient(x, kernel, place, d_maps, d_total, d_squares, d_kernel):
 
 @jit
 def _of_maxima(padded, i, j, k, d_maps, place, d_kernel):
-    """Of one pooled pixel: the gradient times the patch of the one of its four pixels that was the maximum."""
+    """Add what one pooled pixel gives to the kernels' gradient: its own gradient times the patch of the one of its four
+    pixels that was the maximum."""
     zero = padded.dtype.type(0)
     a0, a1, a2, a3 = padded[i, j, k], padded[i, j + 1, k], padded[i, j + 2, k], padded[i, j + 3, k]
     b0, b1, b2, b3 = padded[i + 1, j, k], padded[i + 1, j + 1, k], padded[i + 1, j + 2, k], padded[i + 1, j + 3, k]

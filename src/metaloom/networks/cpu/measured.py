@@ -75,7 +75,7 @@ def chosen() -> Choice:
 
 
 def address_of(name: str) -> int:
-    """Of a function of the chosen BLAS."""
+    """Memory address of a function of the chosen BLAS."""
     return BLAS[chosen().name](name)
 
 

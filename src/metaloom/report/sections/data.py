@@ -22,7 +22,7 @@ SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test", 
 THUMBNAILS = 6  # of a domain, each of another class
 BUDGET = 900_000  # characters of thumbnails
 MOST_DOMAINS = 200
-MOST_LISTED = 25  # problems of one kind
+MOST_LISTED = 25  # problems of one name
 
 PROBLEMS = {
     "unreadable": "could not be read, or blank",
@@ -65,9 +65,9 @@ class SplitCounts:
 
 @dataclass(frozen=True)
 class Problem:
-    """One kind of problem of quality.json: how many, what it means, and the first few."""
+    """Problems of quality.json under one name: how many, what it means, and the first few."""
 
-    kind: str
+    name: str
     meaning: str
     total: int
     listed: list[str]
@@ -179,10 +179,10 @@ def _thin(domains: list[Domain], thumbnails: Shown) -> list[Domain]:
 
 
 def problems(quality: dict[str, Any]) -> list[Problem]:
-    """The kinds of problem that there are, with the first few of each in words."""
+    """The problems that there are, by their names, with the first few of each in words."""
     found = []
-    for kind, entries in quality["problems"].items():
+    for name, entries in quality["problems"].items():
         if entries:
             listed = [in_words(entry) for entry in entries[:MOST_LISTED]]
-            found.append(Problem(kind.replace("_", " "), PROBLEMS.get(kind, ""), len(entries), listed))
+            found.append(Problem(name.replace("_", " "), PROBLEMS.get(name, ""), len(entries), listed))
     return found

@@ -112,27 +112,27 @@ class Figures:
 
     Args:
         measures: what it can show; the first is shown at first.
-        kinds: of settings, each with its settings: the columns.
+        scopes: the columns: each scope with its settings.
         groups: of learners, each with a title, what they learn from, and their rows.
         csv: all of it as a data: URI.
     """
 
     measures: tuple[Measure, ...]
-    kinds: list[tuple[str, list[SettingWords]]]
+    scopes: list[tuple[str, list[SettingWords]]]
     groups: list[tuple[str, str, list[Line]]]
     csv: str
 
     @property
     def columns(self) -> int:
-        return sum(len(settings) for _, settings in self.kinds)
+        return sum(len(settings) for _, settings in self.scopes)
 
 
 def figures(results: Results) -> Figures:
     """The table of all results; a learner that was not asked in a setting has a dash there."""
-    kinds: dict[str, list[SettingWords]] = {}
+    scopes: dict[str, list[SettingWords]] = {}
     for setting in results.settings:
-        kinds.setdefault(setting.kind, []).append(setting)
-    settings = [setting for of_kind in kinds.values() for setting in of_kind]
+        scopes.setdefault(setting.scope, []).append(setting)
+    settings = [setting for of_scope in scopes.values() for setting in of_scope]
     best = {
         (setting.name, measure.name): _best(results, setting, measure) for setting in settings for measure in MEASURES
     }
@@ -141,7 +141,7 @@ def figures(results: Results) -> Figures:
         rows = [_row(results, learner, settings, best) for learner in results.of_group(group)]
         if rows:
             groups.append((title, learns_from, rows))
-    return Figures(MEASURES, list(kinds.items()), groups, data_uri(to_csv(results, settings)))
+    return Figures(MEASURES, list(scopes.items()), groups, data_uri(to_csv(results, settings)))
 
 
 def _best(results: Results, setting: SettingWords, measure: Measure) -> str:

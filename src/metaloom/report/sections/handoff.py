@@ -12,7 +12,7 @@ from metaloom.system.plural import several
 from metaloom.system.quantities import known, percent, size
 
 STAGE = "export"
-SUMS = "SHA256SUMS"
+SUMS = "SHA256SUMS"  # as every file of a bundle it is read by name: the report imports nothing of `handoff`
 MOST_LABELS = 80
 # of metadata.json
 SHOWN = ("method", "task", "input", "outputs", "onnx", "graphs", "max_ways", "provenance", "libraries")

@@ -18,8 +18,8 @@ from metaloom.system.files import read_json
 from metaloom.system.plural import several
 from metaloom.system.quantities import known, percent
 
-ALONE = "By labelled examples per class"  # the title where one kind of classes was asked about
-KINDS = {"any": "Classes of any domain", "domain": "Classes of one domain"}
+ALONE = "By labelled examples per class"  # the title where there is one scope
+SCOPES = {"any": "Classes of any domain", "domain": "Classes of one domain"}
 TO = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"  # an interval stays on one line
 POINT = ["accuracy", "low95", "high95", "episodes"]
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -30,14 +30,14 @@ class Needed:
     """How many labelled examples per class a rival needs to be as accurate as the champion is with `n_shot`.
 
     Args:
-        kind: of episodes, a key of `KINDS`.
+        scope: of episodes, a key of `SCOPES`.
         champion: its name.
         against: the rival's group; it is the one of them that needs the fewest.
         labels: None where `most` are too few; so are the ends of its interval, or where there is no interval.
         episodes: that champion and rival both answered with every number of examples.
     """
 
-    kind: str
+    scope: str
     champion: str
     n_shot: int
     accuracy: float
@@ -116,7 +116,7 @@ class Labels:
     """Empty parts were not studied.
 
     Args:
-        panels: title, chart and table (learner → cells) for each kind of episode.
+        panels: title, chart and table (learner → cells) for each scope of episodes.
         shots: columns of those tables.
         saved: see `Needed`.
         ways: chart of accuracy against ways, with its table.
@@ -131,8 +131,8 @@ class Labels:
     balance: list[Balance]
     spread: str
 
-    def of(self, kind: str, n_shot: int, against: str) -> Needed | None:
-        found = (each for each in self.saved if (each.kind, each.n_shot, each.against) == (kind, n_shot, against))
+    def of(self, scope: str, n_shot: int, against: str) -> Needed | None:
+        found = (each for each in self.saved if (each.scope, each.n_shot, each.against) == (scope, n_shot, against))
         return next(found, None)
 
 
@@ -148,11 +148,11 @@ def labels(inputs: Inputs, results: Results) -> Labels:
     ways = read_table(folder / "ways.csv", "evaluate", ["learner", "n_way", "mean_ways", *POINT])
     balance = read_table(folder / "balance.csv", "evaluate", ["learner", "balance", "shots", "fewest", "most", *POINT])
     shots = sorted(table["n_shot"].unique().tolist())
-    titles = KINDS if table["kind"].nunique() > 1 else dict.fromkeys(KINDS, ALONE)
+    titles = SCOPES if table["kind"].nunique() > 1 else dict.fromkeys(SCOPES, ALONE)
     return Labels(
         panels=[
-            _panel(titles[str(kind)], part, shots, [each for each in saved if each.kind == kind], results)
-            for kind, part in table.groupby("kind", sort=False)
+            _panel(titles[str(scope)], part, shots, [each for each in saved if each.scope == scope], results)
+            for scope, part in table.groupby("kind", sort=False)
         ],
         shots=shots,
         saved=saved,
@@ -164,8 +164,8 @@ def labels(inputs: Inputs, results: Results) -> Labels:
 
 def _needed(record: dict[str, Any], table: pd.DataFrame) -> Needed:
     own = table[(table["kind"] == record["kind"]) & table["learner"].isin([record["learner"], record["rival"]])]
-    values = {name: value for name, value in record.items() if name != "learner"}
-    return Needed(champion=record["learner"], episodes=int(own["episodes"].min()), **values)
+    values = {name: value for name, value in record.items() if name not in ("learner", "kind")}
+    return Needed(scope=record["kind"], champion=record["learner"], episodes=int(own["episodes"].min()), **values)
 
 
 def _panel(

@@ -16,7 +16,7 @@ import yaml
 from metaloom.config import PARAMS
 from metaloom.system.files import read_yaml
 from metaloom.system.parallel import cores
-from metaloom.system.provenance import data_version, head
+from metaloom.system.provenance import DATA, LOCK, data_version, head
 
 PACKAGES = (
     "metaloom",
@@ -66,7 +66,7 @@ def provenance(root: Path, methods: tuple[str, ...]) -> Origin:
     Raises:
         MetaloomError: dvc.lock or data.dvc is no valid YAML.
     """
-    lock = _yaml(root / "dvc.lock").get("stages", {})
+    lock = _yaml(root / LOCK).get("stages", {})
     stages = {name: stage for name, stage in lock.items() if _is_of_now(name, methods)}
     used = _used_settings(stages)
     commit, changed = head(root) or ("", False)
@@ -80,7 +80,7 @@ def provenance(root: Path, methods: tuple[str, ...]) -> Origin:
         data_version=_data_version(root, stages),
         stages=[Stage(name, [_output(out) for out in stage.get("outs", [])]) for name, stage in stages.items()],
         settings=settings,
-        settings_from="dvc.lock" if used else PARAMS,
+        settings_from=LOCK if used else PARAMS,
         packages=[(name, found) for name in PACKAGES if (found := _version(name))],
         machine=machine(),
         commands=_commands(commit, changed),
@@ -107,7 +107,7 @@ def _used_settings(stages: dict[str, Any]) -> dict[str, Any]:
 def _data_version(root: Path, stages: dict[str, Any]) -> str:
     """The hash of data/ that `prepare` read, or that data.dvc names."""
     for dependency in stages.get("prepare", {}).get("deps", []):
-        if dependency["path"] == "data":
+        if dependency["path"] == DATA:
             return _hash(dependency)
     return data_version(root) or ""
 

@@ -158,7 +158,7 @@ class BankTrainer:
             )
 
     def _shared_fingerprint(self) -> str:
-        """Of all that a network depends on but its window: code, settings, seed, device, validation episodes."""
+        """What all networks' fingerprints share: code, settings, seed, device, validation episodes."""
         config = self.template.learner.config
         method = {k: v for k, v in config["method"].items() if k not in ("window", "stride", "route")}
         own = {"method": method, "network": config["network"], "seed": config["seed"]}

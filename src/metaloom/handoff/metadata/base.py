@@ -1,0 +1,17 @@
+"""What the parts of metadata.json have in common."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Strict(BaseModel):
+    """A part that has these fields and no others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Open(BaseModel):
+    """A part that may have further fields: those of a kind of example, or further figures."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
