@@ -18,6 +18,7 @@ import yaml
 from metaloom.errors import MetaloomError
 from metaloom.system.rounding import nulled
 
+SEAL = hashlib.sha256().digest_size
 AT_ROOT = "run metaloom in the root of its repository"  # what to do where a file of the project is absent
 
 
@@ -78,6 +79,22 @@ def write_text(path: str | Path, text: str) -> None:
     """Write text, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_sealed(path: str | Path, data: bytes) -> None:
+    """Write what is kept for later, its SHA-256 behind it, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data + hashlib.sha256(data).digest())
+
+
+def read_sealed(path: str | Path) -> bytes | None:
+    """What `write_sealed` wrote; None where there is nothing, or nothing that is still the same."""
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        return None
+    data, sealed = content[:-SEAL], content[-SEAL:]
+    return data if hashlib.sha256(data).digest() == sealed else None
 
 
 def write_json(path: str | Path, value: Any) -> None:
