@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from metaloom.config import first_problem
 from metaloom.errors import MetaloomError
@@ -16,13 +16,13 @@ from metaloom.system.quantities import with_interval
 class Strict(BaseModel):
     """A part that has these fields and no others."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Open(BaseModel):
     """A part that may have further fields: those of a kind of example, or further figures."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
 
 class Task(Strict):
@@ -197,7 +197,7 @@ class Graph(Strict):
     """One ONNX file; `samples` names the golden samples that it is asked, where it is not all."""
 
     tolerance: float
-    bytes: int
+    bytes: Annotated[int, Field(ge=0, lt=2**63)]
     samples: list[str] | None = None
 
 

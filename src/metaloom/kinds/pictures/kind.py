@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Kind
@@ -36,6 +36,13 @@ FITTED = {
 GREY, COLOUR = 1, 3  # channels
 
 
+def _settled(channels: int) -> int:
+    """What a file may say of them."""
+    if channels not in (GREY, COLOUR):
+        raise ValueError(f"there are pictures of {GREY} and of {COLOUR} channels")
+    return channels
+
+
 @dataclass(frozen=True)
 class Pictures(Kind):
     """Image files of any size, packed as squares of uint8 pixels (height, width, channel).
@@ -51,7 +58,7 @@ class Pictures(Kind):
     """
 
     image_size: Annotated[int, Field(ge=1, le=1024)]
-    channels: Annotated[int, Field(ge=0, le=3)]
+    channels: Annotated[int, AfterValidator(_settled)]
     rotations: bool = False
     mirror: bool = False
     test_shift: Annotated[int, Field(ge=0, le=64)] = 0
@@ -112,7 +119,8 @@ class Pictures(Kind):
     def looks_negative(
         self, raw: UInt8[np.ndarray, "item height width channel"], saved: Mapping[str, Any]
     ) -> Bool[np.ndarray, " item"]:
-        return negatives(PAPER - raw if self.inverted else raw, saved["shift"])
+        shift = numbers_in(saved, "shift", self.channels)
+        return negatives(PAPER - raw if self.inverted else raw, shift)
 
     def preview(self, content: bytes) -> tuple[str, str]:
         picture = decode(content, COLOUR)
