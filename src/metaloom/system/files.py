@@ -190,7 +190,10 @@ def load_yaml(content: bytes) -> Any:
     Raises:
         yaml.YAMLError: it is none.
     """
-    return yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+    try:
+        return yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+    except (ValueError, RecursionError) as error:  # a date that is none, lists nested too deeply
+        raise yaml.YAMLError(str(error)) from None
 
 
 Stamp = tuple[int, int, int]  # size, time of change in nanoseconds, inode
