@@ -109,8 +109,13 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def strict_json(value: Any) -> str:
-    """Indented, and what any reader of JSON reads: null in place of NaN."""
-    return json.dumps(nulled(value), indent=2, ensure_ascii=False, allow_nan=False)
+    """Indented, and what any reader of JSON reads: null in place of NaN, half a character as its escape sequence."""
+    text = json.dumps(nulled(value), indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(nulled(value), indent=2, allow_nan=False)
+    return text
 
 
 def _not_finite(value: Any, place: str = "") -> Iterator[tuple[str, float]]:

@@ -84,12 +84,12 @@ class Text(Tables):
 
     def spelled(self, argument: str) -> list[tuple[str, bytes]] | None:
         """A text itself, or the lines of a file of plain text."""
-        path = Path(argument)
-        if Path(argument).is_file() and path.suffix.lower() == LINES:
+        path, there = Path(argument), _is_there(argument)
+        if there and path.is_file() and path.suffix.lower() == LINES:
             return [(f"{argument}#{number}", line) for number, line in lines_of(path)]
-        if Path(argument).exists() or path.suffix.lower() in (*self.suffixes, LINES):
+        if there or path.suffix.lower() in (*self.suffixes, LINES):
             return None
-        return [(argument, " ".join(argument.split()).encode("utf-8", "replace"))]
+        return [(argument or "''", " ".join(argument.split()).encode("utf-8", "replace"))]
 
     def decode(self, content: bytes) -> Shaped[np.ndarray, ""]:
         text = content.decode("utf-8")
@@ -146,3 +146,11 @@ class Text(Tables):
         from metaloom.kinds.text.grams import hashed
 
         return hashed(packed)
+
+
+def _is_there(argument: str) -> bool:
+    """Whether it names a file or folder; a text may be longer than any name, and no text is not this folder."""
+    try:
+        return bool(argument) and Path(argument).exists()
+    except OSError:
+        return False
