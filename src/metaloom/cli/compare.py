@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.config import DOMAIN_SUFFIX, METHODS
+from metaloom.errors import MetaloomError
 from metaloom.system.escaping import on_one_line
 from metaloom.system.files import strict_json
 from metaloom.system.plural import several, some
@@ -37,6 +38,8 @@ def compare(
     from metaloom.versioning.revisions import plots_differ, resolved
 
     root = find_root()
+    if rev_a == WORKSPACE:
+        raise MetaloomError(f"{WORKSPACE} is compared with by itself: give a version, branch, tag or commit first")
     rev_a, rev_b = resolved(root, rev_a), resolved(root, rev_b)
     found = compared(root, rev_a, rev_b)
     if json_:

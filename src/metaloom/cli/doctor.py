@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.cli.project import enter_project
-from metaloom.errors import FAILED
+from metaloom.errors import FAILED, MetaloomError
 from metaloom.system.plural import several
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ PATIENCE = 10  # seconds that a process may take to end
 def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Put right what can be.")] = False,
 ) -> None:
-    """Say what is wrong with this project: locks, hashes of outputs and cache, remotes, versions, processes, disk.
+    """Say what is wrong with this project: locks, hashes of code, outputs, cache, remotes, versions, processes, disk.
 
     Every file is hashed again. Ends with 1 where something is left that is wrong.
     """
@@ -39,7 +39,18 @@ def doctor(
     load_settings(root / PARAMS)
     left = 0
     with project_lock(root):
-        for check in (of_dvc, _room, _versions, _processes, of_outputs, of_hashes, of_remotes, _deployment, _flow_runs):
+        for check in (
+            of_dvc,
+            _code,
+            _room,
+            _versions,
+            _processes,
+            of_outputs,
+            of_hashes,
+            of_remotes,
+            _deployment,
+            _flow_runs,
+        ):
             for each in list(check(root)):
                 done = fix and each.fix is not None and each.fix()
                 left += not done
@@ -49,6 +60,21 @@ def doctor(
         return
     print("the rest is yours to put right" if fix else "`metaloom doctor --fix` puts right what it can")
     raise typer.Exit(FAILED)
+
+
+def _code(root: Path) -> Iterator[Fault]:
+    """Before DVC is asked for anything: it reads the file too."""
+    from metaloom.pipeline.code import take_over, trouble
+    from metaloom.versioning.code import REMEDY
+    from metaloom.versioning.health import Fault
+
+    def written() -> bool:
+        with suppress(MetaloomError):  # what is then still wrong has its line
+            take_over(root)
+        return trouble(root) is None
+
+    if what := trouble(root):
+        yield Fault(what, REMEDY, written)
 
 
 def _room(root: Path) -> Iterator[Fault]:

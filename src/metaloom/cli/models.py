@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.errors import MetaloomError
+from metaloom.system.escaping import on_one_line
 from metaloom.system.files import strict_json
 from metaloom.system.plural import several
 
@@ -31,9 +32,9 @@ def models(json_: Annotated[bool, typer.Option("--json", help="The same as JSON.
     else:
         print(f"{'version':<10}{'stage':<12}{'data':<10}{'accuracy':<28}{'date':<12}commit")
         for row in rows:
-            stages, data = ",".join(row["stages"]) or "-", (row["data"] or "not here")[:8]
+            stages, data = ",".join(row["stages"]) or "-", on_one_line(row["data"] or "not here")[:8]
             print(
-                f"{row['version']:<10}{stages:<12}{data:<10}{_accuracy(row['accuracy']):<28}"
+                f"{row['version']:<10}{stages:<12}{data:<10}{_accuracy(row):<28}"
                 f"{row['date'][:10]:<12}{row['commit'][:8]}"
             )
 
@@ -107,18 +108,24 @@ def gc(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = F
 
 
 def _row(each: ModelVersion) -> dict[str, Any]:
-    metadata = each.metadata or {}
+    from metaloom.versioning.quality import Told, told
+
+    found = told(each.metadata)
+    known = found or Told()
+    measured = known.metrics.task
     return {
         "version": each.version,
         "stages": each.stages,
-        "data": metadata.get("provenance", {}).get("data"),
-        "accuracy": metadata.get("metrics", {}).get("task"),
+        "data": known.provenance.data,
+        "accuracy": None if measured is None else measured.model_dump(),
+        "damaged": each.metadata is not None and found is None,
         "date": each.date.isoformat(),
         "commit": each.commit,
     }
 
 
-def _accuracy(measured: dict[str, Any] | None) -> str:
+def _accuracy(row: dict[str, Any]) -> str:
+    measured = row["accuracy"]
     if measured is None:
-        return "not known here"
+        return "metadata.json is damaged" if row["damaged"] else "not known here"
     return f"{measured['accuracy']:.1%} ({measured['low95']:.1%} to {measured['high95']:.1%})"

@@ -86,8 +86,8 @@ def _read(path: Path, kind: Kind) -> bytes:
         raise MetaloomError(
             f"{path} is a folder; name files of {kind.many}, for example {path}/*{kind.suffixes[0]}"
         ) from None
-    except OSError as error:
-        raise MetaloomError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # a name with NUL is a ValueError
+        raise MetaloomError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _decoded(kind: Kind, content: bytes, source: str) -> Shaped[np.ndarray, ...]:

@@ -60,6 +60,8 @@ def read_labels(content: bytes, folder: PurePosixPath, source: str) -> LabelTabl
         file, said = _cell(row, path), Label(_cell(row, DOMAIN), _cell(row, label))
         if not file or not said.class_name:
             raise MetaloomError(f"{source}, row {number}, lacks its {label if file else path}: fill it in")
+        if any(each.encode("utf-8", "replace").decode() != each for each in (file, *said)):
+            raise MetaloomError(f"{source}, row {number}, has half a character in a name: write it whole")
         place = folder / file.replace("\\", "/")
         if labels.setdefault(place, said) != said:
             raise MetaloomError(f"{source} has {file} in two classes, {labels[place].class_name} and {said.class_name}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from metaloom.data.archives import checked_utf8
 from metaloom.data.files import Example, fitting, read_examples
 from metaloom.data.layouts import SPLIT_OF, are_splits
 from metaloom.data.scan import digest_of
@@ -51,12 +52,13 @@ def read_support(path: str | Path, kind: Kind, shape: tuple[int, ...]) -> Suppor
             examples, are blank or of another shape, or an example that stands in two classes. All such files are named.
     """
     path = Path(path)
+    checked_utf8(path.name, path.parent)
     repeated: list[str] = []
     problems: list[str] = []
     kept = list(_distinct(path, kind, shape, repeated, problems))
     if problems:
         raise MetaloomError("; ".join(problems))
-    labels = sorted({label for label, _ in kept})
+    labels = sorted({checked_utf8(label, path) for label, _ in kept})
     if len(labels) < 2:
         raise MetaloomError(f"{path} has the one class {labels[0]}, a task needs two or more: {_layout(kind)}")
     kept.sort(key=lambda each: each[0])  # stable: the examples of a class stay in their order
@@ -68,7 +70,7 @@ def task_paths(tasks: Path, kind: Kind) -> list[Path]:
     """The tasks in a folder: a folder each, or a table each where a file holds many examples.
 
     Raises:
-        MetaloomError: there is none, or two have one name.
+        MetaloomError: there is none, two have one name, or a name is no UTF-8.
     """
     found = sorted(_visible(tasks)) if tasks.is_dir() else []
     found = [each for each in found if each.is_dir() or (isinstance(kind, Tables) and kind.is_example(each.name))]
@@ -80,6 +82,7 @@ def task_paths(tasks: Path, kind: Kind) -> list[Path]:
         )
     names: dict[str, Path] = {}
     for each in found:
+        checked_utf8(each.name, tasks)
         if names.setdefault(task_name(each), each) != each:
             raise MetaloomError(f"{names[task_name(each)]} and {each} have one name: rename one of them")
     return found

@@ -210,7 +210,11 @@ class Kind(ABC):
 
     @abstractmethod
     def encoding(self, saved: dict[str, Any]) -> Encoding:
-        """What `fitted` gave, from `Encoding.saved`."""
+        """What `fitted` gave, from `Encoding.saved`.
+
+        Raises:
+            ValueError: a fitted number is absent, none, or does not fit the others.
+        """
 
     @property
     def views(self) -> int:

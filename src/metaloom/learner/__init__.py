@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaloom.learner.learner import Learner, champion
+from metaloom.learner.learner import Learner, champion, validation_of
 from metaloom.learner.task import AdaptedTask
 
-__all__ = ["AdaptedTask", "Learner", "champion"]
+__all__ = ["AdaptedTask", "Learner", "champion", "validation_of"]

@@ -28,8 +28,9 @@ from metaloom.methods.catalogue import build_method, method_class
 from metaloom.methods.model import Head, Params
 from metaloom.networks import build_network
 from metaloom.system.device import check_device
-from metaloom.system.files import atomic_file, makes, read_json, write_json
+from metaloom.system.files import atomic_file, makes, makes_again, read_json, write_json
 from metaloom.system.plural import several
+from metaloom.system.rounding import is_finite
 from metaloom.system.seeds import Stream, generator
 from metaloom.tasks import EpisodeTable
 
@@ -285,7 +286,7 @@ def _described(config: dict[str, Any], path: Path) -> tuple[str, Method, Encodin
 def _read_params(path: Path, method: Method, device: torch.device | str, made_by: str) -> Params:
     try:
         flat = load_file(path, device=str(device))
-    except (FileNotFoundError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise MetaloomError(f"{path} cannot be read ({error}): {makes(made_by)}") from None
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "statistics": {}}
     for name, tensor in flat.items():
@@ -293,18 +294,53 @@ def _read_params(path: Path, method: Method, device: torch.device | str, made_by
         if group not in groups:
             raise MetaloomError(f"{path} holds {name}, which no learner has: train again")
         groups[group][key] = tensor
-    expected = method.init(torch.Generator())
+    another = f"{path} holds the {{}} of another network than its learner.json says: train again"
+    expected = _expected(method, sum(tensor.numel() for tensor in flat.values()))
+    if expected is None:
+        raise MetaloomError(another.format("weights"))
     for group, tensors in groups.items():
         shapes = {k: tuple(v.shape) for k, v in getattr(expected, group).items()}
         if shapes != {k: tuple(v.shape) for k, v in tensors.items()}:
-            raise MetaloomError(f"{path} holds the {group} of another network than its learner.json says: train again")
+            raise MetaloomError(another.format(group))
+    for name, tensor in flat.items():
+        if tensor.dtype not in (torch.float32, torch.float64):
+            raise MetaloomError(f"{path} holds {name} as {str(tensor.dtype).removeprefix('torch.')}: train again")
+        if not tensor.isfinite().all():
+            raise MetaloomError(f"{path} holds NaN or an infinity in {name}: train again")
     return Params(**groups)
 
 
+def _expected(method: Method, numbers: int) -> Params | None:
+    """Parameters as the method makes them, for a file with so many numbers; None: it would make far more."""
+    if method.network.width > numbers:
+        return None
+    try:
+        return method.init(torch.Generator())
+    except (RuntimeError, MemoryError, OverflowError, TypeError, ValueError, ZeroDivisionError):  # sizes beyond all
+        return None
+
+
+def validation_of(folder: Path) -> dict[str, Any]:
+    """What metrics.json beside a meta-learner says of the validation episodes.
+
+    Raises:
+        MetaloomError: the file is absent or damaged.
+    """
+    path = folder / "metrics.json"
+    found = read_json(path, made_by=f"train@{folder.name}")
+    validation = found.get("validation") if isinstance(found, dict) else None
+    if not isinstance(validation, dict) or not is_finite(validation.get("accuracy")):
+        raise MetaloomError(
+            f"{path} is damaged, it gives no accuracy on validation: {makes_again(f'train@{folder.name}')}"
+        )
+    return validation
+
+
 def champion(models: str | Path, methods: Sequence[str]) -> str:
-    """The method with the best accuracy on the validation episodes; the first named wins a tie."""
-    scores = {
-        name: read_json(Path(models) / name / "metrics.json", made_by=f"train@{name}")["validation"]["accuracy"]
-        for name in methods
-    }
+    """The method with the best accuracy on the validation episodes; the first named wins a tie.
+
+    Raises:
+        MetaloomError: what is known of one of them is absent or damaged.
+    """
+    scores = {name: validation_of(Path(models) / name)["accuracy"] for name in methods}
     return max(methods, key=lambda name: scores[name])

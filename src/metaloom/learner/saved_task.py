@@ -62,8 +62,8 @@ def read_task(folder: Path, device: torch.device | str) -> tuple[TaskModel, Enco
 def _encoding(saved: dict[str, Any], path: Path) -> Encoding:
     try:
         return kind_from(saved, path, "save the task again").encoding(saved)
-    except (KeyError, TypeError):  # the numbers that were fitted
-        raise MetaloomError(f"{path} is damaged: its input is {saved}; save the task again") from None
+    except ValueError as error:  # the numbers that were fitted
+        raise MetaloomError(f"{path} is damaged: {error}; save the task again") from None
 
 
 class _About(BaseModel):
@@ -125,7 +125,7 @@ def _network(about: dict[str, Any], kind: Kind, path: Path) -> Network:
         if about["name"] == AUGMENTED:
             return kind.with_test_augmentation(_network(about["plain"], kind, path))
         return TypeAdapter(NETWORKS[about["name"]]).validate_python(about)
-    except (KeyError, ValidationError):
+    except (KeyError, TypeError, AttributeError, ValidationError, RecursionError):
         raise MetaloomError(f"{path}: this metaloom has no network {about}: save the task again") from None
 
 

@@ -21,6 +21,9 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from metaloom.system.rounding import is_finite
+
+MOST = 50.0  # of a saved level or slope: T is the exponential of such numbers
 WEIGHTS = np.array([1e-4, 1e-3, 1e-3])  # of squares in what is minimised: settle what the settings at hand leave open
 
 
@@ -77,13 +80,28 @@ class Temperature:
 
     @classmethod
     def read(cls, saved: dict[str, Any]) -> Temperature:
-        """From what `saved` gave."""
-        ranges: dict[str, Any] = {name: tuple(value) for name, value in saved.items() if isinstance(value, list)}
-        return cls(**saved | ranges)
+        """From what `saved` gave.
+
+        Raises:
+            ValueError: a number is none, or so large that T would be.
+        """
+        if not isinstance(saved, dict) or not saved.keys() <= asdict(cls()).keys():
+            raise ValueError(f"temperature is {saved}")
+        for name, value in saved.items():
+            if not (_is_range(value) if name in ("shots", "ways") else is_finite(value) and abs(value) <= MOST):
+                raise ValueError(f"temperature.{name} is {str(value)[:40]}")
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()})
 
     def saved(self) -> dict[str, Any]:
         """As plain values for learner.json."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def _is_range(value: Any) -> bool:
+    """Two numbers from 1 on, the second not below the first."""
+    if not isinstance(value, list) or len(value) != 2 or not all(map(is_finite, value)):
+        return False
+    return 1 <= value[0] <= value[1]
 
 
 def _finite(answered: LabelledLogits) -> LabelledLogits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,9 +89,13 @@ def write_embeddings(
 def _begun(scratch: Path, packed: Dataset, encoder: Encoder) -> tuple[np.memmap, int]:
     """The array, and how many of its rows are finished: of this very encoder, for these very examples."""
     if (scratch / DONE).is_file() and (scratch / EXAMPLES).is_file():
-        found = read_json(scratch / DONE)
-        if found == _state(packed, encoder, found.get("done", 0)):
-            return np.lib.format.open_memmap(scratch / EXAMPLES, mode="r+"), found["done"]
+        with suppress(MetaloomError, ValueError, OSError):  # what is damaged is made again
+            found = read_json(scratch / DONE)
+            done = found.get("done") if isinstance(found, dict) else None
+            rows = np.lib.format.open_memmap(scratch / EXAMPLES, mode="r+")
+            whole = (rows.dtype, rows.shape) == (np.float32, (len(packed.items), encoder.embed))
+            if whole and isinstance(done, int) and found == _state(packed, encoder, done):
+                return rows, done
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     return reserved(scratch / EXAMPLES, np.dtype(np.float32), (len(packed.items), encoder.embed)), 0

@@ -18,6 +18,7 @@ import yaml
 from metaloom.errors import MetaloomError
 from metaloom.system.rounding import nulled
 
+SEAL = hashlib.sha256().digest_size
 AT_ROOT = "run metaloom in the root of its repository"  # what to do where a file of the project is absent
 
 
@@ -80,6 +81,22 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_sealed(path: str | Path, data: bytes) -> None:
+    """Write what is kept for later, its SHA-256 behind it, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data + hashlib.sha256(data).digest())
+
+
+def read_sealed(path: str | Path) -> bytes | None:
+    """What `write_sealed` wrote; None where there is nothing, or nothing that is still the same."""
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        return None
+    data, sealed = content[:-SEAL], content[-SEAL:]
+    return data if hashlib.sha256(data).digest() == sealed else None
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON with a closing newline, whole or not at all.
 
@@ -92,8 +109,13 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def strict_json(value: Any) -> str:
-    """Indented, and what any reader of JSON reads: null in place of NaN."""
-    return json.dumps(nulled(value), indent=2, ensure_ascii=False, allow_nan=False)
+    """Indented, and what any reader of JSON reads: null in place of NaN, half a character as its escape sequence."""
+    text = json.dumps(nulled(value), indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(nulled(value), indent=2, allow_nan=False)
+    return text
 
 
 def _not_finite(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
@@ -173,7 +195,10 @@ def load_yaml(content: bytes) -> Any:
     Raises:
         yaml.YAMLError: it is none.
     """
-    return yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+    try:
+        return yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+    except (ValueError, RecursionError) as error:  # a date that is none, lists nested too deeply
+        raise yaml.YAMLError(str(error)) from None
 
 
 Stamp = tuple[int, int, int]  # size, time of change in nanoseconds, inode

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def revision(root: str | Path, name: str = "HEAD") -> str:
     """The name of the commit, or of what a branch or tag is; empty outside git and where there is none."""
-    return _git(root, "rev-parse", "--verify", "--quiet", name)
+    return _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", name)
 
 
 def changed(root: str | Path, *paths: str) -> bool:
@@ -25,6 +25,6 @@ def _git(root: str | Path, *arguments: str) -> str:
     command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=20)
-    except (FileNotFoundError, subprocess.TimeoutExpired):  # git is not installed, or waits for a disk
+    except (OSError, ValueError, subprocess.TimeoutExpired):  # not installed, no legal argument, or it waits for a disk
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -32,3 +32,13 @@ def nulled(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [nulled(each) for each in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def is_finite(value: Any) -> bool:
+    """Whether it is a number that a float can hold."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return False

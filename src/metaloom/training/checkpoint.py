@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,9 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from metaloom.errors import MetaloomError
 from metaloom.methods.base import TASKS_AT_A_TIME
 from metaloom.methods.model import Params
 from metaloom.system.files import atomic_file
+from metaloom.system.terminal import say
 
 ABOUT = ("step", "seconds", "tasks_at_a_time", "history")  # what of a state is no tensor
 
@@ -64,10 +67,11 @@ def save(state: State, path: Path, fingerprint: str) -> None:
             tensors |= {f"{group}/statistics/{k}": v for k, v in params.statistics.items()}
     for index, moments in state.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": value for name, value in moments.items()}
-    about = {name: getattr(state, name) for name in ABOUT}
-    metadata = {"fingerprint": fingerprint, "state": json.dumps(about)}
+    about = json.dumps({name: getattr(state, name) for name in ABOUT})
+    kept = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    metadata = {"fingerprint": fingerprint, "state": about, "sha256": _digest(kept, about)}
     with atomic_file(path) as temporary:
-        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, metadata)
+        save_file(kept, temporary, metadata)
 
 
 class Saved(NamedTuple):
@@ -85,7 +89,10 @@ class Saved(NamedTuple):
 def read(path: Path, fingerprint: str) -> Saved | None:
     """The checkpoint of this very run, or None where there is none.
 
-    A damaged one, or one of another network, version, data or settings, will be written over.
+    One of another network, version, data or settings will be written over; so will a damaged one, which is said.
+
+    Raises:
+        MetaloomError: what is there is no file, or may not be read.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -93,9 +100,26 @@ def read(path: Path, fingerprint: str) -> Saved | None:
             if metadata.get("fingerprint") != fingerprint:
                 return None  # of other settings, data or code, or of another program: start afresh
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            return Saved(tensors, metadata["state"])
-    except (FileNotFoundError, SafetensorError):
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise MetaloomError(f"{path} cannot be read ({error}): remove it, and training starts again") from None
+    except SafetensorError:
+        tensors, metadata = {}, {}
+    about = metadata.get("state", "")
+    if metadata.get("sha256") != _digest(tensors, about):
+        say(f"{path} is damaged: training starts again")
+        return None
+    return Saved(tensors, about)
+
+
+def _digest(tensors: dict[str, Tensor], about: str) -> str:
+    """Of all that a checkpoint holds: its own format has no checksum, and training would go on from a flipped byte."""
+    hashed = hashlib.sha256(about.encode())
+    for name, tensor in sorted(tensors.items()):
+        hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        hashed.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return hashed.hexdigest()
 
 
 def restored(

@@ -45,8 +45,11 @@ def _locked(root: Path, path: str) -> str | None:
         return None
     except yaml.YAMLError as error:
         raise MetaloomError(f"{root / LOCK} is no valid YAML: {' '.join(str(error).split())}") from None
-    outs = [out for stage in (lock or {}).get("stages", {}).values() for out in stage.get("outs", [])]
-    return next((out["md5"] for out in outs if out["path"] == path), None)
+    try:
+        outs = [out for stage in (lock or {}).get("stages", {}).values() for out in stage.get("outs", [])]
+        return next((out["md5"] for out in outs if out["path"] == path), None)
+    except (AttributeError, KeyError, TypeError):
+        raise MetaloomError(f"{root / LOCK} is damaged: `metaloom doctor` puts it right") from None
 
 
 def _hash_now(folder: Path) -> str:

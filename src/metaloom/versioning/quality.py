@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from metaloom.system.quantities import percent
 
@@ -29,14 +31,63 @@ class Handed:
         return f"{percent(self.accuracy)} ({percent(self.low95)} to {percent(self.high95)})"
 
 
-def handed(metadata: dict[str, Any] | None) -> Handed | None:
-    """The same; None where there is no bundle, or nothing was measured, as for a task of a user's own."""
-    measured = (metadata or {}).get("metrics", {}).get("task")
-    if metadata is None or measured is None:
+class Lenient(BaseModel):
+    """A part of metadata.json of any version, of which these fields are read."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False, strict=True)
+
+
+class Task(Lenient):
+    """That the bundle is for."""
+
+    name: str
+    n_way: int
+
+
+class Measured(Lenient):
+    """Shares of 1."""
+
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    low95: Annotated[float, Field(ge=0, le=1)]
+    high95: Annotated[float, Field(ge=0, le=1)]
+
+
+class Metrics(Lenient):
+    """`task`: of this very model."""
+
+    task: Measured | None = None
+
+
+class Provenance(Lenient):
+    """`data`: the data version."""
+
+    data: str | None = None
+
+
+class Told(Lenient):
+    """What a bundle's metadata.json says, as far as versions are compared by it."""
+
+    task: Task | None = None
+    metrics: Metrics = Metrics()
+    provenance: Provenance = Provenance()
+
+
+def told(metadata: Any) -> Told | None:
+    """The same, from what was read; None where there is nothing, or it is damaged."""
+    try:
+        return Told.model_validate(metadata)
+    except ValidationError:
         return None
-    task = metadata["task"]
-    ends = (measured[name] for name in ("accuracy", "low95", "high95"))
-    return Handed(task["name"], task["n_way"], *ends)
+
+
+def handed(metadata: Any) -> Handed | None:
+    """Of its task; None where there is no bundle, it is damaged, or nothing was measured, as for a task of a user's
+    own."""
+    found = told(metadata)
+    if found is None or found.task is None or found.metrics.task is None:
+        return None
+    measured = found.metrics.task
+    return Handed(found.task.name, found.task.n_way, measured.accuracy, measured.low95, measured.high95)
 
 
 def told_apart(present: Handed | None, new: Handed | None) -> tuple[bool, str]:

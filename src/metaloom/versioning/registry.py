@@ -24,6 +24,10 @@ from metaloom.versioning.paths import BUNDLE, Outputs
 from metaloom.versioning.quality import handed, told_apart
 from metaloom.versioning.revisions import at_revision
 
+VERSION = r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)([-+][0-9A-Za-z.+-]*)?"  # as GTO reads them
+STAGE = r"[0-9A-Za-z]([0-9A-Za-z_/-]*[0-9A-Za-z])?"
+LONGEST = 100  # characters of either: a tag is the name of a file
+
 
 @dataclass(frozen=True)
 class ModelVersion:
@@ -41,7 +45,7 @@ class ModelVersion:
     stages: list[str]
     commit: str
     date: datetime
-    metadata: dict[str, Any] | None
+    metadata: Any
 
 
 def model_versions(root: Path) -> list[ModelVersion]:
@@ -77,8 +81,10 @@ def promote(root: Path, version: str | None, stage: str, force: bool = False) ->
         The version, its commit, and how its accuracy compares with that of the one that was there, in words.
 
     Raises:
-        MetaloomError: its bundle cannot be had, does not verify or is worse, or what is present is not committed.
+        MetaloomError: a name is none, its bundle cannot be had, does not verify or is worse, or what is present is not
+            committed.
     """
+    _check_names(version, stage)
     versions = model_versions(root)
     known = {each.version: each.commit for each in versions}
     commit = known.get(version or "")
@@ -101,6 +107,16 @@ def promote(root: Path, version: str | None, stage: str, force: bool = False) ->
             _gto().register(root, BUNDLE, commit, version=version)
             version = next(each["version"] for each in _gto().show(root, BUNDLE) if each["commit_hexsha"] == commit)
         return _assign(root, str(version), stage), commit, told
+
+
+def _check_names(version: str | None, stage: str) -> None:
+    """Before anything is done: GTO makes the version, and refuses the stage afterwards."""
+    if version is not None and not (re.fullmatch(VERSION, version, re.ASCII) and len(version) <= LONGEST):
+        raise MetaloomError(f"{version[:LONGEST]!r} is no version: give one such as v0.2.0, or leave it out")
+    if not (re.fullmatch(STAGE, stage, re.ASCII) and len(stage) <= LONGEST) or "//" in stage:
+        raise MetaloomError(
+            f"{stage[:LONGEST]!r} is no name for a stage: write letters, numbers, '_', '-' or '/', such as candidate"
+        )
 
 
 def rollback(root: Path, stage: str) -> tuple[str, str]:
@@ -146,9 +162,15 @@ def _stages(root: Path) -> dict[str, list[str]]:
     history = _gto().history(root, BUNDLE) if _known(root) else []
     events = [each for each in history if each["event"] == "assignment"]
     stages: dict[str, list[str]] = {}
-    for each in sorted(events, key=lambda event: int(event["ref"].rpartition("#")[2])):
+    for each in sorted(events, key=lambda event: _number(event["ref"])):
         stages.setdefault(each["stage"], []).append(each["version"])
     return stages
+
+
+def _number(ref: str) -> int:
+    """Of an assignment; a tag without one, as GTO also writes them, is before all others of its stage."""
+    number = ref.rpartition("#")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def _present_commit(root: Path) -> str:
@@ -169,7 +191,7 @@ def _check_bundle(root: Path, commit: str) -> None:
         raise MetaloomError(f"the bundle of {commit[:8]} does not verify: {'; '.join(verdict.problems)}")
 
 
-def _metadata(root: Path, commit: str) -> dict[str, Any] | None:
+def _metadata(root: Path, commit: str) -> Any:
     with tempfile.TemporaryDirectory() as folder, at_revision(root, commit) as revision:
         try:
             return read_json(revision.get(f"{Outputs(root).bundle}/{METADATA}", Path(folder) / METADATA))

@@ -90,11 +90,16 @@ def check_revision(root: str | Path, rev: str) -> None:
         if rev == WORKSPACE:
             return
         from dvc.scm import RevError, resolve_rev
+        from scmrepo.exceptions import SCMError
 
         try:
-            resolve_rev(repo.scm, rev)
-        except RevError:
-            raise MetaloomError(f"there is no revision {rev!r}: give a branch, a tag or a commit (`git log`)") from None
+            if not rev:
+                raise RevError("no name")
+            repo.scm.resolve_commit(resolve_rev(repo.scm, rev))
+        except (RevError, SCMError, AttributeError, ValueError):  # the last two of a file or folder, or no legal name
+            raise MetaloomError(
+                f"there is no revision {rev[:100]!r}: give a branch, a tag or a commit (`git log`)"
+            ) from None
 
 
 def metrics_differ(root: str | Path, a: str, b: str) -> dict[str, dict[str, dict[str, Any]]]:

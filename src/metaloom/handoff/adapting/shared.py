@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -32,9 +31,10 @@ from metaloom.handoff.metadata import FleetTask, Metadata
 from metaloom.handoff.shipped import verify
 from metaloom.kinds.encoding import Encoding
 from metaloom.methods.model import UNSEEN
-from metaloom.system.files import atomic_dir, atomic_file
+from metaloom.system.files import atomic_dir, read_sealed, write_sealed
 
 SOLVED = Path(".metaloom/fleet")
+HEADER = 8  # bytes of a safetensors file that say how long its header is
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ def solve_part(paths: Sequence[str], model: str) -> SharedHeads:
     part = _read_part(path)
     if part is None:
         part = _part(maker, supports)
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(_part_as_bytes(part))
+        write_sealed(path, _part_as_bytes(part))
     part.outcomes.extend(failed)
     return part
 
@@ -99,16 +98,15 @@ def _part_as_bytes(part: SharedHeads) -> bytes:
 
 def _read_part(path: Path) -> SharedHeads | None:
     """What an interrupted fleet has left; None where there is nothing whole."""
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["about"])
-            heads = {
-                name: [file.get_tensor(f"{name}/{i}") for i in range(len(about["labels"]))] for name in verify.HEAD
-            }
-            count = min(GOLDEN, len(about["labels"]))
-            golden = [tuple(file.get_tensor(f"golden/{i}/{j}").numpy() for j in range(3)) for i in range(count)]
-    except (OSError, safetensors.SafetensorError, ValueError, KeyError):
+    data = read_sealed(path)
+    if data is None:
         return None
+    size = int.from_bytes(data[:HEADER], "little")
+    about = json.loads(json.loads(data[HEADER : HEADER + size])["__metadata__"]["about"])
+    tensors = safetensors.torch.load(data)
+    heads = {name: [tensors[f"{name}/{i}"] for i in range(len(about["labels"]))] for name in verify.HEAD}
+    count = min(GOLDEN, len(about["labels"]))
+    golden = [tuple(tensors[f"golden/{i}/{j}"].numpy() for j in range(3)) for i in range(count)]
     kept = [Outcome(**each | {"status": Status.KEPT}) for each in about["outcomes"]]
     return SharedHeads(kept, about["labels"], heads, golden)
 

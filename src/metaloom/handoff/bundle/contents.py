@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Shaped
+from pydantic import ValidationError
 
-from metaloom.config import Settings
+from metaloom.config import Settings, first_problem
 from metaloom.data.support import Support
+from metaloom.errors import MetaloomError
 from metaloom.handoff.graphs.costs import Trial
 from metaloom.handoff.graphs.novelty import Novelty
 from metaloom.handoff.metadata import (
@@ -23,14 +25,15 @@ from metaloom.handoff.metadata import (
     Metrics,
     Provenance,
     Task,
+    Validation,
     Versions,
     outputs,
 )
 from metaloom.handoff.shipped.verify import INPUT
 from metaloom.kinds.encoding import Encoding
-from metaloom.learner import AdaptedTask, Learner
+from metaloom.learner import AdaptedTask, Learner, validation_of
 from metaloom.networks.engine import choose_engine
-from metaloom.system.files import read_json, sha256
+from metaloom.system.files import makes_again, sha256
 from metaloom.system.provenance import commit, data_version, libraries
 from metaloom.system.source_files import digest
 
@@ -127,7 +130,7 @@ class Maker:
         """
         choose_engine(settings.engine)
         learner = Learner.load(model)
-        validation = read_json(model / "metrics.json", made_by=f"train@{model.name}")["validation"]
+        validation = _validation(model)
         git = commit()
         provenance = Provenance(
             data=data_version(),
@@ -170,6 +173,16 @@ class Maker:
         hashed = hashlib.sha256(json.dumps([digest(CODE), *about], sort_keys=True).encode())
         hashed.update(support.examples.tobytes())
         return hashed.hexdigest()
+
+
+def _validation(model: Path) -> dict[str, Any]:
+    """The same as `validation_of`, with all that a bundle's metadata says of it."""
+    found = validation_of(model)
+    try:
+        return Validation.model_validate(found).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        path, stage = model / "metrics.json", f"train@{model.name}"
+        raise MetaloomError(f"{path} is damaged: {first_problem(error)}: {makes_again(stage)}") from None
 
 
 def about(metadata: Metadata, labels: list[str]) -> dict[str, str]:

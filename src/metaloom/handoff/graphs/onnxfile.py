@@ -23,7 +23,7 @@ from metaloom.handoff.graphs.decompositions import TRANSLATIONS
 from metaloom.handoff.shipped.verify import EXAMPLES
 from metaloom.kinds.encoding import Encoding
 from metaloom.planning.deployment import check_versions
-from metaloom.system.files import atomic_file
+from metaloom.system.files import read_sealed, write_sealed
 from metaloom.system.provenance import libraries
 from metaloom.system.source_files import digest
 
@@ -84,11 +84,10 @@ def kept(kind: str, about: Mapping[str, Any], export: ExportSettings, make: Call
     versions = {"opset": export.opset, "ir_version": export.ir_version, "libraries": libraries()}
     parts = [kind, json.dumps({**about, **versions}, sort_keys=True), digest(MAKERS)]
     path = GRAPHS / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()}.onnx"
-    if path.is_file():
-        return path.read_bytes()
+    if (known := read_sealed(path)) is not None:
+        return known
     data = make().SerializeToString(deterministic=True)
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(data)
+    write_sealed(path, data)
     for old in sorted(path.parent.glob("*.onnx"), key=lambda each: each.stat().st_mtime)[:-GRAPHS_KEPT]:
         old.unlink(missing_ok=True)
     return data

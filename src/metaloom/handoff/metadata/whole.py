@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from metaloom.config import first_problem
 from metaloom.errors import MetaloomError
@@ -77,7 +77,7 @@ class Graph(Strict):
     """One ONNX file; `samples` names the golden samples that it is asked, where it is not all."""
 
     tolerance: float
-    bytes: int
+    bytes: Annotated[int, Field(ge=0, lt=2**63)]
     samples: list[str] | None = None
 
 

@@ -59,6 +59,7 @@ TYPES = {
 
 OPTIONS = {"--provider": CPU, "--seconds": "600", "--gigabytes": "8"}
 HERE = "--here"
+LONGEST_VALUE = 60  # characters of it in a line
 LONGEST, LARGEST = 1e6, 1e18  # seconds and bytes that the system can count to
 USAGE = """usage: verify.py [BUNDLE] [--provider NAME] [--seconds N] [--gigabytes N] [--here]
 without BUNDLE: the folder that verify.py is in; --here: without a child process and its limits"""
@@ -113,7 +114,10 @@ def verify(folder: str | Path, with_onnx: bool = True, provider: str = CPU) -> V
     if bundle is None:
         return Verdict(problems, "")
     problems = [problem for name in bundle.sessions if with_onnx for problem in _check_with_onnx(folder / name)]
-    return Verdict(problems, "") if problems else _check_samples(bundle, folder / SAMPLES)
+    if problems:
+        return Verdict(problems, "")
+    verdict = _check_samples(bundle, folder / SAMPLES)
+    return verdict if verdict.problems else Verdict(_check_sizes(bundle, folder), verdict.summary)
 
 
 def _provider_problem(name: str) -> str:
@@ -133,11 +137,14 @@ def open_bundle(folder: Path, graphs: list[str], provider: str = CPU) -> tuple[B
     problems = check_files(folder)
     if problems:
         return None, problems
-    metadata, labels = _read_json(folder / METADATA), _read_json(folder / LABELS)
-    problems = _check_metadata(metadata) or _check_labels(labels, FLEET in metadata["graphs"])
+    (metadata, no_metadata), (labels, no_labels) = _read_json(folder / METADATA), _read_json(folder / LABELS)
+    problems = [*no_metadata, *no_labels] or _check_metadata(metadata)
+    problems = problems or _check_labels(labels, FLEET in metadata["graphs"])
     if problems:
         return None, problems
     n_way = max(map(len, labels.values())) if isinstance(labels, dict) else len(labels)
+    if problems := _check_told(metadata, labels, n_way):
+        return None, problems
     sessions = {}
     for name in (name for name in graphs if name in metadata["graphs"]):
         session, problems = _load_graph(folder / name, metadata, n_way, provider)
@@ -227,11 +234,20 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> tuple[Any, list[str]]:
+    """The value, and why there is none. Python's parser takes NaN and 1e999; other readers refuse them."""
     try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError, MemoryError):
-        return None
+        return json.loads(path.read_bytes(), parse_constant=_no_number, parse_float=_finite), []
+    except (ValueError, RecursionError, MemoryError) as error:
+        return None, [f"{path.name}: no valid JSON ({_one_line(error) or type(error).__name__})"]
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    return value if math.isfinite(value := float(text)) else _no_number(text)
 
 
 # --- metadata and labels
@@ -255,10 +271,39 @@ def _check_metadata(metadata: Any) -> list[str]:
         tolerance = _at(graphs, name, "tolerance")
         if not isinstance(tolerance, float) or not 0 < tolerance <= LOOSEST_TOLERANCE[name]:
             allowed = f"not between 0 and {LOOSEST_TOLERANCE[name]}"
-            problems.append(f"{METADATA}: graphs.{name}.tolerance is {tolerance}, {allowed}")
+            problems.append(f"{METADATA}: graphs.{name}.tolerance is {_short(tolerance)}, {allowed}")
         if not isinstance(_at(graphs, name, "samples"), list | None):
             problems.append(f"{METADATA}: graphs.{name}.samples is no list of names")
     return problems
+
+
+def _check_told(metadata: Any, labels: Any, n_way: int) -> list[str]:
+    """What metadata.json says of the classes, beside labels.json."""
+    problems, told = [], _at(metadata, "task", "n_way")
+    if told != n_way or isinstance(told, bool):
+        problems.append(f"{METADATA}: task.n_way is {_short(told)}, {LABELS} has {n_way} classes")
+    if isinstance(labels, dict):
+        tasks = metadata.get("tasks")
+        names = [_at(each, "name") for each in tasks] if isinstance(tasks, list) else None
+        if names != list(labels):
+            problems.append(f"{METADATA}: tasks are not those of {LABELS}, or in another order")
+    return problems
+
+
+def _check_sizes(bundle: Bundle, folder: Path) -> list[str]:
+    """What metadata.json says of the size of each graph that was opened."""
+    problems = []
+    for name in bundle.sessions:
+        told, found = bundle.metadata["graphs"][name].get("bytes"), (folder / name).stat().st_size
+        if told != found or isinstance(told, bool):
+            problems.append(f"{METADATA}: graphs.{name}.bytes is {_short(told)}, the file has {found}")
+    return problems
+
+
+def _short(value: Any) -> str:
+    """A stranger's value, for a line."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
 def _check_input(spec: Any) -> list[str]:

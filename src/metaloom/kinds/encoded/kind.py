@@ -13,6 +13,7 @@ from jaxtyping import Bool, Shaped
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds.encoded.encoder import Encoder
+from metaloom.kinds.fitted import numbers_in
 from metaloom.kinds.pictures.kind import Pictures
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class EncodedPictures(Pictures):
     def encoding(self, saved: dict[str, Any]) -> EmbeddingEncoding:
         from metaloom.kinds.encoded.encode import EmbeddingEncoding
 
-        return EmbeddingEncoding(self, tuple(saved["shift"]), ())
+        return EmbeddingEncoding(self, numbers_in(saved, "shift", self.encoder.embed), ())
 
     def distorted(self, x: Tensor, chances: Tensor, strength: float) -> Tensor:
         from metaloom.kinds.vectors.encode import jittered

@@ -6,13 +6,15 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, UInt8
+from pydantic import AfterValidator, Field
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Kind
+from metaloom.kinds.fitted import numbers_in, scales_in
 from metaloom.kinds.pictures.ground import grounds, negatives
 from metaloom.kinds.pictures.negatives import odd_grounds
 from metaloom.kinds.pictures.read import IN_WORDS, SUFFIXES, decode, is_blank, is_coloured, is_picture
@@ -34,6 +36,13 @@ FITTED = {
 GREY, COLOUR = 1, 3  # channels
 
 
+def _settled(channels: int) -> int:
+    """What a file may say of them."""
+    if channels not in (GREY, COLOUR):
+        raise ValueError(f"there are pictures of {GREY} and of {COLOUR} channels")
+    return channels
+
+
 @dataclass(frozen=True)
 class Pictures(Kind):
     """Image files of any size, packed as squares of uint8 pixels (height, width, channel).
@@ -48,11 +57,11 @@ class Pictures(Kind):
         inverted: whether pictures are turned from light on dark to dark on light before all else.
     """
 
-    image_size: int
-    channels: int
+    image_size: Annotated[int, Field(ge=1, le=1024)]
+    channels: Annotated[int, AfterValidator(_settled)]
     rotations: bool = False
     mirror: bool = False
-    test_shift: int = 0
+    test_shift: Annotated[int, Field(ge=0, le=64)] = 0
     fit: Fit = "stretch"
     inverted: bool = False
 
@@ -110,7 +119,8 @@ class Pictures(Kind):
     def looks_negative(
         self, raw: UInt8[np.ndarray, "item height width channel"], saved: Mapping[str, Any]
     ) -> Bool[np.ndarray, " item"]:
-        return negatives(PAPER - raw if self.inverted else raw, saved["shift"])
+        shift = numbers_in(saved, "shift", self.channels)
+        return negatives(PAPER - raw if self.inverted else raw, shift)
 
     def preview(self, content: bytes) -> tuple[str, str]:
         picture = decode(content, COLOUR)
@@ -148,7 +158,8 @@ class Pictures(Kind):
     def encoding(self, saved: dict[str, Any]) -> PictureEncoding:
         from metaloom.kinds.pictures.encode import PictureEncoding
 
-        return PictureEncoding(self, tuple(saved["shift"]), tuple(saved["scale"]))
+        shift, scale = numbers_in(saved, "shift", self.channels), scales_in(saved, "scale", self.channels)
+        return PictureEncoding(self, shift, scale)
 
     @property
     def quarters(self) -> int:

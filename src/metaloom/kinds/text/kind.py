@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int32, Shaped
+from pydantic import Field
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Table, Tables
 from metaloom.kinds.columns import DOMAIN, LABEL, TEXT, given, is_number, only_classes, only_texts, usual
+from metaloom.kinds.fitted import numbers_in, texts_in
 from metaloom.kinds.text.read import Columns, lines_of, read_rows
 from metaloom.kinds.text.show import Quotations
 from metaloom.system.plural import several
@@ -40,12 +42,12 @@ class Text(Tables):
         characters: of a packed text, as the data have decided it; 0: not yet.
     """
 
-    features: int = 8192
-    length: int = 1000
+    features: Annotated[int, Field(ge=1, le=65536)] = 8192
+    length: Annotated[int, Field(ge=4, le=100_000)] = 1000
     text: str | None = None
     label: str | None = None
     domain: str | None = None
-    characters: int = 0
+    characters: Annotated[int, Field(ge=0, le=100_000)] = 0
 
     name: ClassVar[str] = "text"
     noun: ClassVar[str] = "text"
@@ -82,12 +84,12 @@ class Text(Tables):
 
     def spelled(self, argument: str) -> list[tuple[str, bytes]] | None:
         """A text itself, or the lines of a file of plain text."""
-        path = Path(argument)
-        if Path(argument).is_file() and path.suffix.lower() == LINES:
+        path, there = Path(argument), _is_there(argument)
+        if there and path.is_file() and path.suffix.lower() == LINES:
             return [(f"{argument}#{number}", line) for number, line in lines_of(path)]
-        if Path(argument).exists() or path.suffix.lower() in (*self.suffixes, LINES):
+        if there or path.suffix.lower() in (*self.suffixes, LINES):
             return None
-        return [(argument, " ".join(argument.split()).encode("utf-8", "replace"))]
+        return [(argument or "''", " ".join(argument.split()).encode("utf-8", "replace"))]
 
     def decode(self, content: bytes) -> Shaped[np.ndarray, ""]:
         text = content.decode("utf-8")
@@ -131,10 +133,24 @@ class Text(Tables):
 
     def encoding(self, saved: dict[str, Any]) -> TextEncoding:
         from metaloom.kinds.text.encode import TextEncoding
+        from metaloom.kinds.text.grams import LENGTHS
 
-        return TextEncoding(self, tuple(saved["grams"]), tuple(saved["idf"]))
+        if self.characters and self.characters < LENGTHS[-1]:
+            raise ValueError(f"characters is {self.characters}: an n-gram has up to {LENGTHS[-1]}")
+        grams = texts_in(saved, "grams")
+        if odd := next((each for each in grams if len(each) not in LENGTHS), None):
+            raise ValueError(f"grams holds {odd[:20]!r}, which has not 2 to 4 characters")
+        return TextEncoding(self, grams, numbers_in(saved, "idf", len(grams)))
 
     def untrained(self, packed: Tensor) -> Tensor:
         from metaloom.kinds.text.grams import hashed
 
         return hashed(packed)
+
+
+def _is_there(argument: str) -> bool:
+    """Whether it names a file or folder; a text may be longer than any name, and no text is not this folder."""
+    try:
+        return bool(argument) and Path(argument).exists()
+    except OSError:
+        return False

@@ -42,6 +42,8 @@ def read_rows(content: bytes, columns: Columns) -> list[Row]:
         )
     label, domain = (_found(what, getattr(columns, what), names) for what in (LABEL, DOMAIN))
     texts, labels, domains = (_cells(table, name) for name in (text, label, domain))
+    for cells, name in ((labels, label), (domains, domain)):
+        _refuse_halves(cells, name)
     _refuse_many(labels, label)
     rows = zip(domains, labels, texts, strict=True)
     return [Row(d, own, (t or "").encode("utf-8", "replace")) for d, own, t in rows]
@@ -78,6 +80,15 @@ def _cells(table: pd.DataFrame, name: str | None) -> list[str | None]:
         raise MetaloomError(f"has lists or objects in its column {name}: write a plain text into each row")
     cells = zip(column, column.notna(), strict=True)
     return [" ".join(str(cell).split()) or None if there else None for cell, there in cells]
+
+
+def _refuse_halves(cells: list[str | None], name: str | None) -> None:
+    """JSON can name half a character, which no other file can hold; in a text itself a ? takes its place."""
+    for number, cell in enumerate(cells, start=1):
+        if cell is not None and cell.encode("utf-8", "replace").decode() != cell:
+            raise MetaloomError(
+                f"has half a character in row {number} of its column {name} ({cell!r:.60}): write it whole"
+            )
 
 
 def _refuse_many(labels: list[str | None], name: str | None) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Float32
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Row, Table, Tables
 from metaloom.kinds.columns import LABEL, is_number, only_classes
+from metaloom.kinds.fitted import numbers_in, scales_in
 from metaloom.kinds.vectors.read import names_of, places, read_rows
 from metaloom.kinds.vectors.show import Profiles
 
@@ -89,7 +90,8 @@ class Vectors(Tables):
     def encoding(self, saved: dict[str, Any]) -> VectorEncoding:
         from metaloom.kinds.vectors.encode import VectorEncoding
 
-        return VectorEncoding(self, tuple(saved["shift"]), tuple(saved["scale"]))
+        shift = numbers_in(saved, "shift", len(self.columns) or None)
+        return VectorEncoding(self, shift, scales_in(saved, "scale", len(shift)))
 
     def untrained(self, packed: Tensor) -> Tensor:
         return packed.sign() * packed.abs().log1p()
