@@ -32,8 +32,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 REVISIONS = [
-    "", "--help", "--", "-q", "--git-dir", "..", "a b", "handoff#prod#1", "a\nb", "a\0b", "\x1b[2J", "\udce9", "x" * 300,
-    "x" * 5000, "HEAD:dvc.yaml", "HEAD^{tree}", "HEAD..HEAD", "^HEAD", "HEAD~9",
+    "", "--help", "--", "-q", "--git-dir", "..", "a b", "handoff#prod#1", "a\nb", "a\0b", "\x1b[2J", "\udce9",
+    "x" * 300, "x" * 5000, "HEAD:dvc.yaml", "HEAD^{tree}", "HEAD..HEAD", "^HEAD", "HEAD~9",
 ]  # fmt: skip
 
 
@@ -83,8 +83,8 @@ WHOLE: dict[str, Any] = {
     "provenance": {"data": "abc"},
 }
 PLACES = [
-    (), ("task",), ("task", "name"), ("task", "n_way"), ("metrics",), ("metrics", "task"), ("metrics", "task", "accuracy"),
-    ("provenance",), ("provenance", "data"),
+    (), ("task",), ("task", "name"), ("task", "n_way"), ("metrics",), ("metrics", "task"),
+    ("metrics", "task", "accuracy"), ("provenance",), ("provenance", "data"),
 ]  # fmt: skip
 
 
