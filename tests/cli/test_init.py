@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from metaloom import __version__
 from metaloom.cli import init as module
 from metaloom.cli.app import app
+from metaloom.cli.doctor import _code
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.code import SEEN, compared, hashes, take_over
 from metaloom.pipeline.due import nothing_due
@@ -143,6 +144,40 @@ def test_a_conflict_of_git_in_it_is_written_over(mine: Path):
     now = read_code(mine)
     (mine / CODE).write_text("<<<<<<< HEAD\nprepare: 1\n")
     assert "so these run again" in (take_over(mine) or "") and read_code(mine) == now
+
+
+BROKEN = {
+    "missing": (None, "code.yaml is missing, which dvc.yaml names"),
+    "empty": ("", "code.yaml is broken"),
+    "a conflict of git": ("<<<<<<< HEAD\nprepare: 1\n", "code.yaml is broken"),
+    "a date that is none": ("metaloom: 2020-99-99\n", "code.yaml is broken"),
+    "numbers": ("metaloom: 1\n", "code.yaml is broken"),
+    "older": ("metaloom: 0.0.9\n", f"code.yaml is of metaloom 0.0.9, and {__version__} is installed"),
+    "of other code": (
+        f"metaloom: {__version__}\ntrain: '0'\n",
+        "code.yaml is of other code than the one that is installed",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_doctor_names_a_code_file_that_is_not_right(mine: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+    """The hashes themselves are tested above."""
+    now = read_code(mine)
+    monkeypatch.setattr(
+        "metaloom.pipeline.code.hashes", lambda dag: {k: v for k, v in (now or {}).items() if k != "metaloom"}
+    )
+    assert list(_code(mine)) == []
+    content, words = BROKEN[name]
+    (mine / CODE).unlink() if content is None else (mine / CODE).write_text(content)
+    (finding,) = _code(mine)
+    assert finding.what.startswith(words) and finding.remedy == "`metaloom run` writes it again"
+    monkeypatch.setattr("metaloom.pipeline.code.take_over", compared)
+    assert finding.fix is not None and finding.fix() and read_code(mine) == now and list(_code(mine)) == []
+
+
+def test_a_project_with_the_tool_s_code_wants_no_code_file(repo: Path):
+    assert list(_code(repo)) == []
 
 
 @pytest.mark.usefixtures("here")

@@ -105,7 +105,7 @@ def _kind(settings: Settings, name: str) -> Kind:
 
 
 def _wanted(kinds: dict[str, Kind], kind: str | None, given: dict[str, str]) -> dict[str, Kind]:
-    """Those that the user's options leave."""
+    """The kinds that the user's options leave."""
     able = {name: each for name, each in kinds.items() if all(hasattr(each, what) for what in given)}
     return {name: each for name, each in able.items() if kind in (None, name)}
 
@@ -140,7 +140,7 @@ def _of_tables(tables: list[_File], kinds: dict[str, Kind], path: Path) -> Detec
 
 
 def _with(kind: Kind, columns: dict[str, str]) -> Kind:
-    """With these names of columns, as far as it has settings for them."""
+    """The kind with these names of columns, as far as it has settings for them."""
     own: dict[str, Any] = {what: name for what, name in columns.items() if hasattr(kind, what)}
     return replace(kind, **own) if isinstance(kind, Tables) else kind
 
@@ -150,7 +150,7 @@ def _suffixes(kinds: dict[str, Kind]) -> tuple[str, ...]:
 
 
 def _others(tables: list[_File]) -> list[_File]:
-    """Without those that name files of pictures with their classes."""
+    """The tables without those that name files of pictures with their classes."""
     return [file for file in tables if PurePosixPath(file.name).name not in labels.NAMES]
 
 

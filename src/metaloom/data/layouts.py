@@ -147,7 +147,7 @@ def layout_lines(branches: Sequence[Branch], given: bool) -> list[str]:
 
 
 def _branch(files: Iterable[Found], tables: Iterable[LabelTable]) -> Branch:
-    """With the folders at the front that all files share, as long as a class folder or a table is still below."""
+    """A branch rooted in the front folders that all files share, with a class folder or a table still below them."""
     files, tables = list(files), list(tables)
     root: tuple[str, ...] = ()
     while files and not any(table.folder.parts == root for table in tables):

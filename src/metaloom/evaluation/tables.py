@@ -114,7 +114,7 @@ def differences(
 
 
 def _record(everyone: Everyone, found: PairedDifference, setting: str, p_holm: float | None) -> dict[str, Any]:
-    """With half the width of its interval over classes."""
+    """A row of differences, with half the width of its interval over classes."""
     one, other = (everyone.answers[name][setting] for name in (found.learner, found.rival))
     over = {"classes_ci95": difference_over_classes(one, other, everyone.class_of)}
     return found.record(setting, p_holm) | over

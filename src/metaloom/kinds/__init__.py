@@ -127,12 +127,14 @@ def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "
         MetaloomError: this metaloom has no such kind, or a value of it is missing.
     """
     name = described.get("kind", "pictures") if isinstance(described, dict) else described
+    where = f"{where}: " if where else ""
     if not isinstance(name, str) or name not in KINDS:
-        raise MetaloomError(f"there is no kind of examples {name!r}: this metaloom knows {', '.join(KINDS)}")
+        known = f"this metaloom knows {', '.join(KINDS)}"
+        raise MetaloomError(f"{where}there is no kind of examples {str(name)!r:.60}: {known}")
     kind = ENCODED[name] if name in ENCODED and "encoder" in described else KINDS[name]
     known = {each.name: each for each in fields(kind)}
     needed = {key for key, each in known.items() if each.default is MISSING and each.default_factory is MISSING}
-    where, remedy = f"{where}: " if where else "", f": {remedy}" if remedy else ""
+    remedy = f": {remedy}" if remedy else ""
     if missing := sorted(needed - described.keys()):
         raise MetaloomError(f"{where}what it says of {name} lacks {', '.join(missing)}{remedy}")
     values = {key: value for key, value in described.items() if key in known}

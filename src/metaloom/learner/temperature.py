@@ -90,7 +90,8 @@ class Temperature:
         for name, value in saved.items():
             if not (_is_range(value) if name in ("shots", "ways") else is_finite(value) and abs(value) <= MOST):
                 raise ValueError(f"temperature.{name} is {str(value)[:40]}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()})
+        ranges: dict[str, Any] = {name: tuple(value) for name, value in saved.items() if isinstance(value, list)}
+        return cls(**saved | ranges)
 
     def saved(self) -> dict[str, Any]:
         """As plain values for learner.json."""

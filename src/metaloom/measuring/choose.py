@@ -168,7 +168,7 @@ def _most(asked: Budget, minutes: float, here: Measuring) -> tuple[Budget, float
 
 
 def _greatest(asked: Budget, minutes: float, here: Measuring, efforts: Sequence[float]) -> tuple[Budget, float]:
-    """With the greatest of the efforts that fits, or the least of all; and its seconds."""
+    """The budget with the greatest of the efforts that fits, or with the least of all; and its seconds."""
     budgets = [asked.model_copy(update={"effort": effort}) for effort in efforts]
     fitting, over = 0, len(budgets)
     while over - fitting > 1:

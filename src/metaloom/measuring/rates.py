@@ -78,7 +78,7 @@ class Rates:
     memory: int
 
     def scaled(self, factor: float) -> Rates:
-        """As they are, roughly, where the network is so many times the work."""
+        """The rates, roughly, where the network is so many times the work."""
         trained = {
             name: replace(each, step=factor * each.step, passes=factor * each.passes)
             for name, each in self.trained.items()

@@ -67,7 +67,7 @@ class Stopwatch:
         return min(times)
 
     def text(self) -> str:
-        """For a progress bar."""
+        """What a progress bar says."""
         return f"{self.spent():.0f} s so far"
 
     def tell(self, what: str) -> None:

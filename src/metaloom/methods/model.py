@@ -49,7 +49,7 @@ class Params:
         return self._each(lambda tensor: tensor.detach().clone())
 
     def kept(self) -> Params:
-        """Without the weights that exist only while training."""
+        """The same params without the weights that exist only while training."""
         weights = {name: weight for name, weight in self.weights.items() if not name.startswith(TRAINING)}
         return replace(self, weights=weights)
 

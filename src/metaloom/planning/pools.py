@@ -79,7 +79,7 @@ class Data:
         return [self.pool("validation"), self.pool("test")]
 
     def ways(self, examples: int, scopes: Iterable[bool]) -> int:
-        """Ways that episodes can have in each scope \(within a domain or not\), in validation and test alike."""
+        """Ways that episodes can have in each scope (within a domain or not), in validation and test alike."""
         return min(pool.ways(examples, within) for pool in self.asked for within in scopes)
 
     def training(self, examples: int) -> int:

@@ -22,7 +22,7 @@ class HungError(MetaloomError):
 
 
 def processor_seconds(pid: int) -> float:
-    """That a process and its descendants have used; 0 where it is gone."""
+    """Processor time that a process and its descendants have used; 0 where it is gone."""
     total = 0.0
     try:
         process = psutil.Process(pid)

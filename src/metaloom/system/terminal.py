@@ -40,7 +40,7 @@ def say(message: str) -> None:
 
 
 def complain(message: str) -> None:
-    """For the user on standard error."""
+    """Write a message to standard error, for the user."""
     print(_shown(message), file=sys.stderr, flush=True)
 
 

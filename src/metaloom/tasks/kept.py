@@ -42,7 +42,7 @@ class Kept(BaseModel):
 
     @property
     def split_of(self) -> dict[str, str]:
-        """By the name of a domain or class."""
+        """The split of each domain or class, by its name."""
         return {each: split for split in SPLITS for each in getattr(self, split)}
 
 

@@ -118,7 +118,7 @@ def _digest(tensors: dict[str, Tensor], about: str) -> str:
     hashed = hashlib.sha256(about.encode())
     for name, tensor in sorted(tensors.items()):
         hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        hashed.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return hashed.hexdigest()
 
 

@@ -24,6 +24,7 @@ from metaloom.handoff.bundle.golden import save_sample
 from metaloom.handoff.bundle.write import GraphFile, put_together, verified
 from metaloom.handoff.graphs.learning import body_of
 from metaloom.handoff.graphs.task import Template, head_tensors
+from metaloom.handoff.metadata import read_metadata
 from metaloom.handoff.shipped import verify
 from metaloom.system.files import atomic_dir, read_json, size_of, write_json
 
@@ -102,7 +103,11 @@ def _there(bundle: Path, fingerprint: str) -> Outcome | None:
         return None
     if not isinstance(metadata, dict) or metadata.get("fingerprint") != fingerprint or verify.check_files(bundle):
         return None
-    return Outcome(bundle.name, Status.KEPT, estimate=accuracy(metadata["metrics"]["task"]), size=size_of(bundle))
+    try:
+        measured = read_metadata(metadata).metrics.task
+    except MetaloomError:
+        return None
+    return Outcome(bundle.name, Status.KEPT, estimate=measured and measured.accuracy, size=size_of(bundle))
 
 
 def _write(maker: Maker, solved: Solved, folder: Path, template: Template | None) -> Outcome:

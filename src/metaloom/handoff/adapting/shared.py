@@ -106,7 +106,10 @@ def _read_part(path: Path) -> SharedHeads | None:
     tensors = safetensors.torch.load(data)
     heads = {name: [tensors[f"{name}/{i}"] for i in range(len(about["labels"]))] for name in verify.HEAD}
     count = min(GOLDEN, len(about["labels"]))
-    golden = [tuple(tensors[f"golden/{i}/{j}"].numpy() for j in range(3)) for i in range(count)]
+    golden = [
+        (tensors[f"golden/{i}/0"].numpy(), tensors[f"golden/{i}/1"].numpy(), tensors[f"golden/{i}/2"].numpy())
+        for i in range(count)
+    ]
     kept = [Outcome(**each | {"status": Status.KEPT}) for each in about["outcomes"]]
     return SharedHeads(kept, about["labels"], heads, golden)
 

@@ -14,7 +14,8 @@ from jaxtyping import Float, Shaped
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.stranger import usable
 from metaloom.handoff.graphs.session import session_of
-from metaloom.handoff.shipped.verify import ADAPT, FLEET, INPUT, INTERFACES, MODEL, SAMPLES, VARIANTS, Bundle
+from metaloom.handoff.metadata import Metadata, read_metadata
+from metaloom.handoff.shipped.verify import ADAPT, FLEET, INPUT, INTERFACES, MODEL, SAMPLES, VARIANTS
 from metaloom.system.files import sha256
 from metaloom.system.parallel import cores
 
@@ -56,8 +57,9 @@ def measure(bundle: Path, model: Path | None, seconds: float) -> list[Timed]:
     if (bundle / FLEET).is_file():
         raise MetaloomError(f"{bundle} is a bundle of many tasks: bench measures bundles of one")
     opened = usable(bundle, list(INTERFACES))
+    metadata = read_metadata(opened.metadata)
     support, labels, query = _sample(bundle)
-    torch_answers = _torch_answers(opened, model, support, labels)
+    torch_answers = _torch_answers(metadata, model, support, labels)
     rows: list[Timed] = []
     for threads in sorted({1, cores()}):
         sessions = {name: session_of((bundle / name).read_bytes(), threads) for name in opened.sessions}
@@ -111,11 +113,11 @@ def _array(path: Path) -> np.ndarray:
 
 
 def _torch_answers(
-    opened: Bundle, model: Path | None, support: np.ndarray, labels: np.ndarray
+    metadata: Metadata, model: Path | None, support: np.ndarray, labels: np.ndarray
 ) -> Callable[[str], Iterator[tuple[str, Answer]]]:
     """torch's answers for a graph; none where the meta-learner is absent or another."""
-    places = (model, model / opened.metadata["method"]) if model else ()
-    folder = next((each for each in places if _made_by(each, opened)), None)
+    places = (model, model / metadata.method) if model else ()
+    folder = next((each for each in places if _made_by(each, metadata)), None)
     if folder is None or len(support) == 0:
         return lambda graph: iter(())
     from metaloom.learner import Learner
@@ -132,9 +134,9 @@ def _torch_answers(
     return answers
 
 
-def _made_by(folder: Path, opened: Bundle) -> bool:
+def _made_by(folder: Path, metadata: Metadata) -> bool:
     path = folder / "model.safetensors"
-    return path.is_file() and sha256(path) == opened.metadata["provenance"]["model_sha256"]
+    return path.is_file() and sha256(path) == metadata.provenance.model_sha256
 
 
 def _asking(session: onnxruntime.InferenceSession, graph: str, *inputs: Shaped[np.ndarray, ...]) -> Answer:

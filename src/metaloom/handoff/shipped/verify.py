@@ -212,7 +212,8 @@ def check_files(folder: Path) -> list[str]:
     for name in sorted(expected.keys() & found.keys()):
         path = found[name]
         if path.is_symlink() or not path.is_file():
-            problems.append(f"{name}: a link, where a file should be")
+            what = "a link" if path.is_symlink() else "neither a file nor a folder"
+            problems.append(f"{name}: {what}, where a file should be")
         elif _sha256(path) != expected[name]:
             problems.append(f"{name}: its content has changed (checksum differs)")
     return list(dict.fromkeys(problems))

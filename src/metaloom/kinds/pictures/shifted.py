@@ -30,7 +30,7 @@ class Shifted(Network):
 
     @classmethod
     def of(cls, network: Network, shift: int) -> Network:
-        """With a shift of zero the network itself."""
+        """A network that sees shifted pictures too; with a shift of zero the network itself."""
         plain = network.plain
         shape = (plain.shape, plain.width, plain.norm, plain.dropout)
         return cls(*shape, network=plain, shift=shift) if shift else plain

@@ -79,7 +79,7 @@ class Text(Tables):
         return {what: name for what, name in found.items() if name is not None}
 
     def _packing(self, longest: int) -> Text:
-        """With room for a text of so many characters, where the setting allows it."""
+        """The kind with room for a text of so many characters, where the setting allows it."""
         return replace(self, characters=min(self.length, max(LEAST, self.characters, longest)))
 
     def spelled(self, argument: str) -> list[tuple[str, bytes]] | None:
