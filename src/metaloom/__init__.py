@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from metaloom.errors import MetaloomError
     from metaloom.handoff.bundle.predict import Prediction, predict
     from metaloom.handoff.shipped.verify import Verdict, verify
-    from metaloom.learner import AdaptedTask, Learner
+    from metaloom.python.folder import load_folder
+    from metaloom.python.learner import AdaptedTask, Learner
     from metaloom.sklearn import FewShotClassifier
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ __all__ = [
     "Prediction",
     "Settings",
     "Verdict",
+    "load_folder",
     "load_settings",
     "predict",
     "verify",
@@ -39,7 +41,8 @@ _HOMES = {
     "metaloom.errors": ("MetaloomError",),
     "metaloom.handoff.bundle.predict": ("Prediction", "predict"),
     "metaloom.handoff.shipped.verify": ("Verdict", "verify"),
-    "metaloom.learner": ("AdaptedTask", "Learner"),
+    "metaloom.python.folder": ("load_folder",),
+    "metaloom.python.learner": ("AdaptedTask", "Learner"),
     "metaloom.sklearn": ("FewShotClassifier",),
 }
 
