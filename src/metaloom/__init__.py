@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from metaloom.config import Settings, load_settings
     from metaloom.data.packed import Dataset
     from metaloom.errors import MetaloomError
+    from metaloom.handoff.bundle.loaded import LoadedBundle, load_bundle
     from metaloom.handoff.bundle.predict import Prediction, predict
     from metaloom.handoff.shipped.verify import Verdict, verify
     from metaloom.python.folder import load_folder
@@ -25,10 +26,12 @@ __all__ = [
     "Dataset",
     "FewShotClassifier",
     "Learner",
+    "LoadedBundle",
     "MetaloomError",
     "Prediction",
     "Settings",
     "Verdict",
+    "load_bundle",
     "load_folder",
     "load_settings",
     "predict",
@@ -39,6 +42,7 @@ _HOMES = {
     "metaloom.config": ("Settings", "load_settings"),
     "metaloom.data.packed": ("Dataset",),
     "metaloom.errors": ("MetaloomError",),
+    "metaloom.handoff.bundle.loaded": ("LoadedBundle", "load_bundle"),
     "metaloom.handoff.bundle.predict": ("Prediction", "predict"),
     "metaloom.handoff.shipped.verify": ("Verdict", "verify"),
     "metaloom.python.folder": ("load_folder",),

@@ -17,14 +17,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from metaloom import learner
+from metaloom import learner as core
 from metaloom.errors import MetaloomError
 from metaloom.kinds.encoding import Encoding
 from metaloom.python.examples import in_order, is_frame, plain
 from metaloom.python.learner import AdaptedTask, Learner, packed
 
 EXAMPLES = (str, Path, bytes, Image.Image)  # one of them is one example
-HELD_AS_FILES: dict[str, type[Learner] | type[AdaptedTask]] = {"learner": Learner, "task_": AdaptedTask}
+HELD_AS_FILES: dict[str, type[core.Learner] | type[core.AdaptedTask]] = {"learner": Learner, "task_": AdaptedTask}
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
@@ -113,9 +113,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _loaded(self) -> Learner:
         if isinstance(self.learner, str | Path):
             return Learner.load(self.learner)
-        if not isinstance(self.learner, learner.Learner):
+        if not isinstance(self.learner, core.Learner):
             raise TypeError(f"learner is a {type(self.learner).__name__}; give a Learner or the folder of a saved one")
-        return self.learner if isinstance(self.learner, Learner) else Learner.of(self.learner)
+        return Learner.of(self.learner)
 
     def _examples(
         self, X: Shaped[np.ndarray, "item value"], encoding: Encoding, what: str
@@ -129,7 +129,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         return {
-            name: _files(value) if isinstance(value, learner.Learner | learner.AdaptedTask) else value
+            name: _files(value) if isinstance(value, core.Learner | core.AdaptedTask) else value
             for name, value in state.items()
         }
 
@@ -175,14 +175,16 @@ def _refused(function: Callable[..., Any], *arguments: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
-def _files(thing: learner.Learner | learner.AdaptedTask) -> dict[str, bytes]:
+def _files(thing: core.Learner | core.AdaptedTask) -> dict[str, bytes]:
     """The files that it saves itself in, by name."""
     with TemporaryDirectory() as folder:
         thing.save(folder)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
-def _unpacked(kind: type[Learner] | type[AdaptedTask], files: dict[str, bytes]) -> Learner | AdaptedTask:
+def _unpacked(
+    kind: type[core.Learner] | type[core.AdaptedTask], files: dict[str, bytes]
+) -> core.Learner | core.AdaptedTask:
     with TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)

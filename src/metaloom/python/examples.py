@@ -44,7 +44,7 @@ def plain(given: Any) -> Any:
         return [given]
     if isinstance(given, np.ndarray) and given.dtype.kind in "OU" and given.ndim == 1:
         return given.tolist()
-    if hasattr(given, "to_list"):  # a column of pandas
+    if hasattr(given, "to_list") and not isinstance(given, np.ndarray):  # a column of pandas
         return given.to_list()
     return list(given) if isinstance(given, tuple | range) else given
 

@@ -6,15 +6,18 @@ The pipeline's own (`metaloom.learner`) take packed examples alone.
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from metaloom import learner
 from metaloom.errors import MetaloomError
 from metaloom.kinds.encoding import Encoding
+from metaloom.learner.saved_task import read_task
 from metaloom.learner.task import checked
 from metaloom.python.examples import plain, raw_examples
 
@@ -51,7 +54,20 @@ class AdaptedTask(learner.AdaptedTask):
         Raises:
             MetaloomError: they are no such examples, or a file cannot be read.
         """
-        return super().predict(query_x)
+        return [self.classes[way] for way in self.predict_proba(query_x).argmax(axis=1)]
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> AdaptedTask:
+        """Read what `save` wrote.
+
+        Args:
+            folder: of the task.
+            device: where it is going to live.
+
+        Raises:
+            MetaloomError: a file is absent, damaged or of a newer format, or they do not fit each other.
+        """
+        return cls(*read_task(Path(folder), device))
 
 
 class Learner(learner.Learner):
@@ -74,6 +90,21 @@ class Learner(learner.Learner):
             other: with packed examples alone.
         """
         return cls(**{each.name: getattr(other, each.name) for each in fields(other)})
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu", made_by: str = "") -> Learner:
+        """Read what `save` wrote, or a run: `artifacts/models/protonet`.
+
+        Args:
+            folder: of the model.
+            device: where it is going to live.
+            made_by: the stage that makes it, for the message where it is absent; else train@ and the folder's name.
+
+        Raises:
+            MetaloomError: a file is absent, damaged, of another version of metaloom, its weights are another
+                network's, or the device is not there.
+        """
+        return cls.of(learner.Learner.load(folder, device, made_by))
 
     def adapt(self, support_x: Any, support_y: Any) -> AdaptedTask:
         """Learn a task from labelled examples.
