@@ -22,8 +22,8 @@ from metaloom.handoff.bundle.predict import predict
 
 
 @pytest.fixture
-def pictures(shapes: Path, tmp_path: Path) -> Path:
-    """Two folders of pictures, of two sizes, with what systems leave beside them."""
+def drawings(shapes: Path, tmp_path: Path) -> Path:
+    """Two folders of drawings, of two sizes, with what systems leave beside them."""
     for number, source in enumerate(sorted((shapes / "domain0").rglob("*.png"))[:9]):
         target = tmp_path / "pictures" / f"{number % 2}" / f"{number}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,19 +42,19 @@ def run(*arguments: object, given: str | bytes | None = None) -> tuple[int, str,
     return done.exit_code, done.stdout, done.stderr
 
 
-def in_order(pictures: Path) -> list[Path]:
-    return [path for folder in ("0", "1") for path in sorted((pictures / folder).glob("*.png"))]
+def in_order(drawings: Path) -> list[Path]:
+    return [path for folder in ("0", "1") for path in sorted((drawings / folder).glob("*.png"))]
 
 
-def test_a_folder_is_all_examples_in_it(bundle: Path, pictures: Path):
-    code, out, errors = run(bundle, pictures)
+def test_a_folder_is_all_examples_in_it(bundle: Path, drawings: Path):
+    code, out, errors = run(bundle, drawings)
     assert code == 0
-    assert [line.split("\t")[0] for line in out.splitlines()] == [str(path) for path in in_order(pictures)]
-    assert f"{pictures}: {pictures}/notes.md skipped" in errors and "Thumbs.db" not in errors
+    assert [line.split("\t")[0] for line in out.splitlines()] == [str(path) for path in in_order(drawings)]
+    assert f"{drawings}: {drawings}/notes.md skipped" in errors and "Thumbs.db" not in errors
 
 
-def test_files_of_many_sizes_are_answered_as_alone(bundle: Path, pictures: Path):
-    files = in_order(pictures)
+def test_files_of_many_sizes_are_answered_as_alone(bundle: Path, drawings: Path):
+    files = in_order(drawings)
     for found, file in zip(predict(bundle, files), files, strict=True):
         (alone,) = predict(bundle, [file])
         assert found.example == alone.example == str(file)
@@ -63,14 +63,14 @@ def test_files_of_many_sizes_are_answered_as_alone(bundle: Path, pictures: Path)
 
 
 @pytest.mark.parametrize("separator", ["\n", "\r\n", "\0"])
-def test_names_come_from_standard_input(separator: str, bundle: Path, pictures: Path):
-    names = [str(path) for path in in_order(pictures)]
+def test_names_come_from_standard_input(separator: str, bundle: Path, drawings: Path):
+    names = [str(path) for path in in_order(drawings)]
     code, out, _ = run(bundle, "-", "--json", given=separator.join([*names, ""]))
     assert code == 0 and [each["example"] for each in json.loads(out)] == names
 
 
-def test_many_names_that_are_not_there_are_ten_lines_and_a_number(bundle: Path, pictures: Path):
-    there = in_order(pictures)[3]
+def test_many_names_that_are_not_there_are_ten_lines_and_a_number(bundle: Path, drawings: Path):
+    there = in_order(drawings)[3]
     absent = "\n".join(f"absent/{number}.png" for number in range(2000))
     code, out, errors = run(bundle, "-", given=f"{absent}\n{there}\n")
     assert code == 1 and out.startswith(f"{there}\t")
@@ -78,12 +78,12 @@ def test_many_names_that_are_not_there_are_ten_lines_and_a_number(bundle: Path, 
     assert len(lines) == 11 and lines[-1] == "error: 1,990 more files could not be read"
 
 
-def test_a_table_has_what_csv_prints(bundle: Path, pictures: Path, tmp_path: Path):
-    code, out, _ = run(bundle, pictures, "--out", tmp_path / "a.csv")
+def test_a_table_has_what_csv_prints(bundle: Path, drawings: Path, tmp_path: Path):
+    code, out, _ = run(bundle, drawings, "--out", tmp_path / "a.csv")
     assert code == 0 and f"{tmp_path}/a.csv: 9 answers" in out
-    _, printed, _ = run(bundle, pictures, "--csv")
+    _, printed, _ = run(bundle, drawings, "--csv")
     assert (tmp_path / "a.csv").read_text(encoding="utf-8") == printed
-    assert run(bundle, pictures, "--out", tmp_path / "a.parquet")[0] == 0
+    assert run(bundle, drawings, "--out", tmp_path / "a.parquet")[0] == 0
     table = pd.read_parquet(tmp_path / "a.parquet")
     expected = pd.read_csv(io.StringIO(printed))
     pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=1e-6)
@@ -91,11 +91,11 @@ def test_a_table_has_what_csv_prints(bundle: Path, pictures: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_what_was_killed_goes_on_from_there(ending: str, bundle: Path, pictures: Path, tmp_path: Path, monkeypatch):
+def test_what_was_killed_goes_on_from_there(ending: str, bundle: Path, drawings: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(answers_file, "PART", 2)
     monkeypatch.setattr(asking, "BATCH", 2)
     out, whole = tmp_path / f"a.{ending}", tmp_path / f"whole.{ending}"
-    run(bundle, pictures, "--out", whole)
+    run(bundle, drawings, "--out", whole)
     asked: list[Path] = []
     read = asking.read_argument
 
@@ -106,42 +106,42 @@ def test_what_was_killed_goes_on_from_there(ending: str, bundle: Path, pictures:
         return read(path, kind)
 
     monkeypatch.setattr(asking, "read_argument", killed)
-    assert run(bundle, pictures, "--out", out)[0] == 130
+    assert run(bundle, drawings, "--out", out)[0] == 130
     assert not out.exists()
     first = list(asked)
     monkeypatch.setattr(asking, "read_argument", lambda path, kind: asked.append(path) or read(path, kind))
-    code, said, _ = run(bundle, pictures, "--out", out)
+    code, said, _ = run(bundle, drawings, "--out", out)
     assert code == 0 and "goes on: 4 files answered before" in said
-    assert asked == [*first, *in_order(pictures)[4:]]
+    assert asked == [*first, *in_order(drawings)[4:]]
     assert answers_file._read(out) == answers_file._read(whole)
     assert not list(tmp_path.glob(".a.*"))
 
 
-def half_made(bundle: Path, pictures: Path, out: Path, monkeypatch) -> None:
+def half_made(bundle: Path, drawings: Path, out: Path, monkeypatch) -> None:
     """As after a kill before the table was put together."""
     monkeypatch.setattr(answers_file, "PART", 1)
     with monkeypatch.context() as patch:
         patch.setattr(answers_file.AnswersFile, "finish", lambda self: self._flush() or 0)
-        run(bundle, pictures, "--out", out)
+        run(bundle, drawings, "--out", out)
     assert not out.exists()
 
 
-def test_a_file_that_has_changed_is_asked_again(bundle: Path, pictures: Path, tmp_path: Path, monkeypatch):
-    half_made(bundle, pictures, tmp_path / "a.csv", monkeypatch)
-    with Image.open(pictures / "0/0.png") as image:
+def test_a_file_that_has_changed_is_asked_again(bundle: Path, drawings: Path, tmp_path: Path, monkeypatch):
+    half_made(bundle, drawings, tmp_path / "a.csv", monkeypatch)
+    with Image.open(drawings / "0/0.png") as image:
         turned = image.transpose(Image.Transpose.ROTATE_180)
-    turned.save(pictures / "0/0.png")
-    code, said, _ = run(bundle, pictures, "--out", tmp_path / "a.csv")
+    turned.save(drawings / "0/0.png")
+    code, said, _ = run(bundle, drawings, "--out", tmp_path / "a.csv")
     assert code == 0 and "goes on" not in said
     with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
         found = {row["example"]: float(row["novelty"]) for row in csv.DictReader(file)}
-    assert found == {each.example: pytest.approx(each.novelty) for each in predict(bundle, in_order(pictures))}
+    assert found == {each.example: pytest.approx(each.novelty) for each in predict(bundle, in_order(drawings))}
 
 
 def test_answers_that_are_not_asked_for_any_more_are_not_kept(
-    bundle: Path, pictures: Path, tmp_path: Path, monkeypatch
+    bundle: Path, drawings: Path, tmp_path: Path, monkeypatch
 ):
-    names = "\n".join(str(path) for path in in_order(pictures))
+    names = "\n".join(str(path) for path in in_order(drawings))
     monkeypatch.setattr(answers_file, "PART", 1)
     with monkeypatch.context() as patch:
         patch.setattr(answers_file.AnswersFile, "finish", lambda self: self._flush() or 0)
@@ -153,16 +153,16 @@ def test_answers_that_are_not_asked_for_any_more_are_not_kept(
     assert code == 0 and "a.csv: 8 answers" in said
 
 
-def test_bad_input_is_one_line(bundle: Path, pictures: Path, tmp_path: Path):
+def test_bad_input_is_one_line(bundle: Path, drawings: Path, tmp_path: Path):
     (tmp_path / "there.csv").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "words").mkdir()
     (tmp_path / "words/a.md").touch()
     cases = {
-        "there.csv exists: choose another, or remove it first": [pictures, "--out", tmp_path / "there.csv"],
-        "give a file that ends in .csv or .parquet": [pictures, "--out", tmp_path / "a.json"],
-        f"there is no folder {tmp_path}/absent": [pictures, "--out", tmp_path / "absent/a.csv"],
-        "give one of --json, --csv and --out": [pictures, "--csv", "--out", tmp_path / "a.csv"],
+        "there.csv exists: choose another, or remove it first": [drawings, "--out", tmp_path / "there.csv"],
+        "give a file that ends in .csv or .parquet": [drawings, "--out", tmp_path / "a.json"],
+        f"there is no folder {tmp_path}/absent": [drawings, "--out", tmp_path / "absent/a.csv"],
+        "give one of --json, --csv and --out": [drawings, "--csv", "--out", tmp_path / "a.csv"],
         f"{tmp_path}/empty has no images: give a folder with PNG": [tmp_path / "empty"],
         f"{tmp_path}/words has no images (only {tmp_path}/words/a.md)": [tmp_path / "words"],
     }
@@ -173,17 +173,17 @@ def test_bad_input_is_one_line(bundle: Path, pictures: Path, tmp_path: Path):
     assert (tmp_path / "there.csv").read_bytes() == b""
 
 
-def test_names_that_are_no_utf8(bundle: Path, pictures: Path, tmp_path: Path):
-    odd = Path(str(pictures / "0") + "/caf\udce9.png")
-    odd.write_bytes(in_order(pictures)[0].read_bytes())
+def test_names_that_are_no_utf8(bundle: Path, drawings: Path, tmp_path: Path):
+    odd = Path(str(drawings / "0") + "/caf\udce9.png")
+    odd.write_bytes(in_order(drawings)[0].read_bytes())
     for options in ([], ["--json"], ["--csv"], ["--out", tmp_path / "a.csv"], ["--out", tmp_path / "a.parquet"]):
         code, out, _ = run(bundle, odd, *options)
         assert code == 0 and ("--out" in options or "caf\\udce9.png" in out.replace("\\\\", "\\"))
     assert pd.read_parquet(tmp_path / "a.parquet")["example"].tolist() == [str(odd.parent / "caf\\udce9.png")]
 
 
-def test_a_bundle_in_python_answers_as_predict_does(bundle: Path, pictures: Path):
-    files = in_order(pictures)
+def test_a_bundle_in_python_answers_as_predict_does(bundle: Path, drawings: Path):
+    files = in_order(drawings)
     loaded = metaloom.load_bundle(bundle)
     assert loaded.classes == json.loads((bundle / "labels.json").read_text())
     found = predict(bundle, files)

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from metaloom.errors import MetaloomError
 from metaloom.system.escaping import cell, shown
-from metaloom.system.files import atomic_file, stamp, write_json
+from metaloom.system.files import atomic_file, stamp, write_text
 
 if TYPE_CHECKING:
     from metaloom.handoff.bundle.predict import Prediction
 
 ENDINGS = (".csv", ".parquet")
 PART = 4096  # answers
-ABOUT, FILES = "about.json", "files.json"
+ABOUT = "about.json"
 Row = Sequence[Any]
 
 
@@ -85,7 +85,7 @@ class AnswersFile:
         if found is None:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir()
-            write_json(self.folder / ABOUT, self.about)
+            write_text(self.folder / ABOUT, json.dumps(self.about))  # in ASCII, as names may be no UTF-8
         else:
             self._parts, self.known = found
 
@@ -128,7 +128,9 @@ class AnswersFile:
         if not self._rows:
             return
         part = self.folder / f"{len(self._parts):06}{self.path.suffix}"
-        write_json(part.with_suffix(".json"), self._files)  # first: a part without its list would be asked again
+        write_text(
+            part.with_suffix(".json"), json.dumps(self._files)
+        )  # first: a part without its list would be asked again
         with atomic_file(part) as temporary:
             _write(temporary, self.path.suffix, self.columns, [self._rows])
         self._parts.append(part)

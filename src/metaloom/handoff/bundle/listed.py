@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind
@@ -18,7 +17,7 @@ _HEAD = 32  # bytes at the beginning of a file that say what it is
 
 
 def listed(
-    arguments: Iterable[str], kind: Kind, stdin: BinaryIO, on_skipped: Callable[[str], None]
+    arguments: Iterable[str], kind: Kind, stdin: Iterable[bytes], on_skipped: Callable[[str], None]
 ) -> Iterator[str | Path]:
     """The files one by one, as they are asked for.
 
@@ -40,7 +39,7 @@ def listed(
             yield argument
 
 
-def _names(stdin: BinaryIO) -> Iterator[str]:
+def _names(stdin: Iterable[bytes]) -> Iterator[str]:
     for line in stdin:
         for name in line.rstrip(b"\r\n").split(b"\0"):
             if name:
