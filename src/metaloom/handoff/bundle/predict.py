@@ -18,7 +18,7 @@ from metaloom.kinds import Kind, kind_from
 from metaloom.system.plural import several, some
 
 NAMED = 3  # tasks in a message
-BATCH = 512  # examples that are asked about together
+BATCH = 256  # examples that are asked about together
 LARGEST = 64 * 2**20  # bytes of raw examples that wait to be asked about
 
 
