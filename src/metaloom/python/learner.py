@@ -40,7 +40,10 @@ class AdaptedTask(learner.AdaptedTask):
         Raises:
             MetaloomError: they are no such examples, or a file cannot be read.
         """
-        return super().predict_proba(packed(query_x, self.encoding, "query"))
+        examples = packed(query_x, self.encoding, "query")
+        if not len(examples):  # networks take one or more
+            return np.empty((0, len(self.classes)), np.float32)
+        return super().predict_proba(examples)
 
     def predict(self, query_x: Any) -> list[Any]:
         """The likeliest class of each example.
