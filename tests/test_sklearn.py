@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
@@ -185,11 +186,11 @@ def test_before_fit(saved, tiny_settings):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x, y: (x[:, :8], y), r"support images are uint8 \(18, 8, 16, 1\); this learner takes uint8"),
-        (lambda x, y: (x / 255, y), r"support images are float64 \(18, 16, 16, 1\)"),
-        (lambda x, y: (x[..., 0], y), r"support images are uint8 \(18, 16, 16\); .*\(support, 16, 16, 1\)"),
-        (lambda x, y: (x.reshape(18, -1)[:, 1:], y), r"support images are uint8 \(18, 255\)"),
-        (lambda x, y: (x.astype(str), y), "support images are <U"),
+        (lambda x, y: (x - 128.0, y), r"image 1 has pixels from -\d+ to \d+: give 0 to 255, or floats from 0 to 1"),
+        (lambda x, y: (x[None], y), r"the images are an array \(1, 18, 16, 16, 1\): give \(image, height, width\)"),
+        (lambda x, y: (x.reshape(18, -1)[:, 1:], y), r"an array \(18, 255\): .* rows of 256 pixels \(16 x 16 x 1\)"),
+        (lambda x, y: (x.astype(str), y), "the images are <U"),
+        (lambda x, y: (["absent.png", "b.png"], y[5:7]), "absent.png: there is no such file"),
         (lambda x, y: (x, y[:5]), "inconsistent numbers of samples"),
         (lambda x, y: (x[:6], y[:6]), "at least two classes"),
         (lambda x, y: (x, np.linspace(0, 1, 18)), "Unknown label type"),
@@ -203,10 +204,31 @@ def test_fit_refuses_what_it_cannot_learn_from(change, message, saved):
 
 def test_predict_refuses_other_images(fitted):
     images, _ = a_task()
-    with pytest.raises(ValueError, match=r"query images are uint8 \(18, 16, 8, 1\); this learner takes uint8"):
-        fitted.predict(images[:, :, :8])
+    with pytest.raises(ValueError, match=r"the images are an array \(1, 18, 16, 16, 1\)"):
+        fitted.predict(images[None])
     with pytest.raises(ValueError, match="X has 255 features, but FewShotClassifier is expecting 256"):
         fitted.predict(images.reshape(18, -1)[:, 1:])
+
+
+def test_pictures_in_any_form_are_the_same_task(fitted, saved, tmp_path):
+    images, labels = a_task()
+    paths = [tmp_path / f"{number}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image[..., 0]).save(path)
+    expected = fitted.predict_proba(images)
+    pictures = [Image.open(path) for path in paths]
+    for given in (paths, pd.Series(paths), [str(each) for each in paths], pictures, images[..., 0], images / 255):
+        np.testing.assert_array_equal(FewShotClassifier(saved).fit(given, labels).predict_proba(given), expected)
+    assert FewShotClassifier(saved).fit(paths, labels).n_features_in_ == SIZE * SIZE
+
+
+def test_negatives_are_read_once_whatever_form_they_come_in(tiny_settings):
+    images, labels = a_task()
+    learner = learner_of(tiny_settings)
+    expected = FewShotClassifier(learner).fit(images, labels).predict_proba(images)
+    negative = learner.reading(learner.encoding.inverted())
+    for given in (255 - images, list(255 - images), (255 - images).reshape(len(images), -1)):
+        np.testing.assert_array_equal(FewShotClassifier(negative).fit(given, labels).predict_proba(given), expected)
 
 
 def test_a_learner_that_is_none(saved, tmp_path):

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from metaloom.config import Settings, load_settings
     from metaloom.data.packed import Dataset
     from metaloom.errors import MetaloomError
+    from metaloom.handoff.bundle.loaded import LoadedBundle, load_bundle
     from metaloom.handoff.bundle.predict import Prediction, predict
     from metaloom.handoff.shipped.verify import Verdict, verify
-    from metaloom.learner import AdaptedTask, Learner
+    from metaloom.python.folder import load_folder
+    from metaloom.python.learner import AdaptedTask, Learner
     from metaloom.sklearn import FewShotClassifier
 
 __version__ = "0.1.0"
@@ -24,10 +26,13 @@ __all__ = [
     "Dataset",
     "FewShotClassifier",
     "Learner",
+    "LoadedBundle",
     "MetaloomError",
     "Prediction",
     "Settings",
     "Verdict",
+    "load_bundle",
+    "load_folder",
     "load_settings",
     "predict",
     "verify",
@@ -37,9 +42,11 @@ _HOMES = {
     "metaloom.config": ("Settings", "load_settings"),
     "metaloom.data.packed": ("Dataset",),
     "metaloom.errors": ("MetaloomError",),
+    "metaloom.handoff.bundle.loaded": ("LoadedBundle", "load_bundle"),
     "metaloom.handoff.bundle.predict": ("Prediction", "predict"),
     "metaloom.handoff.shipped.verify": ("Verdict", "verify"),
-    "metaloom.learner": ("AdaptedTask", "Learner"),
+    "metaloom.python.folder": ("load_folder",),
+    "metaloom.python.learner": ("AdaptedTask", "Learner"),
     "metaloom.sklearn": ("FewShotClassifier",),
 }
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
+from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from metaloom import learner as core
 from metaloom.errors import MetaloomError
 from metaloom.kinds.encoding import Encoding
-from metaloom.learner import AdaptedTask, Learner
-from metaloom.learner.task import checked
+from metaloom.python.examples import in_order, is_frame, plain
+from metaloom.python.learner import AdaptedTask, Learner, packed
 
-HELD_AS_FILES: dict[str, type[Learner] | type[AdaptedTask]] = {"learner": Learner, "task_": AdaptedTask}
+EXAMPLES = (str, Path, bytes, Image.Image)  # one of them is one example
+HELD_AS_FILES: dict[str, type[core.Learner] | type[core.AdaptedTask]] = {"learner": Learner, "task_": AdaptedTask}
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
@@ -45,8 +49,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Adapt to a task.
 
         Args:
-            X: packed examples, (support, *packed) or as rows: of pictures uint8 (support, height, width, channel) or
-                (support, height · width · channel), of vectors float32 (support, feature); or texts.
+            X: examples in any form that `Learner.adapt` takes; pictures also as rows of pixels, (support,
+                height · width · channel) of the size that the learner packs them in.
             y: a label for each.
 
         Warns:
@@ -54,16 +58,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             TypeError: `learner` is neither a Learner nor a folder.
-            ValueError: shapes or types do not fit, or there are fewer than two classes.
+            ValueError: shapes or types do not fit, a file cannot be read, or there are fewer than two classes.
             MetaloomError: the learner's folder is absent or damaged.
         """
         learner = self._loaded()
-        X, y = validate_data(self, _flat(X, learner.encoding, "support"), y, dtype=None)
+        encoding = learner.encoding
+        X, y = validate_data(self, _flat(X, encoding, "support"), y, dtype=None)
         check_classification_targets(y)
         self.classes_, ways = np.unique(y, return_inverse=True)
-        examples = self._examples(X, learner.encoding, "support")
-        if learner.encoding.looks_inverted(examples.numpy()):
-            encoding = learner.encoding
+        examples = self._examples(X, encoding, "support")
+        if encoding.looks_inverted(_packed(examples, encoding, "support").numpy()):
             warnings.warn(
                 f"the {encoding.kind.many} look like the negative of those in training: {encoding.negative_remedy}, or "
                 "give a learner that reads them so, learner.reading(learner.encoding.inverted())",
@@ -79,7 +83,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Class probabilities, columns in the order of `classes_`.
 
         Args:
-            X: packed examples, in either of the shapes that `fit` takes.
+            X: examples, in any form that `fit` takes.
 
         Raises:
             NotFittedError: before `fit`.
@@ -94,7 +98,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """The likeliest class of each example.
 
         Args:
-            X: packed examples, in either of the shapes that `fit` takes.
+            X: examples, in any form that `fit` takes.
 
         Returns:
             Labels, of `classes_`.
@@ -109,20 +113,24 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _loaded(self) -> Learner:
         if isinstance(self.learner, str | Path):
             return Learner.load(self.learner)
-        if not isinstance(self.learner, Learner):
+        if not isinstance(self.learner, core.Learner):
             raise TypeError(f"learner is a {type(self.learner).__name__}; give a Learner or the folder of a saved one")
-        return self.learner
+        return Learner.of(self.learner)
 
     def _examples(
         self, X: Shaped[np.ndarray, "item value"], encoding: Encoding, what: str
-    ) -> Shaped[Tensor, "item ..."]:
+    ) -> Shaped[np.ndarray, "item ..."]:
+        """What a learner takes, from rows that have passed scikit-learn's checks."""
         fits = X.shape[1] == math.prod(encoding.packed)
-        return _checked(X.reshape(-1, *encoding.packed) if fits else X, encoding, what)
+        X = X.reshape(-1, *encoding.packed) if fits else X
+        _packed(X, encoding, what)
+        return X
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         return {
-            name: _packed(value) if isinstance(value, Learner | AdaptedTask) else value for name, value in state.items()
+            name: _files(value) if isinstance(value, core.Learner | core.AdaptedTask) else value
+            for name, value in state.items()
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -135,28 +143,48 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _flat(X: Any, encoding: Encoding, what: str) -> Any:
-    """Examples as rows, the only shape that scikit-learn's own checks know; anything else as it is."""
-    X = encoding.taken(X)
-    if getattr(X, "ndim", 2) <= 2:
+    """Examples as rows, the only shape that scikit-learn's own checks know; what are rows already, as they are."""
+    if is_frame(X) and all(dtype.kind in "buif" for dtype in X.dtypes):
+        return _refused(in_order, X, encoding.kind)
+    X = plain(X)
+    if not (is_frame(X) or _are_examples(X)):
         return X
-    return np.asarray(_checked(X, encoding, what)).reshape(len(X), math.prod(encoding.packed))
+    found = _packed(X, encoding, what)
+    # what is packed otherwise than it came (texts) stays so; pictures are packed once more by the learner
+    raw = encoding.unpacked(found.numpy()) if encoding.raw_type == encoding.dtype else found.numpy()
+    return raw.reshape(len(raw), math.prod(encoding.packed))
 
 
-def _checked(X: Any, encoding: Encoding, what: str) -> Shaped[Tensor, "item ..."]:
+def _are_examples(X: Any) -> bool:
+    """Whether it is a list of examples, or an array of pictures, and not rows of numbers."""
+    if not isinstance(X, list):
+        return getattr(X, "ndim", 2) > 2
+    first = X[0] if X else None
+    return isinstance(first, EXAMPLES) or getattr(plain(first), "ndim", 0) > 1
+
+
+def _packed(X: Any, encoding: Encoding, what: str) -> Shaped[Tensor, "item ..."]:
+    return _refused(packed, X, encoding, what)
+
+
+def _refused(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function gives; its errors as scikit-learn's users expect them."""
     try:
-        return checked(X if isinstance(X, Tensor) else np.asarray(X), encoding, what)
+        return function(*arguments)
     except MetaloomError as error:
         raise ValueError(str(error)) from None
 
 
-def _packed(thing: Learner | AdaptedTask) -> dict[str, bytes]:
+def _files(thing: core.Learner | core.AdaptedTask) -> dict[str, bytes]:
     """The files that it saves itself in, by name."""
     with TemporaryDirectory() as folder:
         thing.save(folder)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
-def _unpacked(kind: type[Learner] | type[AdaptedTask], files: dict[str, bytes]) -> Learner | AdaptedTask:
+def _unpacked(
+    kind: type[core.Learner] | type[core.AdaptedTask], files: dict[str, bytes]
+) -> core.Learner | core.AdaptedTask:
     with TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from csv import writer as csv_writer
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from metaloom.errors import FAILED, MetaloomError
-from metaloom.system.escaping import cell, on_one_line, shown
+from metaloom.system.escaping import on_one_line
 from metaloom.system.files import strict_json
 
 if TYPE_CHECKING:
-    from metaloom.handoff.bundle.predict import Prediction
+    from metaloom.handoff.bundle.predict import Asked, Prediction
 
 UNSURE = 0.5
+NAMED = 10  # files in messages
 WHY_LOW = (
     "a probability says how often such an answer is right (its temperature was fitted on validation tasks of other "
     "classes); more labelled examples, or fewer classes that look alike, make answers surer"
@@ -32,13 +34,19 @@ def predict(
     bundle: BundleFolder,
     files: Annotated[
         list[str],
-        typer.Argument(help="Files of examples: images of any size, or tables of rows; or texts."),
+        typer.Argument(
+            help="Files of examples: images of any size, or tables of rows; or texts. Folders stand for all examples "
+            "in them, - for names on standard input (one per line, or ended by NUL as find -print0 does)."
+        ),
     ],
     task: Annotated[
         str | None, typer.Option(help="The task to choose classes from, in a bundle of many tasks.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="All classes' probabilities as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="The same as a table: a column per class.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write that table into a new file: .parquet or .csv; for any number of files.")
+    ] = None,
     seconds: Seconds = 600,
     gigabytes: Gigabytes = 8,
 ) -> None:
@@ -46,44 +54,113 @@ def predict(
 
     A probability says how often such an answer is right, by a temperature fitted on validation tasks of other classes.
     A file that cannot be read is an error at the end, with exit code 1; the others are classified all the same.
+    Answers are printed as they come. With --out, a call that was killed goes on from there when it is given again.
     """
-    from metaloom.handoff.bundle.predict import predict as classify
+    from metaloom.handoff.bundle.answers_file import checked
+    from metaloom.handoff.bundle.listed import listed
+    from metaloom.handoff.bundle.predict import Asked, answers
     from metaloom.handoff.bundle.stranger import limited
-    from metaloom.system.terminal import complain, say
+    from metaloom.system.terminal import say
 
-    if json_ and csv:
-        raise MetaloomError("give --json or --csv, not both")
-    bad: list[MetaloomError] = []
+    if json_ + csv + (out is not None) > 1:
+        raise MetaloomError("give one of --json, --csv and --out")
+    if out is not None:
+        checked(out)
+    bad = _Unread()
     with limited(bundle, seconds, gigabytes):
-        predictions = classify(bundle, files, task, bad.append, say)
-    if json_:
-        print(strict_json([_row(each) for each in predictions]))
-    elif csv and predictions:
-        _print_table(predictions)
-    else:
-        _print_lines(predictions)
-    for error in bad:
-        complain(f"error: {error}")
-    if bad:
-        raise typer.Exit(FAILED)
+        asked = Asked.open(bundle, task)
+        names = listed(files, asked.kind, sys.stdin.buffer, _note)
+        doubt = say if not (json_ or csv) else _note
+        if out is not None:
+            _write_table(out, asked, names, [str(bundle), task, files], bad)
+        else:
+            found = (prediction for _, prediction in answers(asked, names, bad, doubt))
+            if json_:
+                print(strict_json([_row(each) for each in found]))
+            elif csv:
+                _print_table(found, asked.labels)
+            else:
+                _print_lines(found)
+    bad.conclude()
 
 
-def _print_lines(predictions: Sequence[Prediction]) -> None:
-    """A line for each, and on standard error why many are unsure."""
-    from metaloom.system.plural import several
+def _note(message: str) -> None:
+    """On standard error, as standard output has the answers."""
     from metaloom.system.terminal import complain, quiet
 
+    if not quiet():
+        complain(message)
+
+
+class _Unread:
+    """Files that cannot be read: the first few errors, and how many there are."""
+
+    def __init__(self) -> None:
+        self.first: list[MetaloomError] = []
+        self.total = 0
+
+    def __call__(self, error: MetaloomError) -> None:
+        self.total += 1
+        if self.total <= NAMED:
+            self.first.append(error)
+
+    def conclude(self) -> None:
+        """Print them, and end with exit code 1 where there is one."""
+        from metaloom.system.plural import several
+        from metaloom.system.terminal import complain
+
+        for error in self.first:
+            complain(f"error: {error}")
+        if self.total > NAMED:
+            complain(f"error: {several(self.total - NAMED, 'more file')} could not be read")
+        if self.total:
+            raise typer.Exit(FAILED)
+
+
+def _write_table(
+    out: Path, asked: Asked, names: Iterator[str | Path], given: list[Any], bad: Callable[[MetaloomError], None]
+) -> None:
+    """The answers to all files as a table of that name."""
+    from metaloom.handoff.bundle.answers_file import AnswersFile, columns_of, row_of
+    from metaloom.handoff.bundle.predict import answers
+    from metaloom.handoff.shipped.verify import SUMS
+    from metaloom.system.files import md5
+    from metaloom.system.plural import several
+    from metaloom.system.terminal import say
+
+    about = {"bundle": md5(asked.folder / SUMS), "given": given}
+    table = AnswersFile(out, columns_of(asked.labels), about)
+    if table.known:
+        say(f"goes on: {several(len(table.known), 'file')} answered before")
+    gone: list[int] = []
+    found = answers(asked, table.left(names, gone.append), bad, say)
+    for file, own in groupby(found, key=lambda each: each[0]):
+        table.put(file, (row_of(prediction) for _, prediction in own))
+    if gone:
+        table.forget()
+        raise MetaloomError(
+            f"{several(gone[0], 'file')} of the call that was killed {'is' if gone[0] == 1 else 'are'} not asked about "
+            "any more, so its answers are removed: run this again"
+        )
+    say(f"{out}: {several(table.finish(), 'answer')}")
+
+
+def _print_lines(predictions: Iterable[Prediction]) -> None:
+    """A line for each, and on standard error why many are unsure."""
+    from metaloom.system.plural import several
+
+    unsure = total = 0
     for each in predictions:
+        total, unsure = total + 1, unsure + (each.probability < UNSURE)
         names = f"{on_one_line(each.example)}\t{on_one_line(each.label)}"
-        print(f"{names}\t{each.probability:.3f}\tnovelty {each.novelty:.1f}")
-    unsure = sum(each.probability < UNSURE for each in predictions)
-    if unsure and not quiet():
-        complain(f"{unsure} of {several(len(predictions), 'answer')} under {UNSURE:.0%}: {WHY_LOW}")
+        print(f"{names}\t{each.probability:.3f}\tnovelty {each.novelty:.1f}", flush=True)
+    if unsure:
+        _note(f"{unsure} of {several(total, 'answer')} under {UNSURE:.0%}: {WHY_LOW}")
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:
     return {
-        "example": prediction.example,
+        "example": prediction.example.encode("utf-8", "backslashreplace").decode("utf-8"),
         "label": prediction.label,
         "probability": prediction.probability,
         "novelty": prediction.novelty,
@@ -91,14 +168,14 @@ def _row(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _print_table(predictions: Sequence[Prediction]) -> None:
-    labels = sorted(predictions[0].probabilities)
+def _print_table(predictions: Iterable[Prediction], labels: Sequence[str]) -> None:
+    from metaloom.handoff.bundle.answers_file import columns_of, csv_row
+
     table = csv_writer(sys.stdout, lineterminator="\n")
-    table.writerow(["example", "label", "probability", "novelty", *(shown(f"p({label})") for label in labels)])
-    for each in predictions:
-        own = [each.probabilities[label] for label in labels]
-        names = (cell(shown(each.example)), cell(shown(each.label)))
-        table.writerow([*names, each.probability, each.novelty, *own])
+    for number, each in enumerate(predictions):
+        if not number:
+            table.writerow(columns_of(labels))
+        table.writerow(csv_row(each))
 
 
 def verify(

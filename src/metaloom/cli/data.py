@@ -1,8 +1,9 @@
-"""`metaloom data add` and `metaloom data check`."""
+"""`metaloom data`: `add`, `check`, `list` and `remove`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from metaloom.config import Settings
     from metaloom.data.add import Addition
     from metaloom.data.layouts import Branch
+    from metaloom.data.sources import Item
     from metaloom.kinds import Kind
 
 FOLDER = Path(DATA)
@@ -31,8 +33,13 @@ TextColumn = Annotated[str | None, typer.Option(help="The column of texts, if it
 LabelColumn = Annotated[str | None, typer.Option(help="The column of classes, if it is not found.")]
 DomainColumn = Annotated[str | None, typer.Option(help="The column of domains, if it is not found.")]
 _SHOWN = 10
+_PLACES = 3  # entries of data/ that a line names
 
-app = typer.Typer(help="Add data, and see what is wrong with it.", no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(
+    help="Add data, see what is there and what is wrong with it, take some out.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 
 
 @app.command()
@@ -128,6 +135,92 @@ def check(
     _print_report(report, path or FOLDER, own, prepare.max_bad_share)
     if report["bad_share"] > prepare.max_bad_share or not report["used"]:
         raise typer.Exit(FAILED)
+
+
+@app.command("list")
+def list_(
+    domain: Annotated[str | None, typer.Argument(help="Of this domain list the classes.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="All domains and classes with their counts, as JSON.")] = False,
+) -> None:
+    """List the domains in data/, or the classes of one: how many examples, and in which file or folder they lie.
+
+    Counted by names and rows: what `data check` finds wrong is counted too.
+    """
+    from metaloom.config import load_settings
+    from metaloom.data.sources import list_sources
+    from metaloom.kinds import packing_of
+    from metaloom.system.files import strict_json
+    from metaloom.system.provenance import data_version
+    from metaloom.versioning.objects import short
+
+    go_to_root()
+    kind = packing_of(load_settings())
+    counts = _counts(list_sources(DATA, kind).items)
+    if domain is not None and domain not in counts:
+        raise MetaloomError(f"there is no domain {domain!r}: there are {some(list(counts), _SHOWN)}")
+    version = data_version()
+    if json_:
+        found = counts if domain is None else {domain: counts[domain]}
+        print(strict_json({"version": version, "domains": {name: own.classes for name, own in found.items()}}))
+        return
+    if domain is None:
+        for name, own in counts.items():
+            classes, examples = several(len(own.classes), "class", "classes"), sum(own.classes.values())
+            print(f"{on_one_line(name)}\t{classes}\t{several(examples, kind.one, kind.many)}\t{own.places()}")
+        total = sum(sum(own.classes.values()) for own in counts.values())
+        named = f"version {short(version)} in {POINTER}" if version else "no version yet: `metaloom run` makes one"
+        print(f"{several(len(counts), 'domain')}, {several(total, kind.one, kind.many)}; {named}")
+        return
+    for name, number in counts[domain].classes.items():
+        print(f"{on_one_line(name)}\t{several(number, kind.one, kind.many)}")
+
+
+@app.command()
+def remove(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="What lies in data/: a domain, domain/class, one file, or an archive or a table as a whole."
+        ),
+    ],
+) -> None:
+    """Take a domain, a class or a single file out of data/, and make a new data version of the rest.
+
+    What was there stays in DVC's cache: the last line says how to go back. Killed midway, it is either out or not.
+    """
+    from metaloom.config import load_settings
+    from metaloom.data.sources import list_sources
+    from metaloom.kinds import packing_of
+    from metaloom.system.terminal import say
+    from metaloom.versioning.removing import remove_from_data
+
+    go_to_root()
+    kind = packing_of(load_settings())
+    gone, version = remove_from_data(Path.cwd(), name, lambda: list_sources(DATA, kind))
+    say(f"removed {gone}")
+    say(version.message)
+
+
+@dataclass
+class _Counts:
+    """Of one domain: examples of each class, and what they lie in."""
+
+    classes: dict[str, int] = field(default_factory=dict)
+    files: set[str] = field(default_factory=set)
+
+    def places(self) -> str:
+        """The entries of data/, for a person."""
+        return on_one_line(some(sorted(self.files), _PLACES))
+
+
+def _counts(items: Iterable[Item]) -> dict[str, _Counts]:
+    found: dict[str, _Counts] = {}
+    for item in items:
+        own = found.setdefault(item.domain, _Counts())
+        name = item.class_name.removeprefix(f"{item.domain}/")
+        own.classes[name] = own.classes.get(name, 0) + 1
+        own.files.add(str(DATA / item.file.relative_to(DATA).parts[0]))
+    return found
 
 
 def _elsewhere(path: Path | None) -> Path | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from metaloom.data.files import Example, fitting, read_argument
 from metaloom.errors import MetaloomError
@@ -19,7 +18,8 @@ from metaloom.kinds import Kind, kind_from
 from metaloom.system.plural import several, some
 
 NAMED = 3  # tasks in a message
-BATCH = 512  # examples of one file that are asked about together
+BATCH = 256  # examples that are asked about together
+LARGEST = 64 * 2**20  # bytes of raw examples that wait to be asked about
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Prediction:
 
 def predict(
     bundle: str | Path,
-    files: Sequence[str | Path],
+    files: Iterable[str | Path],
     task: str | None = None,
     on_bad: Callable[[MetaloomError], None] | None = None,
     on_doubt: Callable[[str], None] | None = None,
@@ -67,59 +67,161 @@ def predict(
     Raises:
         MetaloomError: the bundle is damaged, has no such task, or a file holds what is no example.
     """
-    opened = usable(bundle, [MODEL, FLEET])
-    labels, place = _of_task(opened, task)
-    kind = kind_from(opened.metadata["input"], METADATA, "get a whole copy")
-    (graph,) = opened.sessions
-    predictions, negative = [], 0
-    for names, raw in _batches(files, kind, tuple(opened.metadata["input"]["shape"][1:]), on_bad):
-        negative += _negatives(kind, raw, opened.metadata["input"])
-        further = [] if place is None else [np.full(len(raw), place)]
-        with timed(bundle):
-            probabilities, novelty = opened.run(graph, raw, *further)
+    return [prediction for _, prediction in answers(Asked.open(bundle, task), files, on_bad, on_doubt)]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A bundle that is open, and the task whose classes are asked for.
+
+    Args:
+        folder: of the bundle.
+        opened: with the graph that answers.
+        kind: of its examples.
+        labels: class names in the order of the graph's answers.
+        place: of the task in a bundle of many.
+    """
+
+    folder: Path
+    opened: Bundle
+    kind: Kind
+    labels: list[str]
+    place: int | None
+
+    @classmethod
+    def open(cls, folder: str | Path, task: str | None = None) -> Asked:
+        """A bundle from its folder.
+
+        Args:
+            folder: of the bundle.
+            task: to choose classes from, in a bundle of many tasks.
+
+        Raises:
+            MetaloomError: it is damaged, or has no such task.
+        """
+        opened = usable(folder, [MODEL, FLEET])
+        labels, place = _of_task(opened, task)
+        return cls(
+            Path(folder), opened, kind_from(opened.metadata["input"], METADATA, "get a whole copy"), labels, place
+        )
+
+    @property
+    def shape(self) -> tuple[int | str, ...]:
+        """Of a raw example, with names where any size will do."""
+        return tuple(self.opened.metadata["input"]["shape"][1:])
+
+    def __call__(
+        self, raw: Sequence[Shaped[np.ndarray, ...]]
+    ) -> tuple[Float[np.ndarray, "example n_way"], Float[np.ndarray, " example"]]:
+        """Probabilities and novelty of raw examples of any sizes, of which those of one size are asked about together.
+
+        Raises:
+            MetaloomError: the graph does not answer each.
+        """
+        probabilities = np.zeros((len(raw), len(self.labels)), np.float32)
+        novelty = np.zeros(len(raw), np.float32)
+        for batch in _alike(raw):
+            found, scores = self._answers(np.stack([raw[number] for number in batch]))
+            probabilities[batch], novelty[batch] = found[:, : len(self.labels)], scores
+        return probabilities, novelty
+
+    def _answers(self, raw: Shaped[np.ndarray, "example ..."]) -> tuple[np.ndarray, np.ndarray]:
+        (graph,) = self.opened.sessions
+        further = [] if self.place is None else [np.full(len(raw), self.place)]
+        with timed(self.folder):
+            probabilities, novelty = self.opened.run(graph, raw, *further)
         if probabilities.shape[:1] != novelty.shape or len(novelty) != len(raw):
             raise MetaloomError(
-                f"{bundle} cannot be used: {graph} gives {len(novelty)} answers to {len(raw)} questions"
+                f"{self.folder} cannot be used: {graph} gives {len(novelty)} answers to {len(raw)} questions"
             )
-        for name, row, score in zip(names, probabilities[:, : len(labels)], novelty, strict=True):
-            ranked = {labels[way]: float(row[way]) for way in np.argsort(-row, kind="stable")}
-            predictions.append(Prediction(name, ranked, float(score)))
-    if on_doubt and 2 * negative > len(predictions):
+        return probabilities, novelty
+
+    def negatives(self, raw: Sequence[Shaped[np.ndarray, ...]]) -> int:
+        """How many look like the negative of the examples in training.
+
+        Raises:
+            MetaloomError: the metadata are damaged.
+        """
+        saved = self.opened.metadata["input"]
+        try:
+            batches = [np.stack([raw[number] for number in batch]) for batch in _alike(raw)]
+            return sum(int(self.kind.looks_negative(batch, saved).sum()) for batch in batches)
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise MetaloomError(f"{METADATA} is damaged: input: {what}; get a whole copy of the bundle") from None
+
+    def ranked(
+        self,
+        names: Sequence[str],
+        probabilities: Float[np.ndarray, "example n_way"],
+        novelty: Float[np.ndarray, " example"],
+    ) -> Iterator[Prediction]:
+        """A prediction for each example."""
+        for name, row, score in zip(names, probabilities, novelty, strict=True):
+            classes = {self.labels[way]: float(row[way]) for way in np.argsort(-row, kind="stable")}
+            yield Prediction(name, classes, float(score))
+
+
+def _alike(raw: Sequence[Shaped[np.ndarray, ...]]) -> Iterator[list[int]]:
+    """Places of examples of one size, in batches."""
+    found: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for number, each in enumerate(raw):
+        found[each.shape].append(number)
+    for numbers in found.values():
+        yield from (numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH))
+
+
+def answers(
+    asked: Asked,
+    files: Iterable[str | Path],
+    on_bad: Callable[[MetaloomError], None] | None = None,
+    on_doubt: Callable[[str], None] | None = None,
+) -> Iterator[tuple[str, Prediction]]:
+    """What `predict` returns, with the file of each, as the answers come: the examples of one batch are in memory.
+
+    Args:
+        asked: the bundle.
+        files: as `predict` takes them.
+        on_bad: as of `predict`.
+        on_doubt: as of `predict`; it is called after the last answer.
+    """
+    negative = total = 0
+    for batch in _batches(files, asked, on_bad):
+        raw = [example.raw for _, example in batch]
+        negative, total = negative + asked.negatives(raw), total + len(raw)
+        found = asked.ranked([example.source for _, example in batch], *asked(raw))
+        yield from zip((file for file, _ in batch), found, strict=True)
+    if on_doubt and 2 * negative > total:
         on_doubt(
-            f"{negative} of {len(predictions)} {kind.many} look like the negative of those in training: invert them, "
+            f"{negative} of {total} {asked.kind.many} look like the negative of those in training: invert them, "
             "or adapt with `metaloom adapt --invert`"
         )
-    return predictions
-
-
-def _negatives(kind: Kind, raw: Shaped[np.ndarray, "item ..."], saved: dict[str, Any]) -> int:
-    try:
-        return int(kind.looks_negative(raw, saved).sum())
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise MetaloomError(f"{METADATA} is damaged: input: {what}; get a whole copy of the bundle") from None
 
 
 def _batches(
-    files: Sequence[str | Path],
-    kind: Kind,
-    shape: tuple[int | str, ...],
-    on_bad: Callable[[MetaloomError], None] | None,
-) -> Iterator[tuple[list[str], Shaped[np.ndarray, "item ..."]]]:
-    """Names and raw examples; one file at a time, as a large one should be alone in memory."""
+    files: Iterable[str | Path], asked: Asked, on_bad: Callable[[MetaloomError], None] | None
+) -> Iterator[list[tuple[str, Example]]]:
+    """Files and examples in their order: a few first, so that answers come at once, and then more at a time."""
+    batch: list[tuple[str, Example]] = []
+    room, size = 1, 0
     for path in files:
         try:
-            examples = [each._replace(raw=fitting(each, shape, kind)) for each in read_argument(path, kind)]
+            examples = [
+                each._replace(raw=fitting(each, asked.shape, asked.kind)) for each in read_argument(path, asked.kind)
+            ]
         except MetaloomError as error:
             if on_bad is None:
                 raise
             on_bad(error)
             continue
-        for _, alike in groupby(examples, key=lambda each: each.raw.shape):
-            same: list[Example] = list(alike)
-            for start in range(0, len(same), BATCH):
-                batch = same[start : start + BATCH]
-                yield [each.source for each in batch], np.stack([each.raw for each in batch])
+        for each in examples:
+            batch.append((str(path), each))
+            size += each.raw.nbytes
+            if len(batch) >= room or size >= LARGEST:
+                yield batch
+                batch, room, size = [], min(2 * room, BATCH), 0
+    if batch:
+        yield batch
 
 
 def _of_task(opened: Bundle, task: str | None) -> tuple[list[str], int | None]:
