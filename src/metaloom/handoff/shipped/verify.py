@@ -143,15 +143,14 @@ def open_bundle(folder: Path, graphs: list[str], provider: str = CPU) -> tuple[B
     if problems:
         return None, problems
     n_way = max(map(len, labels.values())) if isinstance(labels, dict) else len(labels)
-    if problems := _check_told(metadata, labels, n_way):
-        return None, problems
     sessions = {}
     for name in (name for name in graphs if name in metadata["graphs"]):
         session, problems = _load_graph(folder / name, metadata, n_way, provider)
         if session is None:
             return None, problems
         sessions[name] = session
-    return Bundle(sessions, labels, metadata), []
+    problems = _check_told(metadata, labels, n_way)
+    return (None, problems) if problems else (Bundle(sessions, labels, metadata), [])
 
 
 def _load_graph(
