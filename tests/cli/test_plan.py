@@ -78,3 +78,10 @@ def test_an_effort_of_other_data_is_not_shown_as_if_it_held(chosen, tmp_path, ca
 def test_an_effort_of_other_settings_is_not_shown_as_if_it_held(chosen, capsys):
     assert chosen(kept_for(4).model_copy(update={"settings": "before"}), None).effort == 3.3636
     assert "is of other settings" in capsys.readouterr().out
+
+
+def test_a_mistake_in_a_setting_is_said_before_anything_is_prepared(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "enter_project", lambda: REPO)
+    monkeypatch.setattr(plan, "_prepare", lambda root: pytest.fail("it began"))
+    refused = CliRunner().invoke(app.app, ["plan", "--set", "methods=[protonets]"])
+    assert isinstance(refused.exception, MetaloomError) and "methods" in str(refused.exception)

@@ -201,7 +201,12 @@ def test_no_data_is_no_version(standin):
         version_data(standin.root)
 
 
-@pytest.mark.parametrize("name", [".dvc/config", ".dvcignore", "x.dvc", "dvc.yaml"])
+FOREIGN = {".dvc/config": "data/mine is a project of DVC's, not data"} | dict.fromkeys(
+    (".dvcignore", "x.dvc", "dvc.yaml"), r"data/mine/\S+ is one of DVC's own files.*remove it there"
+)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
 def test_data_with_a_file_of_dvcs_own_get_no_version(standin, name):
     """DVC would leave out the folder of another project without a word, and refuse the others in words of its own."""
     dataset(standin.root)
@@ -210,7 +215,7 @@ def test_data_with_a_file_of_dvcs_own_get_no_version(standin, name):
     own.parent.mkdir(parents=True)
     own.touch()
     for make in (dataset, version_data):
-        with pytest.raises(MetaloomError, match=r"data/mine/\S+ is one of DVC's own files.*remove it there"):
+        with pytest.raises(MetaloomError, match=FOREIGN[name]):
             make(standin.root)
     assert (standin.root / "data.dvc").read_bytes() == before
 

@@ -155,7 +155,7 @@ def list_(
 
     go_to_root()
     kind = packing_of(load_settings())
-    counts = _counts(list_sources(DATA, kind).items)
+    counts = _counts(list_sources(FOLDER, kind).items)
     if domain is not None and domain not in counts:
         raise MetaloomError(f"there is no domain {domain!r}: there are {some(list(counts), _SHOWN)}")
     version = data_version()
@@ -196,7 +196,7 @@ def remove(
 
     go_to_root()
     kind = packing_of(load_settings())
-    gone, version = remove_from_data(Path.cwd(), name, lambda: list_sources(DATA, kind))
+    gone, version = remove_from_data(Path.cwd(), name, lambda: list_sources(FOLDER, kind))
     say(f"removed {gone}")
     say(version.message)
 
@@ -219,7 +219,7 @@ def _counts(items: Iterable[Item]) -> dict[str, _Counts]:
         own = found.setdefault(item.domain, _Counts())
         name = item.class_name.removeprefix(f"{item.domain}/")
         own.classes[name] = own.classes.get(name, 0) + 1
-        own.files.add(str(DATA / item.file.relative_to(DATA).parts[0]))
+        own.files.add(str(FOLDER / item.file.relative_to(FOLDER).parts[0]))
     return found
 
 

@@ -13,9 +13,11 @@ from metaloom.cli.project import ended_by_signals, enter_project
 from metaloom.config import (
     AUTO,
     MOST,
+    PARAMS,
     PRETRAIN,
     auto_keys,
     environment_overrides,
+    load_settings,
     most_for,
     parse_override,
     read_params,
@@ -55,7 +57,9 @@ def plan(
 
     check_minutes(minutes)
     root = enter_project()
-    with overriding(dict(map(parse_override, set_ or []))):
+    overrides = dict(map(parse_override, set_ or []))
+    load_settings(root / PARAMS, environment_overrides() | overrides)  # a mistake is said before `prepare` runs
+    with overriding(overrides):
         with ended_by_signals(), project_lock(root, 0):
             _prepare(root)
         _show(root, Outputs(root).embedded, minutes)

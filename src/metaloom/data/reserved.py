@@ -25,6 +25,8 @@ def refuse_reserved(folder: Path) -> None:
         taken += [name for name in folders if name == PROJECT]
         if taken:
             path = Path(place, min(taken))
+            if path.name == PROJECT and path.is_dir():
+                raise MetaloomError(f"{path.parent} is a project of DVC's, not data: name the folder of data inside it")
             raise MetaloomError(
                 f"{path} is one of DVC's own files, which no data may hold{_why(path)}: remove it there"
             )

@@ -16,6 +16,11 @@ def changed(root: str | Path, *paths: str) -> bool:
     return bool(_git(root, "status", "--porcelain", "--", *paths))
 
 
+def differing(root: str | Path) -> list[str]:
+    """The files that differ from the commit, those that git does not know among them."""
+    return [line.split(maxsplit=1)[1] for line in _git(root, "status", "--porcelain").splitlines()]
+
+
 def committed(root: str | Path, path: str) -> str | None:
     """The text of a file under `root` as the commit has it; None outside git, or where the commit has no such file."""
     return _git(root, "show", f"HEAD:./{path}") or None

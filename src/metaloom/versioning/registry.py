@@ -18,13 +18,15 @@ from typing import Any
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import METADATA, verify
 from metaloom.system.files import read_json
-from metaloom.system.git import changed
+from metaloom.system.git import changed, differing
+from metaloom.system.plural import some
 from metaloom.system.provenance import LOCK, POINTER, head
 from metaloom.versioning.paths import BUNDLE, Outputs
 from metaloom.versioning.quality import handed, told_apart
 from metaloom.versioning.revisions import at_revision
 
 VERSION = r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)([-+][0-9A-Za-z.+-]*)?"  # as GTO reads them
+FEW = 4  # files in a message
 STAGE = r"[0-9A-Za-z]([0-9A-Za-z_/-]*[0-9A-Za-z])?"
 LONGEST = 100  # characters of either: a tag is the name of a file
 
@@ -179,7 +181,8 @@ def _present_commit(root: Path) -> str:
         raise MetaloomError("there is no commit to make a version of: `git init`, `metaloom run`, `git commit`")
     commit, code_differs = found
     if code_differs or changed(root, LOCK, POINTER):
-        raise MetaloomError("code, settings or results differ from the last commit: `git commit` them first")
+        names = some(differing(root), FEW)
+        raise MetaloomError(f"code, settings or results differ from the last commit ({names}): `git commit` them first")
     return commit
 
 
