@@ -79,11 +79,16 @@ def test_every_value_of_a_learner_json_is_refused_or_works(model: Path, tmp_path
                 learner = Learner.load(folder)
             except MetaloomError as error:
                 assert "\n" not in str(error) and "learner.json" in str(error), (path, value)
-            else:
-                if path[:1] in (("input",), ("temperature",)):
-                    answers = learner.adapt(pictures[:8:2], [0, 0, 1, 1]).predict_proba(pictures[:2])
-                    assert np.isfinite(answers).all(), (path, value)
-                    tried += 1
+                continue
+            if path[:1] not in (("input",), ("temperature",)):
+                continue
+            try:
+                answers = learner.adapt(pictures[:8:2], [0, 0, 1, 1]).predict_proba(pictures[:2])
+            except MetaloomError as error:  # another size of pictures is a legal one
+                assert "this learner takes uint8" in str(error), (path, value)
+                continue
+            assert np.isfinite(answers).all(), (path, value)
+            tried += 1
     assert tried
 
 
@@ -141,7 +146,7 @@ VECTORS = {"kind": "vectors", "columns": ["a", "b"], "shift": [0.0, 1.0], "scale
 def test_fitted_numbers_of_texts_and_vectors_fit_each_other(saved: dict, key: str, value: Any):
     assert kind_from(saved).encoding(saved).numbers()
     other = saved | {key: value}
-    with pytest.raises((ValueError, MetaloomError), match=key):
+    with pytest.raises((ValueError, MetaloomError), match=f"{key}|idf holds"):  # one value for each of the grams
         kind_from(other, "learner.json", "train again").encoding(other)
 
 
