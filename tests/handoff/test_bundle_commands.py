@@ -56,7 +56,7 @@ def test_a_table_of_predictions(bundle: Path, shapes: Path, capsys: pytest.Captu
         assert {f"p({name})": p for name, p in expected.probabilities.items()} == {
             name: float(value) for name, value in row.items() if name.startswith("p(")
         }
-    with pytest.raises(MetaloomError, match="--json or --csv, not both"):
+    with pytest.raises(MetaloomError, match="give one of --json, --csv and --out"):
         commands.predict(bundle, list(map(str, files)), csv=True, json_=True)
     with pytest.raises(MetaloomError, match="is of one task: leave out --task"):
         commands.predict(bundle, list(map(str, files)), task="domain0")
@@ -74,15 +74,13 @@ def test_inspect_says_what_it_is(bundle: Path, capsys: pytest.CaptureFixture[str
         commands.inspect(bundle)
 
 
-def test_low_probabilities_are_explained_beside_the_answers(monkeypatch, capsys: pytest.CaptureFixture[str]):
+def test_low_probabilities_are_explained_beside_the_answers(capsys: pytest.CaptureFixture[str]):
     low, high = Prediction("1.png", {"cat": 0.4, "dog": 0.35}, 1.0), Prediction("2.png", {"dog": 0.9, "cat": 0.1}, 1.0)
-    monkeypatch.setattr("metaloom.handoff.bundle.predict.predict", lambda *_: [low, high])
-    commands.predict(Path("bundle"), [])
+    commands._print_lines([low, high])
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 2
     assert err.startswith("1 of 2 answers under 50%: a probability says how often") and "temperature" in err
-    monkeypatch.setattr("metaloom.handoff.bundle.predict.predict", lambda *_: [high])
-    commands.predict(Path("bundle"), [])
+    commands._print_lines([high])
     assert capsys.readouterr().err == ""
 
 

@@ -43,7 +43,7 @@ def test_only_our_files_in_deps_are_replaced():
     assert after.count("gone") == 1
     assert "      - artifacts/dataset\n      - src/metaloom/config\n" in after
     assert "    deps:\n      - metrics\n      - src/metaloom/config\n" in after
-    assert "      - src/metaloom/system/quantities.py\n    outs: [report]\nplots: []\n" in after
+    assert "      - src/metaloom/system/rounding.py\n    outs: [report]\nplots: []\n" in after
     assert "  # a comment\n" in after
     assert derived(after) == after
 

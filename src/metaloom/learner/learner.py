@@ -27,6 +27,7 @@ from metaloom.methods.base import TASKS_AT_A_TIME, Method
 from metaloom.methods.catalogue import build_method, method_class
 from metaloom.methods.model import Head, Params
 from metaloom.networks import build_network
+from metaloom.networks.layerless import Layerless
 from metaloom.system.device import check_device
 from metaloom.system.files import atomic_file, makes, makes_again, read_json, write_json
 from metaloom.system.plural import several
@@ -312,7 +313,7 @@ def _read_params(path: Path, method: Method, device: torch.device | str, made_by
 
 def _expected(method: Method, numbers: int) -> Params | None:
     """Parameters as the method makes them, for a file with so many numbers; None: it would make far more."""
-    if method.network.width > numbers:
+    if method.network.width > numbers and not isinstance(method.network, Layerless):
         return None
     try:
         return method.init(torch.Generator())
