@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metaloom.cli.project import ended_by_signals, enter_project
+from metaloom.cli.project import ended_by_signals, enter_project, given_overrides
 from metaloom.config import (
     AUTO,
     MOST,
-    PARAMS,
     PRETRAIN,
     auto_keys,
     environment_overrides,
-    load_settings,
     most_for,
-    parse_override,
     read_params,
     value_at,
 )
@@ -57,9 +54,7 @@ def plan(
 
     check_minutes(minutes)
     root = enter_project()
-    overrides = dict(map(parse_override, set_ or []))
-    load_settings(root / PARAMS, environment_overrides() | overrides)  # a mistake is said before `prepare` runs
-    with overriding(overrides):
+    with overriding(given_overrides(root, set_)):  # a mistake is said before `prepare` runs
         with ended_by_signals(), project_lock(root, 0):
             _prepare(root)
         _show(root, Outputs(root).embedded, minutes)

@@ -35,6 +35,23 @@ def go_to_root() -> Callable[[Path], Path]:
     return lambda path: path if here == root else here / path
 
 
+def given_overrides(root: Path, set_: list[str] | None) -> dict[str, Any]:
+    """The settings that --set gives, after all settings have been checked with them.
+
+    Args:
+        root: of the project.
+        set_: KEY=VALUE each.
+
+    Raises:
+        MetaloomError: one of them, or of params.yaml, is no such setting.
+    """
+    from metaloom.config import PARAMS, environment_overrides, load_settings, parse_override
+
+    overrides = dict(map(parse_override, set_ or []))
+    load_settings(root / PARAMS, environment_overrides() | overrides)
+    return overrides
+
+
 def enter_project() -> Path:
     """Go to the project's root, where `flows` is."""
     go_to_root()

@@ -12,8 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from metaloom.cli.prefect_server import prefect_server
-from metaloom.cli.project import ended_by_signals, enter_project
-from metaloom.config import PARAMS, environment_overrides, load_settings, parse_override
+from metaloom.cli.project import ended_by_signals, enter_project, given_overrides
 from metaloom.errors import FAILED
 from metaloom.pipeline.stages import stage_names
 from metaloom.planning.budget import check_minutes
@@ -50,8 +49,7 @@ def run(
         os.environ[QUIET] = "1"
     check_minutes(minutes)
     root = enter_project()
-    overrides = dict(map(parse_override, set_ or []))
-    load_settings(root / PARAMS, environment_overrides() | overrides)
+    overrides = given_overrides(root, set_)
     with ended_by_signals(), project_lock(root, wait):
         state = _pipeline(root, locked, overrides, minutes, force)
     _conclude(state, began)
