@@ -49,7 +49,7 @@ def print_proof(root: Path) -> None:
         print(
             f"{each['kind']:7} {each['n_shot']} label(s), {100 * each['accuracy']:.1f}%: {each['rival']} needs {needed}"
         )
-    figures = json.loads((root / "metrics/evaluation.json").read_text())
+    figures = json.loads((folder / "figures.json").read_text())
     for setting, each in figures[champion].items():
         print(f"{setting:14} ECE {each['ece']:.4f} ({each['ece_low95']:.4f} to {each['ece_high95']:.4f})")
     print(json.loads((folder / "estimates.json").read_text()))

@@ -1,14 +1,19 @@
 """The engine on a GPU, proved and measured in one command without a network.
 
-About five minutes with the peers installed and Omniglot; `--all` adds further precisions and forms.
+About five minutes with the peers installed and Omniglot, and never more: what matters most comes first, and a step that
+would begin later is left out (`--seconds`). `--all` adds further precisions and forms.
 
-python benchmarks/gpu.py [--device cpu] [--omniglot FOLDER_WITH_THE_TWO_ARCHIVES] [--out FILE]
-                         [--only WORD …] [--all] [--count]
+python benchmarks/gpu.py [--device cpu] [--omniglot FOLDER_WITH_THE_TWO_ARCHIVES] [--out FILE] [--wheels FOLDER]
+                         [--seconds 300] [--only WORD …] [--all] [--count]
 
-It runs on the torch that it finds. Every step is fenced: what fails costs only itself (but for an error that ends the
-CUDA context). On a GPU those that take no times run in processes of their own, eight at once. A step prints one line of
-JSON as it ends, and adds it to FILE; a table comes last. Without a GPU the steps run small, and those that need one are
-left out.
+It needs torch for CUDA, numpy, pandas and pyarrow, and runs on the Python and torch that it finds. Of what else
+metaloom imports it takes what is here or in the folder of wheels (pydantic, safetensors and pyyaml at least, pillow for
+Omniglot, the peers if you like), and stubs for the rest; metaloom itself need not be installed.
+
+Every step is fenced: what fails, or takes longer than it may, costs only itself (but for an error that ends the CUDA
+context). On a GPU those that take no times run in processes of their own, eight at once. A step prints one line of JSON
+as it ends, and adds it to FILE; a table comes last. Without a GPU the steps run small, and those that need one are left
+out.
 """
 
 from __future__ import annotations
@@ -17,15 +22,18 @@ import argparse
 import json
 import math
 import multiprocessing
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import bare  # noqa: F401 (first: it makes the path for what follows)
 import torch
 from contenders import works
 from gpu_steps import (
@@ -52,6 +60,20 @@ from metaloom.system.device import choose_device
 
 UNTIMED = "parity: ", "images on the host: ", "bits"  # how the names of such steps begin
 AT_ONCE = 8
+SECONDS = 300  # of the whole
+LONGEST = 90  # seconds of a step
+FIRST = (  # how the names of steps begin, the most telling ones first; all others come after them
+    *UNTIMED,
+    "rate: protonet, tf32",
+    "rate: maml, k=5, 4 tasks, tf32",
+    "rate: maml, k=5, 32 tasks, tf32",
+    "peers: ProtoNet",
+    "peers: MAML second order, k=5",
+    "Omniglot",
+    "step: ",
+    "torchrun",
+    "a graph that cannot be captured",
+)
 PEERS = ("higher", "torchopt", "learn2learn", "easyfsl")
 SECOND_ORDER = {"maml.n_way": 5, "maml.inner_rate": 0.1, "maml.first_order": False, "maml.head": "zero"}
 EAGER_TOO = "protonet", "maml, k=5, 4 tasks"
@@ -114,7 +136,7 @@ def _rates(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
 
 
 def _alone(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | str]]:
-    """Of loss and backward."""
+    """Of loss and backward; counted, of a whole step too."""
     for title, (name, own) in _work().items():
         yield f"count: {title}", partial(count, bench, name, own)
         for mode in ("float32", "tf32"):
@@ -138,13 +160,23 @@ def _beside_peers(bench: Bench) -> Iterator[tuple[str, Callable[[], Figures] | s
             yield f"peers: {title}, {mode}", run if installed else f"none of {', '.join(PEERS)} is installed"
 
 
-def fenced(name: str, step: Callable[[], Figures] | str) -> Figures:
-    """The step's figures and seconds; of one that failed, its error."""
+def fenced(name: str, step: Callable[[], Figures] | str, until: float = math.inf) -> Figures:
+    """The step's figures and seconds; of one that failed, its error.
+
+    Args:
+        name: of the step.
+        step: or why it is left out.
+        until: by `time.time`, when all steps are to be done; without it a step may take as long as it does.
+    """
     if isinstance(step, str):
         return {"step": name, "left out": step}
+    left = until - time.time()
+    if left <= 0:
+        return {"step": name, "left out": "the time is up: give more --seconds"}
     started = time.perf_counter()
     try:
-        found = step()
+        with within(min(left, LONGEST)) if math.isfinite(until) else nullcontext():
+            found = step()
     except Exception as error:  # the fence: whatever a step raises is its own line in the table
         last = traceback.extract_tb(error.__traceback__)[-1]
         found = {
@@ -155,21 +187,46 @@ def fenced(name: str, step: Callable[[], Figures] | str) -> Figures:
     return {"step": name, "ok": True} | found | {"seconds": round(time.perf_counter() - started, 1)}
 
 
-def alone_in_its_process(bench: Bench, name: str) -> Figures:
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError in what takes longer, as soon as Python has its turn; on Windows it does not."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def end(*_: Any) -> None:
+        raise TimeoutError(f"it took longer than {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def alone_in_its_process(bench: Bench, until: float, name: str) -> Figures:
     """A step by its name, in a process that may run others beside it."""
     choose_device(bench.device.type)
-    return fenced(name, dict(plan(bench))[name])
+    return fenced(name, dict(plan(bench))[name], until)
 
 
-def results(bench: Bench, wanted: Callable[[str], bool], at_once: bool) -> Iterator[Figures]:
-    """Of the wanted steps, as they end; on request the untimed ones first, several at once."""
-    chosen = {name: step for name, step in plan(bench) if wanted(name)}
+def ranked(name: str) -> int:
+    """A step's place in `FIRST`."""
+    return next((place for place, words in enumerate(FIRST) if name.startswith(words)), len(FIRST))
+
+
+def results(bench: Bench, wanted: Callable[[str], bool], at_once: bool, seconds: float = math.inf) -> Iterator[Figures]:
+    """Of the wanted steps, as they end, the most telling ones first; on request the untimed ones several at once."""
+    until = time.time() + seconds
+    chosen = {name: step for name, step in sorted(plan(bench), key=lambda each: ranked(each[0])) if wanted(name)}
     apart = [name for name in chosen if name.startswith(UNTIMED)] if at_once else []
     with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(partial(alone_in_its_process, bench), apart)
+        yield from pool.map(partial(alone_in_its_process, bench, until), apart)
     for name, step in chosen.items():
         if name not in apart:
-            yield fenced(name, step)
+            yield fenced(name, step, until)
 
 
 def line(done: Figures) -> str:
@@ -185,16 +242,23 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--omniglot", type=Path, metavar="FOLDER")
     parser.add_argument("--out", type=Path, metavar="FILE")
+    parser.add_argument("--wheels", type=Path, metavar="FOLDER", help="wheels of what is not installed here")
+    parser.add_argument(
+        "--seconds", type=float, help=f"for all steps together (default: {SECONDS}; with --all twice that)"
+    )
     parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="the steps whose name has one of them")
     parser.add_argument("--all", action="store_true", help="every precision and form: about twice the time")
-    parser.add_argument("--count", action="store_true", help="the operators of loss and backward alone: no GPU needed")
+    parser.add_argument(
+        "--count", action="store_true", help="the operators of loss and backward, and of a step: no GPU needed"
+    )
     options = parser.parse_args()
     device = choose_device(options.device)
     card = torch.cuda.get_device_name() if device.type == "cuda" else "small, on a CPU"
     print(f"{card}, torch {torch.__version__}", flush=True)
     words, rows = ["count: "] if options.count else options.only, []
     bench = Bench(device, device.type == "cpu", options.omniglot, options.all)
-    for done in results(bench, lambda name: any(word in name for word in words), device.type == "cuda"):
+    seconds = options.seconds or (math.inf if options.count else SECONDS * (2 if options.all else 1))
+    for done in results(bench, lambda name: any(word in name for word in words), device.type == "cuda", seconds):
         rows.append(done)
         text = json.dumps(
             {key: str(v) if isinstance(v, float) and not math.isfinite(v) else v for key, v in done.items()}

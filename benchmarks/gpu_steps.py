@@ -9,8 +9,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -27,9 +27,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from metaloom.system.device import finish, tf32
+from metaloom.system.optimisers import Adam
 from metaloom.training.acceleration import precision_of
 from metaloom.training.graph import EAGER, captured
-from metaloom.training.trainer import Trainer
+from metaloom.training.trainer import Trainer, gradient_norm
 
 Figures = dict[str, Any]
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -294,22 +295,44 @@ class Counting(TorchDispatchMode):
 
 
 def count(bench: Bench, name: str, overrides: Figures) -> Figures:
-    """The operators of loss and backward in the form that GPUs take in TF32, on the meta device: no GPU is needed."""
-    trainer = replace(bench, device=torch.device("cpu")).trainer(name, overrides)
+    """The operators of loss and backward, and of a whole step, in the form that GPUs take in TF32, on the meta device:
+    no GPU is needed. A step draws too, here by the host's generator, and changes the weights."""
+    trainer = replace(bench, device=torch.device("cpu")).trainer(name, overrides | {"train.precision": "tf32"})
+    optimiser = Adam([w.detach().requires_grad_() for w in trainer.learner.params.weights.values()], fused=True)
     params, episodes = example(trainer)
     params, episodes = params.to("meta").detached(), moved(episodes, device=torch.device("meta"))
     for weight in params.weights.values():
         weight.requires_grad_()
-    # a graph that is traced has other operators, and counting looks like tracing
+    with counted() as alone:
+        trainer.learner.method.loss(params, episodes)[0].backward()
+    trainer = replace(trainer, learner=replace(trainer.learner, params=trainer.learner.params.to("meta")))
+    state = replace(trainer._fresh(), tasks_at_a_time=len(episodes))
+    for weight in optimiser.param_groups[0]["params"]:
+        weight.grad = torch.zeros_like(weight)
+    with counted() as whole:
+        total = trainer._gradients(state)
+        torch.stack([total, gradient_norm(state.params)])
+        optimiser.step()
+    return {
+        "operators": alone.operators,
+        "kernels": alone.kernels,
+        "operators of a step": whole.operators,
+        "kernels of a step": whole.kernels,
+    }
+
+
+@contextmanager
+def counted() -> Iterator[Counting]:
+    """What is done within it, in the form of a GPU that has the fused kernels."""
     with (
+        # a graph that is traced has other operators, and counting looks like tracing
         patch("metaloom.networks.layers.traced", lambda: False),
         patch("metaloom.networks.fused.fits", lambda x, channels: True),
         tf32(True),
-        Counting() as counted,
-        patch("metaloom.networks.fused.launch", counted.launch),
+        Counting() as counting,
+        patch("metaloom.networks.fused.launch", counting.launch),
     ):
-        trainer.learner.method.loss(params, episodes)[0].backward()
-    return {"operators": counted.operators, "kernels": counted.kernels}
+        yield counting
 
 
 def omniglot(bench: Bench, seconds: float) -> Figures:

@@ -101,11 +101,25 @@ def products(block: int, images: int) -> float:
     side = SIZE // 2**block
     tiles = ((side + 3) // 4) ** 2
     n = max(1, min(images, winograd.CACHE // (4 * TILE * tiles * WIDTH)))
-    a, b, c = (np.ones((TILE, rows, WIDTH), np.float32) for rows in (n * tiles, WIDTH, n * tiles))
+    a, b, c = (np.ones((TILE, rows, WIDTH), np.float32) for rows in (n * tiles | 1, WIDTH, n * tiles | 1))
     d = np.zeros((TILE, WIDTH, WIDTH), np.float32)
     return 2 * microseconds(lambda: multiply(a, b, c, n * tiles), n) + microseconds(
         lambda: add_products(a, c, d, n * tiles), n
     )
+
+
+def transforms(block: int, images: int) -> dict[str, float]:
+    """What a convolution by tiles does around its products: to tiles, from tiles, and a gradient's to tiles."""
+    side = SIZE // 2**block
+    tiles = ((side + 3) // 4) ** 2
+    n = max(1, min(images, winograd.CACHE // (4 * TILE * tiles * WIDTH)))
+    x, of_x = np.ones((n, side, side, WIDTH), np.float32), np.ones((TILE, n * tiles | 1, WIDTH), np.float32)
+    work = {
+        "x to tiles": lambda: winograd._to_tiles(x, of_x),
+        "products to y": lambda: winograd._from_tiles(of_x, x),
+        "gradient of y to tiles": lambda: winograd._gradient_tiles(x, of_x),
+    }
+    return {name: microseconds(each, n) for name, each in work.items()}
 
 
 def step(images: int) -> float:
@@ -175,6 +189,9 @@ def main(images: int) -> None:
     table.loc["products of matrices in them"] = [math.nan, *(products(block, images) for block in range(1, BLOCKS))]
     print(table.to_string(float_format="{:.0f}".format, na_rep=""))
     in_passes, in_products = table.loc["all passes"].sum(), table.loc["products of matrices in them"].sum()
+    print("Transforms of one convolution by tiles, µs an image:")
+    around = [transforms(block, images) for block in range(1, BLOCKS)]
+    print(pd.DataFrame(around, index=table.columns[1:]).T.to_string(float_format="{:.1f}".format))
     print(f"The whole step, µs an image: {whole:.0f}, its passes {in_passes:.0f}, products {in_products:.0f}.")
     print("What each part gains, µs an image, forth and back:")
     print(gains(images // 6).to_string(float_format="{:.2f}".format))

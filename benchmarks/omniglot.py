@@ -6,13 +6,14 @@ python benchmarks/omniglot.py FOLDER_WITH_THE_TWO_ARCHIVES [--recipe minute|shor
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 from evaluation import print_proof
 from measure import add_omniglot, fresh_clone, machine, measure
+
+from metaloom.system.times import noted_times
 
 COMMON = {
     "methods": "[protonet]",
@@ -87,7 +88,7 @@ def main(archives: Path, recipe: str) -> None:
         print(f"metaloom run {' '.join(overrides)}")
         whole = measure(root, "metaloom", "run", *overrides)
         print(whole.output)
-        training = json.loads((root / "metrics/training/protonet.json").read_text())
+        training = noted_times(root, "protonet", root / "artifacts/models/protonet/model.safetensors")
         print(f"training: {training['seconds']:.0f} s, {training['examples_per_second']} images/s")
         print(f"the whole run: {whole.seconds:.0f} s, {whole.peak}")
         print_proof(root)

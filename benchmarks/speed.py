@@ -1,8 +1,8 @@
 """Training steps beside higher, torchopt, learn2learn and easyfsl, in turns, in one run: about five minutes.
 
-python benchmarks/speed.py [--quick] [--learn2learn learn2learn-0.2.0.tar.gz]
+python benchmarks/speed.py [--quick] [--only TEXT] [--learn2learn learn2learn-0.2.0.tar.gz]
 
-conv4-64, 28×28 grey, 5-way 1-shot, 25 queries, one inner step or two, two threads. A step is the query loss of a
+conv4-64, 28×28 grey, 5-way 1-shot, 25 queries, one inner step, two or five, two threads. A step is the query loss of a
 meta-batch and its gradient; drawing episodes and the optimiser are the same for all and are left out. Peers: `pip
 install -e '.[bench]'`; learn2learn does not build, so its source archive is read, or downloaded where none is given.
 """
@@ -31,6 +31,7 @@ from metaloom.networks.engine import described
 from metaloom.system.device import keep_freed_memory
 
 THREADS = 2
+MANY_STEPS = 5, 4  # inner steps, and the tasks of a meta-batch then
 NARROWER = 32  # channels; with turns as accurate as WIDTH without, at as many steps: benchmarks/ablations.py
 TOLERANCE = 1e-6  # in float64, of loss and meta-gradient
 NOTES = {
@@ -71,6 +72,11 @@ def rows(quick: bool) -> list[Row]:
             work = Work("maml", norm, tasks, ways=5, queries=5, inner_steps=steps, rate=rate, first_order=order)
             title = f"MAML {'first' if order else 'second'} order{'' if steps == 1 else ', two inner steps'}"
             made.append(Row(title, "tasks/s", tasks, maml_macs(5, 25, steps, order, network), work))
+        if norm == "group":
+            many = min(tasks, MANY_STEPS[1])
+            work = Work("maml", norm, many, ways=5, queries=5, inner_steps=MANY_STEPS[0], rate=0.1)
+            title = "MAML second order, five inner steps"
+            made.append(Row(title, "tasks/s", many, maml_macs(5, 25, MANY_STEPS[0], False, network), work))
         images = ways * 6
         made.append(Row("ProtoNet", "images/s", images, training_macs(*network), Work("protonet", norm, 1, ways, 5)))
     return made + [row.narrower() for row in made if row.work.method == "protonet" and row.work.norm == "group"]
@@ -174,16 +180,18 @@ def _child(archive: Path | None, *arguments: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def report(archive: Path | None, quick: bool) -> None:
+def report(archive: Path | None, quick: bool, only: str) -> None:
     rounds, peak = (1, ConvPeak()) if quick else (12, ConvPeak())
     keep_freed_memory()
     print(f"{machine()}, {THREADS} threads; {', '.join(map(_version, (*peers.MAML_PEERS, 'easyfsl')))}")
     print(f"Our engine: {described()}; plain layers are ours by torch's own operators.")
     print(f"Median of {rounds} rounds (min–max); in a round everyone has a turn. malloc keeps freed memory, for all.\n")
     print("| row | who | rate | × the fastest peer | × our plain layers | of conv peak |\n|---|---|---|---|---|---|")
-    for row in rows(quick):
+    for row in (row for row in rows(quick) if only in f"{row.title}, {row.work.norm}"):
         print("\n".join(compare(row, rounds, peak)), flush=True)
     print(f"\nconv peak, 64→64 3×3 forward: {2 * peak.best / 1e9:.0f} GFLOP/s at best\n" + "\n".join(NOTES.values()))
+    if only:
+        return
     print("\nWithout that malloc setting (our own training sets it):\n")
     print(_child(archive, "--as-shipped", *(["--quick"] * quick))["lines"])
     if Path("/proc/self/status").is_file():
@@ -203,6 +211,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke test: one round of tiny steps, no download")
     parser.add_argument("--learn2learn", type=Path, metavar="SDIST", help="learn2learn's source archive")
     parser.add_argument("--offline", action="store_true", help="download nothing")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the rows whose title and norm have this, alone")
     parser.add_argument("--memory", nargs=2, metavar=("WHO", "STEPS"), help=argparse.SUPPRESS)
     parser.add_argument("--as-shipped", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -219,7 +228,7 @@ def main() -> None:
         elif options.as_shipped:
             print(json.dumps(as_shipped(1 if options.quick else 5)))
         else:
-            report(archive, options.quick)
+            report(archive, options.quick, options.only)
 
 
 if __name__ == "__main__":

@@ -27,24 +27,29 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
+from metaloom.config import PARAMS, read_params, value_at
 from metaloom.system.ending import end_after_sigterm
 from metaloom.system.files import write_json
 from metaloom.system.lock import STATE
 from metaloom.versioning.leftovers import lives
 
 FOLDER = f"{STATE}/flow-runs"
-DEPLOYMENT = "retrain/retrain"
 STARTING = timedelta(seconds=45)  # that the process of a run may take until it has written its note
 _ours: dict[UUID, Path] = {}
 
 
+def this_run() -> FlowRun | None:
+    """The run of the flow that calls it; None outside of one."""
+    context = FlowRunContext.get()
+    return context.flow_run if context else None
+
+
 def note(root: str | Path) -> None:
     """This process runs the flow that calls it; the note goes when the server knows how the flow ended."""
-    context = FlowRunContext.get()
-    if context and context.flow_run:
-        path = Path(root, FOLDER, f"{context.flow_run.id}.json")
+    if run := this_run():
+        path = Path(root, FOLDER, f"{run.id}.json")
         write_json(path, {"pid": os.getpid(), "host": socket.gethostname()})
-        _ours[context.flow_run.id] = path
+        _ours[run.id] = path
         end_after_sigterm()
 
 
@@ -53,9 +58,21 @@ def _forget(_flow: Any, run: FlowRun, _state: Any) -> None:
         path.unlink(missing_ok=True)
 
 
+def forget() -> None:
+    """The flow that calls it is going to be suspended: its process ends, and the run does not."""
+    if run := this_run():
+        _forget(None, run, None)
+
+
 FORGET: dict[str, Any] = {  # what a flow that is noted is declared with
     f"on_{ended}": [_forget] for ended in ("completion", "failure", "cancellation", "crashed")
 }
+
+
+def deployment(root: str | Path) -> str:
+    """The name of the project's deployment, as Prefect's commands take it."""
+    found = value_at(read_params(Path(root, PARAMS)), "retrain.name") if Path(root, PARAMS).is_file() else None
+    return f"retrain/{found or 'retrain'}"
 
 
 def living(root: str | Path) -> list[UUID]:
@@ -97,7 +114,7 @@ def mark_crashed(root: str | Path, taken_before: datetime | None = None) -> list
         return []
     lines = []
     with get_client(sync_client=True) as client:
-        for run in [*gone, *(_never_begun(client, taken_before) if taken_before else ())]:
+        for run in [*gone, *(_never_begun(client, root, taken_before) if taken_before else ())]:
             lines += _marked(client, run)
             Path(root, FOLDER, f"{run}.json").unlink(missing_ok=True)
     return lines
@@ -108,20 +125,20 @@ def _marked(client: SyncPrefectClient, run: UUID) -> Iterator[str]:
         found = client.read_flow_run(run)
     except ObjectNotFound:  # of another server, which ended with it
         return
-    if found.state is None or not found.state.is_final():
+    if found.state is None or not (found.state.is_final() or found.state.is_paused()):  # suspended: it has no process
         client.set_flow_run_state(run, Crashed(message="its process was killed"))
         yield f"the flow run {found.name} is marked as crashed: its process was killed"
 
 
-def _never_begun(client: SyncPrefectClient, taken_before: datetime) -> list[UUID]:
+def _never_begun(client: SyncPrefectClient, root: str | Path, taken_before: datetime) -> list[UUID]:
     try:
-        deployment = client.read_deployment_by_name(DEPLOYMENT)
+        found = client.read_deployment_by_name(deployment(root))
     except ObjectNotFound:
         return []
-    if deployment.work_pool_name:  # a worker's, which may be of another machine
+    if found.work_pool_name:  # a worker's, which may be of another machine
         return []
     pending = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
+        deployment_id=FlowRunFilterDeploymentId(any_=[found.id]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING])),
     )
     latest = min(taken_before, datetime.now(UTC) - STARTING)

@@ -22,9 +22,9 @@ from flows.notes import FORGET, note
 from metaloom.config import PARAMS, load_settings, read_params
 from metaloom.config.settings import LimitSettings
 from metaloom.errors import MetaloomError
-from metaloom.pipeline.child import reproduce_in_child, run_module
+from metaloom.pipeline.child import RefusedError, reproduce_in_child, run_module
 from metaloom.pipeline.code import renew_code
-from metaloom.pipeline.stages import StageExit, is_current, stage_names, which_are_due
+from metaloom.pipeline.stages import StageExit, is_current, stage_names, stages_for, which_are_due
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
 from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, check_minutes, planned_at, read_budget, write_budget
 from metaloom.system.limits import HungError, Watch
@@ -88,7 +88,7 @@ def _watch(limits: LimitSettings) -> Watch:
 
 
 def _failure(error: MetaloomError) -> State[Any]:
-    return Failed(name=error.state if isinstance(error, HungError) else "Failed", message=str(error))
+    return Failed(name=error.state if isinstance(error, HungError | RefusedError) else "Failed", message=str(error))
 
 
 @task(name="budget", task_run_name="budget", **RETRIED)
@@ -150,6 +150,7 @@ def pipeline(
     overrides: dict[str, Any] | None = None,
     minutes: int | float | None = None,
     force: bool = False,
+    only: str | None = None,
 ) -> State[Any]:
     """Bring everything up to date.
 
@@ -160,6 +161,7 @@ def pipeline(
         overrides: dotted settings and their values, for this run only.
         minutes: for the whole run, from now on; 0: without a budget again; None: as before.
         force: run every stage, also those that are up to date.
+        only: a stage: it and those that it depends on, and no others.
     """
     started = time.monotonic()
     try:
@@ -169,15 +171,27 @@ def pipeline(
         with overriding(overrides or {}), project_lock(project, wait):
             limits = load_settings(Path(project, PARAMS)).limits
             renew_code(project)
-            return _run(project, locked, minutes, force, limits, started)
+            return _run(project, locked, minutes, force, limits, started, only)
     except MetaloomError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))
 
 
 def _run(
-    root: str, locked: bool, minutes: float | None, force: bool, limits: LimitSettings, started: float
+    root: str,
+    locked: bool,
+    minutes: float | None,
+    force: bool,
+    limits: LimitSettings,
+    started: float,
+    only: str | None,
 ) -> State[Any]:
+    wanted = None if only is None else stages_for(root, only)
+    planned = wanted is None or "plan" in wanted
+    if minutes is not None and not planned:
+        raise MetaloomError(
+            f"--minutes is for a run with the stage plan, and {only} does without it: leave one of them out"
+        )
     data = version_dataset(root, locked, return_state=True)
     if not data.is_completed():
         return failed(data)
@@ -185,7 +199,8 @@ def _run(
     minutes = read_budget(Path(root, BUDGET)).minutes if minutes is None else minutes
     asked = minutes or 0, time.time() - (time.monotonic() - started)
     due, unchanged = _due(root), True
-    for name in _with_budget(list(due), minutes):
+    names = list(due) if wanted is None else wanted
+    for name in _with_budget(names, minutes) if planned else names:
         began = time.monotonic()
         named = stage.with_options(name=name, task_run_name=name)
         if name == "budget":
@@ -198,10 +213,11 @@ def _run(
             return failed(state)
         done.append(StageRun(name, state.name or "Ran", time.monotonic() - began))
     summary = summarise(root, str(data.message), done, time.monotonic() - started)
+    summary = summary if len(names) == len(due) else summary.of_a_part()
     get_run_logger().info(as_text(summary))
     with suppress(HTTPError):  # a client of its own, which does not wait for a server that is away, as the flow's does
         create_markdown_artifact(key="pipeline-summary", markdown=as_markdown(summary))
-    return Completed(message="all stages are up to date", data=summary)
+    return Completed(message=f"{only or 'all stages'} {'is' if only else 'are'} up to date", data=summary)
 
 
 def _due(root: str) -> dict[str, bool]:

@@ -1,67 +1,87 @@
-"""Retraining on a schedule: the pipeline when data, settings or code have changed, else nothing.
+"""Retraining on a schedule: what is new is trained in a workspace of its own, judged, committed, shared and promoted.
 
-Whoever reaches Prefect's server may start it, so its parameters can say when, and never what is run: the project is
-the one in whose folder it is served.
+Whoever reaches Prefect's server may start it, so its parameters say when, and change numbers, switches and words of a
+fixed list; what is run they never say: the project is the one in whose folder it is served.
 """
 
 # no annotations from the future: where a served flow runs, Prefect could not tell what their names mean
-from datetime import UTC, datetime
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
+from httpx import HTTPError
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows.notes import FORGET, note
-from flows.pipeline import failed, pipeline
+from flows import approval
+from flows.missed import refuse_after_crashes, skip_missed
+from flows.notes import FORGET, mark_crashed, note
+from flows.pipeline import pipeline, reason
+from flows.seen import NOTHING_NEW, announce
 from metaloom.errors import MetaloomError
-from metaloom.pipeline.due import await_settled, nothing_due
+from metaloom.retraining import loop
+from metaloom.retraining.approving import answer
 from metaloom.versioning.project import find_root
 
-Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=24 * 3600)]
+Key = Annotated[str, Field(pattern=r"^[a-z_]{1,40}(\.[A-Za-z_]{1,40}){0,3}$")]
+Word = Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,40}$")]
+Changed = Annotated[
+    dict[Key, bool | int | float | Word | None], Field(max_length=50, json_schema_extra={"additionalProperties": False})
+]
 
 
 @flow(name="retrain", persist_result=False, **FORGET)
-def retrain(stale_minutes: Minutes = 60, wait: Seconds = 600, settle: Seconds = 30, force: bool = False) -> State[Any]:
-    """Run the pipeline if data, settings or code have changed; otherwise end as `Skipped`.
+def retrain(
+    wait: Seconds = 600,
+    settle: Seconds = 30,
+    force: bool = False,
+    dry_run: bool = False,
+    changed: Changed | None = None,
+) -> State[Any]:
+    """Train what is new, judge it and promote what is better; where nothing is new, end as `Skipped`.
 
     Args:
-        stale_minutes: a scheduled run that starts later than this (nothing was serving it) is skipped: after
-            a downtime one run is enough, and the next one on the schedule is that.
-        wait: seconds to wait for another run in the same project, and for data/ to settle.
+        wait: seconds to wait for another retraining of the same project, and for data/ to settle.
         settle: seconds that the newest file of data/ has to be old, so that nothing is half copied.
-        force: run every stage, also those that are up to date.
+        force: run every stage, though nothing is new.
+        dry_run: only say what would be done.
+        changed: settings for this run, by dotted keys: numbers, switches and words of a fixed list.
     """
-    late = _minutes_late()
-    if late > stale_minutes:
-        return _skipped(f"scheduled {late:.0f} minutes ago, more than {stale_minutes:g}: left to the next one")
+    project = None
     try:
         project = find_root()
         note(project)
-        await_settled(project, settle, wait)
-        if not force and (version := nothing_due(project)):
-            return _skipped(f"everything is up to date with data/, which is still version {version[:8]}")
+        with suppress(HTTPError):
+            mark_crashed(project)  # of a worker that was killed here
+        if name := approval.asked():
+            said = approval.answered(name)
+            result = answer(project, name, said.approve, said.why, wait)
+        else:
+            refuse_after_crashes()
+            skip_missed()
+            result = loop.retrain(project, run_pipeline, force, dry_run, wait, settle, changed=changed)
     except MetaloomError as error:
         get_run_logger().error(str(error))
+        if project:
+            announce(project, "failed", str(error))
         return Failed(message=str(error))
-    state = pipeline(str(project), wait=wait, force=force, return_state=True)
-    if state.is_completed():
-        return Completed(message=state.message)
-    return failed(state)
+    get_run_logger().info(result.message)
+    if not dry_run:
+        announce(project, result.night.outcome if result.night else NOTHING_NEW, result.message, result.night)
+    if result.night and result.night.outcome == "candidate":
+        approval.ask(project, result.night)
+    return Completed(name=result.state, message=result.message)
 
 
-def _skipped(message: str) -> State[Any]:
-    get_run_logger().info("skipped: %s", message)
-    return Completed(name="Skipped", message=message)
+def run_pipeline(place: Path, force: bool) -> None:
+    """Bring a workspace up to date, as a subflow.
 
-
-def _minutes_late() -> float:
-    """How long ago the schedule wanted this run to start; 0 for one that was asked for by hand."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    if run is None or not run.auto_scheduled or run.expected_start_time is None:
-        return 0.0
-    return (datetime.now(UTC) - run.expected_start_time).total_seconds() / 60
+    Raises:
+        MetaloomError: a stage failed.
+    """
+    state = pipeline(str(place), force=force, return_state=True)
+    if not state.is_completed():
+        raise MetaloomError(reason(state))

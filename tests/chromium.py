@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from websockets.sync.client import connect
 
 BINARY = Path("/usr/bin/chromium")
+needed = pytest.mark.skipif(not BINARY.exists(), reason=f"no browser at {BINARY}")  # `.ci/install` installs it
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --remote-debugging-port=0 about:blank"
@@ -21,11 +23,18 @@ FLAGS = (
 
 
 class Browser:
-    """One page; used as a context manager, which ends the process."""
+    """One page; used as a context manager, which ends the process.
+
+    Args:
+        flags: further ones of Chromium.
+    """
+
+    def __init__(self, *flags: str) -> None:
+        self._flags = flags
 
     def __enter__(self) -> Browser:
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        command = [str(BINARY), f"--user-data-dir={self._profile.name}", *FLAGS.split()]
+        command = [str(BINARY), f"--user-data-dir={self._profile.name}", *self._flags, *FLAGS.split()]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         self._socket = connect(self._endpoint(), max_size=None, open_timeout=30)
         self._ids = itertools.count(1)
@@ -73,6 +82,24 @@ class Browser:
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"])
         return answer["result"].get("value")
+
+    def give(self, field: str, file: Path) -> None:
+        """A file to a field that takes one."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=field)["nodeId"]
+        self.call("DOM.setFileInputFiles", files=[str(file)], nodeId=node)
+
+    def saved(self, button: str, folder: Path) -> Path:
+        """What a click on a button saves."""
+        self.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        before = set(folder.iterdir())
+        self.run(f"document.querySelector('{button}').click()")
+        for _ in range(200):
+            new = [each for each in set(folder.iterdir()) - before if each.suffix != ".crdownload"]
+            if new and new[0].stat().st_size:
+                return new[0]
+            time.sleep(0.05)
+        raise RuntimeError(f"{button} saved nothing")
 
     def look(self, width: int, dark: bool, height: int = 900, media: str = "screen") -> None:
         """Set the window's width in CSS pixels and the colour scheme."""

@@ -17,7 +17,8 @@ from metaloom.handoff.graphs import onnxfile
 
 pytest_plugins = ["touching", "standins", "serving", "bundles"]
 
-os.environ["OMP_NUM_THREADS"] = "1"  # the networks here are tiny: threads would only wait for each other
+# the networks here are tiny: threads would only wait for each other, and processes take longer to start than their work
+os.environ |= {"OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}
 torch.set_num_threads(1)
 LIFELINE = pytest.StashKey[int]()
 

@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw
 
 from metaloom.kinds.pictures.show import encode
 from metaloom.report.inputs import Inputs
-from metaloom.system.files import write_json
+from metaloom.system.files import sha256, write_json
+from metaloom.system.times import FOLDER
 
 EXAMPLES = 10
 GROUP_OF = {"scratch": "task", "logistic": "task", "finetune_head": "transfer", "svm_embedded": "embedding"}
@@ -52,7 +53,7 @@ def make_project(
     folders = {name: root / "artifacts" / name for name in ("dataset", "splits", "models", "evaluation", "bundle")}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
-    inputs = Inputs(**folders, plan=root / "artifacts/plan.json", metrics=root / "metrics", methods=methods, root=root)
+    inputs = Inputs(**folders, plan=root / "artifacts/plan.json", methods=methods, root=root)
     rng = np.random.default_rng(7)
     names = [prefix + (NAMES[i] if i < len(NAMES) else f"Script {i:03d}") for i in range(n_domains)]
     classes = _dataset(inputs, rng, sorted(names), n_classes, size, channels, class_name)
@@ -74,6 +75,11 @@ def copy_project(project: Inputs, root: Path) -> Inputs:
 def put(path: Path, value) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
+
+
+def put_times(inputs: Inputs, name: str, of: Path, times: dict) -> None:
+    """As `note_times` does, which writes to the working directory."""
+    put(inputs.root / FOLDER / f"{name}-{sha256(of)[:16]}.json", times)
 
 
 DATA_HASH = "0123456789abcdef0123456789abcdef.dir"
@@ -155,7 +161,8 @@ def _models(inputs: Inputs) -> None:
         metrics = {"validation": validation, "best_step": 700, "steps": 800}
         put(folder / "metrics.json", metrics)
         speed = {"seconds": 71.25, "examples_per_second": 4100, "threads": 2}
-        put(inputs.metrics / "training" / f"{method}.json", metrics | speed)
+        (folder / "model.safetensors").write_text(method)
+        put_times(inputs, method, folder / "model.safetensors", speed)
 
 
 def write_curve(folder: Path, group: str, name: str, steps, values) -> None:
@@ -186,10 +193,12 @@ def _evaluation(inputs, rng, classes, settings, single_task) -> None:
                 "episodes": episodes,
                 "failed": 2 if name == "logistic" and setting == settings[0] else 0,
             }
-    put(inputs.metrics / "evaluation.json", scores)
-    put(
-        inputs.metrics / "speed.json", {name: {s: _speed(place) for s in settings} for place, name in enumerate(levels)}
-    )
+    put(inputs.evaluation / "figures.json", scores)
+    put(inputs.evaluation / "sizes.json", {name: dict.fromkeys(settings, 448_020) for name in levels})
+    adapt = {name: dict.fromkeys(settings, 3.7 * 3.1**place) for place, name in enumerate(levels)}
+    predict = {name: dict.fromkeys(settings, 0.2) for name in levels}
+    times = {"adapt_ms": adapt, "predict_ms": predict}
+    put_times(inputs, "evaluate", inputs.evaluation / "figures.json", times)
     put(inputs.evaluation / "champion.json", {"method": inputs.methods[0]})
     learners = {name: {"group": group, "chosen": None, "failed": 0, "asked": 99} for name, group in groups.items()}
     put(inputs.evaluation / "learners.json", learners)
@@ -205,10 +214,6 @@ def _shape(setting: str) -> tuple[int, int, float]:
     """Ways, shots, and how hard that is."""
     n_way, n_shot = (int(part) for part in setting.removesuffix("_domain").removesuffix("s").split("w"))
     return n_way, n_shot, 1.3 * ("domain" in setting) + 1.2 * (n_way > 5) - 1.0 * (n_shot > 1)
-
-
-def _speed(place: int) -> dict:
-    return {"adapt_ms": 3.7 * 3.1**place, "predict_ms": 0.2, "bytes": 448_020}
 
 
 def _compared(inputs, scores, groups, settings) -> None:

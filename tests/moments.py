@@ -1,8 +1,8 @@
 """Moments of a command, by number, and a kill of all its processes at one of them.
 
 A moment is each change that its Python processes make below a folder: just before a file is opened for writing, renamed
-or removed, or a folder made or removed; and in the files that DVC writes in place, such as dvc.lock, after each line.
-Unlike times, they are about the same on every machine.
+or removed, or a folder made or removed; in the files that DVC writes in place, such as dvc.lock, after each line; and
+before git is started, and while it is at work. Unlike times, they are about the same on every machine.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import psutil
 from projects import REPO, environment
 
 SIZE = 80  # bytes of the record of a moment
+PYTHONPATH = os.pathsep.join(filter(None, [str(REPO / "tests"), os.environ.get("PYTHONPATH")]))
 HOOK = f"""\
 import builtins, io, os, sys, time
 
@@ -29,10 +30,10 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 folder, last = os.environ["MOMENTS_OF"] + "/", int(os.environ["MOMENT"])
 records = os.open(os.environ["MOMENTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-def moment(what, path):
+def moment(what, path, waits=True):
     record = f"{{what}} {{path.removeprefix(folder)}}".encode()[:{SIZE} - 1].ljust({SIZE} - 1) + b"\\n"
     os.write(records, record)
-    if os.fstat(records).st_size // {SIZE} >= last:
+    if waits and os.fstat(records).st_size // {SIZE} >= last:
         time.sleep(3600)  # until it is killed
 
 def whole(path, within=-1):
@@ -45,6 +46,11 @@ def heard(event, arguments):
         if isinstance(path, int) or not flags & WRITES:
             return
         path = whole(path)
+    elif event == "subprocess.Popen" and os.fsdecode(arguments[0]).endswith("git"):
+        command = " ".join(map(os.fsdecode, arguments[1][-4:]))
+        moment("before git", command)
+        moment("in git", command, waits=False)
+        return
     elif event in CHANGES:
         path = whole(arguments[0], -1 if event == "os.truncate" else arguments[-1])
     else:
@@ -77,7 +83,10 @@ sys.addaudithook(heard)
 FORKS = """\
 import json, os, sys
 
-if sys.argv[1] == "run":
+if sys.argv[1] == "retrain":
+    import dvc.repo.reproduce, dvc.dvcfile, dvc.dependency, dvc.stage.cache
+    from nights import one_night as command
+elif sys.argv[1] == "run":
     import flows.pipeline, metaloom.cli.run, metaloom.pipeline.summary, dvc.repo.reproduce, dvc.dvcfile, dvc.dependency
     from metaloom.cli.app import app, main
     command = lambda: main(lambda: app(["run"]))
@@ -104,31 +113,39 @@ for line in sys.stdin:
 
 
 class Commands:
-    """`metaloom run` or `dvc repro`, started again and again by a process that has imported what they need."""
+    """`metaloom run`, `dvc repro` or a night, started again and again by a process that has imported what they need."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def killed_at(self, root: Path, moment: int, scratch: Path) -> list[str]:
+    def killed_at(self, root: Path, moment: int, scratch: Path, environment: dict[str, str] | None = None) -> list[str]:
         """Run the command in a project, and SIGKILL all its processes when it has come to a moment.
 
         Args:
             root: the project's root, whole.
             moment: a number from 1.
-            scratch: an empty folder.
+            scratch: a folder of its own.
+            environment: more of it.
 
         Returns:
             The moments that it came to, one line each.
         """
         records = scratch / "moments"
         records.touch()
-        code = self.run(root, scratch, int(moment), records)
+        code = self.run(root, scratch, int(moment), records, environment)
         assert code in (0, -9), (scratch / "printed").read_text(errors="replace")
         return records.read_text(errors="replace").splitlines()[:moment]
 
-    def run(self, root: Path, scratch: Path, moment: int = 0, records: Path | None = None) -> int:
+    def run(
+        self,
+        root: Path,
+        scratch: Path,
+        moment: int = 0,
+        records: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> int:
         """Run it, to its end where no moment is given; the exit code; what it prints is in `scratch / "printed"`."""
-        env = {"PYTHONDONTWRITEBYTECODE": "1"}
+        env = {"PYTHONDONTWRITEBYTECODE": "1"} | (environment or {})
         if records:
             (scratch / "sitecustomize.py").write_text(HOOK)
             path = os.pathsep.join(filter(None, [str(scratch), os.environ.get("PYTHONPATH")]))
@@ -148,17 +165,34 @@ class Commands:
 
 @contextmanager
 def commands(name: str, **more: str) -> Iterator[Commands]:
-    """`run` or `repro`, with `more` in its environment."""
+    """`run`, `repro` or `retrain`, with `more` in its environment."""
     process = subprocess.Popen(
         [sys.executable, "-c", FORKS, name],
         cwd=REPO,
-        env=environment() | more,
+        env=environment() | {"PYTHONPATH": PYTHONPATH} | more,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     with process:
         yield Commands(process)
+
+
+def sampled(moments: list[str], count: int, seed: int) -> list[int]:
+    """So many moments, by number: a third of those at which git is at work or about to be, and of the others the rest.
+
+    Args:
+        moments: all.
+        count: of them.
+        seed: another one draws others.
+    """
+    git = [number for number, what in enumerate(moments, start=1) if " git " in what]
+    others = [number for number, what in enumerate(moments, start=1) if " git " not in what]
+    rng = random.Random(seed)
+    numbers = rng.sample(git, min(count // 3, len(git)))
+    numbers += rng.sample(others, min(count - len(numbers), len(others)))
+    rng.shuffle(numbers)
+    return numbers
 
 
 def kill_all(pid: int) -> None:

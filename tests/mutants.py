@@ -39,8 +39,8 @@ MUTANTS = (
         "rounding",
         "kinds",
         "the pixels that a graph resizes are cut off, not rounded",
-        "x.clamp(0, 255).round().permute(0, 2, 3, 1)",
-        "x.clamp(0, 255).permute(0, 2, 3, 1)",
+        "return ((pixels + some) / UNITS).round()",
+        "return (pixels + some) / UNITS",
     ),
     Mutant(
         "next_class",
@@ -135,10 +135,10 @@ MUTANTS = (
     ),
     Mutant(
         "due",
-        "pipeline",
+        "retraining",
         "a scheduled run asks for the version of data/ alone, and is skipped when settings or code have changed",
-        "return None if due_stages(root) else named",
-        "return named",
+        'parts = (asked(root, "ls-tree", commit, "--", *inputs), data, splits.strip(), code_state())',
+        "parts = (data, splits.strip(), code_state())",
     ),
     Mutant(
         "reliability",

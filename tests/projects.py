@@ -7,8 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -160,20 +158,6 @@ def run_here(root: Path, *command: str, check: bool = True, **more: str) -> subp
     return done
 
 
-@contextmanager
-def on_one_core() -> Iterator[None]:
-    """For a tiny project's stages: processes of their own would take longer to start than their work."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-
-
 def metaloom(root: Path, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
     return run_here(root, "metaloom", *arguments, check=check, **more)
 
@@ -209,14 +193,14 @@ def hashes(root: Path) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in locked_stages(root).values() for out in stage["outs"]}
 
 
-def lasting(root: Path) -> dict[str, str]:
-    """The outputs that hold no times, so that they are the same on every run (metrics/training has seconds)."""
-    timed = ("metrics/training", "metrics/speed", "report")
-    return {path: md5 for path, md5 in hashes(root).items() if not path.startswith(timed)}
-
-
 def free_port() -> int:
     """One that nobody listens on just now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def block(page: str, first: str) -> str:
+    """The block of a page that begins with this line."""
+    text = (REPO / "docs" / page).read_text(encoding="utf-8")
+    return first + text.partition(f"\n{first}")[2].partition("```")[0]

@@ -27,10 +27,11 @@ app()
 
 def environment_of_server() -> dict[str, str]:
     """What a process needs in its environment to reach the server, which ends with the test run."""
-    return json.loads((together.once("prefect", _start) / "environment.json").read_text())
+    return json.loads((together.once("prefect", start) / "environment.json").read_text())
 
 
-def _start(home: Path) -> None:
+def start(home: Path, **more: str) -> None:
+    """Fill the folder with a server's database, log and `environment.json`; `more` is of its environment alone."""
     port = free_port()
     environment = {
         "PREFECT_HOME": str(home),
@@ -38,10 +39,11 @@ def _start(home: Path) -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_UI_ENABLED": "false",
+        "PREFECT_SERVER_METRICS_ENABLED": "true",
         "PREFECT_API_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
     }
-    command, env = [sys.executable, "-c", SERVE, str(port)], os.environ | environment
+    command, env = [sys.executable, "-c", SERVE, str(port)], os.environ | environment | more
     lifeline = together.lifeline()
     with open(home / "server.log", "wb") as log:
         server = subprocess.Popen(command, env=env, stdin=lifeline, stdout=log, stderr=log, start_new_session=True)

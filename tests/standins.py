@@ -55,13 +55,14 @@ from metaloom.stages import run_stage
 def main(source, destination):
     settings = load_settings()
     print("stepping to", destination, flush=True)
-    with open("steps.log", "a") as log:
+    home = Path(str(Path.cwd()).split("/.metaloom/")[0])  # a retraining works in a worktree below it
+    with open(home / "steps.log", "a") as log:
         log.write(f"{destination} {os.getpid()}\\n")
     if Path("data/bad").exists() and destination == "prepare.txt":
         raise MetaloomError("data/bad is bad: remove it")
     if Path("data/broken").exists():
         raise ZeroDivisionError("a mistake in the code")
-    while Path("slow").exists() and destination == "maml.txt":
+    while (home / "slow").exists() and destination == "maml.txt":
         time.sleep(0.5)
     inputs = sorted(Path(source).iterdir()) if Path(source).is_dir() else [Path(source)]
     text = "".join(path.read_text() for path in inputs)

@@ -12,6 +12,7 @@ from coverage import CoverageData
 from mutants import MUTANTS, Mutant
 from mutations import as_markdown, named, place_of
 from touching import OF_CHILDREN, Place, Touching, note_children, statement
+from undone import UNDONE
 
 FILE = "src/metaloom/some.py"
 
@@ -133,3 +134,11 @@ def test_without_coverage_children_are_told_nothing(request, monkeypatch):
     monkeypatch.delenv(OF_CHILDREN, raising=False)
     note_children(request.node, "run")
     assert OF_CHILDREN not in os.environ
+
+
+@pytest.mark.parametrize("name", UNDONE)
+def test_each_remedy_that_can_be_undone_stands_once_in_the_sources_and_has_a_test(name, repo):
+    undone, tests = UNDONE[name]
+    assert place_of(undone, repo) and undone.old != undone.new
+    file, _, test = tests.partition("::")
+    assert f"def {test}" in (repo / file).read_text(encoding="utf-8")

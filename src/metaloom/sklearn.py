@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped
 from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
 from metaloom import learner as core
@@ -45,20 +45,23 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def __init__(self, learner: Any) -> None:
         self.learner = learner
 
-    def fit(self, X: Any, y: Any) -> FewShotClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FewShotClassifier:
         """Adapt to a task.
 
         Args:
             X: examples in any form that `Learner.adapt` takes; pictures also as rows of pixels, (support,
                 height · width · channel) of the size that the learner packs them in.
             y: a label for each.
+            sample_weight: how often each counts: 2 is as if it stood there twice, 0 as if it did not. Prototypical
+                networks take it, the other methods refuse it. None: once each.
 
         Warns:
             UserWarning: the examples look like the negative of those in training.
 
         Raises:
             TypeError: `learner` is neither a Learner nor a folder.
-            ValueError: shapes or types do not fit, a file cannot be read, or there are fewer than two classes.
+            ValueError: shapes or types do not fit, a file cannot be read, there are fewer than two classes, or the
+                learner's method does not weigh examples.
             MetaloomError: the learner's folder is absent or damaged.
         """
         learner = self._loaded()
@@ -66,6 +69,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, _flat(X, encoding, "support"), y, dtype=None)
         check_classification_targets(y)
         self.classes_, ways = np.unique(y, return_inverse=True)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         examples = self._examples(X, encoding, "support")
         if encoding.looks_inverted(_packed(examples, encoding, "support").numpy()):
             warnings.warn(
@@ -74,7 +79,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 stacklevel=2,
             )
         try:
-            self.task_ = learner.adapt(examples, ways)
+            self.task_ = learner.adapt(examples, ways, sample_weight)
         except MetaloomError as error:
             raise ValueError(str(error)) from None
         return self

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import io
+import time
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -20,7 +22,7 @@ CHEAP = (
     pytest.param("parity: maml, 2 inner steps", marks=pytest.mark.slow),
     pytest.param("parity: shared, heads by domain", marks=pytest.mark.slow),
     "parity: protonet, mlp",
-    "bits: shared",
+    pytest.param("bits: shared", marks=pytest.mark.slow),
     pytest.param("a graph that cannot be captured", marks=pytest.mark.slow),
     pytest.param("torchrun with one process", marks=pytest.mark.slow),
     "rate: protonet, bf16",
@@ -96,6 +98,36 @@ def test_a_step_that_fails_costs_only_itself(gpu):
     assert "FAILED" in gpu.line(done)
 
 
+def test_a_step_that_takes_too_long_ends_and_those_after_the_limit_are_left_out(gpu, monkeypatch):
+    done = gpu.fenced("a step", lambda: time.sleep(20), until=time.time() + 0.1)
+    assert (done["ok"], done["error"]) == (False, "TimeoutError: it took longer than 0 s")
+    assert done["seconds"] < 10
+    monkeypatch.setattr(gpu, "plan", lambda bench: [("one", lambda: {}), ("two", lambda: {})])
+    bench = gpu.Bench(torch.device("cpu"), True, None)
+    late = list(gpu.results(bench, lambda name: True, at_once=False, seconds=0))
+    assert [each["left out"] for each in late] == ["the time is up: give more --seconds"] * 2
+
+
+def test_the_most_telling_steps_come_first(gpu):
+    """Parity and bits, then the rates and peers of the targets and Omniglot, then all else."""
+    names = list(dict(gpu.plan(gpu.Bench(torch.device("cuda"), False, Path()))))
+    order = sorted(names, key=gpu.ranked)
+    places = [order.index(name) for name in ("parity: gru", "rate: maml, k=5, 4 tasks, tf32, graph") if name in order]
+    assert order[0].startswith("parity: ")
+    omniglot, ceilings = order.index("Omniglot, 10 s"), order.index("ceilings")
+    assert all(place < omniglot < ceilings for place in places) and places
+    assert order.index("peers: MAML second order, k=5, 4 tasks, tf32") < omniglot
+    unknown = [words for words in gpu.FIRST if not any(name.startswith(words) for name in names)]
+    assert not unknown
+
+
+def test_a_step_counts_more_than_its_loss_and_backward(gpu, plan):
+    found = plan["count: maml, k=1, 4 tasks"]()
+    assert found["kernels"] <= 120  # its target
+    assert 0 < found["kernels of a step"] - found["kernels"] < 120
+
+
+@pytest.mark.slow
 def test_weights_that_are_not_the_same_again_are_told_apart(gpu, monkeypatch):
     """In bits: a trainer whose seed is another in every run."""
     bench = gpu.Bench(torch.device("cpu"), True, None)
@@ -112,6 +144,7 @@ def test_peers_that_are_not_installed_are_left_out_and_named(gpu, monkeypatch):
     assert left_out == ["none of higher, torchopt, learn2learn, easyfsl is installed"] * 2
 
 
+@pytest.mark.sweep
 def test_a_peer_that_is_installed_takes_its_turns_on_the_device(gpu, plan, monkeypatch):
     """One that is written here: MAML by torch's own functional call."""
     contenders = importlib.import_module("contenders")

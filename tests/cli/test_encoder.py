@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from encoders import write_encoder
+from text_encoders import write_text_encoder, write_tokenizer
 
 from metaloom.cli import encoder
 from metaloom.errors import MetaloomError
@@ -49,3 +50,19 @@ def test_what_is_refused_leaves_nothing(here: Path):
     with pytest.raises(MetaloomError, match=r"no.onnx is no ONNX file"):
         encoder.add(Path("no.onnx"))
     assert not list((here / "encoders").iterdir())
+
+
+def test_an_encoder_of_texts_brings_its_tokenizer(here: Path, capsys: pytest.CaptureFixture[str]):
+    write_text_encoder(here / "mine.onnx")
+    with pytest.raises(MetaloomError, match="one of texts has ids and a mask, of whole numbers, and its tokenizer"):
+        encoder.add(Path("mine.onnx"))
+    given = write_tokenizer(here / "words.json", longest=32)
+    encoder.add(Path("mine.onnx"), tokenizer=given)
+    assert "12 numbers each" in capsys.readouterr().out
+    assert (here / "encoders/mine.tokenizer.json").read_bytes() == given.read_bytes()
+    with pytest.raises(MetaloomError, match=r"absent.json not found: encoder.tokenizer names the tokenizer.json of"):
+        encoder.add(Path("mine.onnx"), name="other", tokenizer=Path("absent.json"))
+    write_encoder(here / "one.onnx")
+    with pytest.raises(MetaloomError, match=r"has the inputs image .* float: an encoder of texts has ids, a mask"):
+        encoder.add(Path("one.onnx"), tokenizer=given)
+    assert sorted(path.name for path in (here / "encoders").iterdir()) == ["mine.onnx", "mine.tokenizer.json"]

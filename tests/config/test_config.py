@@ -20,6 +20,14 @@ def test_settings_are_frozen(settings):
     [
         ({"train.n_shott": 5}, "did you mean n_shot"),
         ({"tran.n_shot": 5}, "did you mean train"),
+        ({"network.name": "conv5"}, r"'matrix' \(it is 'conv5'; did you mean conv4\?\)$"),
+        ({"methods": ["maml", "protonets"]}, "it is 'protonets'; did you mean protonet"),
+        ({"methods": "protonet"}, r"valid list \(it is 'protonet'; did you mean \[protonet\]\?\)$"),
+        ({"encoder.layout": "nchw"}, "did you mean NCHW"),
+        ({"device": "GPU"}, "did you mean cuda"),
+        ({"device": "tpux"}, r"it is 'tpux'\)$"),
+        ({"network.width": "atuo"}, "it is 'atuo'; did you mean auto"),
+        ({"prepare.min_examples": "atuo"}, "^--set [^:]*: prepare.min_examples: input should be 'auto'"),
         ({"train.qqq": 5}, r"there is no setting 'qqq'\. Known here: "),
         ({"seed.deep": 5}, "no setting 'deep'"),
         ({"train.n_shot": 0}, "^--set train.n_shot=0: train.n_shot: input should be greater than or equal to 1"),
@@ -41,6 +49,34 @@ def test_settings_are_frozen(settings):
 def test_illegal_settings_name_what_is_legal(repo, overrides, message):
     with pytest.raises(MetaloomError, match=message):
         load_settings(repo / "params.yaml", overrides)
+
+
+ABSURD = {
+    "maml.inner_steps": 1_000_000,
+    "reptile.batch": 10**9,
+    "protonet.tasks_per_step": 10**9,
+    "protonet.steps": 10**30,
+    "pretrain.learning_rate": float("inf"),
+    "network.width": 10**9,
+    "episodes.test": 10**9,
+    "studies.estimates.tasks": 10**9,
+    "baselines.scratch.batch": 10**9,
+    "baselines.scratch.epochs": float("inf"),
+    "baselines.forest.trees": 10**9,
+    "baselines.svm.C": [float("inf")],
+    "evaluate.bootstrap": 10**9,
+    "train.processes": 10**9,
+    "train.max_seconds": float("inf"),
+    "judge.max_episodes": 10**9,
+    "seed": 2**64,
+}
+
+
+@pytest.mark.parametrize("key", ABSURD)
+def test_numbers_that_no_machine_can_hold_are_refused_at_once(repo, key):
+    with pytest.raises(MetaloomError, match=rf"^--set {key}=.*: {key}.*: input should be less than ") as caught:
+        load_settings(repo / "params.yaml", {key: ABSURD[key]})
+    assert "\n" not in str(caught.value)
 
 
 def test_what_set_gave_is_put_right_there_and_the_rest_in_the_file(repo, tmp_path):
@@ -83,7 +119,15 @@ def test_overrides_are_read_as_yaml_and_leave_the_original_alone():
     assert raw["train"]["n_shot"] == 1
 
 
-@pytest.mark.parametrize("text", ["train.n_shot", "=5", "train.n_shot=[1"])
+@pytest.mark.parametrize("text", ["train.n_shot", "=5", "train.n_shot=[1", "seed=2020-99-99", "seed=" + "[" * 5000])
 def test_an_override_that_is_none(text):
-    with pytest.raises(MetaloomError, match="--set"):
+    with pytest.raises(MetaloomError, match="--set") as error:
         parse_override(text)
+    assert len(str(error.value)) < 600
+
+
+def test_a_file_from_before_encoders_of_texts_is_read(repo, tmp_path):
+    lines = (repo / "params.yaml").read_text().splitlines()
+    newer = ("  tokenizer: ", "  tokens: ", "  pooling: ")
+    (tmp_path / "params.yaml").write_text("\n".join(line for line in lines if not line.startswith(newer)))
+    assert load_settings(tmp_path / "params.yaml").encoder == load_settings(repo / "params.yaml").encoder

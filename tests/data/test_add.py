@@ -56,6 +56,7 @@ def test_a_folder_is_copied_and_versioned(here, more):
     before = names(here / "data")
     output = metaloom_data("add", more, "--name", "fresh")
     assert "14 images of 2 classes in 1 domain (fresh)" in output and "version" in output
+    assert output.splitlines()[-1].startswith("next: `metaloom plan` shows")
     assert names(here / "data") == before | {"fresh"}
     assert names(here / "data/fresh") == names(more)
     assert (here / "data.dvc").is_file() and "--only" in output

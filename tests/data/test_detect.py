@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -201,6 +202,13 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, arrays: dict[str, np
     with pytest.raises(MetaloomError) as error:
         Vectors().table((tmp_path / "parts.npz").read_bytes())
     assert message in str(error.value)
+
+
+def test_an_array_that_says_it_is_larger_than_any_memory_is_refused():
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (10**9, 10**6)})
+    with pytest.raises(MetaloomError, match="no file of NumPy arrays that fits into memory"):
+        Vectors().table(head.getvalue() + bytes(8))
 
 
 def test_missing_classes_of_a_dataset_are_missing():

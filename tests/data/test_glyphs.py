@@ -113,7 +113,7 @@ def test_of_a_few_letters_each_is_built_once(tmp_path, monkeypatch):
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_there_are_enough_of_them(built):
     folder, summary = built
     found = classes(folder)

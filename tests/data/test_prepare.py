@@ -202,6 +202,7 @@ def test_an_absent_or_damaged_data_set_says_how_to_make_it(place):
         Dataset.load("artifacts/dataset")
 
 
+@pytest.mark.slow
 def test_many_batches_through_processes(place, monkeypatch):
     from metaloom.data import scan
 

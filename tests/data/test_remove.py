@@ -63,6 +63,7 @@ def test_what_is_removed_comes_back_by_the_last_line(here, name):
         path: content for path, content in before.items() if not f"{path}/".startswith(f"{inside}/")
     }
     assert not (here / ".metaloom/removing").exists()
+    assert "; version " in metaloom_data("list").splitlines()[-1]
     if name == "domain1":
         back = said[1].partition("to go back: ")[2]
         for command in back.split(" && "):
@@ -72,6 +73,8 @@ def test_what_is_removed_comes_back_by_the_last_line(here, name):
             else:
                 subprocess.run([program, *arguments], check=True)
         assert files(here / "data") == before
+    (here / "data/domain0/class0/0.png").unlink()
+    assert "; data/ differs from version " in metaloom_data("list").splitlines()[-1]
 
 
 def test_an_archive_goes_as_a_whole_and_its_layout_with_it(here):

@@ -9,6 +9,7 @@ import yaml
 from metaloom.config import METHODS
 from metaloom.networks import NETWORKS
 from metaloom.versioning.code import CODE
+from metaloom.versioning.purged import PURGED
 
 NAMED = r"`((?:src|docs|tests|benchmarks|flows)/[\w./]+|[\w.]+\.(?:yaml|toml))`"
 
@@ -22,7 +23,7 @@ def test_links_lead_to_files(pages):
 def test_files_in_the_text_exist(repo, pages):
     for page, text in pages.items():
         for name in re.findall(NAMED, text):
-            assert (repo / name).exists() or name == CODE, f"{page.name}: {name}"  # of projects alone
+            assert (repo / name).exists() or name in (CODE, str(PURGED)), f"{page.name}: {name}"  # of projects alone
 
 
 def test_the_readme_leads_to_every_page(repo, readme):

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 import together
-from projects import make_project, metaloom, on_one_core
+from projects import make_project, metaloom
 
 
 def _run(folder: Path, shapes: Path) -> None:
     root = make_project(folder / "project", shapes)
-    with on_one_core():  # processes of a stage's own take longer to start than its work
-        (folder / "printed.txt").write_text(metaloom(root, "run").stdout)
+    (folder / "printed.txt").write_text(metaloom(root, "run").stdout)
 
 
 @pytest.fixture(scope="session")

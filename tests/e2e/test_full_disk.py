@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from projects import forget, lasting, run_here
+from projects import forget, hashes, run_here
 from test_killed import leftovers
 
 
@@ -40,7 +40,7 @@ def small_disk(folder: Path, room: int) -> Iterator[list[str]]:
 
 
 def assert_the_run_after_freeing_is_whole(root: Path, stage: str, place: str, room: int) -> None:
-    expected, run = lasting(root), [sys.executable, "-m", "metaloom.pipeline", stage]
+    expected, run = hashes(root), [sys.executable, "-m", "metaloom.pipeline", stage]
     forget(root, stage)
     with small_disk(root / place, room) as limited:
         failed = run_here(root, *limited, *run, check=False)
@@ -50,7 +50,7 @@ def assert_the_run_after_freeing_is_whole(root: Path, stage: str, place: str, ro
         assert "Traceback" not in failed.stderr
         (root / place / "ballast").unlink()
         run_here(root, *run)
-        assert lasting(root) == expected and leftovers(root) == []
+        assert hashes(root) == expected and leftovers(root) == []
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from projects import run_here
 from metaloom.planning.budget import BUDGET, Budget, write_budget
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_run_without_the_method_that_is_left_out_is_whole_and_current(copied):
     params = yaml.safe_load((copied / "params.yaml").read_text())
     params["maml"]["steps"] = "auto"
@@ -19,7 +19,7 @@ def test_a_run_without_the_method_that_is_left_out_is_whole_and_current(copied):
     write_budget(copied / BUDGET, Budget(minutes=3, left_out=("maml",)))
     run_here(copied, "dvc", "repro", "-q")
     assert [path.name for path in (copied / "artifacts/models/maml").iterdir()] == ["left_out.json"]
-    scores = json.loads((copied / "metrics/evaluation.json").read_text())
+    scores = json.loads((copied / "artifacts/evaluation/figures.json").read_text())
     assert "protonet" in scores and "maml" not in scores
     assert json.loads((copied / "artifacts/bundle/metadata.json").read_text())["method"] == "protonet"
     assert "too little time for maml" in (copied / "report/index.html").read_text()

@@ -9,7 +9,7 @@ import pytest
 from encoders import Tiny, write_encoder
 from projects import locked_stages, make_project, metaloom, run_here
 
-GIVEN = {"encoder.file": "tiny.onnx", "network.name": "linear", "methods": ["protonet", "maml"]}
+GIVEN = {"encoder.file": "tiny.onnx", "network.name": "linear", "methods": ["protonet"]}
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import pytest
 from projects import REPO, make_project, plan_for_plenty, run_here
 
 from metaloom.config import OVERRIDES
+from metaloom.system.times import noted_times
 
 FOLDERS = ["artifacts/dataset", "artifacts/splits", "artifacts/plan.json"]
 TRAIN = [sys.executable, "-m", "metaloom.stages.train", "protonet", *FOLDERS]
@@ -41,11 +42,12 @@ def outputs(name: str) -> list[str]:
     return [f"artifacts/models/{name}", f"metrics/training/{name}.json"]
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_killed_stage_leaves_no_process_and_goes_on_from_its_checkpoint(prepared):
     done = run_here(prepared, *TRAIN, *outputs("whole"))
     assert done.stdout.count("protonet:") == 1, done.stdout  # from the first process alone
-    assert json.loads((prepared / "metrics/training/whole.json").read_text())["threads"] >= 2
+    weights = prepared / "artifacts/models/whole/model.safetensors"
+    assert noted_times(prepared, "protonet", weights)["threads"] >= 2
 
     stage = subprocess.Popen([*TRAIN, *outputs("resumed")], cwd=prepared)
     while not (prepared / CHECKPOINT).exists():
@@ -66,6 +68,7 @@ def test_a_killed_stage_leaves_no_process_and_goes_on_from_its_checkpoint(prepar
     assert not (prepared / CHECKPOINT).exists()
 
 
+@pytest.mark.slow
 def test_tasks_that_cannot_be_shared_out_are_refused_before_anything_starts(two, monkeypatch):
     (two / "artifacts").mkdir()
     plan_for_plenty(two / "artifacts")

@@ -13,6 +13,8 @@ from projects import metaloom, run_here
 
 from metaloom.handoff.shipped.verify import verify
 
+pytestmark = pytest.mark.slow
+
 
 def commit(root: Path) -> None:
     run_here(root, "git", "add", "-A")
@@ -37,7 +39,6 @@ def tags(root: Path) -> list[str]:
     return run_here(root, "git", "tag").stdout.split()
 
 
-@pytest.mark.slow
 def test_versions_stages_and_another_machine(copied: Path, tmp_path: Path):
     root, bare = copied, tmp_path / "bare.git"
     run_here(root, "dvc", "remote", "add", "-f", "-d", "store", str(tmp_path / "store"))

@@ -12,7 +12,9 @@ from texts import draw_texts
 
 @pytest.mark.slow
 def test_texts_from_tables_to_a_verified_bundle(tmp_path, shapes):
-    root = make_project(tmp_path / "project", shapes, {"kind": "text", "network.name": "linear"})
+    root = make_project(
+        tmp_path / "project", shapes, {"kind": "text", "network.name": "linear", "methods": ["protonet"]}
+    )
     shutil.rmtree(root / "data")
     draw_texts(root / "data")
     run_here(root, "dvc", "add", "-q", "data")

@@ -26,9 +26,13 @@ from projects import (
 
 from metaloom.baselines import BASELINES
 from metaloom.errors import MetaloomError
-from metaloom.pipeline.stages import is_current, reproduce
+from metaloom.evaluation.headline import scores_of
+from metaloom.pipeline.stages import due_stages, is_current, reproduce
 from metaloom.system.certainty import FEWEST_EPISODES
+from metaloom.versioning.of_run import committed_file
 from metaloom.versioning.project import overriding
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = {"3w1s", "3w2s", "3w1s_domain", "3w2s_domain"}
 STAGES = [
@@ -66,8 +70,13 @@ def test_the_flow_ends_with_a_summary(done):
 
 
 def test_figures_are_as_promised(done):
-    figures = json.loads((done[0] / "metrics/evaluation.json").read_text())
+    figures = json.loads((done[0] / "artifacts/evaluation/figures.json").read_text())
     assert set(figures) == LEARNERS
+    kept = scores_of(json.loads((done[0] / "metrics/evaluation.json").read_text()), "")
+    for learner, by_setting in kept.items():  # of the champion alone
+        assert {setting: each["accuracy"] for setting, each in by_setting.items()} == {
+            setting: each["accuracy"] for setting, each in figures[learner].items()
+        }
     for by_setting in figures.values():
         assert set(by_setting) == SETTINGS
         for each in by_setting.values():
@@ -90,7 +99,6 @@ def test_after_the_flow_all_is_cached_and_dvc_has_nothing_to_do(copied, prefect_
     assert (root / "dvc.lock").read_text() == before
 
 
-@pytest.mark.slow
 def test_a_number_of_the_plan_runs_only_what_reads_it_again(copied, monkeypatch):
     monkeypatch.setenv("PATH", environment()["PATH"])
     with overriding({"episodes.n_query": "auto", "export.n_shot": 3}):
@@ -100,7 +108,6 @@ def test_a_number_of_the_plan_runs_only_what_reads_it_again(copied, monkeypatch)
         assert [name for name in STAGES if not is_current(copied, name)] == ["split", "export", "report"]
 
 
-@pytest.mark.slow
 def test_another_study_trains_nothing_again(copied, monkeypatch):
     monkeypatch.setenv("PATH", environment()["PATH"])
     with overriding({"studies.episodes": 5}):
@@ -109,13 +116,11 @@ def test_another_study_trains_nothing_again(copied, monkeypatch):
         assert [name for name in STAGES if not is_current(copied, name)] == ["evaluate", "export", "report"]
 
 
-@pytest.mark.slow
 def test_the_plan_of_a_project_is_shown(copied):
     shown = metaloom(copied, "plan", "--set", "train.n_query=auto").stdout
     assert re.search(r"train.n_query +5 +auto", shown) and "everything fits" in shown
 
 
-@pytest.mark.slow
 def test_a_plan_that_does_not_fit_is_refused(copied):
     refused = metaloom(copied, "plan", "--set", "export.domain=greek", check=False)
     assert refused.returncode == 2 and refused.stderr.splitlines()[0] == "it cannot run as it is set:"
@@ -127,7 +132,6 @@ def test_the_command_line_does_not_wait_for_torch(copied):
     run_here(copied, sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules")
 
 
-@pytest.mark.slow
 def test_an_export_that_fails_leaves_the_bundle_in_place(copied):
     """Plain `dvc repro` clears the outputs of a stage before it starts."""
     write_params(copied, yaml.safe_load((copied / "params.yaml").read_text()), {"export.key": "params.yaml"})
@@ -136,7 +140,6 @@ def test_an_export_that_fails_leaves_the_bundle_in_place(copied):
     metaloom(copied, "verify", "artifacts/bundle")
 
 
-@pytest.mark.slow
 def test_after_dvc_repro_the_flow_is_all_cached(copied, prefect_server):
     for stage in ("prepare", "train@protonet"):
         forget(copied, stage)
@@ -163,7 +166,6 @@ def test_the_bundle_verifies_predicts_and_is_refused_when_a_byte_changes(done, t
     assert "model.onnx" in refused.stdout + refused.stderr
 
 
-@pytest.mark.slow
 def test_adapting_to_a_folder_of_one_s_own(done, tmp_path):
     root, _ = done
     support = tmp_path / "support"
@@ -175,7 +177,6 @@ def test_adapting_to_a_folder_of_one_s_own(done, tmp_path):
     assert set(answer[0]["probabilities"]) == {"class0", "class1"}
 
 
-@pytest.mark.slow
 def test_a_clone_pulls_everything_from_a_remote(copied, tmp_path):
     run_here(copied, "dvc", "remote", "add", "-f", "-d", "store", str(tmp_path / "store"))
     run_here(copied, "dvc", "push", "-q")
@@ -184,7 +185,34 @@ def test_a_clone_pulls_everything_from_a_remote(copied, tmp_path):
     run_here(tmp_path, "git", "clone", "-q", str(copied), "clone")
     run_here(tmp_path / "clone", "dvc", "pull", "-q")
     assert "up to date" in run_here(tmp_path / "clone", "dvc", "repro").stdout
-    assert (tmp_path / "clone/report/index.html").is_file()
+    assert due_stages(tmp_path / "clone") == ["report"]  # whose page has times in it, and is made here
+
+
+@pytest.mark.sweep
+def test_the_same_run_in_a_fresh_clone_leaves_nothing_to_commit(copied, tmp_path, prefect_server):
+    """What is computed alike is alike to the last byte in git, so that it can be promoted as it is."""
+
+    def commit(what: str) -> None:
+        run_here(copied, "git", "add", "-A")
+        run_here(copied, "git", "commit", "-qm", what)
+
+    commit("what the first run has chosen")  # the bundle says that it was not committed
+    for name in ("export", "report"):
+        run_here(copied, "dvc", "repro", "-q", "-f", "-s", name)
+    commit("results")
+    clone = tmp_path / "clone"
+    run_here(tmp_path, "git", "clone", "-q", str(copied), "clone")
+    shutil.copytree(copied / "data", clone / "data")
+    kept = committed_file(copied, "artifacts/evaluation", "figures.json")
+    assert kept == (copied / "artifacts/evaluation/figures.json").read_bytes()
+    assert committed_file(clone, "artifacts/evaluation", "figures.json") is None  # its cache is empty
+    (clone / ".metaloom").mkdir(exist_ok=True)
+    (clone / ".metaloom/graphs").symlink_to(copied / ".metaloom/graphs")
+    printed = metaloom(clone, "run", **prefect_server).stdout
+    assert run_here(clone, "git", "status", "--porcelain").stdout == "" and "figures the committed ones\n" in printed
+    assert "11 ran" in " ".join(printed.split())
+    assert "Time to adapt against accuracy" in (clone / "report/index.html").read_text()
+    assert "v0.0.1" in metaloom(clone, "promote").stdout
 
 
 @pytest.mark.parametrize(
@@ -216,7 +244,6 @@ def test_dvc_plots_has_every_learner_and_curve(done):
     assert "facet" in accuracy["content"] and validation["content"]["transform"][0]["as"] == "method"
 
 
-@pytest.mark.slow
 def test_an_experiment_of_dvc(tmp_path, shapes):
     root = make_project(tmp_path, shapes, {"methods": ["protonet"], "protonet.steps": 10})
     run_here(root, "dvc", "add", "-q", "data")
@@ -227,7 +254,6 @@ def test_an_experiment_of_dvc(tmp_path, shapes):
     assert json.loads((root / "artifacts/models/protonet/metrics.json").read_text())["steps"] == 12
 
 
-@pytest.mark.slow
 def test_a_new_domain_adds_to_the_version_and_reruns(copied, tmp_path):
     before = (copied / "data.dvc").read_text()
     draw_shapes(tmp_path / "more", domains=1, seed=1)
@@ -240,7 +266,6 @@ def test_a_new_domain_adds_to_the_version_and_reruns(copied, tmp_path):
     assert quality["domains"] == 11
 
 
-@pytest.mark.slow
 def test_versions_side_by_side(copied, tmp_path):
     """A commit beside the working tree, which has a new domain and a picture in another class."""
     run_here(copied, "git", "add", "-A")
@@ -265,14 +290,12 @@ def test_versions_side_by_side(copied, tmp_path):
     assert "nothing to compare: artifacts/dataset/items.parquet of HEAD is in neither" in without
 
 
-@pytest.mark.slow
 def test_comparing_with_no_revision_is_refused(done):
     refused = metaloom(done[0], "compare", "nope", check=False)
     assert refused.returncode == 2 and refused.stderr.startswith("error: there is no revision 'nope'")
     assert len(refused.stderr.splitlines()) == 1
 
 
-@pytest.mark.slow
 def test_another_test_split_changes_no_weight_and_no_choice(copied, monkeypatch):
     """Training, temperature, pre-training and the search for the single-task learners' settings."""
     monkeypatch.chdir(copied)

@@ -61,6 +61,7 @@ def answered(features, chosen, settings, tables):
     return single_task_answers(features, chosen, settings, tables, jobs=1)
 
 
+@pytest.mark.slow
 def test_every_single_task_learner_learns_from_the_support(answered):
     answers, speeds = answered
     assert set(answers) == set(BASELINES)

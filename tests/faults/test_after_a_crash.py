@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -46,7 +47,7 @@ def sleeper():
     process.wait()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"write": {"a": 1}}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"write": {"a": 1}}', '{"x": {}}'])
 def test_a_broken_rwlock_is_cleared(root, capfd, content):
     (root / leftovers.READERS).write_text(content)
     assert reproduce(root, "prepare") is StageExit.CURRENT
@@ -153,7 +154,11 @@ def test_dvc_writes_its_lock_whole_or_not_at_all(root, monkeypatch):
     (root / "data/b").write_text("2\n")
     version_dataset(root)
 
+    dump = _yaml._dump
+
     def full(data, stream):
+        if "dvc.lock" not in Path(stream.name).name:  # DVC notes the run elsewhere first
+            return dump(data, stream)
         stream.write("schema")
         raise OSError(28, "No space left on device")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,7 @@ import yaml
 from projects import draw_shapes, locked_stages, run_here
 
 from metaloom.errors import MetaloomError
-from metaloom.pipeline.due import await_settled
+from metaloom.pipeline.due import await_settled, changes
 from metaloom.pipeline.stages import StageExit, due_stages, reproduce
 from metaloom.system.unchanged import check_named, unchanged, version_of
 from metaloom.versioning import objects
@@ -109,6 +111,7 @@ NOTING = NOTING.replace("        Path(destination)", "        check_named(note)\
 NOTING = NOTING.replace('    arrive("after")', '    Path(note).write_text(version)\n    arrive("after")')
 
 
+@pytest.mark.slow
 def test_what_comes_before_dvc_looks_is_not_named_as_trained(standin, monkeypatch, capfd):
     """Plain `dvc repro` hashes data/ when `prepare` has ended."""
     root = standin.root
@@ -189,12 +192,17 @@ def test_an_upload_that_goes_on_while_data_is_added_leaves_a_version_that_is_who
     monkeypatch.setattr(Repo, "add", uploading)
     version = version_dataset(standin.root)
     assert version.md5 == named(standin.root)
+    assert damaged(standin.root) == []
     monkeypatch.undo()
     (standin.root / "data/c").write_text("3\n")
     assert version_dataset(standin.root).changed  # it can be told which one is meant
-    with open_project(standin.root) as repo:
-        tree = objects.saved_tree(repo, named(standin.root))
-        assert objects.remove_damaged(repo, tree) == []
+    assert damaged(standin.root) == []
+
+
+def damaged(root: Path) -> list[str]:
+    """The files of the version that data.dvc names which the cache has otherwise."""
+    with open_project(root) as repo:
+        return objects.remove_damaged(repo, objects.saved_tree(repo, named(root)))
 
 
 @pytest.mark.parametrize(("verb", "left"), [("add", "3\n"), ("checkout", None)])
@@ -248,8 +256,15 @@ if "metaloom.stages.prepare" in sys.orig_argv and left >= 0:
 """
 
 
-@pytest.mark.sweep
-@pytest.mark.parametrize("moment", [*range(0, 323, 17), 1000])
+MOMENTS = [*range(0, 323, 17), 1000]
+SLOW = random.Random(19).sample(MOMENTS, 10)  # of them in `make test-slow`
+
+
+def marks(moment: int) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow if moment in SLOW else pytest.mark.sweep]
+
+
+@pytest.mark.parametrize("moment", [pytest.param(moment, marks=marks(moment)) for moment in MOMENTS])
 def test_files_that_arrive_at_twenty_moments_are_all_trained_by_the_next_run(
     project, tmp_path_factory, moment, monkeypatch
 ):
@@ -270,3 +285,26 @@ def test_files_that_arrive_at_twenty_moments_are_all_trained_by_the_next_run(
     reproduce(project, "prepare")
     items = pd.read_parquet(project / "artifacts/dataset/items.parquet")
     assert read(project) == named(project) != first and "domain0/late" in set(items["class"])
+
+
+def test_a_file_drop_is_seen_when_it_has_settled(tmp_path):
+    """At the start; when a file came, but not before it is 30 s old; when one goes."""
+    path, now = tmp_path / "data/b", [time.time() + 100]
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    def seconds_until_seen():
+        before = now[0]
+        next(looks)
+        return now[0] - before
+
+    looks = changes(tmp_path, 30, 10, lambda: now[0], sleep)
+    path.parent.mkdir()
+    assert seconds_until_seen() == 0
+    path.touch()
+    now[0] = path.stat().st_ctime
+    assert seconds_until_seen() == 30
+    now[0] += 1000  # in which it would have been seen again
+    path.unlink()
+    assert seconds_until_seen() == 10

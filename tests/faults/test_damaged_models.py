@@ -66,6 +66,7 @@ def put(value: Any, path: tuple, other: Any) -> Any:
     return changed
 
 
+@pytest.mark.slow
 def test_every_value_of_a_learner_json_is_refused_or_works(model: Path, tmp_path: Path, pictures: np.ndarray):
     folder = Path(shutil.copytree(model, tmp_path / "protonet"))
     whole = json.loads((folder / "learner.json").read_text())
@@ -212,6 +213,7 @@ def test_a_dvc_lock_that_is_none_is_one_line(repo: Path, tmp_path: Path, content
 # --- bundles whose checksums fit the damage
 
 
+@pytest.mark.slow
 def test_every_value_of_a_bundles_json_is_refused_or_read(bundle: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch):
     """By what verify, inspect and predict read; a session is opened once."""
     plain, opened = shipped.onnxruntime.InferenceSession, {}

@@ -13,15 +13,18 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+import typer
 from prefect.client import orchestration
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from test_flipped_bytes import flip, stored
 
 from metaloom.cli import doctor
-from metaloom.pipeline.stages import reproduce
+from metaloom.errors import MetaloomError
+from metaloom.pipeline.stages import due_stages, reproduce
 from metaloom.versioning.data import version_dataset
-from metaloom.versioning.health import of_outputs
+from metaloom.versioning.health import of_config, of_dvc, of_outputs, of_remotes
+from metaloom.versioning.project import open_project
 
 
 @pytest.fixture
@@ -85,6 +88,7 @@ def test_outputs_that_are_missing_are_named_and_brought_back(root, standin):
     assert (root / "prepare.txt").read_text() == right and (root / "data/a").exists()
 
 
+@pytest.mark.slow
 def test_what_is_missing_and_in_no_cache_the_next_run_makes(root, standin):
     right = (root / "prepare.txt").read_text()
     stored(root, "prepare.txt").unlink()
@@ -121,6 +125,80 @@ def test_data_that_are_nowhere_else_stay(root, standin, change):
     done = standin.command("doctor", "--fix")
     assert {path.name: path.read_bytes() for path in (root / "data").iterdir()} == before
     assert done.returncode == (change == "by the disk") == ("data/a of data.dvc is damaged" in done.stdout)
+
+
+CUT = {
+    b"[core": "holds no settings that DVC can read (Invalid line ('[core') ",
+    b"\xff\xfe": "holds no settings that DVC can read ('utf-8' codec can't decode byte 0xff in position 0",
+    b"[core]\n    remote = st": "is cut off in the middle of a line",
+    b"": "is empty, and not so in git",
+}
+
+
+def test_a_file_of_dvcs_settings_that_was_cut_off_is_named_and_taken_from_git(standin, monkeypatch, capsys):
+    path, whole = (
+        standin.root / ".dvc/config",
+        b"[core]\n    remote = store\n['remote \"store\"']\n    url = /nowhere\n",
+    )
+    path.write_bytes(whole)
+    standin.git("commit", "--quiet", "--message", "a remote", ".dvc/config")
+    assert list(of_config(standin.root)) == []
+    for left, how in CUT.items():
+        path.write_bytes(left)
+        (fault,) = of_config(standin.root)
+        assert fault.what.startswith(f".dvc/config {how}") and fault.remedy == (
+            "git checkout .dvc/config (what was never committed is lost then; `--fix` keeps it as "
+            ".metaloom/dvc-config.broken)"
+        )
+        assert fault.fix() and path.read_bytes() == whole
+        assert (standin.root / ".metaloom/dvc-config.broken").read_bytes() == left
+    path.write_bytes(b"[core")
+    with pytest.raises(typer.Exit):
+        doctor.doctor(fix=False)
+    first, last = capsys.readouterr().out.splitlines()  # without it nothing else can be looked at
+    assert first.startswith("wrong: .dvc/config holds no settings") and last.startswith("`metaloom doctor --fix` puts")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[core", r"^.dvc/config holds no settings that DVC can read \(Invalid line .*\): correct it$"),
+        ("[core]\n    nonsense = 1\n", r"^.dvc/config holds .* \(extra keys not allowed .*nonsense.*\): correct it$"),
+    ],
+)
+def test_settings_of_dvc_that_cannot_be_read_are_one_line_to_every_command(tmp_path, content, said):
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text(content)
+    with pytest.raises(MetaloomError, match=said), open_project(tmp_path):
+        pass
+
+
+def test_a_default_remote_that_is_none_is_named(root, standin):
+    (root / ".dvc/config").write_text("[core]\n    remote = st\n")
+    (fault,) = of_remotes(root)
+    assert fault.what == ".dvc/config has no remote st, which it names as the default"
+
+
+def test_too_little_room_and_folders_that_cannot_be_written_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**30))
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: path != tmp_path / ".dvc")
+    full, closed = doctor._room(tmp_path)
+    assert full.what.startswith("1.0 GiB free on the disk") and full.remedy == "a run should find 2 GiB"
+    assert closed.what == f"{tmp_path / '.dvc'} cannot be written" and "chown or chmod" in closed.remedy
+
+
+def test_conflicts_of_git_are_named(tmp_path):
+    (tmp_path / "dvc.lock").write_text("<<<<<<< HEAD\n")
+    (fault,) = of_dvc(tmp_path)
+    assert fault.what == "dvc.lock has conflicts of git" and "git checkout --ours dvc.lock" in fault.remedy
+
+
+def test_a_dvc_yaml_without_stages_is_named(root):
+    (root / "dvc.yaml").write_text("")
+    fault, *_ = of_outputs(root)
+    assert (fault.what, fault.remedy) == ("dvc.yaml names no stages", "git checkout dvc.yaml")
+    with pytest.raises(MetaloomError, match="^dvc.yaml names no stages: `git checkout dvc.yaml` brings back"):
+        due_stages(root)
 
 
 def installed(monkeypatch, wanted: dict[str, list[str]], versions: dict[str, str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -11,6 +13,8 @@ from projects import REPO, run_here
 from typer.testing import CliRunner
 
 from metaloom.cli import models
+from metaloom.errors import MetaloomError
+from metaloom.versioning import gc as gc_of
 from metaloom.versioning.gc import find_unused
 from metaloom.versioning.project import open_project
 from metaloom.versioning.revisions import at_revision
@@ -80,3 +84,12 @@ def test_it_shows_asks_and_keeps_every_tagged_version(versions: Path, gc: Callab
     assert bundle_of(versions, "HEAD", tmp_path / "last") == "333\nbundle\n"
     assert (versions / "data/a").read_text() == "55555\n"
     assert "belongs to a tag" in gc("--yes")
+
+
+def test_a_cache_that_others_may_use_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cache = SimpleNamespace(local=SimpleNamespace(path=str(tmp_path / "shared")))
+    monkeypatch.setattr(f"{gc_of.__name__}.open_project", lambda root, lock: nullcontext(SimpleNamespace(cache=cache)))
+    (tmp_path / "project").mkdir()
+    for look in (gc_of.find_unused, gc_of.collect_garbage):
+        with pytest.raises(MetaloomError, match=f"{tmp_path}/shared lies outside of this project"):
+            look(tmp_path / "project")

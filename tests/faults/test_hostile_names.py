@@ -9,16 +9,19 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import markdown as reader
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from bundles import change_json, reseal
 from made_up_project import make_project, write_quality
 from projects import REPO, run_here
 from typer.testing import CliRunner
 
+from metaloom.cli import doctor, judge, models, plan
 from metaloom.cli.app import app, main
 from metaloom.cli.data import _table
 from metaloom.errors import MetaloomError
@@ -31,6 +34,7 @@ from metaloom.report.page import build
 from metaloom.stages import _fail
 from metaloom.system.terminal import bar, complain, say
 from metaloom.tasks import EpisodeTable
+from metaloom.versioning import health, registry
 from metaloom.versioning.revisions import plots_differ
 
 EVIL = "=1+1|</script><script>alert(7)</script><img src=x onerror=alert(7)>*`[x](javascript:alert(7))\x1b[2J\u202e\r\n"
@@ -138,6 +142,43 @@ def test_messages(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert out.count("alert(7)") == 3 and err.count("alert(7)") == 9
 
 
+def test_what_doctor_judge_promote_plan_and_gc_print(tmp_path: Path, capsys, monkeypatch):
+    """What they were asked for: domains, files, and other users' processes have names."""
+    for check in ("_code", "_room", "_versions", "_processes", "_deployment", "_flow_runs"):
+        monkeypatch.setattr(doctor, check, lambda root: [])
+    for check in ("of_config", "of_dvc", "of_outputs", "of_hashes", "of_remotes"):
+        monkeypatch.setattr(health, check, lambda root: [health.Fault(EVIL, EVIL)])
+    monkeypatch.setattr(doctor, "enter_project", lambda: tmp_path)
+    monkeypatch.setattr("metaloom.config.load_settings", lambda path: None)
+    with pytest.raises(typer.Exit):
+        doctor.doctor()
+
+    domains = [{"domain": EVIL, "gain": 0.1, "low95": 0.0, "high95": 0.2}]
+    verdict = SimpleNamespace(message=EVIL, evidence={"domains": domains}, held=(), outcome="better")
+    monkeypatch.setattr("metaloom.versioning.project.find_root", lambda: tmp_path)
+    monkeypatch.setattr("metaloom.judging.judge", lambda *_, **__: verdict)
+    with pytest.raises(typer.Exit):
+        judge.judge("v1")
+
+    monkeypatch.setattr(registry, "promote", lambda *_: ("v1", "c", EVIL))
+    monkeypatch.setattr(models, "_kept", lambda *_: "kept")
+    models.promote()
+    unused = SimpleNamespace(objects=1, outputs={EVIL: 1}, unnamed=0, size=1)
+    monkeypatch.setattr("metaloom.versioning.gc.find_unused", lambda root: unused)
+    monkeypatch.setattr("metaloom.versioning.gc.collect_garbage", lambda root: None)
+    models.gc(yes=True)
+
+    monkeypatch.setattr("metaloom.planning.plan.make_plan", lambda *_: SimpleNamespace(findings=[EVIL], way_out=EVIL))
+    monkeypatch.setattr("metaloom.data.packed.Dataset.load", lambda folder: None)
+    monkeypatch.setattr(plan, "read_params", dict)
+    with pytest.raises(typer.Exit):
+        plan._show(tmp_path, "dataset", 0)
+    out, err = capsys.readouterr()
+    assert_plain(out)
+    assert_plain(err)
+    assert (out.count("=1+1"), err.count("=1+1")) == (14, 2)
+
+
 def test_a_progress_bar_takes_no_markup_from_a_name():
     with bar("reading", 2, EVIL) as progress:
         progress.update(1, "[/nothing] " + EVIL)
@@ -190,7 +231,8 @@ def test_dvcs_page_of_plots_and_the_table_that_it_shows(plotted: Path):
     assert_harmless(page)
 
 
-def test_a_comparison_with_plots_of_before(plotted: Path, tmp_path: Path):
+def test_a_comparison_with_plots_of_before(plotted: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("metaloom.versioning.revisions.keep_offline", lambda root: False)  # asks a registry
     table = pd.read_csv(plotted / "domains.csv")
     table["domain"] = EVIL  # as versions before this one wrote it
     table.to_csv(plotted / "domains.csv", index=False)

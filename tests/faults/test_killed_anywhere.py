@@ -17,7 +17,7 @@ from moments import NEVER, Commands, chosen, commands
 from projects import REPO, metaloom, run_here
 
 MOMENTS, SEED = 60, 19
-SLOW = 10  # of them in `make test-slow`
+SLOW = 10  # of them in `make test-slow`, the others in `make sweep`
 COMMANDS = {"run": ["metaloom", "run"], "repro": ["dvc", "repro"]}
 IN_PLACE = ("dvc.lock", ".dvc/tmp/rwlock", "data.dvc")  # which DVC itself may leave cut off
 
@@ -100,7 +100,7 @@ def forks(request):
 
 
 def marks(index: int) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.sweep, *([pytest.mark.slow] if index < SLOW else [])]
+    return [pytest.mark.slow if index < SLOW else pytest.mark.sweep]
 
 
 @pytest.mark.parametrize("index", [pytest.param(index, marks=marks(index)) for index in range(MOMENTS)])

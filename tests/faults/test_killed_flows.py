@@ -17,6 +17,8 @@ from standins import PATIENCE
 from metaloom.system.files import write_json
 from metaloom.system.lock import project_lock
 
+SOON = 60  # seconds after which nothing says any more that it runs
+
 
 @pytest.fixture
 def slow(served):
@@ -61,7 +63,7 @@ def test_serve_and_flow_are_killed(slow, client, serve):
     stage = slow.wait_for("maml.txt")
     assert run in noted(slow)
     kill(*(each for each in family(slow) if each.pid != stage))
-    state = final_state(client, run)
+    state = final_state(client, run, SOON)
     assert (state.name, state.message) == ("Crashed", "its process was killed")
     assert slow.ended(stage)
     assert_free(slow)

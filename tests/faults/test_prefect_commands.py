@@ -9,12 +9,14 @@ from collections.abc import Iterator
 import pytest
 import together
 from filelock import FileLock
-from projects import REPO
+from projects import REPO, block
 from standins import Standin
 
 pytest.importorskip("prefect", minversion="3.9", reason="before, deploy and the lists end in a 422")
 
-FOREVER = ("prefect server start", "prefect worker start")  # until Ctrl-C: only their options are looked at
+# until Ctrl-C, or of a run, an artifact or a file that is not here: only their options are looked at
+OF_SOMETHING = ("prefect flow-run logs", "prefect artifact inspect")
+FOREVER = ("prefect server start", "prefect worker start", "prefect event stream", *OF_SOMETHING)
 
 
 def shown() -> list[str]:
@@ -49,12 +51,25 @@ def test_every_command_does_what_is_shown(standin: Standin, prefect_server: dict
         program, group, verb, *options = shlex.split(command)
         known = asked(standin, f"{program} {group} {verb} --help")
         assert all(option in known for option in options if option.startswith("--")), command
-    order = ("work-pool create", "deploy --all", "deployment run", "deployment ls", "flow-run ls")
+    standin.git("remote", "add", "origin", str(standin.root))
+    (standin.root / "lost.yaml").write_text(block("scheduling.md", "name: runs whose worker is lost"))
+    order = (
+        "work-pool create",
+        "deploy --name",
+        "automation create",
+        "deployment run",
+        "event emit",
+        "deployment ls",
+        "flow-run ls",
+    )
     rest = [command for command in commands if command not in lasting]
     assert {command for command in rest if not any(each in command for each in order)} == set()
     said = {each: asked(standin, command) for each in order for command in rest if each in command}
     assert said.keys() == set(order)
-    assert "retrain/retrain" in said["deployment ls"]
+    pools = {"retrain": "metaloom", **{name: f"metaloom-{name}" for name in ("workers", "docker", "kubernetes")}}
+    assert all(f"retrain/{name}" in said["deployment ls"] for name in pools)
     assert "Flow Runs" in said["flow-run ls"]
-    asked(standin, "prefect --no-prompt deployment delete retrain/retrain")
-    asked(standin, "prefect --no-prompt work-pool delete metaloom")
+    asked(standin, "prefect --no-prompt automation delete 'runs whose worker is lost'")
+    for name, pool in pools.items():
+        asked(standin, f"prefect --no-prompt deployment delete retrain/{name}")
+        asked(standin, f"prefect --no-prompt work-pool delete {pool}")

@@ -27,6 +27,9 @@ from proxy import Proxy
 from standins import PATIENCE
 
 from metaloom.errors import MetaloomError
+from metaloom.retraining import clones, relay
+from metaloom.retraining.nights import Night
+from metaloom.system.files import write_json
 from metaloom.system.limits import HungError
 from metaloom.system.lock import BusyError
 from metaloom.versioning import remotes
@@ -230,6 +233,25 @@ def test_s3_403_is_a_403(project: Path, moto: Moto, at_once: None, who: str):
             revision.get("data", clone / "elsewhere")
 
     assert "the remote refuses access: " in refusal(get)
+
+
+@needs_s3
+@pytest.mark.slow
+def test_a_checkpoint_goes_through_s3(project: Path, moto: Moto):
+    use_s3(project, moto.port, moto.users["owner"])
+    write_json(project / clones.OTHERS, {"handover": 10})
+    night, here = Night("n", "k" * 64, "HEAD", "", 1.0), project / relay.CHECKPOINTS / "maml.safetensors"
+    here.parent.mkdir(parents=True)
+    for text in ("step 7", "step 8"):
+        here.write_text(text)
+        relay.leave(project, project, night, {})
+    here.unlink()
+    relay.take(project, project, night)
+    assert here.read_text() == "step 8"
+    relay.forget(project, night)
+    here.unlink()
+    relay.take(project, project, night)
+    assert not here.exists()
 
 
 @needs_s3

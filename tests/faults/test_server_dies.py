@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import psutil
 import pytest
-from standins import PATIENCE
+
+SOON = 30  # seconds after which it has ended
 
 
 @pytest.mark.slow
@@ -13,7 +14,7 @@ def test_serve_ends_with_an_error_when_its_server_dies(standin):
     assert "serving the deployment" in process.stdout.readline()
     (server,) = psutil.Process(process.pid).children()
     server.kill()
-    out, err = process.communicate(timeout=PATIENCE)
+    out, err = process.communicate(timeout=SOON)
     assert process.returncode == 1
     assert err.startswith("error: Prefect's temporary server has ended (") and "start again" in err
     assert standin.ended(server.pid)

@@ -8,11 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 from projects import REPO
 
+from metaloom.cli.run import _conclude
 from metaloom.config import OVERRIDES, PARAMS, read_params
 from metaloom.config.settings import LimitSettings
-from metaloom.errors import MetaloomError
+from metaloom.errors import BAD_INPUT, FAILED, MetaloomError
+from metaloom.pipeline.child import RefusedError
 from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, planned_at, read_budget, write_budget
 from metaloom.system.limits import LOOKS, HungError, Watch
 from metaloom.system.provenance import data_version
@@ -121,6 +124,15 @@ def test_a_refusal_is_the_task_s_and_leaves_the_file(flow):
     flow.refusal = MetaloomError("--minutes 1 is too short")
     state, _ = flow(1)
     assert state.is_failed() and state.message == str(flow.refusal) and flow.kept.minutes == 10
+
+
+@pytest.mark.parametrize(("error", "code"), [(RefusedError, BAD_INPUT), (MetaloomError, FAILED)])
+def test_minutes_that_are_too_short_end_a_run_as_they_end_plan(flow, error, code, capsys):
+    flow.refusal = error("--minutes 1 is too short")
+    state, _ = flow(1)
+    with pytest.raises(typer.Exit) as ended:
+        _conclude(flow.module.failed(state), time.monotonic())
+    assert ended.value.exit_code == code and capsys.readouterr().err == "error: --minutes 1 is too short\n"
 
 
 def test_measuring_that_hangs_ends_with_a_stage_s_states(flow):

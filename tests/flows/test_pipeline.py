@@ -75,6 +75,7 @@ def test_what_follows_a_stage_that_was_restored_is_asked_again(pipeline, served)
     assert texts[2] == texts[0] != texts[1]
 
 
+@pytest.mark.slow
 def test_where_all_is_up_to_date_dvc_is_asked_once(pipeline, served, monkeypatch):
     from flows import pipeline as module
 
@@ -102,6 +103,17 @@ def test_ran_then_cached(pipeline, served, capfd):
     assert served.steps() == []
 
 
+def test_one_stage_with_what_it_needs(pipeline, served):
+    state, tasks = pipeline(count=3, only="train@maml")
+    assert names(tasks) == {"version_dataset": "Ran", "prepare": "Ran", "train@maml": "Ran"}
+    assert state.message == "train@maml is up to date" and not (served.root / "join.txt").exists()
+    state, tasks = pipeline(count=1, only="jon")
+    assert state.is_failed() and state.message.startswith("there is no stage 'jon': dvc.yaml has prepare, train, join")
+    state, _ = pipeline(count=0, only="prepare", minutes=5)
+    assert state.is_failed() and state.message.startswith("--minutes is for a run with the stage plan, and prepare")
+
+
+@pytest.mark.slow
 def test_cached_after_dvc_repro_and_a_new_stage_appears(pipeline, served):
     served.dvc("add", "-q", "data")
     served.dvc("repro", "-q")
@@ -144,6 +156,7 @@ def test_overrides_are_of_one_run(pipeline, served):
     assert (served.root / "join.txt").read_text() == plain and served.steps() == []
 
 
+@pytest.mark.slow
 def test_a_failing_stage_ends_the_flow(pipeline, served, capfd):
     (served.root / "data/bad").touch()
     state, tasks = pipeline(count=2)

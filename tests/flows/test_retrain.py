@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from contextlib import nullcontext
+from types import SimpleNamespace
+from uuid import UUID, uuid4
 
 import pytest
 from serving import final_state
 from standins import PATIENCE
 
-from metaloom.pipeline.stages import reproduce
-from metaloom.versioning.data import version_dataset
+from flows import missed, notes
+from metaloom.errors import MetaloomError
+from metaloom.retraining.nights import nights
 
 
 def scheduled(client, deployment, count: int):
@@ -36,16 +38,22 @@ def test_asked_for_through_the_api(served, client, serve):
     deployment = serve("--interval", "86400")
     ask = client.create_flow_run_from_deployment
     state = final_state(client, ask(deployment).id)
-    assert (state.name, state.message) == ("Completed", "all stages are up to date")
+    assert (state.name, state.message) == ("Completed", served_once(served))
     assert served.steps() == ["prepare.txt", "protonet.txt", "maml.txt"]
 
     state = final_state(client, ask(deployment).id)
-    assert state.name == "Skipped" and "everything is up to date with data/" in state.message
+    assert state.name == "Skipped" and "nothing is new: data/ is version" in state.message
 
     (served.root / "data/bad").touch()
     state = final_state(client, ask(deployment).id)
     assert state.name == "Failed" and "data/bad is bad: remove it" in state.message
     assert_it_says_only_when(client, deployment)
+
+
+def served_once(served) -> str:
+    """What the one retraining says that there was: the stand-in has no bundle."""
+    (night,) = nights(served.root)
+    return f"{night.branch} is trained; dvc.yaml has no bundle, so there is nothing to promote"
 
 
 def assert_it_says_only_when(client, deployment):
@@ -54,24 +62,48 @@ def assert_it_says_only_when(client, deployment):
 
     served = client.read_deployment(deployment)
     assert served.enforce_parameter_schema
-    assert set(served.parameter_openapi_schema["properties"]) == {"stale_minutes", "wait", "settle", "force"}
+    assert set(served.parameter_openapi_schema["properties"]) == {"wait", "settle", "force", "dry_run", "changed"}
     for parameters in (
         {"wait": "forever"},
         {"wait": -1},
         {"wait": 1e9},
         {"settle": -1},
         {"force": "/"},
-        {"stale_minutes": {}},
+        {"dry_run": {}},
+        {"changed": {"export.key": "/home/somebody/key.pem"}},
+        {"changed": {"../params": 1}},
+        {"changed": {"protonet.steps": [1]}},
     ):
         with pytest.raises(PrefectHTTPStatusError, match="409"):
             client.create_flow_run_from_deployment(deployment, parameters=parameters)
 
 
+@pytest.mark.parametrize(
+    ("changed", "legal"),
+    [
+        ({"protonet.steps": 7, "maml.head": "zero", "train.max_seconds": None}, True),
+        ({"export.key": "/home/somebody/key.pem"}, False),
+        ({"../params": 1}, False),
+        ({"protonet.steps": [1]}, False),
+        ({"protonet.steps": {"a": 1}}, False),
+        ({"x": "rm -rf"}, False),
+    ],
+)
+def test_settings_that_the_server_takes(changed, legal):
+    """The server knows the schema alone; what is a setting is asked where it runs."""
+    from prefect.utilities.schema_tools.validation import ValidationError, validate
+
+    from flows.retrain import retrain
+
+    with nullcontext() if legal else pytest.raises(ValidationError):
+        validate({"changed": changed}, retrain.parameters.model_dump(), raise_on_error=True)
+
+
 @pytest.mark.slow
 def test_by_a_schedule_of_seconds(served, client, serve):
     deployment = serve("--interval", "3")
-    first, second = scheduled(client, deployment, 2)
-    assert (first.name, second.name) == ("Completed", "Skipped")
+    names = [each.name for each in scheduled(client, deployment, 4)]  # of missed times all but one are skipped
+    assert sorted(names) == ["Completed", "Skipped", "Skipped", "Skipped"]
     assert served.steps() == ["prepare.txt", "protonet.txt", "maml.txt"]
 
 
@@ -82,16 +114,35 @@ def retrain(served):
     return module
 
 
-def test_current_after_dvc_repro_is_skipped(served, retrain):
+def commit(served) -> None:
+    served.git("add", "-A", ".")
+    served.git("commit", "-qm", "by hand")
+
+
+@pytest.mark.slow
+def test_what_was_run_and_committed_by_hand_is_skipped(served, retrain):
     served.dvc("add", "-q", "data")
     served.dvc("repro", "-q")
-    assert retrain.retrain(settle=0, return_state=True).name == "Skipped"
+    commit(served)
+    served.steps()
+    state = retrain.retrain(settle=0, return_state=True)
+    assert state.name == "Skipped" and "everything is up to date with data/" in state.message and served.steps() == []
+
+
+@pytest.mark.slow
+def test_what_was_run_with_other_settings_and_committed_is_due(served, retrain):
+    """The models that dvc.lock then names are none of params.yaml."""
+    assert served.command("run", "--set", "train.n_shot=5").returncode == 0
+    commit(served)
+    served.steps()
+    assert retrain.retrain(settle=0, return_state=True).is_completed()
+    assert served.steps() == ["protonet.txt", "maml.txt"]
 
 
 @pytest.mark.parametrize(
     "changed", [pytest.param(each, marks=pytest.mark.slow) for each in ("code", "settings", "nothing, but forced")]
 )
-def test_changed_settings_and_code_are_due(served, retrain, changed):
+def test_committed_settings_and_code_are_due(served, retrain, changed):
     assert retrain.retrain(settle=0, return_state=True).name == "Completed"
     served.steps()
     if changed == "settings":
@@ -100,58 +151,107 @@ def test_changed_settings_and_code_are_due(served, retrain, changed):
     if changed == "code":
         with (served.root / "step.py").open("a") as file:
             file.write("# other code\n")
+    if not changed.startswith("nothing"):
+        commit(served)
     state = retrain.retrain(settle=0, force=changed.startswith("nothing"), return_state=True)
-    assert state.name == "Completed" and "prepare.txt" in served.steps()
+    assert "prepare.txt" in served.steps() and state.is_completed()
     assert retrain.retrain(settle=0, return_state=True).name == "Skipped"
-
-
-@pytest.mark.slow
-def test_data_that_are_put_back_after_a_killed_run_are_due(served, retrain):
-    """The workspace holds another version's model then."""
-    assert retrain.retrain(settle=0, return_state=True).name == "Completed"
-    pointer, trained = (served.root / "data.dvc").read_text(), (served.root / "protonet.txt").read_text()
-    (served.root / "data/b").write_text("2\n")
-    version_dataset(served.root)
-    for name in ("prepare", "train@protonet"):
-        reproduce(served.root, name)
-    (served.root / "data/b").unlink()
-    (served.root / "data.dvc").write_text(pointer)
-    assert retrain.retrain(settle=0, return_state=True).name == "Completed"
-    assert (served.root / "protonet.txt").read_text() == trained
 
 
 def test_a_failed_run_is_no_success(served, retrain):
     (served.root / "data/bad").touch()
     assert retrain.retrain(settle=0, return_state=True).is_failed()
-    assert retrain.retrain(settle=0, return_state=True).is_failed()  # not skipped, though data.dvc did not change
+    state = retrain.retrain(settle=0, return_state=True)  # not skipped, though nothing has changed
+    assert state.is_failed() and "data/bad is bad: remove it" in state.message
+    assert served.git("status", "--porcelain") == ""
+
+
+def test_missed_times_are_one_run(monkeypatch):
+    """Five late runs of the schedule: the one that starts ends the others, and neither itself, nor one by hand, nor one
+    that was suspended and is resumed."""
+    ended = []
+
+    class Client:
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda *_: None  # noqa: E731
+
+        def read_flow_runs(self, flow_run_filter):
+            assert flow_run_filter.expected_start_time.before_ is not None
+            plain, resumed = (SimpleNamespace(resuming=each) for each in (False, True))
+            late = [SimpleNamespace(id=number, auto_scheduled=True, empirical_policy=plain) for number in range(5)]
+            by_hand = SimpleNamespace(id=9, auto_scheduled=False, empirical_policy=plain)
+            return [*late, by_hand, SimpleNamespace(id=10, auto_scheduled=True, empirical_policy=resumed)]
+
+        def set_flow_run_state(self, run, state, force):
+            ended.append((run, state.name, state.message))
+
+    run = SimpleNamespace(id=2, name="first", deployment_id=uuid4(), work_pool_name=None)
+    monkeypatch.setattr(missed, "get_client", lambda sync_client: Client())
+    monkeypatch.setattr(notes.FlowRunContext, "get", lambda: SimpleNamespace(flow_run=run))
+    assert missed.skip_missed() == 4
+    assert ended == [(number, "Skipped", "missed; first is for this time too") for number in (0, 1, 3, 4)]
+    run.deployment_id = None  # asked for by hand, with no deployment
+    assert missed.skip_missed() == 0
+
+
+class Triggered:
+    """A server with triggers by hand, and with so many runs that crashed."""
+
+    def __init__(self, *others: SimpleNamespace) -> None:
+        self.others, self.ended = others, []
+
+    __enter__ = lambda self: self  # noqa: E731
+    __exit__ = lambda *_: None  # noqa: E731
+
+    def read_flow_runs(self, flow_run_filter):
+        return list(self.others)
+
+    def set_flow_run_state(self, run, state, force):
+        self.ended.append((run, state.name))
+
+
+def at_work(monkeypatch, server: Triggered, **about) -> None:
+    asked = {"work_pool_name": "pool", "parameters": {"force": False}, "deployment_id": uuid4(), "created_by": None}
+    run = SimpleNamespace(id=0, name="first", **asked | about)
+    monkeypatch.setattr(missed, "get_client", lambda sync_client: server)
+    monkeypatch.setattr(notes.FlowRunContext, "get", lambda: SimpleNamespace(flow_run=run))
+
+
+def test_triggers_that_wait_for_workers_and_ask_for_the_same_are_one_run(monkeypatch):
+    others = [
+        SimpleNamespace(
+            id=number,
+            auto_scheduled=False,
+            parameters={"force": forced},
+            empirical_policy=SimpleNamespace(resuming=False),
+        )
+        for number, forced in enumerate([False, False, True, False])
+    ]
+    server = Triggered(*others)
+    at_work(monkeypatch, server)
+    assert missed.skip_missed() == 2 and server.ended == [(1, "Skipped"), (3, "Skipped")]
+    at_work(monkeypatch, server, work_pool_name=None)  # of `metaloom serve`
+    assert missed.skip_missed() == 0
+
+
+def test_what_crashes_again_and_again_is_not_begun_for_ever(monkeypatch):
+    by_itself = SimpleNamespace(type="AUTOMATION")
+    at_work(monkeypatch, Triggered(*range(2)), created_by=by_itself)
+    missed.refuse_after_crashes()
+    at_work(monkeypatch, Triggered(*range(3)))
+    missed.refuse_after_crashes()
+    at_work(monkeypatch, Triggered(*range(3)), created_by=by_itself)
+    with pytest.raises(MetaloomError, match="3 runs crashed within a day"):
+        missed.refuse_after_crashes()
 
 
 @pytest.mark.slow
-def test_a_run_with_settings_of_its_own_is_no_success(served, retrain):
-    assert retrain.pipeline(overrides={"train.n_shot": 5}, return_state=True).is_completed()
-    state = retrain.retrain(settle=0, return_state=True)
-    assert (state.name, state.message) == ("Completed", "all stages are up to date")
-
-
-def test_a_run_that_starts_long_after_its_time_is_skipped(served, retrain, monkeypatch):
-    monkeypatch.setattr(retrain, "_minutes_late", lambda: 61.0)
-    state = retrain.retrain(settle=0, return_state=True)
-    assert state.name == "Skipped" and "61 minutes ago, more than 60" in state.message
-    assert served.steps() == []
-
-
-def test_only_the_schedules_own_runs_can_be_late(retrain, monkeypatch):
-    class Run:
-        expected_start_time = datetime.now(UTC) - timedelta(hours=2)
-        auto_scheduled = True
-
-    class Context:
-        flow_run = Run
-
-    monkeypatch.setattr(retrain.FlowRunContext, "get", lambda: Context)
-    assert retrain._minutes_late() == pytest.approx(120, abs=1)
-    Run.auto_scheduled = False
-    assert retrain._minutes_late() == 0
+def test_the_schedule_stays_on_after_serve_has_ended(served, client, serve):
+    deployment = serve("--interval", "86400")
+    served.started[-1].terminate()
+    served.started[-1].communicate(timeout=PATIENCE)
+    found = client.read_deployment(deployment)
+    assert not found.paused and found.schedules[0].active
 
 
 @pytest.mark.parametrize(

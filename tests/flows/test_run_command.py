@@ -68,7 +68,10 @@ def test_progress_bars_see_the_terminal(served):
     ("arguments", "message"),
     [
         (["--set", "train.nshot=5"], "did you mean n_shot? Known here: n_shot, "),
-        (["--set", "device=tpu"], "device: input should be 'auto', 'cpu', 'cuda' or 'mps' (it is 'tpu')"),
+        (
+            ["--set", "device=tpu"],
+            "device: input should be 'auto', 'cpu', 'cuda' or 'mps' (it is 'tpu'; did you mean cpu?)",
+        ),
         (["--set", "train.n_shot"], "write KEY=VALUE"),
     ],
 )
@@ -85,6 +88,14 @@ def test_outside_of_a_project(standin, tmp_path):
     assert done.returncode == 2 and "no project at" in done.stderr
 
 
+def test_settings_that_prefect_refuses_are_one_line(standin):
+    done = standin.command("run", PREFECT_LOGGING_LEVEL="odd")
+    assert done.returncode == 2 and done.stderr.startswith(
+        "error: Prefect refuses its settings (LoggingSettings, level: "
+    )
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_server_that_is_away(standin, tmp_path):
     started = time.monotonic()
     done = standin.command("run", PREFECT_API_URL="http://127.0.0.1:9/api", PREFECT_HOME=str(tmp_path))
@@ -93,9 +104,8 @@ def test_a_server_that_is_away(standin, tmp_path):
     assert "unset PREFECT_API_URL" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted(served, number, code):
     (served.root / "slow").touch()
     process = served.start("run")
@@ -131,7 +141,9 @@ def test_killed_in_the_middle_of_a_stage_and_run_again(served):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.sweep), (signal.SIGKILL, -9)]
+)
 def test_without_a_server(standin, tmp_path, number, code):
     """A temporary server starts and is gone afterwards; nothing of it is seen. Ctrl-C is for the whole group."""
     (standin.root / "slow").touch()

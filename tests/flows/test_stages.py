@@ -9,10 +9,11 @@ import sys
 import pytest
 import yaml
 
+from metaloom.cli import run
 from metaloom.config import OVERRIDES
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.child import reproduce_in_child
-from metaloom.pipeline.stages import StageExit, is_current, reproduce, stage_names
+from metaloom.pipeline.stages import StageExit, is_current, reproduce, stage_names, stages_for
 from metaloom.system.lock import BusyError
 from metaloom.versioning.data import version_dataset
 from metaloom.versioning.project import find_root, overriding
@@ -28,6 +29,23 @@ def go(root) -> dict[str, str]:
 
 def test_stages_come_after_what_they_depend_on_and_else_as_written(standin):
     assert stage_names(standin.root) == ALL
+
+
+def test_a_stage_comes_with_what_it_depends_on_and_nothing_else(standin):
+    assert stages_for(standin.root, "prepare") == ["prepare"]
+    assert stages_for(standin.root, "train@maml") == ["prepare", "train@maml"]
+    assert stages_for(standin.root, "train") == ["prepare", "train@protonet", "train@maml"]
+    assert stages_for(standin.root, "join") == ALL
+    for name in ("joins", "", "train@"):
+        with pytest.raises(MetaloomError, match=f"^there is no stage '{name}': dvc.yaml has prepare, train, join$"):
+            stages_for(standin.root, name)
+
+
+def test_the_stage_that_a_run_is_asked_for_is_looked_for_with_its_settings(standin, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])  # to which the command adds the project
+    monkeypatch.setattr(run, "_pipeline", lambda *_: pytest.fail("a server was started"))
+    with pytest.raises(MetaloomError, match="^there is no stage 'train@maml'"):
+        run.run("train@maml", set_=["methods=[protonet]"])
 
 
 def test_a_new_stage_appears(standin):

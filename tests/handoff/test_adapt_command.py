@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -72,6 +73,29 @@ def test_adapt_predict_verify(app: typer.Typer, shapes: Path, whole_bundle: Path
 
 
 @pytest.fixture
+def red(shapes: Path, tmp_path: Path) -> Path:
+    """The tiny data set's first domain, drawn in red."""
+    folder = tmp_path / "red"
+    for path in sorted((shapes / "domain0").rglob("*.png")):
+        (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+        drawn = ImageOps.colorize(Image.open(path).convert("L"), (180, 20, 20), "white")
+        drawn.save(folder / path.parent.name / path.name)
+    return folder
+
+
+def test_colours_that_a_grey_model_drops_are_said_in_one_line(app: typer.Typer, red: Path, shapes: Path, bundle: Path):
+    runner, dropped = CliRunner(), "colours are dropped: this model reads grey, and "
+    done = runner.invoke(app, ["adapt", "--support", str(red), "--out", str(red.parent / "mine")])
+    assert done.exit_code == 0 and done.output.count("colours are dropped") == 1
+    assert re.search(dropped + r"(\d+) of the \1 images looked at are in colour\n", done.output)
+    files = [str(red / "class0/0.png"), str(shapes / "domain0/class0/1.png")]
+    asked = runner.invoke(app, ["predict", str(bundle), *files])
+    assert asked.stdout.count(dropped) == 1 and f"{dropped}1 of the 2 images" in asked.stdout
+    assert f"{dropped}it is in colour" in runner.invoke(app, ["predict", str(bundle), files[0], "--csv"]).stderr
+    assert dropped not in runner.invoke(app, ["predict", str(bundle), files[1]]).output
+
+
+@pytest.fixture
 def negative(shapes: Path, tmp_path: Path) -> Path:
     """The tiny data set's first domain, light on dark."""
     folder = tmp_path / "negative"
@@ -81,6 +105,7 @@ def negative(shapes: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_negatives_are_read_as_what_they_show(shapes: Path, negative: Path, tmp_path: Path):
     adapt.adapt(shapes / "domain0", tmp_path / "plain")
     adapt.adapt(negative, tmp_path / "turned", invert=True)  # verified with its golden samples
@@ -93,6 +118,7 @@ def test_negatives_are_read_as_what_they_show(shapes: Path, negative: Path, tmp_
     assert described["inverted"] is True and "negative" in described["description"]
 
 
+@pytest.mark.slow
 def test_negatives_are_noticed(shapes: Path, negative: Path, tmp_path: Path, monkeypatch, capsys):
     def with_accuracy(accuracy: float):
         monkeypatch.setattr(one, "cross_validated", lambda *_: {"accuracy": accuracy})
@@ -113,6 +139,7 @@ def test_negatives_are_noticed(shapes: Path, negative: Path, tmp_path: Path, mon
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_predict_notices_them_too(shapes: Path, negative: Path, tmp_path: Path, capsys):
     """Most of the pictures, by what the bundle was trained on; one that reads negatives wants them."""
     adapt.adapt(shapes / "domain0", tmp_path / "plain")
@@ -155,3 +182,15 @@ def test_a_failure_leaves_nothing(shapes: Path, root: Path, tmp_path: Path):
     shutil.rmtree(root / "artifacts")
     with pytest.raises(MetaloomError, match="dvc repro train@protonet"):
         adapt.adapt(shapes / "domain0", out)
+
+
+def test_the_task_is_called_as_it_is_given(app: typer.Typer, shapes: Path, tmp_path: Path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(one, "adapt_to", lambda *given: seen.append(given[-1]) or one.Made("done", []))
+    call = ["adapt", "--support", str(shapes / "domain0"), "--out", str(tmp_path / "out")]
+    for more in ([], ["--name", "nuts & bolts"]):
+        assert CliRunner().invoke(app, [*call, *more]).exit_code == 0
+    assert seen == ["", "nuts & bolts"]
+    for name in ("", " ", "a\nb", "x" * 101):
+        refused = CliRunner().invoke(app, [*call, "--name", name]).exception
+        assert isinstance(refused, MetaloomError) and "give one line of up to 100 characters" in str(refused)

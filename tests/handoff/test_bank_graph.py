@@ -41,6 +41,7 @@ def a_bank(pictures: np.ndarray, settings: Settings, route: str) -> Learner:
     return replace(single, method=method, params=joined(ones, own, shared))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", [pytest.param("pick", marks=pytest.mark.sweep), "mix"])
 def test_probabilities_are_those_of_torch(route: str, pictures: np.ndarray, tiny_settings: Settings):
     support, labels = pictures[: 4 * 8 : 4], np.arange(4).repeat(2)
@@ -52,6 +53,7 @@ def test_probabilities_are_those_of_torch(route: str, pictures: np.ndarray, tiny
     assert len(convolutions) == 4 * (MEMBERS if route == "mix" else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", [pytest.param("pick", marks=pytest.mark.sweep), "mix"])
 def test_a_bank_learns_in_a_graph_too(route: str, pictures: np.ndarray, tiny_settings: Settings):
     bank = a_bank(pictures, tiny_settings, route)

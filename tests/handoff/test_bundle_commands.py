@@ -105,6 +105,7 @@ def test_metadata_is_read_as_it_was_written(bundle: Path):
             read_metadata(written | change)
 
 
+@pytest.mark.slow
 def test_bench_asks_both_runtimes_in_turns(bundle: Path, model: Path, tmp_path: Path):
     rows = measure(bundle, model, seconds=0.02)
     asked = {(row.what, row.runtime, row.batch) for row in rows}

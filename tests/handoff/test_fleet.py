@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image, ImageOps
 
-from metaloom.cli.fleet import _written
+from metaloom.cli.fleet import _lost, _written, weak
 from metaloom.data.support import task_paths
 from metaloom.errors import MetaloomError
 from metaloom.handoff.adapting import fleet
@@ -121,6 +122,7 @@ def test_one_that_fails_does_not_stop_the_others(model: Path, tasks: Path, tmp_p
     assert sorted(path.name for path in Path("out").iterdir()) == ["task0", "task3", "task4"]
 
 
+@pytest.mark.slow
 def test_one_bundle_of_all(model: Path, make_learner: Callable, tasks: Path, tmp_path: Path):
     """Each task's answers are its own, whichever tasks the other pictures of a batch are of."""
     parts = [shared_fleet.solve_part(some, str(model)) for some in (folders(tasks)[:2], folders(tasks)[2:])]
@@ -192,3 +194,24 @@ def test_refusals(model: Path, tasks: Path, make_learner: Callable, save_model: 
         MetaloomError, match=r"every process of the fleet died, .*/none is as it was: killed by signal 9"
     ):
         _written(died, tmp_path / "none", str(model), shared=True)
+
+
+def test_the_weakest_tasks_are_named():
+    made = [fleet.Outcome(f"task{n}", fleet.Status.MADE, estimate=n / 10) for n in (9, 3, 5, 7)]
+    failed = fleet.Outcome("bad", fleet.Status.FAILED, "why")
+    text = "by cross-validation 60.0% right on average; weakest: task3 30.0%, task5 50.0%, task7 70.0%"
+    assert weak([*made, failed]) == text
+    assert weak(made[:2]) == "by cross-validation 60.0% right on average; weakest: task3 30.0%"
+    assert weak([made[0], failed]) == ""
+
+
+def test_colours_that_a_grey_model_drops_are_said_of_a_fleet(tasks: Path, model: Path, tmp_path: Path):
+    assert _lost(folders(tasks), str(model)) == ""
+    shutil.copytree(tasks, tmp_path / "tasks")
+    for path in sorted((tmp_path / "tasks").glob("*/class2/*.png")):
+        ImageOps.colorize(Image.open(path).convert("L"), (180, 20, 20), "white").save(path)
+        path.rename(path.with_name(f"0{path.name}"))
+    shutil.rmtree(tmp_path / "tasks/task0/class0")
+    shutil.rmtree(tmp_path / "tasks/task0/class1")
+    said = _lost([*folders(tmp_path / "tasks"), "gone"], str(model))
+    assert said == "colours are dropped: this model reads grey, and 1 of the 5 images looked at are in colour"

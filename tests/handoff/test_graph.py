@@ -17,8 +17,7 @@ from metaloom.handoff.graphs.novelty import novelty_of
 from metaloom.handoff.graphs.task import to_onnx
 from metaloom.handoff.shipped.verify import verify
 from metaloom.kinds.pictures.encode import PictureEncoding
-from metaloom.kinds.pictures.in_graph import resize_matrix as resize_matrix_in_torch
-from metaloom.kinds.pictures.in_graph import resized
+from metaloom.kinds.pictures.in_graph import resize_units, resized
 from metaloom.kinds.pictures.kind import Pictures
 from metaloom.kinds.pictures.resize import Fit, Span, resize, resize_matrix
 from metaloom.learner import Learner
@@ -69,6 +68,7 @@ def test_probabilities_are_those_of_torch(
             np.testing.assert_allclose(found, task.predict_proba(resize(raw, 28)), atol=1e-5, rtol=0)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     "network",
     [pytest.param(name, marks=pytest.mark.slow if name == "resnet12" else pytest.mark.sweep) for name in NETWORKS],
@@ -146,11 +146,31 @@ def test_resized_pixels_inside_the_graph_are_those_of_training(height: int, widt
     np.testing.assert_array_equal(pixels_inside(protonet, images), resize(images, 28))
 
 
+def test_a_graph_has_no_float64(protonet: bytes):
+    """Many runtimes have none."""
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(protonet))
+    values = [value.type.tensor_type.elem_type for value in (*model.graph.value_info, *model.graph.output)]
+    assert len(values) > 100 and onnx.TensorProto.DOUBLE not in values
+    assert onnx.TensorProto.DOUBLE not in {each.data_type for each in model.graph.initializer}
+
+
+def test_pixels_are_the_same_where_matrices_are_multiplied_in_bfloat16(monkeypatch: pytest.MonkeyPatch):
+    """Factors rounded to 8 bits and sums in float32, as some processors do it by themselves."""
+    exact = torch.Tensor.__matmul__
+
+    def in_bfloat16(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return exact(a.bfloat16().float(), b.bfloat16().float())
+
+    images = noise(2, 105, 77, 1)
+    monkeypatch.setattr(torch.Tensor, "__matmul__", in_bfloat16)
+    np.testing.assert_array_equal(resized(torch.as_tensor(images), 28), resize(images, 28))
+
+
 def pixels_inside(graph: bytes, images: np.ndarray) -> np.ndarray:
     """Resized pixels, as the graph rounds them."""
     model = onnx.load_from_string(graph)
     rounding = next(node for node in model.graph.node if node.op_type == "Round")
-    model.graph.output.append(onnx.helper.make_tensor_value_info(rounding.output[0], onnx.TensorProto.DOUBLE, None))
+    model.graph.output.append(onnx.helper.make_tensor_value_info(rounding.output[0], onnx.TensorProto.FLOAT, None))
     session = onnxruntime.InferenceSession(model.SerializeToString())
     return np.asarray(session.run([rounding.output[0]], {"examples": images})[0]).transpose(0, 2, 3, 1)
 
@@ -159,8 +179,8 @@ def test_resize_weights_are_equal_for_every_size():
     for n_in in [*range(1, 400), 4095, 8000, 65_535]:
         for turned in (False, True):
             whole = Span(0, n_in, 0, 28)
-            found = resize_matrix_in_torch(whole, n_in, 28, torch.device("cpu"), turned).numpy()
-            np.testing.assert_array_equal(found.T if turned else found, resize_matrix(n_in, 28))
+            found = resize_units(whole, n_in, 28, torch.device("cpu"), turned).numpy()
+            np.testing.assert_array_equal(found.T if turned else found, resize_matrix(n_in, 28) * 2**20)
 
 
 @pytest.mark.parametrize("fit", get_args(Fit))

@@ -18,6 +18,8 @@ from metaloom.kinds.pictures.resize import resize
 from metaloom.learner import Learner
 from metaloom.methods import METHOD_CLASSES
 
+pytestmark = pytest.mark.slow
+
 ABOUT = {"metaloom.method": "a method"}
 STEPS = {"maml": {"inner_steps": 2}, "reptile": {"inner_steps": 2}}  # the network moves in the second one
 MANY_STEPS = 2e-4
@@ -54,7 +56,7 @@ def an_episode(rng: np.random.Generator, pictures: np.ndarray, most_ways: int) -
 
 
 QUICK = ("protonet",)  # a head in closed form; tracing inner steps through convolutions takes half a minute
-SLOW = ("ridge", "maml")  # solved at once, and step by step
+SLOW = ("ridge",)
 OTHERS = [name for name in METHOD_CLASSES if name not in QUICK + SLOW]
 ASKED = [
     *((name, 4) for name in QUICK),

@@ -170,9 +170,9 @@ def test_the_example_learns(bundle: Path, tmp_path: Path):
 def test_bad_texts_are_refused_by_name(bundle: Path, tmp_path: Path):
     for name, content, said in (
         ("a.csv", b"name,x\na,1\n", r"a.csv has no column of texts, only name, x"),
-        ("b.csv", b"text,x\n,1\n", r"b.csv#1: is empty"),
+        ("b.csv", b"text,x\n,1\n", r"b.csv#1 is empty"),
         ("c.txt", "ü".encode("latin-1"), r"c.txt is no UTF-8 \(byte 0\)"),
-        ("d.txt", b"a\0b", r"d.txt#1: has a NUL character: remove it"),
+        ("d.txt", b"a\0b", r"d.txt#1 has a NUL character: remove it"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(MetaloomError, match=said):
@@ -198,6 +198,7 @@ def test_the_estimator_takes_texts(tiny_settings: Settings):
     np.testing.assert_array_equal(fitted.predict(np.array(TEXTS)), fitted.predict(packed(TEXTS)))
 
 
+@pytest.mark.slow
 def test_a_fleet_of_texts(
     model: Path, tiny_settings: Settings, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -23,6 +23,8 @@ from metaloom.handoff.shipped.verify import verify
 from metaloom.learner import Learner
 from metaloom.tasks import EpisodeTable
 
+pytestmark = pytest.mark.slow
+
 ABOUT = {"metaloom.method": "protonet"}
 
 
@@ -56,7 +58,10 @@ def make(learner: Learner, settings: Settings, asked: costs.Trial, model: Path, 
     write_bundle(out, contents, settings.export)
 
 
-@pytest.mark.parametrize(("name", "episodes"), [("protonet", 8), pytest.param("maml", 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "episodes"),
+    [pytest.param("protonet", 8, marks=pytest.mark.slow), pytest.param("maml", 2, marks=pytest.mark.sweep)],
+)
 def test_a_bundle_with_variants(
     name: str,
     episodes: int,
@@ -135,7 +140,6 @@ def test_one_that_loses_too_much_is_refused(
     assert not (tmp_path / "bundle").exists()
 
 
-@pytest.mark.slow
 def test_a_variant_is_refused_where_no_episode_fits_the_graphs_that_learn(
     make_learner: Callable, tiny_settings: Settings, asked, monkeypatch: pytest.MonkeyPatch
 ):

@@ -91,12 +91,13 @@ def model(save_model: Callable, tiny_settings: Settings, tmp_path_factory: pytes
 def bundle(model: Path, tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vectors")
     support = write_table(folder / "mine.csv", drawn(5), labels_of())
-    adapt_to(support, folder / "bundle", model, tiny_settings, lambda done, text: None)
+    adapt_to(support, folder / "bundle", model, tiny_settings, lambda done, text: None, name="nuts & bolts")
     return folder / "bundle"
 
 
 @pytest.mark.parametrize(
-    "name, features", [("protonet", 5), ("maml", 13), pytest.param("ridge", 1, marks=pytest.mark.slow)]
+    "name, features",
+    [("protonet", 5), *(pytest.param(*each, marks=pytest.mark.slow) for each in (("maml", 13), ("ridge", 1)))],
 )
 def test_graphs_answer_as_torch_does(name: str, features: int, tiny_settings: Settings):
     """13 rows are also what the graphs are traced with, 1 feature what an axis is folded for."""
@@ -166,7 +167,7 @@ def test_a_table_of_another_width_is_refused(bundle: Path, tmp_path: Path):
     with pytest.raises(MetaloomError, match=r"none.csv has no rows"):
         predict(bundle, [tmp_path / "none.csv"])
     (tmp_path / "holes.csv").write_text("x0,x1,x2,x3,x4\n1,2,3,4,5\n1,2,,4,5\n")
-    with pytest.raises(MetaloomError, match=r"holes.csv#2: has a number that is missing or infinite"):
+    with pytest.raises(MetaloomError, match=r"holes.csv#2 has a number that is missing or infinite"):
         predict(bundle, [tmp_path / "holes.csv"])
 
 
@@ -211,6 +212,8 @@ def test_inspect_and_a_page_that_there_is_not(
 ):
     commands.inspect(bundle)
     assert "vectors: rows of 5 numbers as they are" in capsys.readouterr().out
+    assert json.loads((bundle / "metadata.json").read_text())["task"]["name"] == "nuts & bolts"
+    assert r"nuts \& bolts" in (bundle / "MODEL_CARD.md").read_text()
     export = tiny_settings.export.model_copy(update={"page": True})
     settings = tiny_settings.model_copy(update={"export": export})
     support = write_table(tmp_path / "mine.csv", drawn(5), labels_of())

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from projects import REPO
 
@@ -16,8 +17,14 @@ from metaloom.config import OVERRIDES, PARAMS, load_settings
 from metaloom.config.methods import MethodName
 from metaloom.errors import MetaloomError
 from metaloom.measuring import __main__ as measuring_main
+from metaloom.measuring import choose
 from metaloom.measuring.choose import AIM, EFFORTS, ENOUGH, Measuring, chosen, left_out, left_over
+from metaloom.measuring.estimate import Asked
+from metaloom.measuring.keeping import MEASURED, Kept, Question
+from metaloom.measuring.rates import Learns, MethodRate, Rates, SingleTaskRate
 from metaloom.planning.budget import Budget, read_budget
+from metaloom.planning.plan import Plan
+from metaloom.system.lock import STATE
 
 
 class Linear(Measuring):
@@ -182,3 +189,70 @@ def test_too_few_minutes_are_refused_with_the_least_that_works():
         effort_for(1, Linear())
     least = float(re.findall(r"--minutes ([\d.]+)", str(caught.value))[1])
     assert effort_for(least, Linear(spent=6))[0] >= EFFORTS[0]  # also where it is measured a little slower
+
+
+def test_minutes_that_only_measuring_used_up_are_enough_the_next_time():
+    with pytest.raises(MetaloomError, match=r"measuring took 1.0; what it found is kept: the same command works now"):
+        effort_for(2, Linear(spent=60))
+    assert effort_for(2, Linear(spent=10))[0] >= EFFORTS[0]
+
+
+class Stepwise(Measuring):
+    """A project whose methods and starts alone take two minutes; its single-task learners are not measured."""
+
+    def plan(self, budget: Budget):
+        return Plan(load_settings(REPO / PARAMS), [], [], pd.DataFrame(), "class")
+
+    def _split(self, plan) -> None:
+        pass
+
+    def asked(self, plan):
+        return Asked({}, {}, {})
+
+    def spare(self) -> list[MethodName]:
+        return []
+
+    def seconds(self, budget: Budget) -> dict[str, float]:
+        return {"all": sum(rates.start for rates in self._rates.values())}
+
+    def _shape(self):
+        return (1, 28, 28)
+
+
+@pytest.mark.parametrize(("start", "measured"), [(120.0, 0), (1.0, 1)])
+def test_measuring_ends_once_the_minutes_are_known_to_be_too_few_and_keeps_that(start, measured, tmp_path, monkeypatch):
+    """After the start of a stage, or after the methods; a second try with no more minutes measures nothing."""
+    monkeypatch.chdir(tmp_path)
+    Path(STATE).mkdir()
+    called: list[float] = []
+
+    def measure(*arguments) -> Rates:
+        called.append(start)
+        arguments[-1](Rates.at_least(120.0))
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(choose, "starting", lambda watch: start)
+    monkeypatch.setattr(choose, "measure", measure)
+    monkeypatch.setattr(choose, "choose_engine", lambda engine: None)
+    question = Question("data", "settings", "machine")
+    with pytest.raises(MetaloomError, match="^--minutes 2 is too short: .* takes more than 2.0 minutes") as caught:
+        chosen(Budget(minutes=2), Stepwise("", tmp_path, lambda: 0.0, Kept.read(question)))
+    assert len(called) == measured and "`metaloom plan` measures the rest" in str(caught.value)
+    with pytest.raises(MetaloomError, match="more than 2.0 minutes"):
+        chosen(Budget(minutes=1), Stepwise("", tmp_path, lambda: 0.0, Kept.read(question)))
+    assert len(called) == measured
+
+
+def test_what_was_measured_is_kept_for_the_same_question_for_an_hour(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    question, alone = Question("data", "settings", "machine"), {"logistic": SingleTaskRate({5: 1.5, 25: 3.0}, 0.1)}
+    rates = Rates(2.0, 1.0, 0.1, {"maml": MethodRate(Learns(False, 5), (3, 84, 84), 1, 0.5, 0.01)}, alone, 7)
+    Kept.read(question, lambda: 100.0).add(48, rates)  # where there is no .metaloom/, nothing is kept
+    assert Kept.read(question, lambda: 100.0).rates == {}
+    Path(STATE).mkdir()
+    Kept.read(question, lambda: 100.0).add(48, rates)
+    assert Kept.read(question, lambda: 3600.0).rates == {48: rates}
+    assert Kept.read(question, lambda: 3701.0).rates == {}
+    assert Kept.read(Question("other", "settings", "machine"), lambda: 100.0).rates == {}
+    MEASURED.write_text("{}")
+    assert Kept.read(question, lambda: 100.0).rates == {}

@@ -12,9 +12,11 @@ from metaloom.baselines import BASELINES
 from metaloom.baselines.run import Answered
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
-from metaloom.measuring.rates import MethodRate, Rates, SingleTaskRate, passes_of
+from metaloom.measuring.rates import Learns, MethodRate, Rates, SingleTaskRate
 from metaloom.measuring.timing import MOST_LINES, REPEATS, STEPS_ALONE, Stopwatch, _of_learner, _telling, sampled
 from metaloom.tasks import EpisodeTable
+
+SHAPE = (1, 28, 28)
 
 
 def table(episodes: int = 2, ways: int = 3, shots: int = 1, queries: int = 2) -> EpisodeTable:
@@ -55,29 +57,30 @@ def test_a_log_is_told_what_is_measured_in_a_few_lines(bars, monkeypatch, capsys
 
 
 def test_frozen_embeddings_are_made_once_per_example(tiny_settings, encoding):
-    assert passes_of(Learner.create("protonet", tiny_settings, encoding), table(), table(episodes=5)) == 9
+    assert Learns.of(Learner.create("protonet", tiny_settings, encoding)).passes(table(), table(episodes=5)) == 9
 
 
 @pytest.mark.parametrize("steps", [2, 4])
 def test_a_network_that_learns_passes_each_labelled_example_three_times_a_step(tiny_settings, encoding, steps):
     """Two episodes of three labelled examples, and of six that are asked about."""
     own = Learner.create("maml", tiny_settings, encoding).changed(inner_steps=steps)
-    assert passes_of(own, table()) == 2 * (3 * steps * 3 + 6)
-    assert MethodRate(own, 1, step=1.0, passes=0.5).answering(table(), table()) == passes_of(own, table())
+    learns = Learns.of(own)
+    assert learns.passes(table()) == 2 * (3 * steps * 3 + 6)
+    assert MethodRate(learns, SHAPE, 1, step=1.0, passes=0.5).answering(table(), table()) == learns.passes(table())
 
 
-def test_a_width_that_was_not_measured_takes_more_where_the_network_is_at_work(tiny_settings, encoding):
-    own = Learner.create("protonet", tiny_settings, encoding)
+def test_a_width_that_was_not_measured_takes_more_where_the_network_is_at_work():
+    own = Learns(frozen=True), SHAPE, 1
     rates = Rates(
         2.0,
         1.0,
         0.1,
-        {"protonet": MethodRate(own, 1, 1.0, 0.5)},
+        {"protonet": MethodRate(*own, 1.0, 0.5)},
         {n: SingleTaskRate({5: 1.0}, 0.1) for n in BASELINES},
         7,
     )
     wider = rates.scaled(3.0)
-    assert wider.trained == {"protonet": MethodRate(own, 1, 3.0, 1.5)}
+    assert wider.trained == {"protonet": MethodRate(*own, 3.0, 1.5)}
     assert wider.alone["scratch"].tasks == wider.alone["finetune_all"].tasks == {5: 3.0}
     assert wider.alone["forest"] == rates.alone["forest"]
     assert (wider.start, wider.fit) == (rates.start, rates.fit)

@@ -12,7 +12,7 @@ from metaloom.baselines import BASELINES
 from metaloom.kinds.pictures.encode import PictureEncoding
 from metaloom.learner import Learner
 from metaloom.measuring.estimate import ESTIMATE, STATISTICS, Asked, seconds_by_stage
-from metaloom.measuring.rates import MethodRate, Rates, SingleTaskRate
+from metaloom.measuring.rates import Learns, MethodRate, Rates, SingleTaskRate
 from metaloom.system.parallel import cores
 from metaloom.tasks import EpisodeTable
 
@@ -45,7 +45,7 @@ def estimate(tiny_settings):
             return rates.get(kind, {}).get(name, 0.0)
 
         trained = {
-            name: MethodRate(learner, networks, of("steps", name), of("passes", name))
+            name: MethodRate(Learns.of(learner), (1, 28, 28), networks, of("steps", name), of("passes", name))
             for name, learner in learners.items()
         }
         alone = {name: SingleTaskRate({3: of("alone", name)}, 0.0) for name in BASELINES}

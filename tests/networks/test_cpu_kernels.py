@@ -5,7 +5,6 @@ The CPU's kernels against torch's layers, and tasks one after the other against 
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 
 import numpy as np
@@ -16,7 +15,7 @@ import metaloom.networks.conv4 as conv4
 import metaloom.networks.layers as layers
 from metaloom.networks import Conv4
 from metaloom.networks.bilinear import Convolution
-from metaloom.networks.cpu import TILED, Activation, blas, kernels, measured, parts
+from metaloom.networks.cpu import TILED, Activation, blas, kernels, parts, winograd
 from metaloom.networks.cpu.second_order import PoolAndSum
 
 WIDTH = 16
@@ -171,19 +170,6 @@ def test_second_derivatives_by_finite_differences_in_any_layout(layout):
         assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
 
 
-@pytest.mark.parametrize("name", [name for name, find in measured.BLAS.items() if find("dgemm")])
-def test_each_blas_multiplies_matrices(name):
-    a, b, c = torch.randn(3, 5, 4).double().numpy(), torch.randn(3, 4, 2).double().numpy(), np.empty((3, 5, 2))
-    product = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(measured.BLAS[name]("dgemm"))
-    no, sizes, factors = ctypes.c_char(b"N"), (ctypes.c_int * 3)(2, 5, 4), (ctypes.c_double * 2)(1, 0)
-    n, m, k = (ctypes.addressof(sizes) + 4 * i for i in range(3))
-    one, zero = (ctypes.addressof(factors) + 8 * i for i in range(2))
-    for i in range(3):
-        letter = ctypes.addressof(no)
-        product(letter, letter, n, m, k, one, b[i].ctypes.data, n, a[i].ctypes.data, k, zero, c[i].ctypes.data, n)
-    np.testing.assert_allclose(c, a @ b, atol=1e-12)
-
-
 def test_machine_code_multiplies_matrices():
     a, b, c = torch.randn(3, 5, 4).double().numpy(), torch.randn(3, 4, 2).double().numpy(), np.zeros((3, 5, 2))
     blas.multiply(a, b, c, 4)
@@ -192,6 +178,23 @@ def test_machine_code_multiplies_matrices():
     sums = np.ones((3, 4, 2))
     blas.add_products(a, c, sums, 5)
     np.testing.assert_allclose(sums, 1 + a.transpose(0, 2, 1) @ c, atol=1e-12)
+
+
+def test_channels_that_fill_no_vectors_are_transformed_like_all_others():
+    """A map of 19 channels is the first 19 of one of 32, to the last bit; and tiles reach beyond its edges."""
+    generator, lead, channels = np.random.default_rng(0), (2, 7, 5), 19
+    rows = 8 | 1
+    x = generator.standard_normal((*lead, 32), np.float32)
+    for transform in (winograd._to_tiles, winograd._gradient_tiles):
+        whole, part = np.zeros((36, rows, 32), np.float32), np.zeros((36, rows, channels), np.float32)
+        transform(x, whole)
+        transform(np.ascontiguousarray(x[..., :channels]), part)
+        np.testing.assert_array_equal(part, whole[..., :channels])
+    whole, part = np.empty_like(x), np.empty((*lead, channels), np.float32)
+    products = generator.standard_normal((36, rows, 32), np.float32)
+    winograd._from_tiles(products, whole)
+    winograd._from_tiles(np.ascontiguousarray(products[..., :channels]), part)
+    np.testing.assert_array_equal(part, whole[..., :channels])
 
 
 def test_what_the_kernels_are_not_for(monkeypatch):

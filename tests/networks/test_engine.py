@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from metaloom.cli.app import app
 from metaloom.errors import MetaloomError
-from metaloom.networks import build_network, engine, ran_by
+from metaloom.networks import build_network, cpu, engine, ran_by
 from metaloom.networks.bilinear import Convolution
 from metaloom.networks.cpu import TILED, convolve_and_pool, measured
 
@@ -77,6 +77,7 @@ def test_where_numba_is_told_not_to_compile_torch_s_layers_are_taken(repo):
     assert "numba does not work here (NUMBA_DISABLE_JIT is set)" in done.stdout
 
 
+@pytest.mark.slow
 def test_where_machine_code_cannot_be_kept_torch_s_layers_are_taken(repo, tmp_path):
     """An install that cannot be written, and no home: a file is where each folder would be."""
     shutil.copytree(repo / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
@@ -184,8 +185,8 @@ def test_a_checkpoint_is_of_the_engine_that_ran(monkeypatch):
 
 @pytest.fixture
 def blas(monkeypatch, tmp_path):
-    """Two libraries with rates of our own, and an empty cache folder."""
-    rates = {"torch": 100.0, "scipy": 120.0}
+    """Two libraries and our own code with rates made up, and an empty cache folder."""
+    rates = {"torch": 100.0, "scipy": 120.0, measured.OWN: 50.0}
     monkeypatch.setattr(measured, "BLAS", {name: lambda function: 1 for name in rates})
     monkeypatch.setattr(measured, "activate", SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path))))
     monkeypatch.setattr(measured, "measure", lambda there: dict(rates))
@@ -199,7 +200,7 @@ def test_the_faster_library_multiplies_and_stays_chosen(blas):
     assert first.name == "scipy"
     rates["torch"] = 300.0  # another measurement would say so; what is kept counts
     assert chosen() == first
-    assert json.loads(first.file.read_text()) == {"torch": 100.0, "scipy": 120.0}
+    assert json.loads(first.file.read_text()) == rates | {"torch": 100.0}
     first.file.write_text("{")
     assert chosen().name == "torch"
 
@@ -220,10 +221,18 @@ def test_a_processor_and_a_version_are_measured_for_themselves(blas, monkeypatch
     assert first.file != other.file
 
 
-def test_where_there_is_no_library_there_is_no_machine_code(monkeypatch):
-    monkeypatch.setattr(measured, "BLAS", {"torch": lambda function: 0})
-    with pytest.raises(MetaloomError, match="neither torch nor scipy"):
-        measured.chosen.__wrapped__()
+def test_our_own_multiplies_where_it_is_the_fastest(blas):
+    rates, chosen = blas
+    rates[measured.OWN] = 130.0
+    assert str(chosen()) == f"numba {cpu.NUMBA}"
+
+
+def test_our_own_multiplies_where_there_is_no_library(blas, monkeypatch):
+    rates, chosen = blas
+    absent = dict.fromkeys(("torch", "scipy"), lambda function: 0)
+    monkeypatch.setattr(measured, "BLAS", absent | {measured.OWN: lambda function: 1})
+    monkeypatch.setattr(measured, "measure", lambda there: {name: rates[name] for name in there})
+    assert chosen().name == measured.OWN
 
 
 def test_what_is_measured_are_products():

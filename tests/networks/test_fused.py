@@ -45,7 +45,7 @@ def test_norm_pooling_and_relu_of_maps(channels, groups, size, layout):
 
 
 @interpreted
-@pytest.mark.parametrize("tasks", [1, 2])
+@pytest.mark.parametrize("tasks", [pytest.param(1, marks=pytest.mark.sweep), 2])
 def test_with_the_convolution_of_a_picture(tasks):
     x, kernels = numbers(EXAMPLES, tasks, 5, 4), numbers(tasks, 6, 1, 3, 3)
     affine = numbers(tasks * 6), numbers(tasks * 6) - 0.5
@@ -60,7 +60,10 @@ def test_with_the_convolution_of_a_picture(tasks):
 
 
 @interpreted
-@pytest.mark.parametrize(("stacked", "lowered"), [(False, True), (True, True), (True, False)])
+@pytest.mark.parametrize(
+    ("stacked", "lowered"),
+    [(True, True), *(pytest.param(*each, marks=pytest.mark.sweep) for each in ((False, True), (True, False)))],
+)
 def test_a_network_of_fused_blocks_is_the_same(stacked, lowered, monkeypatch):
     monkeypatch.setattr(conv4, "on_cpu", lambda x: False)
     monkeypatch.setattr(layers, "on_cpu", lambda x: False)

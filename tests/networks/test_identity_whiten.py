@@ -10,6 +10,7 @@ from sklearn.neighbors import NearestCentroid
 from metaloom.kinds.vectors.kind import Vectors
 from metaloom.learner import Learner
 from metaloom.networks.identity import Identity
+from metaloom.networks.matrix import STEP, Matrix
 from metaloom.networks.whiten import MATRIX, SHRINKAGES, Whiten
 
 CLASSES, EACH, FEATURES = 6, 30, 5
@@ -61,3 +62,16 @@ def test_what_comes_out_has_one_length_and_moves_with_the_scale_alone():
     torch.testing.assert_close(z.norm(dim=1), torch.full((len(x),), 0.5 * FEATURES**0.5))
     stacked = {name: each.expand(2, *each.shape) for name, each in weights.items()}
     torch.testing.assert_close(network(stacked, torch.from_numpy(x).expand(2, -1, -1))[0][1], z)
+
+
+def test_a_matrix_starts_from_the_directions_of_the_inputs():
+    x = torch.from_numpy(drawn()[0])
+    network = Matrix(shape=(FEATURES,), width=8, norm="none")
+    weights = network.init(torch.Generator())
+    alike = torch.nn.functional.cosine_similarity
+    z, _ = network(weights, x)
+    torch.testing.assert_close(alike(z, x), torch.ones(len(x)))
+    torch.testing.assert_close(z.norm(dim=1), z[0].norm().expand(len(x)))
+    turned = torch.eye(FEATURES).roll(1, dims=1)
+    z, _ = network(weights | {"matrix": (turned - torch.eye(FEATURES)) / STEP}, x)
+    torch.testing.assert_close(alike(z, x @ turned), torch.ones(len(x)))

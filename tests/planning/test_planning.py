@@ -287,6 +287,7 @@ def test_multiplications_are_those_of_the_layers(name, shape):
         "gru": side * 3 * width * (channels * side + width),
         "identity": 1,
         "whiten": (channels * side * side) ** 2,
+        "matrix": (channels * side * side) ** 2,
         "linear": 1,  # each input times a number is no product of matrices
     }
     assert multiplications(name, width, shape) == by_hand[name]

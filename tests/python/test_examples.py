@@ -116,8 +116,8 @@ WRONG = {
     "image 1 has pixels from nan to nan": ([np.array([[np.nan, 1.0]])], GREY),
     "image 1 has pixels from 0 to 256": ([np.array([[0, 256]])], GREY),
     "image 1 has no pixels": ([np.zeros((0, 4))], GREY),
-    "image 2: is no PNG": ([PIXELS[0], b"text"], GREY),
-    "image 1: has floating-point numbers": (Image.new("F", (2, 2)), GREY),
+    "image 2 is no PNG": ([PIXELS[0], b"text"], GREY),
+    "image 1 has floating-point numbers": (Image.new("F", (2, 2)), GREY),
     "there is no such file": ("absent.png", GREY),
     "a int was given: give a list of images": (3, GREY),
     "different numbers of values": ([[1, 2], [3]], GREY),
@@ -142,7 +142,7 @@ def test_what_is_no_example_is_refused_in_one_line(words: str):
 def test_a_damaged_picture_is_named_by_its_place(tmp_path: Path):
     Image.fromarray(PIXELS[0]).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:200])
-    with pytest.raises(MetaloomError, match="^image 2: is damaged"):
+    with pytest.raises(MetaloomError, match="^image 2 is damaged"):
         raw_examples([PIXELS[0], Image.open(tmp_path / "cut.png")], GREY)
 
 

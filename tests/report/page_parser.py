@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-VOID = {"meta", "link", "img", "br", "input"}
+VOID = {"meta", "wbr", "link", "img", "br", "input"}
 
 
 class Page(HTMLParser):

@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from chromium import BINARY, Browser
+from chromium import Browser, needed
 from made_up_project import make_project
 from PIL import Image
 
 import metaloom.report
 from metaloom.report.page import build
 
-pytestmark = pytest.mark.skipif(not BINARY.exists(), reason=f"no browser at {BINARY}")
+pytestmark = needed
 
 WIDTHS = (360, 768, 1280, 1600)
 OUTSIDE = """[...document.querySelectorAll("main *, header *")].filter(e => {
   const box = e.getBoundingClientRect();
-  const scrolls = e.closest(".scroll, pre, .skip");
+  const scrolls = e.closest(".scroll, pre, .skip, nav");
   return box.width && !scrolls && (box.right > innerWidth + 0.5 || box.left < -0.5);
 }).map(e => e.outerHTML.slice(0, 120))"""
 SMALL_TEXT = """[...document.querySelectorAll("body *")].filter(e =>
@@ -67,13 +67,30 @@ def test_fits_every_window_in_light_and_dark(browser, which, request):
             assert browser.run(OVERLAPS) == [], (width, dark)
             backgrounds.add(browser.run("getComputedStyle(document.body).backgroundColor"))
     browser.look(390, dark=False)
-    cut = "[...document.querySelectorAll('nav, nav *')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
-    assert browser.run(cut) == 0, "the page's parts are all in sight"
+    rows = "new Set([...document.querySelectorAll('nav li')].map(e => e.getBoundingClientRect().top)).size"
+    assert browser.run(rows) == 1, "the navigation is one row"
+    assert browser.run("(nav => nav.scrollWidth > nav.clientWidth)(document.querySelector('nav'))"), "it scrolls"
     assert browser.run(SMALL_TEXT) == []
     assert len(backgrounds) == 2, "dark looks like light"
     requests = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
     assert all(url.startswith("data:") or url == file.as_uri() for url in requests) and requests
     assert [event for event in browser.events if event["method"] in PROBLEMS] == []
+
+
+CUT_NAMES = """[...document.querySelectorAll("main :has(> wbr)")].flatMap(e => {
+  const words = [...e.childNodes].filter(n => n.nodeType == 3 && !n.data.includes(" ")), range = new Range();
+  const cut = words.filter(n => { range.selectNodeContents(n); return range.getClientRects().length > 1; });
+  return [...cut.map(n => n.data), ...(e.clientWidth && e.scrollWidth > e.clientWidth + 1 ? [e.textContent] : [])];
+})"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_name_is_cut_and_none_goes_on_within_a_word(browser, awkward, width):
+    browser.look(width, dark=False)
+    browser.open(awkward)
+    browser.run('document.querySelectorAll("details").forEach(d => d.open = true)')
+    assert browser.run('document.querySelectorAll("main :has(> wbr)").length') > 50
+    assert browser.run(CUT_NAMES) == []
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

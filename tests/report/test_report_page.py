@@ -92,7 +92,7 @@ def test_many_domains_of_large_colour_pictures_stay_small(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("file", "made_by"),
     [
-        ("metrics/evaluation.json", "evaluate"),
+        ("artifacts/evaluation/figures.json", "evaluate"),
         ("artifacts/evaluation/gallery.parquet", "evaluate"),
         ("artifacts/evaluation/rivals.json", "evaluate"),
         ("artifacts/evaluation/labels.csv", "evaluate"),
@@ -101,7 +101,7 @@ def test_many_domains_of_large_colour_pictures_stay_small(tmp_path, monkeypatch)
         ("artifacts/evaluation/estimates.parquet", "evaluate"),
         ("artifacts/evaluation/map.parquet", "evaluate"),
         ("artifacts/evaluation/domains.csv", "evaluate"),
-        ("metrics/speed.json", "evaluate"),
+        ("artifacts/evaluation/sizes.json", "evaluate"),
         ("artifacts/splits/classes.parquet", "split"),
         ("artifacts/dataset/quality.json", "prepare"),
         ("artifacts/models/maml/metrics.json", "train@maml"),
@@ -142,14 +142,14 @@ def test_stage_writes_the_page_whole_or_not_at_all(tmp_path, monkeypatch, capsys
         "artifacts/evaluation",
         "artifacts/bundle",
     ]
-    stage.main(*folders, "metrics", "report")
+    stage.main(*folders, "report")
     made = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert made == build(small)
     assert (tmp_path / "report/verdict.txt").read_text(encoding="utf-8") == f"{verdict(small)}\n"
     assert "report/index.html" in capsys.readouterr().out
     (small.evaluation / "gallery.parquet").write_bytes(b"PAR1 cut off")
     with pytest.raises(MetaloomError, match="gallery.parquet cannot be read"):
-        stage.main(*folders, "metrics", "report")
+        stage.main(*folders, "report")
     assert (tmp_path / "report" / "index.html").read_text(encoding="utf-8") == made
 
 

@@ -36,10 +36,39 @@ def test_commit_and_changes_of_the_code(root):
     assert head(root) == (commit, False)
     (root / "dvc.lock").write_text((root / "dvc.lock").read_text() + "\n")  # every run writes it: no change of code
     assert head(root) == (commit, False)
-    assert provenance(root, METHODS).commands[0] == f"git checkout {commit[:12]}"
     (root / "params.yaml").write_text("seed: 1\n")
     assert head(root) == (commit, True)
-    assert provenance(root, METHODS).commands[0] == "make run"  # the commit alone does not make it again
+
+
+def test_made_again_from_a_commit_only_where_one_holds_all_of_it(root):
+    pointer = yaml.safe_dump({"outs": [{"md5": DATA_HASH, "hash": "md5", "path": "data"}]})
+    (root / "params.yaml").write_text("seed: 0\nsplit: {train: rest}\n")
+    (root / "data.dvc").write_text(pointer)
+    git(root, "init", "-q")
+    known = provenance(root, METHODS)
+    assert known.only_here.startswith("Nothing is committed yet") and known.commands[0] == "metaloom run"
+    git(root, "add", "params.yaml", "dvc.lock")
+    git(root, "commit", "-q", "-m", "one")
+    known = provenance(root, METHODS)
+    assert known.only_here.startswith("data.dvc was not committed when") and known.commands[0] == "metaloom run"
+    (root / "params.yaml").write_text("seed: 0\nsplit: {train: half}\n")
+    assert provenance(root, METHODS).only_here.startswith("params.yaml, data.dvc were not committed when")
+    git(root, "checkout", "-q", "params.yaml")
+    git(root, "add", "data.dvc")
+    git(root, "commit", "-q", "-m", "two")
+    known = provenance(root, METHODS)
+    assert known.commands == [f"git checkout {known.commit[:12]}", "metaloom run", "metaloom report --open"]
+    assert not known.only_here and not known.uncommitted and not known.given
+    (root / "data.dvc").write_text(pointer.replace(DATA_HASH, "f" * 32 + ".dir"))
+    git(root, "commit", "-aqm", "other data")
+    assert provenance(root, METHODS).only_here.startswith("data.dvc names another version of data/")
+
+
+def test_settings_that_were_given_for_the_run_are_in_its_command(root):
+    (root / "params.yaml").write_text("seed: 7\nsplit: {train: a share, test: 2}\n")
+    known = provenance(root, METHODS)
+    assert known.given == ["seed", "split.train"]
+    assert known.commands[0] == "metaloom run --set seed=0 --set split.train=rest"
 
 
 def test_only_stages_of_now(root):

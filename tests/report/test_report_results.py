@@ -21,7 +21,7 @@ def rewrite(path, change):
 
 
 def test_headline_takes_the_first_setting_and_the_best_single_task_learner(small):
-    raw = json.loads((small.metrics / "evaluation.json").read_text())
+    raw = json.loads((small.evaluation / "figures.json").read_text())
     answer = headline(load_results(small))
     assert (answer.setting.name, answer.champion) == ("5w1s", "protonet")
     assert (
@@ -63,7 +63,7 @@ def test_no_single_task_learner(small):
 
 def test_a_setting_that_the_champion_lacks_is_passed_over(small):
     nothing = {"accuracy": None, "ci95": None, "nll": None, "episodes": 0}
-    rewrite(small.metrics / "evaluation.json", lambda raw: raw["protonet"].update({"5w1s": nothing}))
+    rewrite(small.evaluation / "figures.json", lambda raw: raw["protonet"].update({"5w1s": nothing}))
     assert headline(load_results(small)).setting.name == "20w1s"
 
 
@@ -79,8 +79,8 @@ def test_missing_file_names_its_stage(small, name):
 
 
 def test_unexpected_format_is_refused(small):
-    put(small.metrics / "evaluation.json", {"protonet": {"5w1s": 0.9}})
-    with pytest.raises(MetaloomError, match=r"evaluation.json is not in the expected format"):
+    put(small.evaluation / "figures.json", {"protonet": {"5w1s": 0.9}})
+    with pytest.raises(MetaloomError, match=r"figures.json is not in the expected format"):
         load_results(small)
 
 

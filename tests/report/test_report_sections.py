@@ -17,7 +17,7 @@ from PIL import Image
 
 from metaloom.report.page import build
 from metaloom.report.sections.figures import MEASURES
-from metaloom.report.sections.labels import labels
+from metaloom.report.sections.labels import POINT, _balance, labels
 from metaloom.report.sections.results import load_results
 
 
@@ -30,7 +30,7 @@ MEANING = {measure.name: measure.meaning for measure in MEASURES}
 
 
 def test_headline_and_every_figure_with_its_interval(project, page):
-    raw = json.loads((project.metrics / "evaluation.json").read_text())
+    raw = json.loads((project.evaluation / "figures.json").read_text())
     first = raw["protonet"]["5w1s"]
     (_, title), *_ = page.all("h1")
     assert f"{100 * first['accuracy']:.1f}%" in title and f"± {100 * first['ci95']:.1f}" in title
@@ -59,7 +59,7 @@ def test_every_distance_from_the_champion_with_its_interval(project, page):
 
 
 def test_one_best_learner_for_each_setting_and_measure(project, page):
-    raw = json.loads((project.metrics / "evaluation.json").read_text())
+    raw = json.loads((project.evaluation / "figures.json").read_text())
     best = Counter(text for _, text in page.all("span", **{"class": "best"}))
     for setting in raw["protonet"]:
         assert best[f"{min(row[setting]['nll'] for row in raw.values()):.3f}"] == 1, "lower is better"
@@ -72,7 +72,7 @@ def test_csv_has_every_figure_unrounded(project, page):
     kind, _, content = (link["href"] or "").partition("base64,")
     assert kind == "data:text/csv;charset=utf-8;" and link["download"] == "metaloom-figures.csv"
     table = pd.read_csv(io.BytesIO(base64.b64decode(content))).set_index(["learner", "setting"])
-    raw = json.loads((project.metrics / "evaluation.json").read_text())
+    raw = json.loads((project.evaluation / "figures.json").read_text())
     assert len(table) == sum(map(len, raw.values()))
     for learner, setting in table.index:
         row, own = table.loc[(learner, setting)], raw[learner][setting]
@@ -87,10 +87,10 @@ def test_csv_has_every_figure_unrounded(project, page):
 def test_too_few_episodes_for_an_interval(small):
     """Where evaluation has no interval, the number stands alone, and the table says why when asked."""
     few = {"ci95": None, "low95": None, "high95": None}
-    scores = json.loads((small.metrics / "evaluation.json").read_text())
+    scores = json.loads((small.evaluation / "figures.json").read_text())
     for learner in ("protonet", "scratch"):
         scores[learner]["5w1s"] |= few | {"episodes": 3}
-    put(small.metrics / "evaluation.json", scores)
+    put(small.evaluation / "figures.json", scores)
     gaps = json.loads((small.evaluation / "differences.json").read_text())
     next(gap for gap in gaps if (gap["setting"], gap["rival"]) == ("5w1s", "scratch")).update(few | {"episodes": 3})
     put(small.evaluation / "differences.json", gaps)
@@ -104,9 +104,9 @@ def test_too_few_episodes_for_an_interval(small):
     text = build(small)
     page = Page(text)
     (_, title), *_ = page.all("h1")
-    first, _ = (text for _, text in page.all("p", **{"class": "sentence"}))
-    assert "±" not in title and "50.5 points more (3 episodes, no interval) than" in first
-    assert "catch up" not in first, "a lead that is not clear leaves nothing to catch up with"
+    _, other = (text for _, text in page.all("p", **{"class": "sentence"}))
+    assert "±" not in title and "50.5 points more (3 episodes, no interval) than" in other
+    assert "catch up" not in other, "a lead that is not clear leaves nothing to catch up with"
     assert [attrs["title"] for attrs, _ in page.all("abbr")] == ["n = 3, no interval"] * 2
     assert shown(page, "episodes")["n = 3no interval"] == 2
     assert "<td>more than 15 (no interval from 3 episodes)</td>" in text and "3.1%" in text
@@ -119,11 +119,15 @@ def test_too_few_episodes_for_an_interval(small):
 
 
 def test_the_answer_names_both_rivals_and_the_labels_that_they_need(page):
-    first, second = (text for _, text in page.all("p", **{"class": "sentence"}))
-    assert "the best learner that has only these examples (from scratch" in first
+    """First the gain over the best of what one would do otherwise; the other in smaller words."""
+    best, other = (text for _, text in page.all("p", **{"class": "sentence"}))
+    assert (
+        "(new head, " in best and "pre-trained on the same training classes" in best and "the best alternative" in best
+    )
+    assert "the best learner that has only these examples (from scratch" in other and "For comparison" in other
     needs = "needs 8.7 labelled examples per class (95% interval 6.2 to more than 15)"
-    assert f"In the studies the quickest of them to catch up (from scratch) {needs} to be as accurate as" in first
-    assert "pre-trained on the same training classes" in second and "(new head)" in second
+    assert f"In the studies the quickest of them to catch up (from scratch) {needs} to be as accurate as" in other
+    assert "(new head) needs" in best
 
 
 @pytest.mark.parametrize(
@@ -285,10 +289,10 @@ def test_provenance_and_handoff(project, page):
 
 
 def test_settings_that_a_learner_has_no_figure_for(small):
-    raw = json.loads((small.metrics / "evaluation.json").read_text())
+    raw = json.loads((small.evaluation / "figures.json").read_text())
     del raw["logistic"]["20w1s"]
     raw["scratch"]["5w1s"].update(accuracy=float("nan"), ci95=float("nan"))
-    put(small.metrics / "evaluation.json", raw)
+    put(small.evaluation / "figures.json", raw)
     table = " ".join(text for _, text in Page(build(small)).all("table", **{"class": "figures"}))
     assert "not measured" in table and "nan" not in table.lower()
 
@@ -338,3 +342,25 @@ def test_what_the_network_sees_stands_beside_what_came(small, text):
     assert "900 × 400" in part and part.count("<img") == 2 and "28 × 28 pixels in grey" in part
     (small.dataset / "preview.json").unlink()
     assert "What the network sees" not in build(small)
+
+
+def test_figures_of_few_episodes_are_marked_under_uneven_examples():
+    columns = ["learner", "balance", *POINT, "fewest", "most"]
+    rows = [("protonet", "even", 0.9, 0.8, 0.95, 40, 0.9, 0.9), ("scratch", "even", 0.5, np.nan, np.nan, 3, 0.5, 0.5)]
+    many, few = _balance(pd.DataFrame(rows, columns=columns))
+    assert many.even.startswith("90.0% (80.0") and "n =" not in many.even
+    assert few.even == "50.0% (n = 3, no interval)"
+
+
+def test_where_times_are_of_another_run_sizes_are_shown_alone(small):
+    """They stand beside the outputs, and name the result that they were measured on."""
+    assert "examples/s" in build(small) and "Time to adapt against accuracy" in build(small)
+    figures = small.evaluation / "figures.json"
+    figures.write_text(figures.read_text() + "\n")
+    for method in small.methods:
+        (small.models / method / "model.safetensors").write_text("trained again")
+    text = build(small)
+    assert "examples/s" not in text and "Time to adapt against accuracy" not in text
+    page = Page(text)
+    assert "metaloom run --force" in " ".join(told for _, told in page.all("caption"))
+    assert "437.5 KiB" in text or "448.0 kB" in text or "448 kB" in text

@@ -63,7 +63,7 @@ def test_few_test_classes_have_an_interval_over_classes_too(small, classes, few)
     far_apart(small, 1.0)
     over = {"classes": classes, "classes_low95": 0.71, "classes_high95": 0.99}
     rewrite(
-        small.metrics / "evaluation.json", lambda raw: [s.update(over) for own in raw.values() for s in own.values()]
+        small.evaluation / "figures.json", lambda raw: [s.update(over) for own in raw.values() for s in own.values()]
     )
     rewrite(small.evaluation / "differences.json", lambda raw: [each.update(classes_ci95=0.2) for each in raw])
     said = verdict(small).replace("\xa0", " ")
@@ -86,7 +86,7 @@ def test_few_test_classes_have_an_interval_over_classes_too(small, classes, few)
 def test_classes_too_few_for_an_interval_over_them_make_nothing_clear(small, over_classes, words):
     two = {"classes": 2, "classes_low95": None, "classes_high95": None}
     rewrite(
-        small.metrics / "evaluation.json", lambda raw: [s.update(two) for own in raw.values() for s in own.values()]
+        small.evaluation / "figures.json", lambda raw: [s.update(two) for own in raw.values() for s in own.values()]
     )
     rewrite(small.evaluation / "differences.json", lambda raw: [each.update(classes_ci95=over_classes) for each in raw])
     said = verdict(small).replace("\xa0", " ")

@@ -11,6 +11,7 @@ import yaml
 from projects import REPO
 
 from metaloom.stages import plan, prepare, split, train
+from metaloom.system.times import noted_times
 
 BANK = {
     "methods": ["bank"],
@@ -27,15 +28,16 @@ BANK = {
 
 
 def run_stages() -> tuple[dict, dict]:
-    """learner.json and metrics/training/bank.json."""
+    """learner.json, and metrics/training/bank.json with the times beside the outputs."""
     prepare.main("data", "artifacts/dataset")
     plan.main("artifacts/dataset", "budget.yaml", "artifacts/plan.json", "splits.yaml")
     split.main("artifacts/dataset", "artifacts/plan.json", "splits.yaml", "artifacts/splits")
     places = "artifacts/splits", "artifacts/plan.json", "artifacts/models/bank", "metrics/training/bank.json"
     train.main("bank", "artifacts/dataset", *places)
-    return tuple(
+    learner, metrics = (
         json.loads(Path(p).read_text()) for p in ("artifacts/models/bank/learner.json", "metrics/training/bank.json")
     )
+    return learner, metrics | noted_times(Path(), "bank", Path("artifacts/models/bank/model.safetensors"))
 
 
 @pytest.mark.slow

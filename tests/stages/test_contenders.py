@@ -6,30 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
+from staged import FOLDERS, PLAN, prepared_with, train_protonet
 from tables import draw_tables
 
 from metaloom.errors import MetaloomError
 from metaloom.learner import Learner
-from metaloom.stages import one_network, plan, prepare, split, train
+from metaloom.stages import one_network, plan, prepare, train
 
-FOLDERS, PLAN = ("artifacts/dataset", "artifacts/splits"), "artifacts/plan.json"
 SET = {"network.name": "identity", "contenders": ["whiten", "identity", "linear"], "protonet.steps": 20}
 
 
 @pytest.fixture
 def prepared(project, monkeypatch) -> Path:
-    monkeypatch.chdir(project)
-    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
-    monkeypatch.setenv("METALOOM_SET", json.dumps(SET))
-    prepare.main("data", FOLDERS[0])
-    plan.main(FOLDERS[0], "budget.yaml", PLAN, "splits.yaml")
-    split.main(FOLDERS[0], PLAN, "splits.yaml", FOLDERS[1])
-    return project
-
-
-def train_protonet() -> dict:
-    train.main("protonet", *FOLDERS, PLAN, "artifacts/models/protonet", "metrics/training/protonet.json")
-    return json.loads(Path("artifacts/models/protonet/metrics.json").read_text())
+    return prepared_with(project, monkeypatch, SET)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 import torch
 from encoders import Tiny, embedded, write_encoder
 from projects import draw_shapes
+from staged import give, packed_and_embedded
 
 from metaloom.config import Settings, load_settings
 from metaloom.data.packed import Dataset
@@ -44,18 +45,8 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: Path
         (tmp_path / each).symlink_to(made / each)
     (tmp_path / "params.yaml").write_text((repo / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    given(monkeypatch)
+    give(monkeypatch, SET)
     return tmp_path
-
-
-def given(monkeypatch: pytest.MonkeyPatch, **more: object) -> None:
-    monkeypatch.setenv("METALOOM_SET", json.dumps(SET | {key.replace("__", "."): each for key, each in more.items()}))
-
-
-def stages() -> Dataset:
-    prepare.main("data", "dataset")
-    embed.main("dataset", "embedded")
-    return Dataset.load("embedded")
 
 
 def learner_of(rows: Dataset, settings: Settings) -> Learner:
@@ -65,15 +56,15 @@ def learner_of(rows: Dataset, settings: Settings) -> Learner:
 
 
 def test_without_an_encoder_the_data_set_is_the_examples_themselves(here, monkeypatch):
-    given(monkeypatch, encoder__file=None)
-    rows, packed = stages(), Dataset.load("dataset")
+    give(monkeypatch, SET, encoder__file=None)
+    rows, packed = packed_and_embedded(), Dataset.load("dataset")
     assert [path.name for path in (here / "embedded").iterdir()] == ["dataset.json"]
     assert rows.kind == packed.kind and rows.items.equals(packed.items) and rows.quality == packed.quality
     np.testing.assert_array_equal(rows.examples, packed.examples)
 
 
 def test_the_rows_are_torch_s_and_the_pictures_of_the_encoder_s_size(here):
-    rows, packed = stages(), Dataset.load("dataset")
+    rows, packed = packed_and_embedded(), Dataset.load("dataset")
     assert packed.examples.shape == (36, 32, 32, 3) and packed.examples.dtype == np.uint8
     assert rows.examples.shape == (36, 12) and rows.examples.dtype == np.float32
     expected = embedded(Tiny().eval(), torch.from_numpy(packed.examples))
@@ -89,7 +80,7 @@ def test_the_rows_are_torch_s_and_the_pictures_of_the_encoder_s_size(here):
 
 @pytest.mark.slow
 def test_the_graph_takes_raw_pictures(here):
-    rows, packed = stages(), Dataset.load("dataset").examples
+    rows, packed = packed_and_embedded(), Dataset.load("dataset").examples
     settings = load_settings()
     learner = learner_of(rows, settings)
     task = learner.adapt(packed[SUPPORT], WAYS)
@@ -106,7 +97,7 @@ def test_the_graph_takes_raw_pictures(here):
 
 @pytest.mark.slow  # five graphs are traced
 def test_graphs_that_learn_hold_the_encoder_once(here):
-    rows, packed = stages(), Dataset.load("dataset").examples
+    rows, packed = packed_and_embedded(), Dataset.load("dataset").examples
     settings = load_settings()
     learner = learner_of(rows, settings)
     graphs = learning_graphs(learner, settings.export, {})
@@ -124,7 +115,7 @@ def test_graphs_that_learn_hold_the_encoder_once(here):
 
 
 def test_a_killed_run_goes_on_where_it_was(here, monkeypatch):
-    expected = stages().examples.copy()
+    expected = packed_and_embedded().examples.copy()
     monkeypatch.setattr(embed, "BLOCK", 8)
     seen, batches = [], Encoder.batches
 
@@ -227,7 +218,7 @@ def of_a_newer_opset(model: onnx.ModelProto) -> None:
 def test_files_that_cannot_be_used_are_refused(here, change, message):
     changed(here, change)
     with pytest.raises(MetaloomError, match=message):
-        stages()
+        packed_and_embedded()
     assert not (here / "embedded").exists()
 
 
@@ -245,9 +236,9 @@ def test_files_that_cannot_be_used_are_refused(here, change, message):
     ],
 )
 def test_settings_that_do_not_fit_the_encoder_are_refused(here, monkeypatch, given_too, message):
-    given(monkeypatch, **given_too)
+    give(monkeypatch, SET, **given_too)
     with pytest.raises(MetaloomError, match=message):
-        stages()
+        packed_and_embedded()
     assert not (here / "embedded").exists()
 
 
@@ -256,7 +247,7 @@ def test_weights_beside_the_file_and_channels_last_are_taken(here, monkeypatch):
     module = write_encoder(here / "one.onnx", Tiny(last=True), opset=13)  # an older opset, too
     outside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
     onnx.save(onnx.load(here / "one.onnx"), here / "tiny.onnx", **outside)
-    rows, packed = stages(), Dataset.load("dataset")
+    rows, packed = packed_and_embedded(), Dataset.load("dataset")
     expected = embedded(module, torch.from_numpy(packed.examples))
     np.testing.assert_allclose(rows.examples, expected.numpy(), atol=1e-5)
     made = onnx.load(here / "embedded/encoder.onnx", load_external_data=False)
@@ -265,7 +256,7 @@ def test_weights_beside_the_file_and_channels_last_are_taken(here, monkeypatch):
 
 
 def test_another_encoder_than_the_model_s_is_refused(here):
-    rows = stages()
+    rows = packed_and_embedded()
     encoding = rows.kind.fitted(rows.examples)
     picture = torch.from_numpy(Dataset.load("dataset").examples[:1])
     _session.cache_clear()  # a process looks at the file once

@@ -9,26 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 from projects import plan_for_plenty
+from staged import FOLDERS, PLAN, prepared_with
 
 from metaloom.config import PRETRAIN, load_settings
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.learner import Learner
 from metaloom.methods.shared import Shared
-from metaloom.stages import one_network, plan, prepare, pretrain, split, train
+from metaloom.stages import one_network, pretrain, train
 from metaloom.training.selection import at_chance
-
-FOLDERS, PLAN = ("artifacts/dataset", "artifacts/splits"), "artifacts/plan.json"
 
 
 @pytest.fixture
 def prepared(project, monkeypatch) -> Path:
-    monkeypatch.chdir(project)
-    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
-    prepare.main("data", FOLDERS[0])
-    plan.main(FOLDERS[0], "budget.yaml", PLAN, "splits.yaml")
-    split.main(FOLDERS[0], PLAN, "splits.yaml", FOLDERS[1])
-    return project
+    return prepared_with(project, monkeypatch, {})
 
 
 def trainer(name: str, settings):
@@ -36,6 +30,7 @@ def trainer(name: str, settings):
     return train.trainer_of(name, settings, packed, training, *FOLDERS, torch.device("cpu"), "code")
 
 
+@pytest.mark.slow
 def test_it_trains_shared_by_its_own_settings_beside_shared(prepared, monkeypatch):
     settings = load_settings(plan=PLAN)
     own, shared = trainer(PRETRAIN, pretrain.own_settings(settings)), trainer("shared", settings)

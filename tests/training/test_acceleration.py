@@ -18,7 +18,7 @@ from metaloom.training.acceleration import WORTH_COMPILING, loss_of, precision_o
 from metaloom.training.compiled import CompiledLoss
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-WITHOUT_PRODUCTS = ("linear", "identity", "whiten")  # that could be in bfloat16
+WITHOUT_PRODUCTS = ("linear", "identity", "whiten", "matrix")  # that could be in bfloat16
 MULTIPLYING = [each for each in NETWORKS if each not in WITHOUT_PRODUCTS]
 
 

@@ -22,6 +22,8 @@ from metaloom.tasks.sampler import EpisodeSampler
 from metaloom.training.bank.trainer import BankState, BankTrainer
 from metaloom.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("blocks", "stripes", "dots")
 CLASSES, COUNT, STEPS = 4, 5, 6
 OLD = [f"{kind}{number}" for kind in KINDS for number in (1, 2)]
@@ -153,7 +155,6 @@ def test_with_more_shots_the_router_picks_what_solves_the_task(taught):
     assert best > own
 
 
-@pytest.mark.slow
 def test_a_new_domain_retrains_its_own_window_alone(first, copy, tiny_settings):
     """And the bank has the bits of one whose networks were all trained from the start."""
     state = trained(tiny_settings, copy, [*OLD, "dots3"])
@@ -173,7 +174,6 @@ def test_a_new_domain_retrains_its_own_window_alone(first, copy, tiny_settings):
     assert files(afresh) == files(copy)
 
 
-@pytest.mark.slow
 def test_nothing_is_trained_again_for_how_the_bank_is_put_together(first, copy, tiny_settings):
     assert trained(tiny_settings, copy, OLD, route="pick").steps_run == 0
     assert json.loads((copy / "model" / "learner.json").read_text())["method"]["route"] == "pick"

@@ -25,7 +25,9 @@ def graphed(monkeypatch, captured) -> None:
     monkeypatch.setattr(training.Trainer, "_way_to_work", lambda self: GraphedWork(self._work, self.learner.name))
 
 
-@pytest.mark.parametrize("name", ["protonet", "maml", "shared"])
+@pytest.mark.parametrize(
+    "name", ["protonet", *(pytest.param(each, marks=pytest.mark.slow) for each in ("maml", "shared"))]
+)
 def test_what_a_graph_repeats_stays_where_it_is_and_comes_to_the_same(name, tiny_settings, tmp_path, monkeypatch):
     plain = trainer(name, shortened(tiny_settings), tmp_path / "plain").run()
     places: list[set[int]] = []

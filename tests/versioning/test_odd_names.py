@@ -73,7 +73,6 @@ def test_promote_looks_at_both_names_first(tmp_path: Path, version: str, stage: 
 
 
 def test_a_stage_s_tag_without_a_number_is_read(repository: Path):
-    assert registry._number("handoff#prod") == 0 and registry._number("handoff#prod#12") == 12
     assert registry._stages(repository).keys() <= {"prod"}
 
 
@@ -108,3 +107,23 @@ def test_models_and_comparisons_take_any_metadata(place: tuple[str, ...], repo: 
         registry, "model_versions", lambda root: [ModelVersion("v1.0.0", [], "b", datetime.now(UTC), [1])]
     )
     assert "metadata.json is damaged" in CliRunner().invoke(app, ["models"]).output
+
+
+def test_a_version_before_whose_tag_is_gone_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(registry, "metadata_of", lambda root, commit: None)
+    run_here(tmp_path, "git", "init", "-q")
+    run_here(tmp_path, "git", "commit", "-q", "--allow-empty", "-m", "one")
+    for tag in ("handoff#prod#1", "handoff@v0.0.1"):
+        run_here(tmp_path, "git", "tag", "-m", "one", tag)
+    run_here(tmp_path, "git", "commit", "-q", "--allow-empty", "-m", "two")
+    for tag in ("handoff@v0.0.2", "handoff#prod#2"):
+        run_here(tmp_path, "git", "tag", "-m", "two", tag)
+    run_here(tmp_path, "git", "tag", "-d", "handoff@v0.0.1")
+    with pytest.raises(MetaloomError, match="what was prod before .* is no version any more, as its tag is gone"):
+        registry.rollback(tmp_path, "prod")
+
+
+def test_a_lock_that_git_has_left_is_named():
+    words = "git: a: failed to lock file 'x.lock' for writing: another command of git's is at work; .*: remove it"
+    with pytest.raises(MetaloomError, match=words), registry._gto_errors():
+        raise OSError("a: failed to lock file 'x.lock' for writing: ")

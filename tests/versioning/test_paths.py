@@ -27,7 +27,15 @@ def test_paths_are_those_of_dvc_yaml(tmp_path):
     assert folders == tuple(
         f"made/{name}" for name in ("dataset", "embedded", "splits", "models", "evaluation", "bundle")
     )
-    assert (outputs.figures, outputs.page) == ("numbers/figures.json", "page/index.html")
+    assert (outputs.figures, outputs.headline) == ("made/evaluation/figures.json", "numbers/figures.json")
+    assert (outputs.page, outputs.verdict) == ("page/index.html", "page/verdict.txt")
+
+
+def test_the_page_stands_beside_the_verdict(tmp_path):
+    """DVC knows of the verdict alone; in a project of an earlier version it knows of the folder."""
+    (tmp_path / "dvc.yaml").write_text(DAG.replace("outs: [page]", "outs: [page/verdict.txt]"))
+    outputs = Outputs(tmp_path)
+    assert (outputs.page, outputs.verdict) == ("page/index.html", "page/verdict.txt")
 
 
 def test_what_dvc_yaml_lacks_is_named(tmp_path):

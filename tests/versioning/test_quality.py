@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ from projects import run_here
 
 from metaloom.cli.compare import lines
 from metaloom.errors import MetaloomError
+from metaloom.judging.ledger import Entry, written
+from metaloom.judging.records import read_ledger
 from metaloom.versioning import registry
 from metaloom.versioning.comparison import Comparison
 from metaloom.versioning.quality import Handed, handed, told_apart
+from metaloom.versioning.registry import Judged
 from metaloom.versioning.revisions import resolved
 
 GOOD = Handed("armenian", 55, 0.203, 0.18, 0.23)
@@ -53,7 +57,7 @@ def commit(root: Path, name: str) -> str:
 def test_a_worse_one_is_promoted_with_force_alone(project: Path, monkeypatch: pytest.MonkeyPatch):
     of_commit = {commit(project, "good"): metadata(GOOD)}
     monkeypatch.setattr(registry, "_check_bundle", lambda root, commit: None)
-    monkeypatch.setattr(registry, "_metadata", lambda root, commit: of_commit.get(commit))
+    monkeypatch.setattr(registry, "metadata_of", lambda root, commit: of_commit.get(commit))
     assert registry.promote(project, None, "prod")[::2] == ("v0.0.1", "")
     of_commit[commit(project, "bad")] = metadata(BAD)
     with pytest.raises(MetaloomError, match=r"^worse at armenian: .* which is prod: `--force` promotes it though$"):
@@ -65,6 +69,32 @@ def test_a_worse_one_is_promoted_with_force_alone(project: Path, monkeypatch: py
     assert registry.promote(project, "v0.0.1", "prod")[2].startswith("no worse at armenian")
     assert resolved(project, "v0.0.1") == "handoff@v0.0.1" and resolved(project, "HEAD") == "HEAD"
     assert resolved(project, "v9") == "v9"  # what git then does not know
+
+
+def test_who_judges_decides_and_its_message_stands_in_the_tags(project: Path, monkeypatch: pytest.MonkeyPatch):
+    """The bundles' own figures count where it has nothing to say."""
+    monkeypatch.setattr(registry, "_check_bundle", lambda root, commit: None)
+    monkeypatch.setattr(registry, "metadata_of", lambda root, commit: metadata(GOOD))
+    first = commit(project, "first")
+    registry.promote(project, None, "prod", judge=lambda champion, challenger: pytest.fail("there is none to compare"))
+    second = commit(project, "second")
+    entry = Entry(datetime(2026, 1, 1, tzinfo=UTC), first, second, "better", 1e-4, "t", 0.01, 0.005, 0.02, 600)
+    said = {"refused": True, "told": "worse", "message": f"because\n\n{written(entry)}"}
+    asked = []
+
+    def judge(champion: str, challenger: str) -> Judged | None:
+        asked.append((champion, challenger))
+        return Judged(**said) if said else None
+
+    with pytest.raises(MetaloomError, match="^worse, which is prod: `--force` promotes it though$"):
+        registry.promote(project, None, "prod", judge=judge)
+    said |= {"refused": False, "told": "better"}
+    assert registry.promote(project, None, "prod", judge=judge)[::2] == ("v0.0.2", "better")
+    assert asked == [("v0.0.1", second)] * 2 and read_ledger(project) == [entry]
+    for tag in ("handoff@v0.0.2", "handoff#prod#2"):
+        assert "judged: {" in run_here(project, "git", "tag", "-n9", "-l", tag).stdout
+    said.clear()
+    assert registry.promote(project, "v0.0.1", "prod", judge=judge)[2].startswith("no worse at armenian")
 
 
 def test_a_comparison_shows_the_task_handed_off():

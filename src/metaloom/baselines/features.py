@@ -56,6 +56,7 @@ class Features:
         tables: Iterable[EpisodeTable],
         champion: Learner,
         pretrained: Learner,
+        champions: Shaped[Tensor, "item ..."] | None = None,
     ) -> Features:
         """All features of them.
 
@@ -64,7 +65,10 @@ class Features:
             tables: all episodes that are going to be answered.
             champion: whose architecture `scratch` has, and whose embeddings are taken.
             pretrained: by ordinary classification.
+            champions: examples as the champion takes them, where it does without the encoder that the others are
+                behind; `scratch` then has the architecture of `pretrained`.
         """
+        alike = champion if champions is None else pretrained
         rows = np.unique(np.concatenate([table.rows for table in tables]))
         params, network = pretrained.params.kept(), pretrained.method.network
         weights, statistics = ({k: v.cpu() for k, v in group.items()} for group in (params.weights, params.statistics))
@@ -72,12 +76,12 @@ class Features:
         return cls(
             rows=rows,
             raw=examples[torch.as_tensor(rows)].numpy(),
-            encoding=champion.encoding,
+            encoding=alike.encoding,
             embeddings={
-                "embedding": champion.embed(examples, rows).cpu().numpy(),
+                "embedding": champion.embed(examples if champions is None else champions, rows).cpu().numpy(),
                 "pretrained": pretrained.embed(examples, rows).cpu().numpy(),
             },
-            starts={"scratch": Start(champion.method.network.one, champion.encoding.kind), "finetune_all": finetuned},
+            starts={"scratch": Start(alike.method.network.one, alike.encoding.kind), "finetune_all": finetuned},
             sizes={"embedding": _size(champion.params.kept().weights), "pretrained": _size(weights)},
         )
 

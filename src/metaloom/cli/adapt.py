@@ -11,6 +11,8 @@ from metaloom.cli.project import TrainedMethod, go_to_root, trained_or_champion
 from metaloom.errors import MetaloomError
 from metaloom.versioning.of_run import check_of_run
 
+LONGEST = 100  # characters of a task's name
+
 
 def adapt(
     support: Annotated[
@@ -20,6 +22,10 @@ def adapt(
     out: Annotated[Path, typer.Option(help="Where the bundle goes; must not exist.")],
     method: TrainedMethod = None,
     model: Annotated[Path | None, typer.Option(help="Folder of another meta-learner to adapt.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="The task's name in card, page and metadata; by default the name of its folder or file."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that stands at --out.")] = False,
     invert: Annotated[
         bool,
@@ -32,6 +38,7 @@ def adapt(
 
     if model and method:
         raise MetaloomError("give --method or --model, not both")
+    _check_name(name)
     at_root = go_to_root()
     support, out = at_root(support), at_root(out)
     settings = load_settings()
@@ -42,13 +49,22 @@ def adapt(
         if model:
             check_of_run(at_root(model))
         folder = at_root(model) if model else trained_or_champion(method)
-        made = adapt_to(support, out, folder, settings, progress.update, invert)
+        made = adapt_to(support, out, folder, settings, progress.update, invert, name or "")
     for path in made.repeated:
         say(f"left out {path}: its class has the same example already")
+    if made.lost:
+        say(made.lost)
     say(made.summary)
     if made.advice:
         say(made.advice)
     print(out)
+
+
+def _check_name(name: str | None) -> None:
+    if name is None:
+        return
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST:
+        raise MetaloomError(f"--name {name[:LONGEST]!r}: give one line of up to {LONGEST} characters")
 
 
 def _check_out(out: Path, force: bool) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -21,14 +23,17 @@ from metaloom.cli import (
     engine,
     fleet,
     init,
+    judge,
     models,
     plan,
     report,
+    retrain,
     run,
     serve,
+    shadow,
 )
 from metaloom.errors import BAD_INPUT, MetaloomError
-from metaloom.system.permissions import refused
+from metaloom.system.permissions import unable
 from metaloom.system.terminal import QUIET, complain
 from metaloom.system.utf8 import in_utf8
 
@@ -63,6 +68,7 @@ app.command(rich_help_panel=PIPELINE)(run.run)
 app.command(rich_help_panel=PIPELINE)(plan.plan)
 app.command(rich_help_panel=PIPELINE)(engine.engine)
 app.command(rich_help_panel=PIPELINE)(report.report)
+app.command(rich_help_panel=PIPELINE)(retrain.retrain)
 app.command(rich_help_panel=PIPELINE)(serve.serve)
 app.command(rich_help_panel=PIPELINE)(doctor.doctor)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
@@ -74,9 +80,12 @@ app.command(rich_help_panel=BUNDLES)(bundle.verify)
 app.command(rich_help_panel=BUNDLES)(bundle.inspect)
 app.command(rich_help_panel=BUNDLES)(bundle.bench)
 app.command(rich_help_panel=VERSIONS)(compare.compare)
+app.command(rich_help_panel=VERSIONS)(judge.judge)
+app.command(rich_help_panel=VERSIONS)(shadow.shadow)
 app.command(rich_help_panel=VERSIONS)(models.models)
 app.command(rich_help_panel=VERSIONS)(models.promote)
 app.command(rich_help_panel=VERSIONS)(models.rollback)
+app.command(rich_help_panel=VERSIONS)(retrain.history)
 app.command(rich_help_panel=VERSIONS)(models.gc)
 
 
@@ -98,16 +107,30 @@ def _options(
         os.environ[QUIET] = "1"
 
 
+def _give_up_output() -> None:
+    """Where standard output takes no more: Python would try again at its end, and complain."""
+    if sys.stdout is None:  # closed by who called us
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(command: Callable[..., Any] = app) -> None:
     """Run the command line: a mistake that the user can fix is one line on standard error and exit code 2."""
     in_utf8()
+    if sys.stdin is None:  # closed by who called us
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 (open as long as the process lives)
     try:
         command()
     except MetaloomError as error:
         complain(f"error: {error}")
         sys.exit(BAD_INPUT)
     except OSError as error:
-        if not (line := refused(error)):
+        if not (line := unable(error)):
             raise
+        _give_up_output()
         complain(f"error: {line}")
         sys.exit(BAD_INPUT)

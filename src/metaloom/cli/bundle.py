@@ -66,11 +66,11 @@ def predict(
         raise MetaloomError("give one of --json, --csv and --out")
     if out is not None:
         checked(out)
-    bad = _Unread()
+    bad = Unread()
     with limited(bundle, seconds, gigabytes):
         asked = Asked.open(bundle, task)
-        names = listed(files, asked.kind, sys.stdin.buffer, _note)
-        doubt = say if not (json_ or csv) else _note
+        names = listed(files, asked.kind, sys.stdin.buffer, note)
+        doubt = say if not (json_ or csv) else note
         if out is not None:
             _write_table(out, asked, names, [str(bundle), task, files], bad)
         else:
@@ -84,7 +84,7 @@ def predict(
     bad.conclude()
 
 
-def _note(message: str) -> None:
+def note(message: str) -> None:
     """On standard error, as standard output has the answers."""
     from metaloom.system.terminal import complain, quiet
 
@@ -92,7 +92,7 @@ def _note(message: str) -> None:
         complain(message)
 
 
-class _Unread:
+class Unread:
     """Files that cannot be read: the first few errors, and how many there are."""
 
     def __init__(self) -> None:
@@ -100,6 +100,7 @@ class _Unread:
         self.total = 0
 
     def __call__(self, error: MetaloomError) -> None:
+        """One more of them."""
         self.total += 1
         if self.total <= NAMED:
             self.first.append(error)
@@ -155,7 +156,7 @@ def _print_lines(predictions: Iterable[Prediction]) -> None:
         names = f"{on_one_line(each.example)}\t{on_one_line(each.label)}"
         print(f"{names}\t{each.probability:.3f}\tnovelty {each.novelty:.1f}", flush=True)
     if unsure:
-        _note(f"{unsure} of {several(total, 'answer')} under {UNSURE:.0%}: {WHY_LOW}")
+        note(f"{unsure} of {several(total, 'answer')} under {UNSURE:.0%}: {WHY_LOW}")
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:

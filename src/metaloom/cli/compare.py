@@ -32,7 +32,7 @@ def compare(
     json_: Annotated[bool, typer.Option("--json", help="All of it as JSON, without plots.")] = False,
 ) -> None:
     """Set two versions side by side: data, drift, figures, settings and plots."""
-    from metaloom.cli.report import show
+    from metaloom.cli.report import open_in_browser
     from metaloom.versioning.comparison import compare as compared
     from metaloom.versioning.project import find_root
     from metaloom.versioning.revisions import plots_differ, resolved
@@ -50,7 +50,7 @@ def compare(
     if page is not None:
         print(f"\nplots     {page}")
         if open_:
-            show(page.as_uri())
+            open_in_browser(page.as_uri())
 
 
 def as_json(found: Comparison) -> dict[str, Any]:
@@ -124,28 +124,49 @@ def _drift(found: Comparison) -> Iterator[str]:
 def _figures(found: Comparison) -> Iterator[str]:
     if not found.figures:
         return
+    if not any(map(_differs, found.figures)):
+        yield "figures   the same"
+        return
     yield ""
     yield "accuracy, %: before → now; * marks intervals that do not overlap"
     if found.change is None:
         yield "(whether these are the same episodes cannot be told)"
     elif not found.change.none:
         yield "(the data differ, so these are not the same episodes)"
-    shown = sorted(found.figures, key=lambda each: (each["learner"] not in METHODS, each["learner"], each["setting"]))
+    same = [each for each in found.figures if None not in (each["before"], each["now"]) and not _differs(each)]
+    shown = sorted(
+        (each for each in found.figures if _differs(each)),
+        key=lambda each: (each["learner"] not in METHODS, each["learner"], each["setting"]),
+    )
     shown = [each for each in shown if each["learner"] in METHODS or each["apart"]]
     width = max((len(each["learner"]) for each in shown), default=0)
     for each in shown:
         setting = each["setting"].replace(DOMAIN_SUFFIX, ", one domain")
-        sides = " → ".join(_share(each[side], each[f"ci_{side}"]) for side in ("before", "now"))
-        yield f"{each['learner']:<{width}}  {setting:<17} {sides}{' *' if each['apart'] else ''}"
-    more = [each for each in found.figures if each not in shown and None not in (each["before"], each["now"])]
+        yield f"{each['learner']:<{width}}  {setting:<17} {' → '.join(_sides(each))}{' *' if each['apart'] else ''}"
+    more = [
+        each
+        for each in found.figures
+        if each not in shown and each not in same and None not in (each["before"], each["now"])
+    ]
     if more:
         yield f"{several(len(more), 'more figure')} of single-task learners, where intervals overlap: --json"
+    if same:
+        yield f"{several(len(same), 'more figure')} {'is' if len(same) == 1 else 'are'} the same"
 
 
 def _handoff(found: Comparison) -> Iterator[str]:
     _, told = told_apart(found.handoff.get("a"), found.handoff.get("b"))
     if told:
         yield f"handoff   {told}"
+
+
+def _differs(figure: dict[str, Any]) -> bool:
+    before, now = _sides(figure)
+    return before != now
+
+
+def _sides(figure: dict[str, Any]) -> list[str]:
+    return [_share(figure[side], figure[f"ci_{side}"]) for side in ("before", "now")]
 
 
 def _share(share: float | None, ci95: float | None) -> str:

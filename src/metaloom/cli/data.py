@@ -1,4 +1,4 @@
-"""`metaloom data`: `add`, `check`, `list` and `remove`."""
+"""`metaloom data`: `add`, `check`, `list` and `remove`; `changing` has the others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metaloom.cli import changing
 from metaloom.cli.project import go_to_root
 from metaloom.errors import FAILED, MetaloomError
 from metaloom.system.escaping import on_one_line, shown
@@ -36,7 +37,7 @@ _SHOWN = 10
 _PLACES = 3  # entries of data/ that a line names
 
 app = typer.Typer(
-    help="Add data, see what is there and what is wrong with it, take some out.",
+    help="Add data, see what is there and what is wrong with it, change it, take some out.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -70,13 +71,12 @@ def add(
     from metaloom.data.add import inspect_addition, install_addition
     from metaloom.data.detect import refuse_changes
     from metaloom.data.given import FILE
-    from metaloom.system.lock import STATE, project_lock
     from metaloom.system.terminal import say
-    from metaloom.versioning.data import version_data
+    from metaloom.versioning.data import ADDING, data_lock, version_data
 
     path = go_to_root()(path)
     root, settings = Path.cwd(), load_settings()
-    with project_lock(root):
+    with data_lock(root):
         _refuse_absent_version(only)
         found, values, words = _found(path, settings, kind, text=text, label=label, domain=domain)
         alone = only or not FOLDER.is_dir() or {each.name for each in FOLDER.iterdir()} <= {FILE, name or path.name}
@@ -84,7 +84,7 @@ def add(
         addition = inspect_addition(path, FOLDER, name, found, settings.prepare, replace, layout)
         if (replace or only) and FOLDER.is_dir() and any(FOLDER.iterdir()):
             version_data(root)  # what goes out of data/ stays in the cache
-        install_addition(addition, FOLDER, Path(STATE) / "adding", only)
+        install_addition(addition, FOLDER, Path(ADDING), only)
         if values:
             write_params(PARAMS, values)
             words.append(f"written into {PARAMS}: {', '.join(f'{key}: {value}' for key, value in values.items())}")
@@ -93,6 +93,7 @@ def add(
     for line in words:
         say(line)
     say(version.message)
+    say("next: `metaloom plan` shows what a run will do and how long it takes, `metaloom run` does it")
 
 
 @app.command()
@@ -140,18 +141,26 @@ def check(
 @app.command("list")
 def list_(
     domain: Annotated[str | None, typer.Argument(help="Of this domain list the classes.")] = None,
+    versions: Annotated[
+        bool, typer.Option("--versions", help="List the versions of data/ that commits name, instead of domains.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="All domains and classes with their counts, as JSON.")] = False,
 ) -> None:
     """List the domains in data/, or the classes of one: how many examples, and in which file or folder they lie.
 
     Counted by names and rows: what `data check` finds wrong is counted too.
     """
+    if versions:
+        if domain is not None:
+            raise MetaloomError(f"--versions are of all of {DATA}/: leave {domain} out")
+        go_to_root()
+        changing.list_versions(Path.cwd(), json_)
+        return
     from metaloom.config import load_settings
     from metaloom.data.sources import list_sources
     from metaloom.kinds import packing_of
     from metaloom.system.files import strict_json
     from metaloom.system.provenance import data_version
-    from metaloom.versioning.objects import short
 
     go_to_root()
     kind = packing_of(load_settings())
@@ -168,11 +177,22 @@ def list_(
             classes, examples = several(len(own.classes), "class", "classes"), sum(own.classes.values())
             print(f"{on_one_line(name)}\t{classes}\t{several(examples, kind.one, kind.many)}\t{own.places()}")
         total = sum(sum(own.classes.values()) for own in counts.values())
-        named = f"version {short(version)} in {POINTER}" if version else "no version yet: `metaloom run` makes one"
-        print(f"{several(len(counts), 'domain')}, {several(total, kind.one, kind.many)}; {named}")
+        print(f"{several(len(counts), 'domain')}, {several(total, kind.one, kind.many)}; {_version_in_words(version)}")
         return
     for name, number in counts[domain].classes.items():
         print(f"{on_one_line(name)}\t{several(number, kind.one, kind.many)}")
+
+
+def _version_in_words(version: str | None) -> str:
+    """Of data/, where data.dvc names this one or none."""
+    from metaloom.versioning.data import held_version
+    from metaloom.versioning.objects import short
+
+    if version is None:
+        return "no version yet: `metaloom run` makes one"
+    if held_version(Path.cwd()) == version:
+        return f"version {short(version)} in {POINTER}"
+    return f"{DATA}/ differs from version {short(version)} in {POINTER}: `metaloom run` makes a new one"
 
 
 @app.command()
@@ -199,6 +219,12 @@ def remove(
     gone, version = remove_from_data(Path.cwd(), name, lambda: list_sources(FOLDER, kind))
     say(f"removed {gone}")
     say(version.message)
+
+
+app.command()(changing.rename)
+app.command()(changing.merge)
+app.command()(changing.export)
+app.command()(changing.purge)
 
 
 @dataclass

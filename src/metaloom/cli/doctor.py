@@ -15,6 +15,7 @@ import typer
 from metaloom.cli.project import enter_project
 from metaloom.errors import FAILED, MetaloomError
 from metaloom.system.plural import several
+from metaloom.system.terminal import show
 
 if TYPE_CHECKING:
     from metaloom.versioning.health import Fault
@@ -33,13 +34,14 @@ def doctor(
     """
     from metaloom.config import PARAMS, load_settings
     from metaloom.system.lock import project_lock
-    from metaloom.versioning.health import of_dvc, of_hashes, of_outputs, of_remotes
+    from metaloom.versioning.health import of_config, of_dvc, of_hashes, of_outputs, of_purged, of_remotes
 
     root = enter_project()
     load_settings(root / PARAMS)
-    left = 0
+    left, stopped = 0, False
     with project_lock(root):
         for check in (
+            of_config,
             of_dvc,
             _code,
             _room,
@@ -47,14 +49,16 @@ def doctor(
             _processes,
             of_outputs,
             of_hashes,
+            of_purged,
             of_remotes,
             _deployment,
             _flow_runs,
         ):
-            for each in list(check(root)):
+            for each in [] if stopped else list(check(root)):
                 done = fix and each.fix is not None and each.fix()
                 left += not done
-                print(f"fixed: {each.what}" if done else f"wrong: {each.what}: {each.remedy}")
+                stopped |= each.stops and not done
+                show(f"fixed: {each.what}" if done else f"wrong: {each.what}: {each.remedy}")
     if not left:
         print("all is well")
         return
@@ -163,18 +167,22 @@ def _deployment(root: Path) -> Iterator[Fault]:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
-    from flows.notes import DEPLOYMENT
+    from flows.notes import deployment
 
+    name = deployment(root)
     try:
         with get_client(sync_client=True) as client:
-            path = client.read_deployment_by_name(DEPLOYMENT).path
+            path = client.read_deployment_by_name(name).path
     except ObjectNotFound:
         return
     except HTTPError as error:
         yield Fault(f"the Prefect server at {PREFECT_API_URL.value()} does not answer ({error})", "start it")
         return
     if path and Path(path).is_absolute() and Path(path) != root:
-        yield Fault(f"the deployment {DEPLOYMENT} is of {path}", "`metaloom serve` here makes it this project's")
+        yield Fault(
+            f"the deployment {name} is of {path}",
+            "give this project another retrain.name, or `metaloom serve` here to make it this project's",
+        )
 
 
 def _flow_runs(root: Path) -> Iterator[Fault]:

@@ -8,9 +8,10 @@ from metaloom.versioning.project import root_above
 
 
 def engine() -> None:
-    """Show the engine of networks on this processor, and which library multiplies its matrices.
+    """Show the engine of networks on this processor, and what multiplies its matrices.
 
-    The libraries are measured once per processor and version. In a project its setting `engine` decides.
+    The libraries and our own code (numba) are measured once per processor and version. In a project its
+    setting `engine` decides.
     """
     from metaloom.networks.engine import ENGINES, choose_engine, described, machine_code
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from metaloom.handoff.adapting.fleet import Outcome
 
 SHOWN = 10  # failures on the terminal
+WEAK = 3  # tasks that are named as the weakest
 SHARES, SMALL, LARGE = 10, 25, 100  # of a fleet; tasks in one: enough to share the work, few to lose when killed
 
 
@@ -59,7 +61,22 @@ def fleet(
         server.wait()
         results = flow.with_options(task_runner=runner_of(runner, workers))(_parts(paths), str(out), model, shared)
         outcomes = _written(results, out, model, shared)
+    if lost := _lost(paths, model):
+        say(lost)
     _conclude(outcomes, out, shared, time.monotonic() - started)
+
+
+def _lost(paths: Sequence[str], model: str) -> str:
+    """What the model does not read of the tasks, such as colours: one file of each is looked at, of some."""
+    from metaloom.data.lost import lost_of
+    from metaloom.data.support import files_of
+    from metaloom.handoff.adapting.fleet import maker_of
+
+    kind, files = maker_of(model).learner.encoding.kind, list[Path]()
+    for path in map(Path, paths):
+        with suppress(MetaloomError):  # said of the task
+            files += files_of(path, kind)[:1]
+    return lost_of(files, kind)
 
 
 def _parts(paths: list[str]) -> list[list[str]]:
@@ -101,6 +118,8 @@ def _conclude(outcomes: Sequence[Outcome], out: Path, shared: bool, seconds: flo
     if count[Status.MADE]:
         text += f", {60 * count[Status.MADE] / seconds:,.0f} per minute"
     say(f"{several(len(outcomes), 'task')}: {text}; {_sizes(outcomes, out, shared)}")
+    if weakest := weak(outcomes):
+        say(weakest)
     failed = [each for each in outcomes if each.failed]
     for each in failed[:SHOWN]:
         complain(f"failed: {each.task}: {each.why}")
@@ -109,6 +128,16 @@ def _conclude(outcomes: Sequence[Outcome], out: Path, shared: bool, seconds: flo
     print(out)
     if failed:
         raise typer.Exit(FAILED)
+
+
+def weak(outcomes: Sequence[Outcome]) -> str:
+    """The mean accuracy and the tasks with the least, by cross-validation; "" with fewer than two that have one."""
+    known = sorted((each.estimate, each.task) for each in outcomes if each.estimate is not None)
+    if len(known) < 2:
+        return ""
+    mean, worst = sum(each for each, _ in known) / len(known), known[: min(WEAK, len(known) - 1)]
+    named = ", ".join(f"{task} {estimate:.1%}" for estimate, task in worst)
+    return f"by cross-validation {mean:.1%} right on average; weakest: {named}"
 
 
 def _sizes(outcomes: Sequence[Outcome], out: Path, shared: bool) -> str:

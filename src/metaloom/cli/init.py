@@ -24,12 +24,13 @@ SHIPPED = PACKAGE / "template"  # in an installed wheel
 COPIED = (".dvcignore", "budget.yaml", ".dvc/plots")
 ENTRYPOINT = "flows/retrain.py:retrain", "flows.retrain.retrain"  # by its file, and as it is installed
 DVC = (sys.executable, "-m", "dvc")
+SETTINGS = {"core.analytics": "false", "core.check_update": "false", "plots.html_template": "plots/page.html"}  # of DVC
 NOBODY = ("-c", "user.name=metaloom", "-c", "user.email=metaloom@localhost")  # where git knows no name yet
 NOTE = ".metaloom/init"  # there while a folder is filled: what it held before, for the next try where this is killed
 MADE = {".git", ".dvc", ".dvcignore", "budget.yaml", "dvc.yaml", "code.yaml", "prefect.yaml", "params.yaml"}
 MADE |= {".gitignore", "README.md", ".metaloom"}
 NETWORKS = {"pictures": "conv4", "vectors": "mlp", "text": "linear"}  # that a new project starts with
-IGNORED = "/.venv\n/.metaloom/\n/artifacts/\n/data\n/report/\n__pycache__/\n.*.new\n.*.old\n"
+IGNORED = "/.venv\n/.metaloom/\n/artifacts/\n/data\n/report/\n/dvc_plots/\n__pycache__/\n.*.new\n.*.old\n"
 README = """\
 # {name}
 
@@ -122,7 +123,8 @@ def _fill(folder: Path, name: str, kind: str) -> None:
     write_text(folder / DAG, dag)
     write_code(folder, hashes(dag))
     write_text(folder / "prefect.yaml", (template / "prefect.yaml").read_text(encoding="utf-8").replace(*ENTRYPOINT))
-    write_text(folder / "params.yaml", _settings((template / "params.yaml").read_text(encoding="utf-8"), kind))
+    params = _settings((template / "params.yaml").read_text(encoding="utf-8"), kind, name)
+    write_text(folder / "params.yaml", params)
     write_text(folder / ".gitignore", IGNORED)
     write_text(folder / "README.md", README.format(name=name))
 
@@ -135,8 +137,10 @@ def _stage(folder: Path) -> None:
         _run(folder, "git", *(() if known.returncode == 0 else NOBODY), "commit", "--quiet", "-m", "metaloom init")
 
 
-def _settings(params: str, kind: str) -> str:
-    """params.yaml with the kind of example and the network that a project starts with; comments stay."""
+def _settings(params: str, kind: str, name: str) -> str:
+    """params.yaml with the kind of example, the network and the name that a project starts with; comments stay."""
+    own = re.sub(r"[^0-9A-Za-z]+", "-", name)[:50].strip("-") or "retrain"
+    params = re.sub(r"^(retrain: .*\n  name: )\S+", rf"\g<1>{own}", params, flags=re.MULTILINE)
     params = re.sub(r"^(kind: )\w+", rf"\g<1>{kind}", params, flags=re.MULTILINE)
     return re.sub(r"^(network:\n  name: )\w+", rf"\g<1>{NETWORKS[kind]}", params, flags=re.MULTILINE)
 
@@ -151,8 +155,8 @@ def _start_dvc(folder: Path) -> None:
     own = (folder / ".git").exists()
     _run(folder, *DVC, "init", "--quiet", *([] if own else ["--subdir"]))
     _run(folder, "git", "rm", "-r", "--cached", "--quiet", ".")  # DVC has added its files, and they are on the move
-    for setting in ("core.analytics", "core.check_update"):
-        _run(folder, *DVC, "config", setting, "false")
+    for setting, value in SETTINGS.items():
+        _run(folder, *DVC, "config", setting, value)
 
 
 def _run(folder: Path, *command: str) -> None:

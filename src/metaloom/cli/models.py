@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +12,10 @@ from metaloom.errors import MetaloomError
 from metaloom.system.escaping import on_one_line
 from metaloom.system.files import strict_json
 from metaloom.system.plural import several
+from metaloom.system.terminal import show
 
 if TYPE_CHECKING:
+    from metaloom.judging.ledger import Entry
     from metaloom.versioning.registry import ModelVersion
 
 Stage = Annotated[str, typer.Option(help="prod, or a name of your own, such as candidate.")]
@@ -20,23 +23,42 @@ SHARE = "share it: `dvc push --all-tags`, then `git push --tags`"
 
 
 def models(json_: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False) -> None:
-    """List model versions: stage, data version, accuracy with its interval, date."""
+    """List model versions: stage, data version, accuracy with its interval, verdict of the judge, date."""
+    from metaloom.judging.records import read_ledger
     from metaloom.versioning.project import find_root
     from metaloom.versioning.registry import model_versions
 
-    rows = [_row(each) for each in model_versions(find_root())]
+    root = find_root()
+    versions = model_versions(root)
+    entries = read_ledger(root) if versions else []
+    judged, shadowed = ({each.challenger: each for each in entries if each.of_shadow is of} for of in (False, True))
+    rows = [
+        _row(each, *(_verdict(said.get(each.commit), versions) for said in (judged, shadowed))) for each in versions
+    ]
     if json_:
         print(strict_json(rows))
     elif not rows:
         print("no version yet: `metaloom promote` makes the present commit the first one")
     else:
-        print(f"{'version':<10}{'stage':<12}{'data':<10}{'accuracy':<28}{'date':<12}commit")
+        print(f"{'version':<10}{'stage':<12}{'data':<10}{'accuracy':<28}{'verdict':<28}{'date':<12}commit")
         for row in rows:
             stages, data = ",".join(row["stages"]) or "-", on_one_line(row["data"] or "not here")[:8]
             print(
                 f"{row['version']:<10}{stages:<12}{data:<10}{_accuracy(row):<28}"
-                f"{row['date'][:10]:<12}{row['commit'][:8]}"
+                f"{_said(row['verdict'], row['shadow']):<28}{row['date'][:10]:<12}{row['commit'][:8]}"
             )
+        if worn := _worn([each for each in entries if not each.of_shadow]):
+            print(worn)
+
+
+def _worn(entries: list[Entry]) -> str:
+    """How worn the questions of the last judgement are; "" where they are not."""
+    from metaloom.judging.ledger import worn_out
+
+    last = entries[-1] if entries else None
+    if last is None or not last.worn:
+        return ""
+    return f"the judge: {worn_out(sum(each.test == last.test for each in entries), last.worn)}"
 
 
 def promote(
@@ -49,16 +71,18 @@ def promote(
 ) -> None:
     """Put a model version into a stage, if its bundle verifies, and its files into the remote, if there is one.
 
-    One that is clearly worse than the version in that stage, at the same task, needs --force.
+    One that the judge finds worse than the version in that stage, or whose bundle is where they cannot be judged, needs
+    --force.
     """
+    from metaloom.cli.judge import before_promotion
     from metaloom.versioning.project import find_root
     from metaloom.versioning.registry import promote as promoted
 
     root = find_root()
-    name, commit, compared = promoted(root, version, stage, force)
+    name, commit, compared = promoted(root, version, stage, force, partial(before_promotion, root))
     print(f"{name} is {stage}; {_kept(root, commit)}")
     if compared:
-        print(compared)
+        show(compared)
 
 
 def _kept(root: Path, commit: str) -> str:
@@ -98,7 +122,7 @@ def gc(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = F
         print("every file in the cache belongs to a tag, to the last commit of a branch, or to what is here")
         return
     for path, versions in found.outputs.items():
-        print(f"{path:<32}{several(versions, 'version')} of earlier commits")
+        show(f"{path:<32}{several(versions, 'version')} of earlier commits")
     if found.unnamed:
         print(f"{several(found.unnamed, 'folder')} of runs that were never committed")
     what = f"{several(found.objects, 'file')} in DVC's cache, {size(found.size)}"
@@ -107,7 +131,7 @@ def gc(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = F
         print(f"deleted: {what}")
 
 
-def _row(each: ModelVersion) -> dict[str, Any]:
+def _row(each: ModelVersion, verdict: dict[str, Any] | None, shadow: dict[str, Any] | None) -> dict[str, Any]:
     from metaloom.versioning.quality import Told, told
 
     found = told(each.metadata)
@@ -118,10 +142,32 @@ def _row(each: ModelVersion) -> dict[str, Any]:
         "stages": each.stages,
         "data": known.provenance.data,
         "accuracy": None if measured is None else measured.model_dump(),
+        "verdict": verdict,
+        "shadow": shadow,
         "damaged": each.metadata is not None and found is None,
         "date": each.date.isoformat(),
         "commit": each.commit,
     }
+
+
+def _verdict(judged: Entry | None, versions: list[ModelVersion]) -> dict[str, Any] | None:
+    """The last one about it; the champion by its version, where it has one."""
+    if judged is None:
+        return None
+    names = {each.commit: each.version for each in versions}
+    told = {"outcome": judged.outcome, "than": names.get(judged.champion, judged.champion[:8]), "gain": judged.gain}
+    told |= {"low95": judged.low95, "high95": judged.high95, "episodes": judged.episodes, "held": list(judged.held)}
+    return told | {"alpha": judged.alpha, "test": judged.test, "worn": judged.worn, "when": judged.when.isoformat()}
+
+
+def _said(verdict: dict[str, Any] | None, shadow: dict[str, Any] | None) -> str:
+    parts = [f"{_in_words(verdict)}{', held' if verdict['held'] else ''}"] if verdict else []
+    parts += [f"in shadow {_in_words(shadow)}"] if shadow else []
+    return "; ".join(parts) or "-"
+
+
+def _in_words(verdict: dict[str, Any]) -> str:
+    return f"{verdict['outcome']} than {verdict['than']}" if verdict["outcome"] != "undecided" else "undecided"
 
 
 def _accuracy(row: dict[str, Any]) -> str:

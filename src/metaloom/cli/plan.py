@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +23,7 @@ from metaloom.errors import BAD_INPUT, MetaloomError
 from metaloom.system.lock import project_lock
 from metaloom.system.provenance import DATA
 from metaloom.system.quantities import duration
-from metaloom.system.terminal import say
+from metaloom.system.terminal import complain, say, show
 from metaloom.versioning.paths import Outputs
 from metaloom.versioning.project import overriding
 
@@ -64,29 +63,28 @@ def plan(
 def _show(root: Path, dataset: str, minutes: float | None) -> None:
     from metaloom.data.packed import Dataset
     from metaloom.measuring.choose import left_out, left_over, measuring
+    from metaloom.measuring.keeping import Question
     from metaloom.planning.budget import BUDGET, NO_BUDGET, read_budget
     from metaloom.planning.plan import make_plan
     from metaloom.tasks.kept import SPLITS_FILE
+    from metaloom.versioning.data import held_version
 
     raw, overrides, data = read_params(), environment_overrides(), Dataset.load(dataset)
     kept = NO_BUDGET if minutes == 0 else read_budget(BUDGET)
     usual = make_plan(raw, overrides, data, SPLITS_FILE)
     if usual.findings:
-        print(
-            "\n".join(["it cannot run as it is set:", *(f"- {each}" for each in usual.findings), usual.way_out]),
-            file=sys.stderr,
-        )
+        complain("\n".join(["it cannot run as it is set:", *(f"- {each}" for each in usual.findings), usual.way_out]))
         raise typer.Exit(BAD_INPUT)
-    with measuring(dataset) as here:
+    with measuring(dataset, Question.here(held_version(root), raw)) as here:
         budget = _chosen(root, kept, minutes, raw, here)
         here.measured(budget.effort)
         made = make_plan(raw, overrides, data, SPLITS_FILE, budget)
         for line in _lines(made, usual, auto_keys(raw), budget.minutes):
-            print(line)
+            show(line)
         seconds = here.seconds(budget)
         print("\n".join(["", *_times(seconds), f"{'memory':<24}{here.rates(made).memory / GIGA:.1f} GB", ""]))
         for line in (*left_out(budget, here), *left_over(budget.minutes or 0, sum(seconds.values()))):
-            print(line)
+            show(line)
 
 
 def _chosen(root: Path, kept: Budget, minutes: float | None, raw: dict[str, Any], here: Measuring) -> Budget:

@@ -12,13 +12,15 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from metaloom.cli.guard import start_guard
@@ -72,13 +74,35 @@ def prefect_server(root: Path, served: bool = False) -> Server:
         os.environ.setdefault(name, value)
     if not os.access(Path.home(), os.W_OK):
         os.environ.setdefault("PREFECT_HOME", str(root / STATE / "prefect"))
-    from prefect.settings import PREFECT_API_URL
-
-    url = PREFECT_API_URL.value()
+    url = _configured()
     if not url:
         return _temporary(root)
     start_guard(root, served)
     return Server(False, lambda: _check(url))
+
+
+def _configured() -> str | None:
+    """The address of a server of one's own.
+
+    Raises:
+        MetaloomError: Prefect's settings, which it reads when it is imported, are none.
+    """
+    from pydantic import ValidationError
+
+    from metaloom.config import first_problem
+
+    with redirect_stderr(StringIO()) as said:  # Prefect has a page to say of what it then refuses
+        try:
+            from prefect.settings import PREFECT_API_URL
+
+            url = PREFECT_API_URL.value()
+        except ValidationError as error:
+            raise MetaloomError(
+                f"Prefect refuses its settings ({error.title}, {first_problem(error)}): look at the environment's "
+                "PREFECT_… and at ~/.prefect/profiles.toml"
+            ) from None
+    sys.stderr.write(said.getvalue())
+    return url
 
 
 def _temporary(root: Path) -> Server:

@@ -18,13 +18,13 @@ def report(
     root = find_root()
     page = root / Outputs(root).page
     if not page.is_file():
-        raise MetaloomError(f"{page} not found: `metaloom run` makes it (or `dvc repro report`)")
+        raise MetaloomError(f"{page} not found: `metaloom run` makes it")
     print(page)
     if open_:
-        show(page.as_uri())
+        open_in_browser(page.as_uri())
 
 
-def show(uri: str) -> None:
+def open_in_browser(uri: str) -> None:
     """Open an address in the browser; raises MetaloomError where there is none."""
     import webbrowser
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated, Any
 
 import typer
 
 from metaloom.cli.prefect_server import prefect_server
 from metaloom.cli.project import ended_by_signals, enter_project, given_overrides
-from metaloom.errors import FAILED
-from metaloom.pipeline.stages import stage_names
+from metaloom.errors import BAD_INPUT, FAILED
+from metaloom.pipeline.stages import stage_names, stages_for
 from metaloom.planning.budget import check_minutes
 from metaloom.system.lock import project_lock
 from metaloom.system.terminal import QUIET, complain, console, quiet, say
@@ -22,6 +24,9 @@ from metaloom.versioning.project import overriding
 
 
 def run(
+    stage: Annotated[
+        str | None, typer.Argument(help="Only this stage of dvc.yaml, and those that it depends on: `train`, say.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a setting for this run. Repeatable."),
@@ -42,7 +47,8 @@ def run(
 ) -> None:
     """Bring everything up to date: data version, dataset, splits, models, evaluation, bundle, report.
 
-    Only what has changed is run. Ends with 0 when all is well, 1 when a stage failed, 2 on bad input.
+    Only what has changed is run; with STAGE no more than that stage needs. Ends with 0 when all is well, 1 when a stage
+    failed, 2 on bad input and where --minutes is too short.
     """
     began = time.monotonic()
     if be_quiet:
@@ -50,12 +56,17 @@ def run(
     check_minutes(minutes)
     root = enter_project()
     overrides = given_overrides(root, set_)
+    if stage is not None:
+        with overriding(overrides):
+            stages_for(root, stage)  # before a server starts
     with ended_by_signals(), project_lock(root, wait):
-        state = _pipeline(root, locked, overrides, minutes, force)
+        state = _pipeline(root, locked, overrides, minutes, force, stage)
     _conclude(state, began)
 
 
-def _pipeline(root: Path, locked: bool, overrides: dict[str, Any], minutes: float | None, force: bool) -> Any:
+def _pipeline(
+    root: Path, locked: bool, overrides: dict[str, Any], minutes: float | None, force: bool, only: str | None
+) -> Any:
     """Run the flow; while a temporary server starts (seconds), import the rest and have DVC read dvc.yaml."""
     starting = console.status("starting Prefect") if console.is_terminal and not quiet() else nullcontext()
     with starting, overriding(overrides):
@@ -67,17 +78,19 @@ def _pipeline(root: Path, locked: bool, overrides: dict[str, Any], minutes: floa
         server.wait()
     for line in mark_crashed(root):
         say(line)
-    options: dict[str, Any] = {"locked": locked, "minutes": minutes, "force": force}
+    options: dict[str, Any] = {"locked": locked, "minutes": minutes, "force": force, "only": only}
     return pipeline(str(root), overrides=overrides or None, **options, return_state=True)
 
 
 def _conclude(state: Any, began: float) -> None:
     """Print what the run has to say, with the time that its user has waited: Prefect's start is in it, too."""
     from flows.pipeline import reason
-    from metaloom.pipeline.summary import as_text
+    from metaloom.pipeline.child import RefusedError
+    from metaloom.pipeline.summary import NARROW, as_text
 
     if state.is_completed():
-        say(as_text(replace(state.result(), seconds=time.monotonic() - began)))
+        width = get_terminal_size().columns if sys.stdout.isatty() else NARROW
+        say(as_text(replace(state.result(), seconds=time.monotonic() - began), width))
         return
     complain(f"error: {reason(state)}")
-    raise typer.Exit(FAILED)
+    raise typer.Exit(BAD_INPUT if state.name == RefusedError.state else FAILED)

@@ -15,10 +15,11 @@ import typer
 from metaloom.cli.guard import LOOK_AT_RUNS
 from metaloom.cli.prefect_server import kept_login, prefect_server
 from metaloom.cli.project import ended_by_signals, enter_project
+from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError
 from metaloom.system.terminal import say
 
-ASK = "prefect deployment run retrain/retrain"
+ASK = "prefect deployment run {}"
 
 
 def serve(
@@ -29,8 +30,14 @@ def serve(
     settle: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Wait until the newest file of data/ is SECONDS old.")
     ] = 30,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            min=1, metavar="SECONDS", help="Look at data/ every SECONDS seconds; retrain also when it changed."
+        ),
+    ] = None,
 ) -> None:
-    """Serve the deployment `retrain`: on a schedule, run what `metaloom run` does if anything has changed.
+    """Serve the deployment `retrain`: on a schedule, do what `metaloom retrain` does.
 
     The schedule is the one in prefect.yaml unless given here. Runs are kept, seen and triggered in the
     Prefect server that PREFECT_API_URL names (`prefect server start` starts one); without one, a temporary
@@ -42,22 +49,27 @@ def serve(
     root = enter_project()
     with ended_by_signals():
         server = prefect_server(root, served=True)
-        from flows.notes import mark_crashed
+        from flows.notes import deployment, mark_crashed
         from flows.retrain import retrain
+        from flows.seen import starts_on_arrival
         from metaloom.cli.runner import EndingRunner
 
-        schedule = _schedule(root, cron, interval)
+        name, schedule = deployment(root), _schedule(root, cron, interval)
+        load_settings(root / PARAMS)
         server.wait()
         for line in mark_crashed(root, taken_before=datetime.now(UTC)):
             say(line)
         threading.Thread(target=_mark_killed, args=(root,), daemon=True).start()
         with kept_login(root) if server.temporary else nullcontext() as login:
-            asked = f"export $(cat {login.relative_to(root)}); {ASK}" if login else ASK
-            say(
-                f"serving the deployment retrain/retrain: started {_words(schedule)}, and by `{asked}`; end with Ctrl-C"
-            )
-            runner = EndingRunner(name="retrain", limit=1)
-            runner.add_flow(retrain, name="retrain", parameters={"settle": settle}, **schedule)
+            ask = ASK.format(name)
+            asked = f"export $(cat {login.relative_to(root)}); {ask}" if login else ask
+            say(f"serving the deployment {name}: started {_words(schedule)}, and by `{asked}`; end with Ctrl-C")
+            runner = EndingRunner(name="retrain", limit=1, pause_on_shutdown=False)
+            own = name.partition("/")[2]
+            starts: Any = [starts_on_arrival(own)]
+            runner.add_flow(retrain, name=own, parameters={"settle": settle}, paused=False, triggers=starts, **schedule)
+            if watch:
+                threading.Thread(target=_watch, args=(root, name, settle, watch), daemon=True).start()
             with suppress(KeyboardInterrupt):
                 asyncio.run(runner.start())
 
@@ -72,6 +84,24 @@ def _mark_killed(root: Path) -> None:
         time.sleep(LOOK_AT_RUNS)
         with suppress(HTTPError):
             mark_crashed(root)
+
+
+def _watch(root: Path, name: str, settle: float, every: float) -> None:
+    """Start a run when data/ has changed; where the server is away, when it is back."""
+    from httpx import HTTPError
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    from metaloom.pipeline.due import changes
+
+    for _ in changes(root, settle, every):
+        started = False
+        while not started:
+            with suppress(HTTPError, ObjectNotFound), get_client(sync_client=True) as client:
+                client.create_flow_run_from_deployment(client.read_deployment_by_name(name).id)
+                started = True
+            if not started:
+                time.sleep(every)
 
 
 def _schedule(root: Path, cron: str | None, interval: float | None) -> dict[str, Any]:

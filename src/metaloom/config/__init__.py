@@ -24,6 +24,7 @@ from metaloom.config.loading import (
     load_settings,
     parse_override,
     read_params,
+    run_command,
 )
 from metaloom.config.methods import (
     PRETRAIN,
@@ -42,9 +43,11 @@ from metaloom.config.methods import (
 from metaloom.config.settings import (
     METHOD_SETTINGS,
     METHODS,
+    NO_ENCODER,
     EncoderSettings,
     EpisodeSettings,
     ExportSettings,
+    JudgeSettings,
     NetworkSettings,
     PrepareSettings,
     Settings,
@@ -58,6 +61,7 @@ __all__ = [
     "METHODS",
     "METHOD_SETTINGS",
     "MOST",
+    "NO_ENCODER",
     "OVERRIDES",
     "PARAMS",
     "PRETRAIN",
@@ -70,6 +74,7 @@ __all__ = [
     "EpisodeSettings",
     "ExportSettings",
     "GradientSettings",
+    "JudgeSettings",
     "MamlSettings",
     "MethodSettings",
     "NetworkSettings",
@@ -98,6 +103,7 @@ __all__ = [
     "most_for",
     "parse_override",
     "read_params",
+    "run_command",
     "same_ways",
     "value_at",
     "where_plenty",

@@ -11,8 +11,11 @@ SPLITS = ("train", "validation", "test")
 DOMAIN_SUFFIX = "_domain"  # marks a setting whose episodes stay within one domain
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+# no run on any machine takes more than the largest of these: it is a slip, said before anything starts
+PositiveInt = Annotated[int, Field(ge=1, le=1_000_000_000)]
+PositiveFloat = Annotated[float, Field(gt=0, le=1e12)]
+Repeats = Annotated[int, Field(ge=1, le=10_000)]  # of what is done, or held in memory, within a single step
+Drawn = Annotated[int, Field(ge=1, le=100_000)]  # episodes, tasks or examples that are in memory at once
 Domains = Literal["rest"] | Share | list[str]
 
 

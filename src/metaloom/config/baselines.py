@@ -6,15 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from metaloom.config.base import DOMAIN_SUFFIX, PositiveFloat, PositiveInt, Section, SettingName, Share
+from metaloom.config.base import DOMAIN_SUFFIX, Drawn, PositiveFloat, Repeats, Section, SettingName, Share
 
 
 class SingleTaskSettings(Section):
     """What every single-task learner has: how many test episodes it answers, the first ones: of each setting that
     `baselines.settings` names and its `_domain`, and elsewhere, of each other setting and each point of the studies."""
 
-    episodes: PositiveInt
-    elsewhere: PositiveInt
+    episodes: Drawn
+    elsewhere: Drawn
 
     @model_validator(mode="after")
     def _no_more_elsewhere(self) -> SingleTaskSettings:
@@ -29,9 +29,9 @@ class SingleTaskSettings(Section):
 class SteppedSettings(SingleTaskSettings):
     """Learners that train a network on the support set; lists are searched."""
 
-    steps: Annotated[int, Field(ge=4)]
-    epochs: Annotated[float, Field(ge=0)]
-    batch: PositiveInt
+    steps: Annotated[int, Field(ge=4, le=100_000)]
+    epochs: Annotated[float, Field(ge=0, le=100_000)]
+    batch: Drawn
     learning_rate: Annotated[list[PositiveFloat], Field(min_length=1)]
     distortion: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
 
@@ -57,7 +57,7 @@ class NeighbourSettings(SingleTaskSettings):
 class ForestSettings(SingleTaskSettings):
     """A random forest."""
 
-    trees: PositiveInt
+    trees: Repeats
     max_features: Annotated[list[Literal["sqrt"] | Share], Field(min_length=1)]
 
 
@@ -65,7 +65,7 @@ class BaselineSettings(Section):
     """Single-task learners, and how their settings are searched on validation episodes."""
 
     settings: Annotated[list[SettingName], Field(min_length=1)]
-    episodes: PositiveInt
+    episodes: Drawn
     scratch: ScratchSettings
     finetune_head: LinearSettings
     finetune_all: SteppedSettings

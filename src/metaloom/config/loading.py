@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
+import reprlib
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from metaloom.config.auto import AUTO, MOST, auto_keys, filled, value_at, where_
 from metaloom.config.settings import Settings
 from metaloom.errors import MetaloomError
 from metaloom.system.files import makes, read_json, read_yaml
+from metaloom.system.meant import meant
 
 PARAMS = "params.yaml"
 MOVED = {  # settings of earlier versions
@@ -37,9 +39,40 @@ ADDED = {  # settings that do not depend on the data, and that files of earlier 
         "mean": [0.485, 0.456, 0.406],
         "deviation": [0.229, 0.224, 0.225],
         "output": None,
+        "tokenizer": None,
+        "tokens": None,
+        "pooling": None,
+    },
+    "judge": {
+        "alpha": 0.05,
+        "margin": 0.01,
+        "max_episodes": 3000,
+        "max_minutes": 2,
+        "guards": dict.fromkeys(
+            ("domains", "worst_domain", "worst_tenth", "calibration", "novelty", "latency", "size"), "warn"
+        ),
     },
     "limits": {"stage_minutes": 0, "stall_minutes": 30, "remote_seconds": 60},
+    "retrain": {
+        "name": "retrain",
+        "data": "folder",
+        "when": {"examples": 0, "classes": 0, "drift": 0, "drift_days": 7},
+        "stage": "prod",
+        "approval": False,
+        "candidate": "candidate",
+        "approval_hours": 0,
+        "push": True,
+        "skip_ci": False,
+        "keep": 2,
+        "keep_days": 14,
+        "notify": None,
+        "quiet_days": 0,
+        "energy": None,
+        "mlflow": None,
+    },
 }
+OF_TYPES = ("function-", "constrained-", "list[", "literal[")  # how pydantic names parts of a type in a place
+SHOWN = 200  # characters of a value in a message
 OVERRIDES = "METALOOM_SET"  # JSON of dotted keys and values: how `run --set` reaches stages that DVC starts
 
 
@@ -76,7 +109,16 @@ def read_params(path: str | Path = PARAMS, overrides: dict[str, Any] | None = No
     """The values as they are written, `auto` included, under the overrides; arguments and errors of `load_settings`."""
     raw = read_yaml(path)
     overrides = environment_overrides() if overrides is None else overrides
-    return apply_overrides(ADDED | raw if isinstance(raw, dict) else raw or ADDED, overrides)
+    return apply_overrides(_with_added(raw) if isinstance(raw, dict) else raw or ADDED, overrides)
+
+
+def _with_added(raw: dict[str, Any]) -> dict[str, Any]:
+    """With the settings of `ADDED` that a file lacks; of some sections one by one, as they have newer ones."""
+    given = ADDED | raw
+    for name in ("encoder", "retrain"):
+        if isinstance(own := raw.get(name, {}), dict):
+            given |= {name: ADDED[name] | own}
+    return given
 
 
 def environment_overrides() -> dict[str, Any]:
@@ -138,6 +180,11 @@ def assigned(key: str, value: Any) -> str:
     return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
+def run_command(values: Mapping[str, Any]) -> str:
+    """`metaloom run` with these settings, by dotted keys, as it can be pasted."""
+    return shlex.join(["metaloom", "run", *(word for pair in values.items() for word in ("--set", assigned(*pair)))])
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """`train.n_shot=5` → ("train.n_shot", 5); the value is read as YAML.
 
@@ -149,8 +196,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise MetaloomError(f"--set {text}: write KEY=VALUE, for example --set train.n_shot=5")
     try:
         return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise MetaloomError(f"--set {text}: the value {value!r} is no valid YAML") from None
+    except (yaml.YAMLError, ValueError, RecursionError):  # a date that is none, lists nested too deeply
+        raise MetaloomError(f"--set {text[:SHOWN]}: the value {value[:SHOWN]!r} is no valid YAML") from None
 
 
 def apply_overrides(raw: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -171,22 +218,35 @@ def _replaced(node: Any, keys: list[str], value: Any, dotted: str) -> dict[str, 
 def _unknown(key: str, known: list[str], dotted: str) -> str:
     if dotted in MOVED:
         return f"this setting is called {MOVED[dotted]} now"
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else "."
-    return f"there is no setting {key!r}{hint} Known here: {', '.join(known) or 'none'}"
+    return f"there is no setting {key!r}{meant(key, known) or '.'} Known here: {', '.join(known) or 'none'}"
+
+
+_SHORT = reprlib.Repr()  # aliases of YAML make a value of a few bytes endless
+_SHORT.maxstring = _SHORT.maxother = 200
 
 
 def _describe(error: Any) -> str:
     location = [str(part) for part in error["loc"]]
-    dotted = ".".join(part for part in location if not part.startswith(("function-", "constrained-", "list[")))
+    dotted = ".".join(part for part in location if not part.startswith(OF_TYPES))
     if error["type"] == "extra_forbidden":
         return f"{'.'.join(location)}: {_unknown(location[-1], _fields_at(location[:-1]), '.'.join(location))}"
     if error["type"] == "missing":
         return f"{dotted} is missing"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    given = "" if error["type"] == "value_error" else f" (it is {error['input']!r})"
+    given = "" if error["type"] == "value_error" else f" (it is {_SHORT.repr(error['input'])}{_meant(error, dotted)})"
     return f"{dotted}: {message}{given}" if dotted else f"{message}{given}"
+
+
+def _meant(error: Any, dotted: str) -> str:
+    """The legal value that looks like the one that was given, in words; "" where none does."""
+    given, kind = error["input"], error["type"]
+    if not isinstance(given, str):
+        return ""
+    if kind == "list_type":
+        return f"; did you mean [{given}]?"
+    legal = re.findall("'([^']*)'", error["ctx"]["expected"]) if kind == "literal_error" else []
+    return meant(given, [*legal, *([AUTO] if dotted in MOST else [])])
 
 
 def _fields_at(location: list[str]) -> list[str]:

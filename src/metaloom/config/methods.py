@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from metaloom.config.base import PositiveFloat, PositiveInt, Section
+from metaloom.config.base import Drawn, PositiveFloat, PositiveInt, Repeats, Section
 
 PRETRAIN = "pretrain"  # the training of `shared` for transfer learning, by a section of its own
 MethodName = Literal["protonet", "ridge", "maml", "anil", "reptile", "shared", "bank"]
@@ -23,11 +23,13 @@ class TrainSettings(Section):
     validate_every: PositiveInt
     patience: PositiveInt
     select_on: str
-    processes: PositiveInt
+    processes: Annotated[int, Field(ge=1, le=1024)]
     precision: Literal["float32", "tf32", "bf16"]
     deterministic: bool
     graph: Literal["auto", False]
     compile: Literal["auto"] | bool
+    start: str | None = None  # of the defaults: a project made before has no such key
+    start_steps: Annotated[float, Field(gt=0, le=1)] = 0.3
 
     @property
     def examples(self) -> int:
@@ -40,8 +42,8 @@ class MethodSettings(Section):
 
     norm: Literal["batch", "group", "none"]
     n_way: Annotated[int, Field(ge=2)]
-    tasks_per_step: PositiveInt
-    steps: Annotated[int, Field(ge=0)]  # 0: it is not trained, as a time budget has no room for it
+    tasks_per_step: Repeats
+    steps: Annotated[int, Field(ge=0, le=1_000_000_000)]  # 0: it is not trained, as a time budget has no room for it
     learning_rate: PositiveFloat
 
 
@@ -66,7 +68,7 @@ class RidgeSettings(EmbeddingSettings):
 class GradientSettings(MethodSettings):
     """Methods that adapt by gradient steps; `beta` is chosen on the validation episodes where it is "auto"."""
 
-    inner_steps: PositiveInt
+    inner_steps: Repeats
     inner_rate: PositiveFloat
     beta: Literal["auto"] | Annotated[float, Field(ge=0, le=2)]
 
@@ -95,7 +97,7 @@ class AnilSettings(StartSettings):
 class ReptileSettings(StartSettings):
     """Reptile; `batch` in examples of an inner step."""
 
-    batch: PositiveInt
+    batch: Drawn
 
 
 class SharedSettings(GradientSettings):

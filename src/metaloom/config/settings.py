@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from metaloom.config.base import DOMAIN_SUFFIX, Domains, PositiveFloat, PositiveInt, Section, SettingName
+from metaloom.config.base import DOMAIN_SUFFIX, Domains, Drawn, PositiveFloat, PositiveInt, Section, SettingName
 from metaloom.config.baselines import BaselineSettings
 from metaloom.config.methods import (
     PRETRAIN,
@@ -23,9 +23,12 @@ from metaloom.config.methods import (
     SharedSettings,
     TrainSettings,
 )
+from metaloom.config.retraining import RetrainSettings
 
 KindName = Literal["pictures", "vectors", "text"]
-NetworkName = Literal["conv4", "resnet12", "mlp", "gru", "linear", "identity", "whiten"]
+NetworkName = Literal["conv4", "resnet12", "mlp", "gru", "linear", "identity", "whiten", "matrix"]
+NO_ENCODER = "no_encoder"  # the network that suits the examples themselves, without the encoder that sees them too
+ContenderName = Literal["conv4", "resnet12", "mlp", "gru", "linear", "identity", "whiten", "matrix", "no_encoder"]
 
 
 class PicturesSettings(Section):
@@ -66,6 +69,9 @@ class EncoderSettings(Section):
     mean: Annotated[list[FiniteFloat], Field(min_length=1)]
     deviation: Annotated[list[PositiveFloat], Field(min_length=1)]
     output: str | None
+    tokenizer: str | None
+    tokens: Annotated[int, Field(ge=2, le=8192)] | None
+    pooling: Literal["mean", "first"] | None
 
 
 class PrepareSettings(Section):
@@ -91,8 +97,8 @@ class EpisodeSettings(Section):
     settings: Annotated[list[SettingName], Field(min_length=1)]
     within_domain: bool
     n_query: PositiveInt
-    validation: PositiveInt
-    test: PositiveInt
+    validation: Drawn
+    test: Drawn
 
     @property
     def names(self) -> list[str]:
@@ -105,14 +111,14 @@ class NetworkSettings(Section):
     """The shared network."""
 
     name: NetworkName
-    width: PositiveInt
+    width: Annotated[int, Field(ge=1, le=4096)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
 class EstimateSettings(Section):
     """How far estimates from a support set alone lie from the truth."""
 
-    tasks: PositiveInt
+    tasks: Drawn
     n_shot: Annotated[int, Field(ge=2)]
 
 
@@ -120,7 +126,7 @@ class StudySettings(Section):
     """How figures move with labelled examples, ways and balance; on test episodes of their own."""
 
     kinds: Annotated[list[Literal["any", "domain"]], Field(min_length=1)]
-    episodes: PositiveInt
+    episodes: Drawn
     n_way: Annotated[int, Field(ge=2)]
     labels: Annotated[list[PositiveInt], Field(min_length=1)]
     uneven: list[PositiveInt]
@@ -143,7 +149,7 @@ class StudySettings(Section):
 class EvaluateSettings(Section):
     """How intervals and tests are computed."""
 
-    bootstrap: Annotated[int, Field(ge=100)]
+    bootstrap: Annotated[int, Field(ge=100, le=1_000_000)]
 
 
 class ExportSettings(Section):
@@ -155,10 +161,40 @@ class ExportSettings(Section):
     ir_version: Annotated[int, Field(ge=8, le=11)]
     max_ways: Annotated[int, Field(ge=2, le=1000)]
     page: Literal["auto"] | bool
-    variants: list[Literal["fp16", "int8"]]
+    variants: list[Literal["fp16", "int8", "plain"]]
     max_loss: Annotated[float, Field(ge=0, le=1)]
     key: str | None
     data_licence: str | None
+
+    @property
+    def measured(self) -> list[str]:
+        """The variants whose answers are others than those of model.onnx: what they cost is measured."""
+        return [name for name in self.variants if name != "plain"]
+
+
+Guard = Literal["hold", "warn", "off"]
+
+
+class GuardSettings(Section):
+    """What each guard of a judgement does: keep a version from its stage, say so, or nothing."""
+
+    domains: Guard
+    worst_domain: Guard
+    worst_tenth: Guard
+    calibration: Guard
+    novelty: Guard
+    latency: Guard
+    size: Guard
+
+
+class JudgeSettings(Section):
+    """When a new version takes the place of the present one; `margin` is a share of 1, `alpha` of a year."""
+
+    alpha: Annotated[float, Field(gt=0, le=0.5)]
+    margin: Annotated[float, Field(gt=0, le=0.5)]
+    max_episodes: Drawn
+    max_minutes: PositiveFloat
+    guards: GuardSettings
 
 
 Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -175,7 +211,7 @@ class LimitSettings(Section):
 class Settings(Section):
     """Everything in params.yaml."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     device: Literal["auto", "cpu", "cuda", "mps"]
     engine: Literal["auto", "torch", "numba"]
     methods: Annotated[list[MethodName], Field(min_length=1)]
@@ -189,7 +225,7 @@ class Settings(Section):
     episodes: EpisodeSettings
     studies: StudySettings
     network: NetworkSettings
-    contenders: list[NetworkName]
+    contenders: list[ContenderName]
     train: TrainSettings
     protonet: ProtonetSettings
     ridge: RidgeSettings
@@ -202,7 +238,9 @@ class Settings(Section):
     baselines: BaselineSettings
     evaluate: EvaluateSettings
     export: ExportSettings
+    judge: JudgeSettings
     limits: LimitSettings
+    retrain: RetrainSettings
 
     @model_validator(mode="after")
     def _choose_on_drawn_settings(self) -> Settings:

@@ -13,11 +13,14 @@ from metaloom.data.archives import SUFFIXES, archive_stem
 from metaloom.data.given import check_layout, read_given, write_given
 from metaloom.data.layouts import Branch
 from metaloom.data.quality import check_quality, judge
+from metaloom.data.reserved import check_name
 from metaloom.data.scan import scan
 from metaloom.data.sources import Listing, list_sources
 from metaloom.errors import MetaloomError
 from metaloom.kinds import KINDS, Kind, Tables
-from metaloom.system.files import atomic_dir
+from metaloom.system.files import atomic_dir, write_text
+
+NOTE = "name"  # in the staging folder: what is on its way out of data/
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,7 @@ def _of_another_kind(path: Path) -> str:
 def _checked_name(path: Path, name: str | None, kind: Kind) -> str:
     suffixes = (*SUFFIXES, *kind.suffixes)
     name = path.resolve().name if name is None else name
-    if not name or name != Path(name).name or name.startswith("."):
-        raise MetaloomError(f"--name {name!r}: give one name, without slashes and without a dot at the front")
+    check_name(name, "--name ")
     if path.is_dir():
         if archive_stem(name) is not None:
             raise MetaloomError(f"{path} is a folder, and {name} ends like an archive's name: rename it")
@@ -139,9 +141,23 @@ def install_addition(addition: Addition, data: Path, staging: Path, only: bool) 
     # before the data that it is of: they alone would be read in another way
     write_given(data, read_given(data) | {addition.name: addition.layout})
     if target.exists():
+        write_text(staging / NOTE, addition.name)
         target.rename(old)
     (staging / "new").rename(target)
     shutil.rmtree(staging)
+
+
+def finish_addition(data: Path, staging: Path) -> None:
+    """Put into data/ what `install_addition` was about to, where it was killed when the old one was just out of it.
+
+    The caller holds the project's lock.
+    """
+    note, new = staging / NOTE, staging / "new"
+    if not (note.is_file() and new.exists()):
+        return
+    target = data / note.read_text(encoding="utf-8")
+    if not target.exists():
+        new.rename(target)
 
 
 def _copy(source: Path, target: Path) -> None:

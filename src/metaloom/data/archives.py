@@ -28,6 +28,8 @@ WHOLE = -1  # bytes to read of a file
 _CHUNK = 2**20
 _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, LZMAError)
 _PADDING_CHUNKS = 64  # tar pads its end with zeros, by kilobytes
+_MORE = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_MORE_BYTES = 2**20  # that tar may say of a member beside its header; tarfile reads them at once, whatever their number
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,21 @@ def _open_tar(path: Path) -> Iterator[tuple[tarfile.TarFile, io.BufferedIOBase]]
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         stream: io.BufferedIOBase = gzip.GzipFile(fileobj=file) if packed else file
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive:
             yield archive, stream
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header is read before anything that the header asks for."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _MORE and found.size > _MORE_BYTES:
+            raise tarfile.ReadError(f"the header of a member has {found.size:,} bytes")
+        if found.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError(f"{found.name} is a sparse file")
+        return found
 
 
 def _refuse_link(path: Path, name: str) -> None:
@@ -224,6 +239,8 @@ def too_large() -> str:
 def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
+    except RecursionError:  # of tarfile: each header of a member's headers is read inside the one before
+        raise MetaloomError(f"{path} is no readable archive (headers of headers): make it again") from None
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno and not os.access(path, os.R_OK):
             raise MetaloomError(f"{path} cannot be read: {error.strerror}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +20,13 @@ class Example(NamedTuple):
         source: the file; FILE#3 is the third of a file that holds many.
         label: its class, where the file says it.
         raw: as the kind decodes it, of any size.
+        sha256: of the bytes that it was read from: those of the file, or of its row in one that holds many.
     """
 
     source: str
     label: str | None
     raw: Shaped[np.ndarray, ...]
+    sha256: str = ""
 
 
 def read_examples(path: str | Path, kind: Kind) -> list[Example]:
@@ -35,7 +38,7 @@ def read_examples(path: str | Path, kind: Kind) -> list[Example]:
     path = Path(path)
     content = _read(path, kind)
     if not isinstance(kind, Tables):
-        return [Example(str(path), None, _decoded(kind, content, str(path)))]
+        return [_example(kind, str(path), None, content)]
     try:
         rows = kind.table(content).rows
     except MetaloomError as error:
@@ -44,7 +47,10 @@ def read_examples(path: str | Path, kind: Kind) -> list[Example]:
         raise MetaloomError(f"{path} has no {kind.many}")
     rows = [row._replace(domain=row.domain or path.stem) for row in rows]
     several = len({row.domain for row in rows}) > 1  # classes of two domains may have one name
-    return [_example(kind, f"{path}#{number}", row, several) for number, row in enumerate(rows, start=1)]
+    return [
+        _example(kind, f"{path}#{number}", _label(row, several), row.content)
+        for number, row in enumerate(rows, start=1)
+    ]
 
 
 def read_argument(argument: str | Path, kind: Kind) -> list[Example]:
@@ -56,7 +62,7 @@ def read_argument(argument: str | Path, kind: Kind) -> list[Example]:
     spelled = kind.spelled(str(argument))
     if spelled is None:
         return read_examples(argument, kind)
-    return [Example(name, None, _decoded(kind, content, name)) for name, content in spelled]
+    return [_example(kind, name, None, content) for name, content in spelled]
 
 
 def fitting(example: Example, shape: tuple[int | str, ...], kind: Kind) -> Shaped[np.ndarray, ...]:
@@ -72,9 +78,16 @@ def fitting(example: Example, shape: tuple[int | str, ...], kind: Kind) -> Shape
     return example.raw
 
 
-def _example(kind: Kind, source: str, row: Row, several: bool) -> Example:
-    label = f"{row.domain}/{row.label}" if several and row.label else row.label
-    return Example(source, label, _decoded(kind, row.content, source))
+def _label(row: Row, several: bool) -> str | None:
+    return f"{row.domain}/{row.label}" if several and row.label else row.label
+
+
+def _example(kind: Kind, source: str, label: str | None, content: bytes) -> Example:
+    try:
+        raw = kind.decode(content)
+    except MetaloomError as error:
+        raise MetaloomError(f"{source} {error}") from None
+    return Example(source, label, raw, hashlib.sha256(content).hexdigest())
 
 
 def _read(path: Path, kind: Kind) -> bytes:
@@ -88,10 +101,3 @@ def _read(path: Path, kind: Kind) -> bytes:
         ) from None
     except (OSError, ValueError) as error:  # a name with NUL is a ValueError
         raise MetaloomError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-
-
-def _decoded(kind: Kind, content: bytes, source: str) -> Shaped[np.ndarray, ...]:
-    try:
-        return kind.decode(content)
-    except MetaloomError as error:
-        raise MetaloomError(f"{source}: {error}") from None

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from metaloom.errors import MetaloomError
+from metaloom.kinds.columns import whole
 
 NAMES = ("metadata.csv", "labels.csv", "metadata.jsonl")
 PATH_COLUMNS, LABEL_COLUMNS, DOMAIN = ("path", "file_name"), ("label", "class"), "domain"
@@ -49,7 +50,7 @@ def read_labels(content: bytes, folder: PurePosixPath, source: str) -> LabelTabl
     try:
         text = content.decode("utf-8-sig")
         rows = _lines(text) if source.endswith(".jsonl") else list(csv.DictReader(io.StringIO(text)))
-    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+    except (csv.Error, ValueError, RecursionError) as error:
         raise MetaloomError(f"{source} is no readable table ({error}): fix or remove it") from None
     columns = [str(name) for name in rows[0]] if rows else []
     path, label = (next((name for name in names if name in columns), None) for names in (PATH_COLUMNS, LABEL_COLUMNS))
@@ -60,8 +61,8 @@ def read_labels(content: bytes, folder: PurePosixPath, source: str) -> LabelTabl
         file, said = _cell(row, path), Label(_cell(row, DOMAIN), _cell(row, label))
         if not file or not said.class_name:
             raise MetaloomError(f"{source}, row {number}, lacks its {label if file else path}: fill it in")
-        if any(each.encode("utf-8", "replace").decode() != each for each in (file, *said)):
-            raise MetaloomError(f"{source}, row {number}, has half a character in a name: write it whole")
+        if not all(map(whole, (file, *said))):
+            raise MetaloomError(f"{source}, row {number}, has half a character, or a NUL, in a name: write it whole")
         place = folder / file.replace("\\", "/")
         if labels.setdefault(place, said) != said:
             raise MetaloomError(f"{source} has {file} in two classes, {labels[place].class_name} and {said.class_name}")

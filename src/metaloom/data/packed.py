@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,22 @@ class Dataset:
         mapped = getattr(self.examples, "_mmap", None)
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def seen_as(folder: str | Path, takes: Callable[[tuple[int, ...], str], bool]) -> np.ndarray:
+    """The examples of a folder of the stage `embed` as an encoding takes them: an encoder's rows, or what it saw.
+
+    Args:
+        folder: as of `Dataset.load`.
+        takes: whether it takes an example of a shape and dtype.
+
+    Raises:
+        MetaloomError: it takes neither, or a file is absent or damaged.
+    """
+    rows = Dataset.load(folder).examples
+    if takes(rows.shape[1:], str(rows.dtype)) or behind(folder) == Path(folder):
+        return rows
+    return Dataset.load(behind(folder)).examples
 
 
 def behind(folder: str | Path) -> Path:

@@ -15,6 +15,7 @@ from metaloom.data.layouts import SPLIT_OF, are_splits
 from metaloom.data.scan import digest_of
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, Tables
+from metaloom.system.files import refuse_special
 from metaloom.system.plural import some
 
 SHOWN = 3  # names in a message
@@ -86,6 +87,11 @@ def task_paths(tasks: Path, kind: Kind) -> list[Path]:
         if names.setdefault(task_name(each), each) != each:
             raise MetaloomError(f"{names[task_name(each)]} and {each} have one name: rename one of them")
     return found
+
+
+def files_of(path: Path, kind: Kind) -> list[Path]:
+    """The files of a task that can be read by `read_support`."""
+    return [file for _, file in (_in_tables(path, kind) if isinstance(kind, Tables) else _in_folders(path, kind))]
 
 
 def task_name(path: Path) -> str:
@@ -174,4 +180,7 @@ def _layout(kind: Kind) -> str:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return [each for each in folder.iterdir() if not each.name.startswith(".")]
+    found = [each for each in folder.iterdir() if not each.name.startswith(".")]
+    for each in found:
+        refuse_special(each)
+    return found

@@ -59,12 +59,12 @@ class Walk:
                 continue
             if name.startswith("."):
                 self.ignored.append(str(place / name))
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 if entry.is_symlink():
                     raise MetaloomError(f"{entry.path} is a link to a folder: put the folder itself there")
                 self.folder(Path(entry.path), place / name)
                 useful = True
-            elif entry.is_file() or entry.is_symlink():  # a link that leads nowhere is an example that cannot be read
+            elif entry.is_symlink() or entry.is_file():  # a link that leads nowhere is an example that cannot be read
                 useful |= self.file(Path(entry.path), place / name)
             else:  # a pipe, say, on which reading waits for ever
                 self.ignored.append(str(place / name))
@@ -194,6 +194,13 @@ class Walk:
                 raise MetaloomError(f"{source}, row {number}, has no class: name it in a column `class`")
             items.append(Item(row.domain or "", row.label, f"{source}#{number}", file, member, number))
         return items
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links that lead to one another
+        return False
 
 
 def read_file(path: Path) -> bytes | str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,17 @@ OfTables = dict[str, Answers]
 
 
 def meta_answers(
-    learner: Learner, examples: Shaped[Tensor, "item ..."], tables: Mapping[str, EpisodeTable]
+    learner: Learner,
+    examples: Shaped[Tensor, "item ..."],
+    tables: Mapping[str, EpisodeTable],
+    answered: Callable[[int], None] = lambda tables: None,
 ) -> OfTables:
-    """A meta-learner's answers to all episodes, by their name."""
-    found = learner.answers(examples, tables)
+    """A meta-learner's answers to all episodes, by their name; `answered` hears of so many tables that are done."""
+    together = [tables] if learner.method.frozen else [{name: table} for name, table in tables.items()]
+    found: dict[str, Tensor] = {}
+    for each in together:
+        found |= learner.answers(examples, each)
+        answered(len(each))
     return {name: Answers(found[name].cpu().numpy(), table) for name, table in tables.items()}
 
 

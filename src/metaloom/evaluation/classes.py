@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
 
 from metaloom.evaluation.figures import Answers
-from metaloom.learner.intervals import LEVELS, SPREAD
+from metaloom.learner.intervals import SPREAD, student
 
 FEWEST = 3  # classes for an interval: pairs are left when one is gone
 
@@ -65,7 +64,7 @@ def over_classes(answers: Answers, class_of: Int[np.ndarray, " item"]) -> dict[s
     if not 0 < accuracy < 1:
         error = float("nan")
     odds = np.log(accuracy / (1 - accuracy)) if np.isfinite(error) else error
-    half = _t(len(without)) * error / (accuracy * (1 - accuracy)) if np.isfinite(error) else error
+    half = student(max(2, len(without))) * error / (accuracy * (1 - accuracy)) if np.isfinite(error) else error
     low, high = (float(1 / (1 + np.exp(-end))) for end in (odds - half, odds + half))
     return {"classes": len(without), "classes_low95": low, "classes_high95": high}
 
@@ -78,8 +77,4 @@ def difference_over_classes(one: Answers, other: Answers, class_of: Int[np.ndarr
     if not both.any():
         return float("nan")
     without = [without_each(each.first(episodes).only(both), class_of) for each in (one, other)]
-    return _t(len(without[0])) * standard_error(without[0] - without[1])
-
-
-def _t(classes: int) -> float:
-    return float(stats.t.ppf(LEVELS[1] / 100, max(classes - 1, 1)))
+    return student(max(2, len(without[0]))) * standard_error(without[0] - without[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Kind, Row, Shown, Table, Tables
 from metaloom.kinds.encoded.encoder import ENCODER, Encoder
 from metaloom.kinds.encoded.kind import EncodedPictures
+from metaloom.kinds.encoded.texts import EncodedText
+from metaloom.kinds.encoded.tokens import TOKENIZER, TextEncoder, opened_tokenizer, tokenizer_of
 from metaloom.kinds.pictures.kind import Pictures
 from metaloom.kinds.text.kind import Text
 from metaloom.kinds.vectors.kind import Vectors
@@ -23,15 +26,18 @@ if TYPE_CHECKING:
 __all__ = [
     "ENCODER",
     "KINDS",
+    "TOKENIZER",
     "Encoder",
     "Kind",
     "Row",
     "Shown",
     "Table",
     "Tables",
+    "beside_encoder",
     "kind_from",
     "kind_of",
     "packed_encoder",
+    "packed_for",
     "packing_of",
     "seen_by",
 ]
@@ -43,6 +49,7 @@ KINDS: dict[str, type[Kind]] = {
 }
 ENCODED: dict[str, type[Kind]] = {  # the same, where an encoder sees them first
     "pictures": EncodedPictures,
+    "text": EncodedText,
 }
 
 
@@ -53,7 +60,8 @@ def kind_of(settings: Settings) -> Kind:
 
 
 def packing_of(settings: Settings) -> Kind:
-    """The kind that params name, as it packs examples: for an encoder in the size and colours that this takes.
+    """The kind that params name, as it packs examples: for an encoder pictures in the size and colours that it takes,
+    and texts with their capitals.
 
     Raises:
         MetaloomError: no encoder sees such examples, or it is not understood.
@@ -61,24 +69,39 @@ def packing_of(settings: Settings) -> Kind:
     kind, encoder = kind_of(settings), settings.encoder
     if encoder.file is None:
         return kind
-    if not isinstance(kind, Pictures):
-        raise MetaloomError(
-            f"encoder.file is {encoder.file}, and kind is {kind.name}: encoders see pictures; set it to null"
-        )
-    from metaloom.kinds.encoded.taking import taking_of
+    if isinstance(kind, Pictures):
+        from metaloom.kinds.encoded.taking import taking_of
 
-    taking = taking_of(encoder)
-    return replace(kind, image_size=taking.size, channels=taking.channels)
+        taking = taking_of(encoder)
+        return replace(kind, image_size=taking.size, channels=taking.channels)
+    if isinstance(kind, Text):
+        from metaloom.kinds.encoded.taking_ids import ids_taking_of
+
+        ids_taking_of(encoder)
+        opened_tokenizer(tokenizer_of(encoder))
+        return replace(kind, cased=True)
+    raise MetaloomError(
+        f"encoder.file is {encoder.file}, and kind is {kind.name}: encoders see pictures and texts; set it to null"
+    )
 
 
-def seen_by(kind: Kind, settings: EncoderSettings, export: ExportSettings, folder: Path, file: str) -> EncodedPictures:
-    """Write the encoder as one file that takes packed examples, and have it tried on two.
+def packed_for(kind: Kind, settings: Settings) -> bool:
+    """Whether examples are packed as the encoder of these settings takes them; some of that the data have decided."""
+    found, wanted = kind.described(), packing_of(settings).described()
+    decided = {"inverted": False, "characters": found.get("characters")}
+    return found == wanted | {name: value for name, value in decided.items() if name in wanted}
+
+
+def seen_by(
+    kind: Kind, settings: EncoderSettings, export: ExportSettings, folder: Path, file: str
+) -> EncodedPictures | EncodedText:
+    """Write the encoder as one file that takes packed examples, or their tokens, and have it tried on two.
 
     Args:
         kind: of the packed examples.
         settings: which name the encoder.
         export: for the versions of ONNX.
-        folder: where the file is written, as `ENCODER`.
+        folder: where the file is written, as `ENCODER`, and its tokenizer as `TOKENIZER`.
         file: what its path is going to be.
 
     Returns:
@@ -88,20 +111,31 @@ def seen_by(kind: Kind, settings: EncoderSettings, export: ExportSettings, folde
         MetaloomError: it sees no such examples, cannot be read, is not understood, does not work, or takes
             too much time or memory to try.
     """
-    if not isinstance(kind, Pictures):
-        raise MetaloomError(f"encoders see pictures, and these are {kind.many}: set encoder.file to null")
     from metaloom.kinds.encoded.trial import tried
 
-    return EncodedPictures.by(tried("written", settings, export, folder / ENCODER, file), kind)
+    if isinstance(kind, Pictures):
+        return EncodedPictures.by(tried("written", kind.name, settings, export, folder / ENCODER, file), kind)
+    if isinstance(kind, Text):
+        shutil.copyfile(tokenizer_of(settings), folder / TOKENIZER)
+        copied = settings.model_copy(update={"tokenizer": str(folder / TOKENIZER)})
+        encoder = tried("written", kind.name, copied, export, folder / ENCODER, file)
+        assert isinstance(encoder, TextEncoder)
+        return EncodedText.by(encoder, kind)
+    raise MetaloomError(f"encoders see pictures and texts, and these are {kind.many}: set encoder.file to null")
+
+
+def beside_encoder(kind: Kind, settings: EncoderSettings) -> list[str]:
+    """The files that an encoder's embeddings are made of: its own, and of texts its tokenizer."""
+    return [str(settings.file), *([str(tokenizer_of(settings))] if isinstance(kind, Text) else [])]
 
 
 def packed_encoder(
     settings: EncoderSettings, export: ExportSettings, path: Path, seconds: float, gigabytes: float
 ) -> Encoder:
-    """A copy of an encoder's file with all its weights in it, tried on two pictures.
+    """A copy of an encoder's file with all its weights in it, tried on two pictures, or texts if it has a tokenizer.
 
     Args:
-        settings: which name the file.
+        settings: which name the file, and its tokenizer.
         export: for the versions of ONNX.
         path: of the copy.
         seconds: that it may take to try it.
@@ -112,7 +146,8 @@ def packed_encoder(
     """
     from metaloom.kinds.encoded.trial import tried
 
-    return tried("packed", settings, export, path, str(path), seconds, gigabytes)
+    kind = Pictures if settings.tokenizer is None else Text
+    return tried("packed", kind.name, settings, export, path, str(path), seconds, gigabytes)
 
 
 def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "") -> Kind:

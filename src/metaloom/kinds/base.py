@@ -150,6 +150,15 @@ class Kind(ABC):
         """How all examples are read, and why, once that is settled; "" where there is nothing to say."""
         return ""
 
+    @property
+    def loses(self) -> bool:
+        """Whether examples lose what `look` finds when they are read."""
+        return False
+
+    def loss(self, having: int, seen: int) -> str:
+        """What gets lost, in a sentence: so many of those seen have what `look` finds."""
+        return ""
+
     def looks_negative(
         self, raw: Shaped[np.ndarray, "item ..."], saved: Mapping[str, Any]
     ) -> Bool[np.ndarray, " item"]:
@@ -189,6 +198,25 @@ class Kind(ABC):
         """Folder of what travels in each bundle as it is: example.py, and index.html where the kind has a page."""
         return Path(inspect.getfile(type(self))).with_name("shipped")
 
+    @property
+    def travelling(self) -> dict[str, Path]:
+        """Further files that travel in each bundle, by their names there."""
+        return {}
+
+    # --- a bundle, without torch
+
+    def in_bundle(self, folder: Path) -> Kind:
+        """The kind with the files that it needs as they are in a bundle."""
+        return self
+
+    def decoded(self, raw: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        """Shape of a decoded example, where a graph takes raw ones of this shape; names stand for any size."""
+        return raw
+
+    def for_graph(self, examples: Sequence[Shaped[np.ndarray, ...]]) -> Sequence[Shaped[np.ndarray, ...]]:
+        """Decoded examples as a graph takes them; those that are of one shape then are asked about together."""
+        return examples
+
     # --- a person
 
     @abstractmethod
@@ -201,6 +229,12 @@ class Kind(ABC):
 
     # --- training
 
+    @property
+    def behind(self) -> str:
+        """The encoder that sees them first, in words; "" where there is none."""
+        return ""
+
+    without_encoder: ClassVar[bool] = False  # whether they can be learned from without the encoder that sees them too
     variants: ClassVar[bool] = True  # whether graphs with smaller weights can be made of its own
     enough: ClassVar[int] = 1  # packed examples whose encoding has the shape that all of them give
 
@@ -263,6 +297,10 @@ class Tables(Kind):
             MetaloomError: the file cannot be read or does not fit; the message begins with a verb and names the
                 remedy.
         """
+
+    @abstractmethod
+    def written(self, rows: Sequence[Row]) -> str:
+        """Rows with their classes as a CSV file, which `table` reads as the same ones."""
 
     @abstractmethod
     def columns_in(self, sample: pd.DataFrame) -> dict[str, str] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
@@ -18,9 +20,33 @@ USUAL = {
     DOMAIN: ("domain", "topic", "scenario"),
 }
 SHOWN = 6  # columns that a message names
+LONGEST = 1000  # characters of a column's name
 NOTHING = ("", "nan", "na", "n/a", "#n/a", "null", "none")  # in a cell, in any case, where a number is missing
 REPEATED = 0.5  # a column of classes has at most this share of values that differ
 WORDS = 2.0  # a column of texts has so many words in a cell or more, on the average
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises MetaloomError where one is no name: a table without a line of names has its first row there."""
+    if odd := next((name for name in names if len(name) > LONGEST or not whole(name)), None):
+        raise MetaloomError(
+            f"has no names of columns in its first line ({odd[:20]!r}… of {len(odd):,} characters): write them there"
+        )
+
+
+def whole(word: str) -> bool:
+    """Whether it can be a name anywhere: it has neither NUL, the end of a text in C, nor half a character."""
+    return "\0" not in word and word.encode("utf-8", "replace").decode() == word
+
+
+def check_cells(cells: Iterable[str | None], column: str | None) -> None:
+    """Raises MetaloomError where a name of a class or domain cannot be one."""
+    for number, cell in enumerate(cells, start=1):
+        if cell is not None and not whole(cell):
+            flaw = "a NUL" if "\0" in cell else "half a"
+            raise MetaloomError(
+                f"has {flaw} character in row {number} of its column {column} ({cell!r:.60}): write it whole"
+            )
 
 
 def usual(what: str, names: Iterable[str]) -> str | None:
@@ -45,7 +71,7 @@ def is_number(column: pd.Series) -> bool:
     import pandas as pd
 
     cells = column.dropna()
-    cells = cells[~cells.astype(str).str.strip().str.lower().isin(NOTHING)]
+    cells = cells[~_as_words(cells).str.strip().str.lower().isin(NOTHING)]
     return bool(len(cells)) and bool(pd.to_numeric(cells, errors="coerce").notna().all())
 
 
@@ -62,10 +88,24 @@ def only_texts(table: pd.DataFrame, names: Iterable[str]) -> str | None:
 
 
 def _repeats(column: pd.Series) -> bool:
-    cells = column.dropna().astype(str)
+    cells = _as_words(column.dropna())
     return bool(len(cells)) and 1 < cells.nunique() <= REPEATED * len(cells)
 
 
 def _words(column: pd.Series) -> float:
-    cells = column.dropna().astype(str)
+    cells = _as_words(column.dropna())
     return float(cells.str.split().str.len().mean()) if len(cells) else 0.0
+
+
+def as_csv(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table as the text of a file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([list(header), *map(list, rows)])
+    return text.getvalue()
+
+
+def _as_words(cells: pd.Series) -> pd.Series:
+    """Python's own strings: those of pandas cannot hold half a character."""
+    import pandas as pd
+
+    return pd.Series([str(cell) for cell in cells], cells.index, dtype=object)

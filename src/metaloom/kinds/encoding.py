@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float32, Shaped
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Kind
@@ -67,6 +67,10 @@ class Encoding(ABC):
     def numbers(self) -> dict[str, Any]:
         """Those that were fitted, as plain values."""
 
+    def told(self) -> dict[str, Any]:
+        """Further plain values for a bundle's metadata.json."""
+        return {}
+
     # --- the same in a graph
 
     @abstractmethod
@@ -97,6 +101,25 @@ class Encoding(ABC):
         """
         return
 
+    def scaled_in_graph(self, prepared: Tensor, numbers: Sequence[Tensor]) -> Tensor:
+        """What `prepared` gives, to the network's input, without a size that varies.
+
+        Raises:
+            MetaloomError: examples of this kind are prepared inside the graph only.
+        """
+        raise MetaloomError(
+            f"there is no plain form of a graph for {self.kind.many}: leave plain out of export.variants"
+        )
+
+    def prepared(self, packed: Shaped[np.ndarray, "item ..."]) -> Float32[np.ndarray, "item ..."]:
+        """Packed examples as the plain form of a graph takes them: float32, in the network's layout."""
+        last = packed.ndim - 1
+        return np.ascontiguousarray(np.moveaxis(packed.astype(np.float32), last, last + 1 - len(self.shape)))
+
+    def prepared_in_words(self) -> str:
+        """What a caller of the plain form gives it, in a sentence."""
+        return f"float32, {'×'.join(map(str, (1, *self.shape)))}: {self.in_words()}"
+
     @abstractmethod
     def traceable(self, items: int, generator: Any, larger: int = 0) -> Tensor:
         """Raw examples to trace a graph with, of sizes that occur nowhere else; `larger` gives another such size."""
@@ -113,8 +136,9 @@ class Encoding(ABC):
         """Raw examples that are packed so: packed ones themselves, unless packing changes them again."""
         return packed
 
-    def quoted(self, packed: Shaped[np.ndarray, "item ..."]) -> list[str]:
-        """Packed examples in the words of a bundle's page; none where they are no words."""
+    def for_page(self, packed: Shaped[np.ndarray, "item ..."]) -> list[str]:
+        """Packed examples as a bundle's page shows them and learns from them: texts, or pictures as data: URIs. None
+        where the kind has no page."""
         return []
 
     # --- another reading of raw examples

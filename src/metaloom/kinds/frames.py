@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from metaloom.errors import MetaloomError
+from metaloom.kinds.columns import check_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +43,7 @@ def read_table(content: bytes, rows: int | None = None) -> pd.DataFrame:
         if text.lstrip().startswith("{"):
             return pd.DataFrame(_objects(text, rows), dtype=object)
         mark = separator(text.partition("\n")[0])
+        check_names(name.strip() for name in text.partition("\n")[0].split(mark))
         return pd.read_csv(io.StringIO(text), sep=mark, dtype=str, keep_default_na=False, index_col=False, nrows=rows)
     except UnicodeDecodeError as error:
         raise MetaloomError(f"is no UTF-8 (byte {error.start}): save it in this encoding") from None

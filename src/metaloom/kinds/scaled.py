@@ -43,6 +43,10 @@ class Scaled(Encoding):
         shift, scale = numbers
         return self._normalised(self.packed_in_graph(raw), shift, scale)
 
+    def scaled_in_graph(self, prepared: Tensor, numbers: Sequence[Tensor]) -> Tensor:
+        shift, scale = (each.reshape(-1, *[1] * (len(self.shape) - 1)) for each in numbers)
+        return (prepared - shift) / scale
+
     @abstractmethod
     def packed_in_graph(self, raw: Tensor) -> Tensor:
         """Raw examples as packed ones, in traceable operations."""

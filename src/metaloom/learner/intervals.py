@@ -6,7 +6,6 @@ from functools import cache
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from metaloom.system.certainty import ENOUGH_EPISODES, FEWEST_EPISODES
 
@@ -42,7 +41,7 @@ def interval(drawn: Float[np.ndarray, " sample"], value: float, episodes: int) -
         low, high = np.percentile(drawn, LEVELS)
         return float(low), float(high)
     error = drawn.std() * np.sqrt(episodes / (episodes - 1))
-    half = _student(episodes) * float(error)
+    half = student(episodes) * float(error)
     return value - half, value + half
 
 
@@ -50,7 +49,7 @@ def mean_and_half_width(values: Float[np.ndarray, " episode"]) -> tuple[float, f
     """The mean and the half width of its 95% interval, Student's t; NaN where there is none (see `interval`)."""
     half = float("nan")
     if len(values) >= FEWEST_EPISODES and _spread(values):
-        half = _student(len(values)) * float(values.std(ddof=1) / np.sqrt(len(values)))
+        half = student(len(values)) * float(values.std(ddof=1) / np.sqrt(len(values)))
     return float(values.mean()), half
 
 
@@ -58,5 +57,8 @@ def _spread(values: Float[np.ndarray, " value"]) -> bool:
     return bool(len(values) and np.isfinite(values).all() and np.ptp(values) >= SPREAD)
 
 
-def _student(episodes: int) -> float:
-    return float(stats.t.ppf(LEVELS[1] / 100, episodes - 1))
+def student(values: int) -> float:
+    """How many standard errors a 95% interval of the mean of so many values reaches to each side: Student's t."""
+    from scipy.special import stdtrit  # which most of those who read intervals do without
+
+    return float(stdtrit(values - 1, LEVELS[1] / 100))

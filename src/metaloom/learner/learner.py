@@ -23,8 +23,8 @@ from metaloom.kinds.encoding import Encoding
 from metaloom.learner.placement import picked
 from metaloom.learner.task import BATCH, AdaptedTask, checked
 from metaloom.learner.temperature import Temperature
-from metaloom.methods.base import TASKS_AT_A_TIME, Method
-from metaloom.methods.catalogue import build_method, method_class
+from metaloom.methods.base import TASKS_AT_A_TIME, Method, Weighing
+from metaloom.methods.catalogue import METHOD_CLASSES, build_method, method_class
 from metaloom.methods.model import Head, Params
 from metaloom.networks import build_network
 from metaloom.networks.layerless import Layerless
@@ -160,6 +160,7 @@ class Learner:
         self,
         support_x: Shaped[np.ndarray | Tensor, "support ..."],
         support_y: Sequence[Any] | np.ndarray,
+        weights: Sequence[float] | np.ndarray | None = None,
     ) -> AdaptedTask:
         """Learn a task from labelled examples.
 
@@ -168,9 +169,10 @@ class Learner:
                 width, channel) at the network's own size, of vectors float32 (support, feature), of texts an array
                 of them too.
             support_y: a label for each; any values that sort. Their order is that of the probabilities.
+            weights: how often each counts: 2 is as if it stood there twice, 0 as if it did not. None: once each.
 
         Raises:
-            MetaloomError: shapes do not fit, or there are fewer than two classes.
+            MetaloomError: shapes do not fit, there are fewer than two classes, or the method does not weigh examples.
         """
         examples = checked(support_x, self.encoding, "support")
         classes, labels = np.unique(np.asarray(support_y), return_inverse=True)
@@ -180,13 +182,36 @@ class Learner:
                 f"{several(len(classes), 'class', 'classes')}: give one label per {self.encoding.kind.one}, "
                 "and at least two classes"
             )
+        own = None if weights is None else self._checked_weights(weights, labels)
         with torch.no_grad():
             x = self.encoding(examples.to(self.device)).to(next(iter(self.params.weights.values())).dtype)
             y = torch.as_tensor(labels, device=self.device)
-            model = self.method.adapt(self.params, x, y, len(classes))
-            t = self.temperature.of_task(labels, len(classes))
+            if own is None:
+                model = self.method.adapt(self.params, x, y, len(classes))
+            else:
+                counts = torch.as_tensor(own, device=self.device, dtype=x.dtype)
+                model = self._weighing().adapt_weighted(self.params, x, y, len(classes), counts)
+            t = self.temperature.of_task(labels, len(classes), own)
             model = replace(model, head=Head(model.head.weight / t, model.head.bias / t))
         return AdaptedTask(model, self.encoding, classes.tolist())
+
+    def _weighing(self) -> Weighing:
+        """The method, which has to be one for which examples may count more or less than once."""
+        if isinstance(self.method, Weighing):
+            return self.method
+        able = ", ".join(name for name, method in METHOD_CLASSES.items() if issubclass(method, Weighing))
+        raise MetaloomError(f"{self.name} does not weigh examples: leave the weights out, or take a learner of {able}")
+
+    def _checked_weights(self, weights: Sequence[float] | np.ndarray, labels: np.ndarray) -> np.ndarray:
+        self._weighing()
+        own = np.asarray(weights, np.float64)
+        if own.shape != labels.shape:
+            raise MetaloomError(f"there are weights of shape {own.shape} for {len(labels)} examples: give one for each")
+        if not np.isfinite(own).all() or (own < 0).any():
+            raise MetaloomError("a weight is negative or no number: give 0 or more")
+        if not np.bincount(labels, own).all():
+            raise MetaloomError("all examples of a class have the weight 0: leave the class out, or weigh one")
+        return own
 
     @property
     def device(self) -> torch.device:
@@ -229,8 +254,20 @@ class Learner:
             examples: as `answer` takes them.
             tables: episodes by name, which the answers have too.
         """
-        logits_of = self._embedded(examples, list(tables.values())) if self.method.frozen else self._adapted(examples)
-        return {name: self._answer(table, logits_of) for name, table in tables.items()}
+        answer = self.answering(examples, np.unique(np.concatenate([table.rows for table in tables.values()])))
+        return {name: answer(table) for name, table in tables.items()}
+
+    def answering(
+        self, examples: Shaped[Tensor, "item ..."], rows: Int[np.ndarray, " row"]
+    ) -> Callable[[EpisodeTable], Float[Tensor, "episode query n_way"]]:
+        """Ready to answer episodes that come later, as `answer` does: what they may ask about is embedded now, once.
+
+        Args:
+            examples: as `answer` takes them.
+            rows: that the episodes may have, ascending.
+        """
+        logits_of = self._embedded(examples, torch.as_tensor(rows)) if self.method.frozen else self._adapted(examples)
+        return lambda table: self._answer(table, logits_of)
 
     def _answer(self, table: EpisodeTable, logits_of: LogitsOf) -> Tensor:
         labels = torch.as_tensor(table.labels, device=self.device)
@@ -249,9 +286,8 @@ class Learner:
 
         return logits_of
 
-    def _embedded(self, examples: Tensor, tables: Sequence[EpisodeTable]) -> LogitsOf:
-        """The same from embeddings of all rows in the tables."""
-        used = torch.as_tensor(np.unique(np.concatenate([table.rows for table in tables])))
+    def _embedded(self, examples: Tensor, used: Tensor) -> LogitsOf:
+        """The same from embeddings of all rows that are used."""
         z = self.embed(examples, used)
 
         def embedded(some: Tensor) -> Tensor:

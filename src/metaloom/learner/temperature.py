@@ -18,8 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import minimize
-from scipy.special import logsumexp
 
 from metaloom.system.rounding import is_finite
 
@@ -53,9 +51,12 @@ class Temperature:
         )
         return math.exp(self.level + self.shot * shot + self.way * way)
 
-    def of_task(self, labels: Int[np.ndarray, " support"], n_way: int) -> float:
-        """T of a task whose support examples have these labels, whole numbers below `n_way`."""
-        counts = np.bincount(labels, minlength=n_way)
+    def of_task(
+        self, labels: Int[np.ndarray, " support"], n_way: int, weights: Float[np.ndarray, " support"] | None = None
+    ) -> float:
+        """T of a task whose support examples have these labels, whole numbers below `n_way`; each counts as often as
+        its weight says."""
+        counts = np.bincount(labels, weights, minlength=n_way)
         return self(n_way, math.exp(np.log(counts[counts > 0]).mean()))
 
     @classmethod
@@ -64,6 +65,8 @@ class Temperature:
         answers = [_finite(each) for each in answers if np.isfinite(each.logits).all(axis=1).any()]
         if not answers:
             return cls()
+        from scipy.optimize import minimize  # which those who only load a learner do without
+
         shapes = np.log([(each.n_shot, each.n_way) for each in answers])
         features = np.column_stack([np.ones(len(answers)), shapes])
         doubles = [each.logits.astype(np.float64) for each in answers]
@@ -112,6 +115,8 @@ def _finite(answered: LabelledLogits) -> LabelledLogits:
 
 def _nll(logits: np.ndarray, labels: np.ndarray, log_t: float) -> tuple[float, float]:
     """Mean NLL of logits / T, and its slope in log T."""
+    from scipy.special import logsumexp
+
     z = logits * math.exp(-log_t)
     log_p = z - logsumexp(z, axis=1, keepdims=True)
     own = np.arange(len(labels)), labels

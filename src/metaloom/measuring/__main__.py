@@ -9,6 +9,7 @@ import time
 
 from metaloom.config import read_params
 from metaloom.measuring.choose import chosen, left_out, left_over, measuring
+from metaloom.measuring.keeping import Question
 from metaloom.planning.budget import BUDGET, budget_for, write_budget
 from metaloom.stages import run_stage
 from metaloom.system.lifeline import end_with_parent
@@ -20,8 +21,9 @@ from metaloom.versioning.paths import Outputs
 def main(minutes: str, began: str) -> None:
     """Measure, choose, and write the file as a whole; `began` is the Unix time at which the run did."""
     wanted, already = float(minutes), time.time() - float(began)
-    with measuring(Outputs().embedded, already) as here:
-        found, seconds = chosen(budget_for(wanted, data_version(), read_params()), here)
+    data, raw = data_version(), read_params()
+    with measuring(Outputs().embedded, Question.here(data, raw), already) as here:
+        found, seconds = chosen(budget_for(wanted, data, raw), here)
         seconds += here.spent()
         lines = [*left_out(found, here), *left_over(wanted, seconds)]
     write_budget(BUDGET, found)

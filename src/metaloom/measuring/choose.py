@@ -8,15 +8,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from metaloom.config import PRETRAIN, auto_keys, environment_overrides, read_params
+from metaloom.config import PRETRAIN, Settings, auto_keys, environment_overrides, read_params
 from metaloom.config.methods import MethodName
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.measuring.estimate import Asked, seconds_by_stage
-from metaloom.measuring.rates import Rates
+from metaloom.measuring.keeping import Kept, Question
+from metaloom.measuring.rates import Learns, MethodRate, Rates
 from metaloom.measuring.timing import Stopwatch, measure, starting
 from metaloom.networks.engine import choose_engine
 from metaloom.planning.budget import MOST_EFFORT, NO_BUDGET, Budget
@@ -30,7 +32,10 @@ AIM = 0.95  # share of the minutes that is planned with
 MARGIN = 1.1  # on the least minutes that are told: they are enough when measured again
 ENOUGH = 0.5  # effort: a further method is trained where all have as much; see RESULTS.md
 FIRST = ("protonet", "maml")  # that are trained, then the others, those first that take least
+AGAIN = 0.3  # minutes until what was measured before is read and chosen from
 BARELY = 0.6  # of the minutes: where all that can be bought takes less, it is said
+
+END = "`--minutes 0` ends the budget, which budget.yaml keeps from run to run"
 
 
 @dataclass
@@ -42,11 +47,15 @@ class Measuring:
         dataset: folder of the stage `embed`.
         splits: an empty folder, for episodes.
         spent: seconds since the run began.
+        kept: what was measured here not long ago; what is measured now is added.
+        minutes: that a run may take; once it is known that they are too few, no more is measured. 0: any number.
     """
 
     dataset: str
     splits: Path
     spent: Callable[[], float]
+    kept: Kept = field(default_factory=Kept)
+    minutes: float = 0.0
     _watch: Stopwatch = field(init=False)
     _rates: dict[int, Rates] = field(default_factory=dict)
     _plans: dict[tuple[Any, ...], Plan] = field(default_factory=dict)
@@ -66,15 +75,42 @@ class Measuring:
         """Measure the width of the network that so much effort has; whether that was new."""
         plan, known = self.plan(Budget(effort=effort)), next(iter(self._rates.values()), None)
         width = plan.settings.network.width
-        new = width not in self._rates
-        if new:
-            watch = self._watch
-            choose_engine(plan.settings.engine)  # before it: processes that are started hear of it
-            start = known.start if known else starting(watch)
-            splitting = known.splitting if known else watch.quickest(lambda: self._split(plan), 1)
-            tables = self.asked(plan).test
-            self._rates[width] = measure(plan.settings, self.dataset, self.splits, tables, start, splitting, watch)
-        return new
+        if width in self._rates:
+            return False
+        splitting = known.splitting if known else self._watch.quickest(lambda: self._split(plan), 1)
+        if width not in self.kept.rates:
+            self.kept.add(width, self._now(plan, known.start if known else None, splitting))
+        self._rates[width] = self.kept.rates[width]
+        return True
+
+    def _now(self, plan: Plan, start: float | None, splitting: float) -> Rates:
+        watch, settings = self._watch, plan.settings
+        choose_engine(settings.engine)  # before it: processes that are started hear of it
+        if start is None:
+            start = starting(watch)
+            idle = MethodRate(Learns(frozen=True), self._shape(), 1, 0.0, 0.0)
+            self._check(settings, Rates.at_least(start, splitting, dict.fromkeys((*settings.methods, PRETRAIN), idle)))
+        tables, check = self.asked(plan).test, partial(self._check, settings)
+        return measure(settings, self.dataset, self.splits, tables, start, splitting, watch, check)
+
+    def _shape(self) -> tuple[int, ...]:
+        """Of an example, as a network takes it."""
+        data = Dataset.load(self.dataset)
+        return data.kind.fitted(data.examples[: data.kind.enough]).shape
+
+    def _check(self, settings: Settings, rates: Rates) -> None:
+        """Whether the minutes can still be enough, where these rates are the least that a run takes."""
+        if not self.minutes or self._rates:
+            return
+        self._rates[settings.network.width] = rates
+        try:
+            least = Budget(effort=EFFORTS[0], left_out=tuple(self.spare()))
+            seconds = sum(self.seconds(least).values()) + self.spent()
+        finally:
+            self._rates.clear()
+        if seconds > AIM * 60 * self.minutes:
+            self.kept.bound(seconds)
+            refuse_bounded(self.minutes, seconds)
 
     def rates(self, plan: Plan) -> Rates:
         """Rates that were measured with this plan's network."""
@@ -82,7 +118,7 @@ class Measuring:
         if network.width in self._rates:
             return self._rates[network.width]
         width, known = min(self._rates.items(), key=lambda each: abs(each[0] - network.width))
-        shape = known.trained[PRETRAIN].learner.method.network.shape
+        shape = known.trained[PRETRAIN].shape
         work, of_known = (multiplications(network.name, each, shape) for each in (network.width, width))
         return known.scaled(work / of_known)
 
@@ -116,16 +152,28 @@ class Measuring:
 
 
 @contextmanager
-def measuring(dataset: str, already: float = 0.0) -> Iterator[Measuring]:
-    """For the project in the working directory, which `prepare` and `embed` are up to date in; nothing in it changes.
+def measuring(dataset: str, question: Question, already: float = 0.0) -> Iterator[Measuring]:
+    """For the project in the working directory, which `prepare` and `embed` are up to date in.
+
+    What is measured is kept for a while; nothing else in the project changes.
 
     Args:
         dataset: folder of the stage `embed`.
+        question: what is measured for.
         already: seconds that the run has taken so far.
     """
     began = time.perf_counter() - already
     with tempfile.TemporaryDirectory(prefix="metaloom-") as folder:
-        yield Measuring(dataset, Path(folder), lambda: time.perf_counter() - began)
+        yield Measuring(dataset, Path(folder), lambda: time.perf_counter() - began, Kept.read(question))
+
+
+def refuse_bounded(minutes: float, seconds: float) -> NoReturn:
+    """Raises MetaloomError: a run takes more than these seconds, and how many is not known."""
+    raise MetaloomError(
+        f"--minutes {minutes:g} is too short: even with the least training a run with these data takes more than "
+        f"{seconds / 60:.1f} minutes here now. `metaloom plan` measures the rest of it and says how long it takes; "
+        f"{END}"
+    )
 
 
 def chosen(asked: Budget, here: Measuring) -> tuple[Budget, float]:
@@ -140,16 +188,24 @@ def chosen(asked: Budget, here: Measuring) -> tuple[Budget, float]:
         MetaloomError: not even the least effort fits; or something else does not fit the data.
     """
     assert asked.minutes
+    if here.kept.more_than > AIM * 60 * asked.minutes:
+        refuse_bounded(asked.minutes, here.kept.more_than)
+    here.minutes = asked.minutes
     here.measured(1.0)
     found, seconds = _most(asked, asked.minutes, here)
     while here.measured(found.effort):  # it was guessed, and time has gone by
         found, seconds = _most(asked, asked.minutes, here)
     if not _fits(asked.minutes, here, seconds):
-        least = (seconds + here.spent()) / 60
+        least, spent = seconds / 60, here.spent() / 60
+        enough = _above(least + AGAIN)
+        told = (
+            f"what it found is kept, so that the least that works now is --minutes {enough:g}"
+            if enough > asked.minutes
+            else "what it found is kept: the same command works now"
+        )
         raise MetaloomError(
             f"--minutes {asked.minutes:g} is too short: with the least training a run with these data takes "
-            f"{least:.1f} minutes here now. The least that works is --minutes {_above(least):g}; --minutes 0 ends the "
-            "budget, which budget.yaml keeps from run to run"
+            f"{least:.1f} minutes here now, and measuring took {spent:.1f}; {told}. {END}"
         )
     return found, seconds
 

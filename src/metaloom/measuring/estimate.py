@@ -82,7 +82,7 @@ def _training(name: str, settings: Settings, trained: MethodRate, asked: Asked) 
     validations = math.ceil(own.steps / train.validate_every)
     each = own.steps * trained.step + validations * trained.answering(asked.validation[train.select_on])
     seconds = trained.networks * min(each, train.max_seconds or math.inf)
-    frozen = trained.learner.method.frozen
+    frozen = trained.learns.frozen
     tables = (table if frozen else table.first(TEMPERED_ON) for table in asked.validation.values())
     return seconds + trained.answering(*tables)  # for the temperature
 
@@ -101,9 +101,9 @@ def _views(champion: MethodRate, pretrained: MethodRate, tables: Mapping[str, Ep
 
 def _estimating(champion: MethodRate, tables: Mapping[str, EpisodeTable]) -> float:
     """Cross-validation within support sets; a learner of frozen embeddings makes nothing of it."""
-    if champion.learner.method.frozen:
+    if champion.learns.frozen:
         return 0.0
-    learning = LEARNED * getattr(champion.learner.method.settings, "inner_steps", 1)
+    learning = LEARNED * champion.learns.inner_steps
     each = sum(len(table) * len(table.labels) for table in tables.values())
     return champion.passes * each * (FOLDS - 1) * learning
 

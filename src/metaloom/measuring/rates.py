@@ -15,24 +15,51 @@ LEARNED = 3.0  # passes through the network that an example to learn from takes;
 
 
 @dataclass(frozen=True)
+class Learns:
+    """How a method learns a task.
+
+    Args:
+        frozen: it embeds each example once, and leaves the network as it is.
+        inner_steps: that it otherwise takes.
+    """
+
+    frozen: bool
+    inner_steps: int = 1
+
+    @classmethod
+    def of(cls, learner: Learner) -> Learns:
+        """As this learner does."""
+        return cls(learner.method.frozen, getattr(learner.method.settings, "inner_steps", 1))
+
+    def passes(self, *tables: EpisodeTable) -> float:
+        """How often an example goes through the network while these episodes are answered."""
+        if self.frozen:
+            return len({int(row) for table in tables for row in table.rows})
+        learning = LEARNED * self.inner_steps
+        return sum(len(table) * (learning * len(table.labels) + len(table.answers)) for table in tables)
+
+
+@dataclass(frozen=True)
 class MethodRate:
     """A method.
 
     Args:
-        learner: after a few steps.
+        learns: how it learns a task.
+        shape: of an example.
         networks: that are trained (more than one in a bank).
         step: seconds of a training step.
         passes: seconds for an example on its way through the network, when fixed episodes are answered.
     """
 
-    learner: Learner
+    learns: Learns
+    shape: tuple[int, ...]
     networks: int
     step: float
     passes: float
 
     def answering(self, *tables: EpisodeTable) -> float:
         """Seconds to answer these episodes."""
-        return self.passes * passes_of(self.learner, *tables)
+        return self.passes * self.learns.passes(*tables)
 
 
 @dataclass(frozen=True)
@@ -77,6 +104,12 @@ class Rates:
     alone: dict[str, SingleTaskRate]
     memory: int
 
+    @classmethod
+    def at_least(cls, start: float, splitting: float = 0.0, trained: dict[str, MethodRate] | None = None) -> Rates:
+        """While the rest is yet to be measured: it is as if that took no time."""
+        alone = {name: SingleTaskRate({1: 0.0}, 0.0) for name in BASELINES}
+        return cls(start, splitting, 0.0, trained or {}, alone, 0)
+
     def scaled(self, factor: float) -> Rates:
         """The rates, roughly, where the network is so many times the work."""
         trained = {
@@ -85,11 +118,3 @@ class Rates:
         }
         alone = {name: each if BASELINES[name].fit else each.scaled(factor) for name, each in self.alone.items()}
         return replace(self, trained=trained, alone=alone)
-
-
-def passes_of(learner: Learner, *tables: EpisodeTable) -> float:
-    """How often an example goes through the network while these episodes are answered."""
-    if learner.method.frozen:
-        return len({int(row) for table in tables for row in table.rows})
-    learning = LEARNED * getattr(learner.method.settings, "inner_steps", 1)
-    return sum(len(table) * (learning * len(table.labels) + len(table.answers)) for table in tables)

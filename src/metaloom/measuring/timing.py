@@ -25,7 +25,7 @@ from metaloom.data.packed import Dataset
 from metaloom.learner import Learner
 from metaloom.learner.scoring import accuracy_and_nll
 from metaloom.learner.temperature import LabelledLogits, Temperature
-from metaloom.measuring.rates import MethodRate, Rates, SingleTaskRate, passes_of
+from metaloom.measuring.rates import Learns, MethodRate, Rates, SingleTaskRate
 from metaloom.stages.pretrain import own_settings
 from metaloom.stages.train import of_method, trainer_of, training_classes
 from metaloom.system.device import choose_device, finish
@@ -91,6 +91,7 @@ def measure(
     start: float,
     splitting: float,
     watch: Stopwatch,
+    so_far: Callable[[Rates], None] = lambda rates: None,
 ) -> Rates:
     """Time a few steps of everything.
 
@@ -101,15 +102,18 @@ def measure(
         tables: the episodes that single-task learners are asked, by name.
         start, splitting: see `Rates`.
         watch: that times it.
+        so_far: hears what is known once the methods have been measured; what it raises ends the measuring.
     """
     packed, names, wide = Dataset.load(dataset), (*settings.methods, PRETRAIN), f"{settings.network.width} wide"
     watch.tell(f"{', '.join(names)}, {wide}")
-    trained = {
+    steps = {
         name: _trained(name, settings if name != PRETRAIN else own_settings(settings), packed, dataset, splits, watch)
         for name in names
     }
+    trained = {name: rate for name, (_, rate) in steps.items()}
+    so_far(Rates.at_least(start, splitting, trained))
     watch.tell(f"single-task learners, {wide}")
-    first, pretrained = trained[settings.methods[0]].learner, trained[PRETRAIN].learner
+    (first, _), (pretrained, _) = steps[settings.methods[0]], steps[PRETRAIN]
     alone = _alone(settings, torch.from_numpy(packed.examples), tables, first, pretrained, watch)
     fit = watch.quickest(partial(Temperature.fitted, [_guesses(next(iter(tables.values())).first(ASKED))]))
     return Rates(start, splitting, fit, trained, alone, _memory())
@@ -133,7 +137,7 @@ def starting(watch: Stopwatch) -> float:
 
 def _trained(
     name: str, settings: Settings, packed: Dataset, dataset: str, splits: Path, watch: Stopwatch
-) -> MethodRate:
+) -> tuple[Learner, MethodRate]:
     device, training = choose_device(settings.device), training_classes(str(splits))
     few = settings.method(name).model_copy(update={"steps": STEPS})
     shortened = settings.model_copy(update={name: few})
@@ -160,7 +164,8 @@ def _trained(
         learner = state.learner if isinstance(state, BankState) else replace(trainer.learner, params=params)
         seconds = watch.quickest(lambda: accuracy_and_nll(learner, trainer.examples, asked))
     step = min(later - earlier for earlier, later in itertools.pairwise(times[:STEPS]))
-    return MethodRate(learner, len(times) // STEPS, step, seconds / passes_of(learner, asked))
+    learns, shape = Learns.of(learner), learner.method.network.shape
+    return learner, MethodRate(learns, shape, len(times) // STEPS, step, seconds / learns.passes(asked))
 
 
 def _alone(

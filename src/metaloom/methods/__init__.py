@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaloom.methods.base import Method
+from metaloom.methods.base import Method, Weighing
 from metaloom.methods.catalogue import METHOD_CLASSES, build_method
 from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.model import Episodes, Head, Params, TaskModel
@@ -15,5 +15,6 @@ __all__ = [
     "Method",
     "Params",
     "TaskModel",
+    "Weighing",
     "build_method",
 ]

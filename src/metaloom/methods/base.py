@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -124,3 +124,22 @@ class Method(ABC):
 def rate_for(leaves: list[Tensor], rate: float) -> dict[str, Any]:
     """An optimiser's learning rate; on CUDA a tensor, with one kernel for all weights, so that a graph can hold it."""
     return {"lr": torch.tensor(rate, device=leaves[0].device), "fused": True} if leaves[0].is_cuda else {"lr": rate}
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """A method for which an example may count more or less than once."""
+
+    def adapt_weighted(
+        self,
+        params: Params,
+        support_x: Float[Tensor, ...],
+        support_y: Int[Tensor, " support"],
+        n_way: int,
+        weights: Float[Tensor, " support"],
+    ) -> TaskModel:
+        """`Method.adapt` to a support set in which each example stands as often as its weight says.
+
+        Every class has an example with a weight above 0.
+        """
+        ...

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from metaloom.config import ProtonetSettings
 from metaloom.methods.embedding import EmbeddingMethod
-from metaloom.methods.model import Head, Params, bias_of_unseen, classes_seen, of_length, one_hot
+from metaloom.methods.model import Head, Params, TaskModel, bias_of_unseen, classes_seen, of_length, one_hot
 from metaloom.networks import Network
 
 TEMPERATURE = "temperature"
@@ -72,6 +72,17 @@ class ProtoNet(EmbeddingMethod):
     ) -> Head:
         return self.head_from(params, prototypes_of(support_z, support_y, n_way))
 
+    def adapt_weighted(
+        self,
+        params: Params,
+        support_x: Float[Tensor, ...],
+        support_y: Int[Tensor, " support"],
+        n_way: int,
+        weights: Float[Tensor, " support"],
+    ) -> TaskModel:
+        head = weighted_prototype_head(self.embed(params, support_x), support_y, n_way, weights)
+        return TaskModel(self.network, params.weights, params.statistics, self._tempered(params, head))
+
     def head_from(self, params: Params, prototypes: Float[Tensor, "*task way embed"]) -> Head:
         """The squared distances to prototypes as a linear head."""
         return self._tempered(params, _distances(prototypes))
@@ -90,6 +101,22 @@ def prototype_head(
     prototypes = prototypes_of(support_z, support_y, n_way)
     head = _distances(prototypes, excess_of(support_z, support_y, prototypes))
     return Head(head.weight, head.bias + bias_of_unseen(classes_seen(support_y, n_way)))
+
+
+def weighted_prototype_head(
+    support_z: Float[Tensor, "support embed"],
+    support_y: Int[Tensor, " support"],
+    n_way: int,
+    weights: Float[Tensor, " support"],
+) -> Head:
+    """`prototype_head` of a support set in which each example stands as often as its weight says, parts of one too."""
+    member = one_hot(support_y, n_way).to(support_z.dtype) * weights[:, None]
+    count = member.sum(dim=0)
+    prototypes = member.mT @ support_z / count[:, None]
+    inside = (weights * (support_z - prototypes[support_y]).square().sum(dim=-1)).sum()
+    variance = inside / (count - 1).clamp(min=0).sum().clamp(min=1)
+    share = 1 / count.clamp(min=1)
+    return _distances(prototypes, variance * (share - share.min()))
 
 
 def _distances(prototypes: Tensor, excess: Tensor | float = 0.0) -> Head:

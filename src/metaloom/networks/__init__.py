@@ -12,6 +12,7 @@ from metaloom.networks.engine import described
 from metaloom.networks.gru import Gru
 from metaloom.networks.identity import Identity
 from metaloom.networks.linear import Linear
+from metaloom.networks.matrix import Matrix
 from metaloom.networks.mlp import Mlp
 from metaloom.networks.resnet12 import ResNet12
 from metaloom.networks.whiten import Whiten
@@ -26,6 +27,7 @@ NETWORKS: dict[str, type[Network]] = {
     "linear": Linear,
     "identity": Identity,
     "whiten": Whiten,
+    "matrix": Matrix,
 }
 
 

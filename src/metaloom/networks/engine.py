@@ -75,11 +75,13 @@ def _working() -> ModuleType:
 
         if getattr(config, "DISABLE_JIT", 0):
             raise MetaloomError("NUMBA_DISABLE_JIT is set")
-        from metaloom.networks import cpu
-    except (ImportError, OSError, RuntimeError) as error:  # no numba, no library that it loads, no folder for its code
+        from numba.core.errors import NumbaError
+    except (ImportError, OSError, RuntimeError) as error:  # no numba, or no library that it loads
         raise MetaloomError(_why(error)) from error
-    from numba.core.errors import NumbaError
-
+    try:
+        from metaloom.networks import cpu
+    except (ImportError, OSError, RuntimeError, NumbaError) as error:  # no folder for its code
+        raise MetaloomError(_why(error)) from error
     try:
         _compare(cpu)
     except (NumbaError, OSError) as error:  # it cannot compile for this processor, or not keep what it compiled

@@ -36,16 +36,16 @@ class Whiten(Layerless):
         return {SCALE: torch.full((1,), START, device=device), MATRIX: torch.eye(self.embed, device=device)}
 
     def starts(self, x: Float[Tensor, "item ..."], classes: Int[Tensor, " item"]) -> Iterator[tuple[str, Tensors]]:
-        """One for each shrinkage."""
-        rows = x.flatten(1).double()
-        _, classes, counts = classes.unique(return_inverse=True, return_counts=True)
+        """One for each shrinkage; in float64, so on the host: Apple's GPUs have none."""
+        rows = x.flatten(1).cpu().double()
+        _, classes, counts = classes.cpu().unique(return_inverse=True, return_counts=True)
         means = rows.new_zeros(len(counts), rows.shape[1]).index_add_(0, classes, rows) / counts[:, None]
         within = rows - means[classes]
         values, vectors = torch.linalg.eigh(within.mT @ within / max(len(rows) - len(counts), 1))
         for shrinkage in SHRINKAGES:
             shrunk = (1 - shrinkage) * values.clamp(min=0) + shrinkage * values.mean().clamp(min=1e-12)
             matrix = vectors @ torch.diag((values.mean().clamp(min=1e-12) / shrunk).sqrt()) @ vectors.mT
-            yield f"shrinkage {shrinkage}", {MATRIX: matrix.to(x.dtype)}
+            yield f"shrinkage {shrinkage}", {MATRIX: matrix.to(x)}
 
     def unscaled(self, weights: Tensors, x: Float[Tensor, ...]) -> Float[Tensor, "*task example embed"]:
         matrix = weights[MATRIX]

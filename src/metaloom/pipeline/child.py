@@ -11,13 +11,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from metaloom.errors import ERROR_FILE, MetaloomError
+from metaloom.errors import BAD_INPUT, ERROR_FILE, MetaloomError
 from metaloom.pipeline.stages import FORCE, StageExit
 from metaloom.system import lifeline
 from metaloom.system.limits import HungError, Watch
 from metaloom.system.lock import BusyError
 
 COMMAND_FAILED = "failed to run: "  # how DVC begins to say that a command exited with another code than 0
+
+
+class RefusedError(MetaloomError):
+    """What a process was asked for cannot be had, and it said so: bad input, not a failure."""
+
+    state = "Refused"  # of a task that ends with it
 
 
 def reproduce_in_child(
@@ -68,7 +74,8 @@ def run_module(
     ended = _run(root, [module, *arguments], out, err, watch)
     if ended.code:
         _refuse_hung(module, watch)
-        raise MetaloomError(ended.message or ended.last or f"{module}: exit code {ended.code}")
+        error = RefusedError if ended.code == BAD_INPUT else MetaloomError
+        raise error(ended.message or ended.last or f"{module}: exit code {ended.code}")
 
 
 class _Ended(NamedTuple):

@@ -113,9 +113,18 @@ def _seen(root: str | Path) -> bool:
     return seen.is_file() and seen.read_text(encoding="utf-8") == _state(root)
 
 
+def code_state() -> str:
+    """Another text whenever a file of the package is another, as far as its size and time tell."""
+    return hashlib.sha256(repr(_files()).encode()).hexdigest()
+
+
+def _files() -> list[tuple[str, int, int]]:
+    return sorted((path, each.st_size, each.st_mtime_ns) for path, each in stats(PACKAGE) if path.endswith(SOURCE))
+
+
 def _state(root: str | Path) -> str:
     """A hash of the package's files by name, size and time, and of what they were compared with: quick to look at."""
-    found = sorted((path, each.st_size, each.st_mtime_ns) for path, each in stats(PACKAGE) if path.endswith(SOURCE))
+    found = _files()
     texts = [Path(root, name).read_bytes() for name in (DAG, CODE) if Path(root, name).is_file()]
     return hashlib.sha256(repr((found, texts)).encode()).hexdigest()
 

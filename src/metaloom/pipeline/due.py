@@ -1,26 +1,14 @@
-"""Whether there is anything to do: DVC knows, by the data, the settings and the code that made what stands here."""
+"""When data/ may be taken: what is being copied there has to be whole."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from metaloom.pipeline.code import renew_code
-from metaloom.pipeline.stages import due_stages
 from metaloom.system.files import stats
-from metaloom.system.provenance import DATA, data_version
+from metaloom.system.provenance import DATA
 from metaloom.system.terminal import say
-from metaloom.versioning.data import held_version
-
-
-def nothing_due(root: str | Path) -> str | None:
-    """The version of data/, if everything is up to date with it, with params.yaml and the code; else None."""
-    named = data_version(root)
-    if named is None or held_version(root) != named:
-        return None
-    renew_code(root)
-    return None if due_stages(root) else named
 
 
 def await_settled(
@@ -50,6 +38,32 @@ def await_settled(
             return False
         sleep(min(young, left))
     return True
+
+
+def changes(
+    root: str | Path,
+    settle: float,
+    every: float,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[None]:
+    """Look at data/ for ever, and yield as soon as it has settled: at the start, and whenever it has changed.
+
+    Args:
+        root: the project's root.
+        settle: seconds that its newest file has to be old.
+        every: seconds between looks.
+        clock: Unix time.
+        sleep: for so many seconds.
+    """
+    known = None
+    while True:
+        found = [(path, each.st_ctime, each.st_size) for path, each in stats(Path(root, DATA))]
+        newest = max((changed for _, changed, _ in found), default=0.0)
+        if (now := hash(tuple(sorted(found)))) != known and newest + settle <= clock():
+            known = now
+            yield
+        sleep(every)
 
 
 def _newest(folder: Path) -> float:

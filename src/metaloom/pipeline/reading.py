@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.system.files import read_json, sha256
+from metaloom.system.files import READ, read_json, sha256
 from metaloom.system.lock import STATE
 from metaloom.system.provenance import DATA, LOCK
 from metaloom.system.terminal import say
-from metaloom.system.unchanged import FOLDER, NOTE, READ, VERSION
+from metaloom.system.unchanged import FOLDER, NOTE, VERSION
 from metaloom.versioning import objects
 from metaloom.versioning.objects import saved_tree, short, tree_of
 from metaloom.versioning.project import DAG

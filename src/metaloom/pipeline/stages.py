@@ -38,6 +38,28 @@ def stage_names(root: str | Path) -> list[str]:
         return [str(stage.name) for stage in _in_order(repo, root)]
 
 
+def stages_for(root: str | Path, name: str) -> list[str]:
+    """A stage and those that it depends on, in the order of `stage_names`.
+
+    Args:
+        root: the project's root.
+        name: of a stage, or what stands before the @ of several: `train` is `train@protonet` and the others.
+
+    Raises:
+        MetaloomError: there is none of that name.
+    """
+    with open_project(root) as repo:
+        order, graph = _in_order(repo, root), repo.index.graph
+    wanted = [stage for stage in order if name in (stage.name, str(stage.name).partition("@")[0])]
+    if not wanted:
+        known = dict.fromkeys(str(stage.name).partition("@")[0] for stage in order)
+        raise MetaloomError(f"there is no stage {name!r}: {DAG} has {', '.join(known)}")
+    needed = set(wanted)
+    while more := {each for stage in needed for each in graph.successors(stage)} - needed:
+        needed |= more
+    return [str(stage.name) for stage in order if stage in needed]
+
+
 def is_current(root: str | Path, name: str) -> bool:
     """Whether the stage's outputs stand in the workspace as its inputs of now made them."""
     with open_project(root, lock=True) as repo:
@@ -45,15 +67,20 @@ def is_current(root: str | Path, name: str) -> bool:
     return not due
 
 
-def due_stages(root: str | Path) -> list[str]:
-    """The stages whose outputs are not those that data, settings and code of now make; none where all is up to date."""
-    return [name for name, due in which_are_due(root).items() if due]
+def due_stages(root: str | Path, beside: bool = True) -> list[str]:
+    """The stages whose outputs are not those that data, settings and code of now make; none where all is up to date.
+
+    Args:
+        root: the project's root.
+        beside: also one that lacks only what it writes beside its outputs.
+    """
+    return [name for name, due in which_are_due(root, beside).items() if due]
 
 
-def which_are_due(root: str | Path) -> dict[str, bool]:
+def which_are_due(root: str | Path, beside: bool = True) -> dict[str, bool]:
     """The same of every stage, in the order of `stage_names`; dvc.yaml and dvc.lock are read once for all."""
     with open_project(root, lock=True) as repo:
-        return _due(root, _in_order(repo, root))
+        return _due(root, _in_order(repo, root), beside)
 
 
 def _in_order(repo: Any, root: str | Path) -> list[Any]:
@@ -61,14 +88,40 @@ def _in_order(repo: Any, root: str | Path) -> list[Any]:
 
     graph, dag = repo.index.graph, _dag(root)
     order = TopologicalSorter({stage: graph.successors(stage) for stage in repo.index.stages})
-    return [each for each in order.static_order() if isinstance(each, PipelineStage) and each.path == dag]
+    stages = [each for each in order.static_order() if isinstance(each, PipelineStage) and each.path == dag]
+    if not stages:
+        raise MetaloomError(f"{DAG} names no stages: `git checkout {DAG}` brings back the last commit's")
+    return stages
 
 
-def _due(root: str | Path, stages: list[Any]) -> dict[str, bool]:
+def _due(root: str | Path, stages: list[Any], beside: bool = True) -> dict[str, bool]:
     hashes = Hashes(root)
-    due = {stage.name: bool(stage.changed() or misread(stage) or _damaged(stage, hashes)) for stage in stages}
+    due = {
+        stage.name: bool(stage.changed() or misread(stage) or (beside and _lacking(stage)) or _damaged(stage, hashes))
+        for stage in stages
+    }
     hashes.save()
     return due
+
+
+def _lacking(stage: Any) -> str:
+    """What is to be said where the file that the stage writes beside its outputs (`beside` of its `meta`) is not there,
+    or does not name the hashes of all that was made for the stage: then it is of other results.
+
+    DVC hashes what it knows; a page with times in it would make dvc.lock another one in every run.
+    """
+    beside = stage.meta.get("beside") if isinstance(stage.meta, dict) else None
+    if not isinstance(beside, str):
+        return ""
+    page = Path(stage.repo.root_dir, beside)
+    if not page.is_file():
+        return f"{beside} is not there: {stage.name} makes it again"
+    text = page.read_text(encoding="utf-8", errors="replace")
+    read = [Path(dep.fs_path) for dep in stage.deps]
+    made = [out for out in stage.repo.index.outs if any(Path(out.fs_path).is_relative_to(path) for path in read)]
+    if all(str(out.hash_info.value) in text for out in made):
+        return ""
+    return f"{beside} is of other results: {stage.name} makes it again"
 
 
 def _damaged(stage: Any, hashes: Hashes) -> bool:
@@ -118,7 +171,8 @@ def _put_back(repo: Any, name: str) -> bool:
     """Put damaged outputs of a stage back that is up to date for DVC.
 
     Returns:
-        Whether it has to run all the same: it has read other data, or neither cache nor remote has them whole.
+        Whether it has to run all the same: it has read other data, a file beside them is not there, or neither cache
+        nor remote has them whole.
     """
     from dvc.repo import lock_repo
 
@@ -126,7 +180,7 @@ def _put_back(repo: Any, name: str) -> bool:
         stage = repo.stage.load_one(repo.root_dir + f"/{DAG}", name)
         if stage.changed():
             return False
-        if other := misread(stage):
+        if other := misread(stage) or _lacking(stage):
             say(other)
         return bool(other) or put_back(stage, repo.root_dir)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from metaloom.config import DOMAIN_SUFFIX
+from metaloom.errors import MetaloomError
+from metaloom.evaluation.headline import is_headline, scores_of
 from metaloom.pipeline.committed import against_committed
 from metaloom.system.escaping import markdown
 from metaloom.system.files import read_json
@@ -16,7 +19,11 @@ from metaloom.system.plural import several
 from metaloom.system.provenance import POINTER
 from metaloom.system.quantities import UNKNOWN, duration, with_interval
 from metaloom.system.rounding import nulled
+from metaloom.versioning.of_run import committed_file
 from metaloom.versioning.paths import Outputs
+
+NARROW = 80  # columns of a log
+GAP, DOMAIN = "  ", ", domain"  # between columns of the table; behind a setting
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class RunSummary:
         data: one line about the data version.
         stages: in the order in which they ran.
         seconds: of the whole run.
-        scores: what metrics/evaluation.json holds.
+        scores: every learner's figures, by setting.
         places: a path for each word.
         figures: how `scores` compare with the committed ones; "" where there are none.
         fitted: which settings were fitted to the data.
@@ -52,6 +59,10 @@ class RunSummary:
     fitted: tuple[str, ...] = ()
     verdict: str = ""
 
+    def of_a_part(self) -> RunSummary:
+        """Without what is there of an earlier run: not all stages are up to date."""
+        return replace(self, scores={}, places={}, figures="", verdict="")
+
 
 def summarise(root: str | Path, data: str, stages: list[StageRun], seconds: float) -> RunSummary:
     """Gather what there is to say; the paths come from dvc.yaml, and what does not exist is left out.
@@ -64,16 +75,16 @@ def summarise(root: str | Path, data: str, stages: list[StageRun], seconds: floa
     """
     root = Path(root)
     outputs = Outputs(root)
-    metrics = outputs.known("figures")
+    figures = outputs.known("figures")
     places = {"report": outputs.known("page"), "bundle": outputs.known("bundle")}
-    scores = json.loads((root / metrics).read_text(encoding="utf-8")) if metrics and (root / metrics).is_file() else {}
+    scores = json.loads((root / figures).read_text(encoding="utf-8")) if figures and (root / figures).is_file() else {}
     return RunSummary(
         data=data,
         stages=tuple(stages),
         seconds=seconds,
         scores=scores,
         places={word: path for word, path in places.items() if path and (root / path).exists()},
-        figures=_against_committed(root, metrics, scores) if metrics and scores else "",
+        figures=_against_committed(root, outputs, scores) if scores else "",
         fitted=_fitted(root, outputs),
         verdict=_verdict(root, outputs),
     )
@@ -89,25 +100,46 @@ def _verdict(root: Path, outputs: Outputs) -> str:
     return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
-def _against_committed(root: Path, metrics: str, scores: dict[str, Any]) -> str:
-    text = committed(root, metrics)
+def _against_committed(root: Path, outputs: Outputs, scores: dict[str, Any]) -> str:
+    headline = outputs.known("headline")
+    text = committed(root, headline) if headline else None
     if text is None:
         return ""
     if committed(root, POINTER) and changed(root, POINTER):
         return "of other data than the committed ones"
     try:
-        return against_committed(nulled(json.loads(text)), nulled(scores))
-    except (AttributeError, TypeError, ValueError):  # of another version of metaloom, or no JSON
-        return f"not comparable: {metrics} has another form in the commit"
+        raw = json.loads(text)
+        before = scores_of(raw, str(headline))
+        if is_headline(raw) and (found := _committed_figures(root, outputs)):
+            before = found
+        elif is_headline(raw):
+            scores = {name: own for name, own in scores.items() if name in before}
+        return against_committed(nulled(before), nulled(scores))
+    except (MetaloomError, AttributeError, TypeError, ValueError):  # of another version of metaloom, or no JSON
+        return f"not comparable: {headline} has another form in the commit"
 
 
-def as_text(summary: RunSummary) -> str:
-    """The summary for a terminal."""
+def _committed_figures(root: Path, outputs: Outputs) -> dict[str, Any] | None:
+    """All figures of the commit, of which git itself has the headline, where DVC's cache here has them."""
+    content = None
+    with suppress(MetaloomError):  # a broken dvc.lock in the commit, or DVC at work
+        content = committed_file(root, outputs.evaluation, PurePosixPath(outputs.figures).name)
+    return None if content is None else json.loads(content)
+
+
+def as_text(summary: RunSummary, width: int = NARROW) -> str:
+    """The summary for a terminal or a log of so many columns.
+
+    What of the table is wider is left out, tasks within one domain first; the report has it.
+    """
     lines = []
     if summary.scores:
         table = _table(summary.scores)
         widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+        shown = _fitting(table[0], widths, width)
+        lines = [GAP.join(row[column].ljust(widths[column]) for column in shown) for row in table]
+        if left := [name for column, name in enumerate(table[0]) if column not in shown]:
+            lines.append(f"not shown, as {width} columns are too few: {'; '.join(left)} (the report has them)")
         lines.append("")
     lines += [f"{word:<8}{path}" for word, path in summary.places.items()]
     lines.append(f"{'data':<8}{summary.data.removeprefix('data/ is ')}")
@@ -153,10 +185,24 @@ def stages_line(stages: tuple[StageRun, ...]) -> str:
 def _table(scores: dict[str, dict[str, dict[str, float | None]]]) -> list[list[str]]:
     """A row per learner, a column per setting: accuracy with half the width of its 95% interval, in per cent."""
     settings = list(dict.fromkeys(setting for learner in scores.values() for setting in learner))
-    rows = [["accuracy, %", *(setting.replace(DOMAIN_SUFFIX, ", domain") for setting in settings)]]
+    rows = [["accuracy, %", *(setting.replace(DOMAIN_SUFFIX, DOMAIN) for setting in settings)]]
     for name, learner in scores.items():
         rows.append([name, *(_score(learner.get(setting)) for setting in settings)])
     return rows
+
+
+def _fitting(head: list[str], widths: list[int], width: int) -> list[int]:
+    """All columns, or else the first ones that fit of those without a domain; two at least."""
+    shown = list(range(len(head)))
+    if _width(widths, shown) > width:
+        shown = [column for column in shown if not head[column].endswith(DOMAIN)]
+    while _width(widths, shown) > width and len(shown) > 2:
+        shown.pop()
+    return shown
+
+
+def _width(widths: list[int], columns: list[int]) -> int:
+    return sum(widths[column] + len(GAP) for column in columns) - len(GAP)
 
 
 def _score(score: dict[str, Any] | None) -> str:

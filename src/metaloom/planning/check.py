@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,19 +12,20 @@ from pydantic import ValidationError
 from metaloom.config import (
     DOMAIN_SUFFIX,
     MOST,
+    NO_ENCODER,
     PARAMS,
     PRETRAIN,
     Setting,
     Settings,
     StudySettings,
-    assigned,
+    run_command,
     value_at,
 )
 from metaloom.config.auto import AUTO
 from metaloom.config.settings import not_drawn
 from metaloom.errors import MetaloomError
 from metaloom.networks import NETWORKS, build_network
-from metaloom.planning.deployment import check_key, check_versions, deployed
+from metaloom.planning.deployment import check_key, check_start, check_versions, deployed
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
 from metaloom.system.device import check_compiler, choose_device
@@ -73,7 +73,12 @@ def _machine(settings: Settings, data: Data) -> Iterator[Finding]:
         yield from _refused(
             ("network.name",), lambda: build_network(settings.network, "none", data.shape), {"network.name": fitting}
         )
-    if misfits := [each for each in settings.contenders if axes not in NETWORKS[each].axes]:
+    if NO_ENCODER in settings.contenders and not data.without_encoder:
+        message = f"contenders has {NO_ENCODER}, which learns from texts that an encoder sees too, and these are not: "
+        others = [each for each in settings.contenders if each != NO_ENCODER]
+        yield Finding(("contenders",), f"{message}leave it out", {"contenders": others})
+    networks = [each for each in settings.contenders if each != NO_ENCODER]
+    if misfits := [each for each in networks if axes not in NETWORKS[each].axes]:
         message = f"contenders has {', '.join(misfits)}, made for other examples than {data.many} of shape {data.shape}"
         yield Finding(
             ("contenders",),
@@ -136,6 +141,9 @@ def _training(settings: Settings, data: Data) -> Iterator[Finding]:
         key, tasks = f"{name}.tasks_per_step", own.tasks_per_step
         remedy = {key: nearest_share(processes, tasks)}
         yield from _refused((key,), partial(check_shares, processes, name, tasks), remedy)
+    yield from _refused(
+        ("train.start",), lambda: check_start(settings.train.start, settings.methods), {"train.start": None}
+    )
     if "bank" in settings.methods:
         window, stride, domains = settings.bank.window, settings.bank.stride, len(data.pool("train").domains)
         too_large = [*_refused(("bank.window", "bank.stride"), lambda: check_window(window, domains))]
@@ -148,7 +156,7 @@ def _export(settings: Settings, data: Data) -> Iterator[Finding]:
     if export.variants and not data.variants:
         message = f"export.variants: there are none for {data.many}"
         yield Finding(("export.variants",), message, {"export.variants": []})
-    if export.variants and min(Setting.parse(name).n_way for name in settings.episodes.settings) > export.max_ways:
+    if export.measured and min(Setting.parse(name).n_way for name in settings.episodes.settings) > export.max_ways:
         message = f"export.variants: no setting of episodes has at most export.max_ways ({export.max_ways}) ways"
         yield Finding(("episodes.settings",), f"{message} to measure them on", {"export.variants": []})
     yield from _refused(("export.key",), lambda: check_key(export), {"export.key": None})
@@ -209,11 +217,6 @@ def way_out(settings: Settings, auto: frozenset[str], data: Data, overrides: Map
         overrides: that the user has given beside params.yaml.
     """
     try:
-        return f"{FITS}{command({**overrides, **repaired(settings, auto, data)})}"
+        return f"{FITS}{run_command({**overrides, **repaired(settings, auto, data)})}"
     except MetaloomError as error:
         return str(error)
-
-
-def command(values: Mapping[str, Any]) -> str:
-    """`metaloom run` with these settings, as it can be pasted."""
-    return shlex.join(["metaloom", "run", *(word for pair in values.items() for word in ("--set", assigned(*pair)))])

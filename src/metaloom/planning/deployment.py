@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
-from metaloom.config import PARAMS, ExportSettings
+from metaloom.config import PARAMS, SPLITS, ExportSettings
 from metaloom.config.auto import AUTO
 from metaloom.errors import MetaloomError
+from metaloom.system.meant import meant
+
+
+@dataclass(frozen=True)
+class DeploymentTask:
+    """Rows of the data set to learn from and to be measured on; a way is the place of a class in `labels`."""
+
+    domain: str
+    split: str
+    labels: list[str]
+    support: Int[np.ndarray, " support"]
+    support_ways: Int[np.ndarray, " support"]
+    rest: Int[np.ndarray, " rest"]
+    rest_ways: Int[np.ndarray, " rest"]
 
 
 def deployed(classes: pd.DataFrame, export: ExportSettings) -> pd.DataFrame:
@@ -24,7 +42,10 @@ def deployed(classes: pd.DataFrame, export: ExportSettings) -> pd.DataFrame:
     domain, n_shot, chosen = export.domain, export.n_shot, of_domain(classes, export.domain)
     if chosen.empty:
         tests = classes.loc[classes["split"] == "test", "domain"].unique()
-        raise MetaloomError(f"{PARAMS}: export.domain: there is no {domain!r}; test domains: {', '.join(tests)}")
+        raise MetaloomError(
+            f"{PARAMS}: export.domain: there is no {domain!r}; test domains: "
+            f"{', '.join(tests)}{meant(domain, classes['domain'].unique())}"
+        )
     if len(chosen) < 2:
         raise MetaloomError(
             f"{PARAMS}: export.domain: {chosen['domain'].iloc[0]} has one class, a task needs two or more"
@@ -36,6 +57,37 @@ def deployed(classes: pd.DataFrame, export: ExportSettings) -> pd.DataFrame:
             f"examples; the largest that works is {fewest['count']}"
         )
     return chosen
+
+
+def draw_task(classes: pd.DataFrame, export: ExportSettings, seed: int) -> DeploymentTask:
+    """All classes of the domain in params, with `export.n_shot` seeded support examples each.
+
+    Args:
+        classes: the class table of the split stage.
+        export: as `deployed` takes it.
+        seed: of the settings.
+
+    Raises:
+        MetaloomError: no such domain, or a class with too few examples.
+    """
+    chosen, n_shot = deployed(classes, export), export.n_shot
+    domain = chosen["domain"].iloc[0]
+    rng = np.random.default_rng(seed)
+    support, rest = [], []
+    for first, count in chosen[["first", "count"]].itertuples(index=False):
+        order = first + rng.permutation(count)
+        support.append(np.sort(order[:n_shot]))
+        rest.append(np.sort(order[n_shot:]))
+    ways = np.arange(len(chosen))
+    return DeploymentTask(
+        domain=domain,
+        split=next(split for split in SPLITS if (chosen["split"] == split).any()),
+        labels=[name.removeprefix(f"{domain}/") for name in chosen["class"]],
+        support=np.concatenate(support),
+        support_ways=ways.repeat(n_shot),
+        rest=np.concatenate(rest),
+        rest_ways=ways.repeat([len(rows) for rows in rest]),
+    )
 
 
 def of_domain(classes: pd.DataFrame, domain: str) -> pd.DataFrame:
@@ -56,6 +108,15 @@ def check_versions(export: ExportSettings) -> None:
         raise MetaloomError(
             f"{PARAMS}: export.ir_version is {export.ir_version}, but opset {export.opset} needs {needed} or newer: "
             "raise export.ir_version or lower export.opset"
+        )
+
+
+def check_start(start: str | None, methods: Sequence[str]) -> None:
+    """Raises MetaloomError where the folder of earlier models has none of a method that is trained."""
+    if start is not None and not any(Path(start, name, "model.safetensors").is_file() for name in methods):
+        raise MetaloomError(
+            f"{PARAMS}: train.start is {start}, which has no model of {' or '.join(methods)}: give a copy of an "
+            "earlier run's models, or null"
         )
 
 

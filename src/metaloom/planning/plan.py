@@ -9,12 +9,22 @@ from typing import Any
 
 import pandas as pd
 
-from metaloom.config import MOST, PARAMS, Settings, assigned, auto_keys, check_settings, filled, where_plenty
+from metaloom.config import (
+    MOST,
+    PARAMS,
+    Settings,
+    assigned,
+    auto_keys,
+    check_settings,
+    filled,
+    run_command,
+    where_plenty,
+)
 from metaloom.data.packed import Dataset
 from metaloom.data.quality import needed
 from metaloom.errors import MetaloomError
 from metaloom.planning.budget import NO_BUDGET, Budget
-from metaloom.planning.check import FITS, Finding, check, command, way_out
+from metaloom.planning.check import FITS, Finding, check, way_out
 from metaloom.planning.fit import changed, fit, plain
 from metaloom.planning.pools import Data
 from metaloom.planning.sentences import sentences
@@ -74,7 +84,7 @@ def make_plan(
     classes, unit = share_out(table, settings.split, settings.seed, assigned)
     encoding = kind.fitted(dataset.examples[: kind.enough])
     rescaled = encoding.inputs_from(encoding) is not None
-    data = Data(classes, kind.views, kind.many, encoding.shape, budget, rescaled, kind.variants)
+    data = Data(classes, kind.views, kind.many, encoding.shape, budget, rescaled, kind.variants, kind.without_encoder)
     fitted = fit(settings, auto, data)
     reading = dataset.quality.get("reading")
     said = [*([reading] if reading else []), *sentences(fitted, auto, data)]
@@ -83,7 +93,7 @@ def make_plan(
     reassigned = {"split.reassign": True}
     if not remedy.startswith(FITS) and findings and assigned.is_file() and not settings.split.reassign:
         other = make_plan(filled(raw, reassigned), overrides, dataset, assigned, budget)  # of data that have changed
-        remedy = remedy if other.findings else FITS + command({**overrides, **reassigned})
+        remedy = remedy if other.findings else FITS + run_command({**overrides, **reassigned})
     return Plan(fitted, said, findings, classes, unit, remedy)
 
 

@@ -57,6 +57,7 @@ class Data:
         budget: how much work the run may be.
         rescaled: whether inputs of one fit of the encoding can be made of another's, see `Encoding.inputs_from`.
         variants: whether graphs with smaller weights can be made.
+        without_encoder: whether there are examples that can be learned from without an encoder, beside it.
     """
 
     classes: pd.DataFrame
@@ -66,6 +67,7 @@ class Data:
     budget: Budget = NO_BUDGET
     rescaled: bool = True
     variants: bool = True
+    without_encoder: bool = False
 
     def pool(self, split: str) -> Pool:
         """One split; raises KeyError where it is none."""

@@ -101,7 +101,7 @@ def _picture(each: Any, name: str, kind: Kind) -> Any:
         if isinstance(each, Image.Image):
             return kind.decode(pixels.as_png(each))
     except MetaloomError as error:
-        raise MetaloomError(f"{name}: {error}") from None
+        raise MetaloomError(f"{name} {error}") from None
     each = plain(each)
     if isinstance(each, np.ndarray) and each.dtype.kind in "buif":
         return pixels.single(each, name)

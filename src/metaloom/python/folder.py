@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from metaloom.errors import MetaloomError
+from metaloom.system.files import refuse_special
 from metaloom.system.plural import some
 
 SHOWN = 3  # names in a message
@@ -28,7 +29,7 @@ def load_folder(folder: str | Path) -> tuple[list[Path], list[str]]:
         Paths and class names, in the order of the names.
 
     Raises:
-        MetaloomError: it is absent, has no class folders, or a class folder has no files, or folders.
+        MetaloomError: it is absent, has no class folders, or a class folder has no files, or folders, or pipes.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -46,6 +47,8 @@ def load_folder(folder: str | Path) -> tuple[list[Path], list[str]]:
                 f"{each} has folders ({some(below, SHOWN)}) in place of files: give the folder that has one folder "
                 f"per class, as {each} may be"
             )
+        for path in found:
+            refuse_special(path)
         if not found:
             raise MetaloomError(f"{each} has no files: put examples of the class there, or remove it")
         paths += found

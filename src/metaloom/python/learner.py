@@ -109,7 +109,7 @@ class Learner(learner.Learner):
         """
         return cls.of(learner.Learner.load(folder, device, made_by))
 
-    def adapt(self, support_x: Any, support_y: Any) -> AdaptedTask:
+    def adapt(self, support_x: Any, support_y: Any, weights: Any = None) -> AdaptedTask:
         """Learn a task from labelled examples.
 
         Args:
@@ -118,12 +118,13 @@ class Learner(learner.Learner):
                 pictures of many sizes. Of rows of numbers: an array (support, feature) or a DataFrame. Of texts: a
                 list or a column of them. `docs/python.md` says more.
             support_y: a label for each; any values that sort. Their order is that of the probabilities.
+            weights: how often each counts: 2 is as if it stood there twice, 0 as if it did not. None: once each.
 
         Raises:
-            MetaloomError: they are no such examples, a file cannot be read, there is not a label for each, or there
-                are fewer than two classes.
+            MetaloomError: they are no such examples, a file cannot be read, there is not a label for each, there
+                are fewer than two classes, or the method does not weigh examples.
         """
-        task = super().adapt(packed(support_x, self.encoding, "support"), np.asarray(support_y))
+        task = super().adapt(packed(support_x, self.encoding, "support"), np.asarray(support_y), weights)
         return AdaptedTask(task.model, task.encoding, task.classes)
 
 

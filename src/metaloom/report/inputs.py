@@ -23,7 +23,6 @@ class Inputs:
     models: Path
     evaluation: Path
     bundle: Path
-    metrics: Path
     methods: tuple[str, ...]
     root: Path = Path()
 

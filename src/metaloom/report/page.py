@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from metaloom.data.packed import Dataset
 from metaloom.errors import MetaloomError
 from metaloom.report import words
 from metaloom.report.inputs import Inputs
+from metaloom.report.rendering import fill
 from metaloom.report.sections.classes import classes
 from metaloom.report.sections.data import data_card
 from metaloom.report.sections.episodes import gallery
@@ -26,8 +22,7 @@ from metaloom.report.sections.tradeoffs import tradeoffs
 from metaloom.report.sections.training import training
 from metaloom.report.sections.trust import trust
 from metaloom.report.verdict import verdict
-from metaloom.system import certainty, quantities
-from metaloom.system.plural import several
+from metaloom.system import certainty
 from metaloom.system.quantities import size
 
 LARGEST = 5_000_000  # bytes
@@ -91,31 +86,4 @@ def _parts(inputs: Inputs) -> dict[str, Any]:
 
 def render(**parts: Any) -> str:
     """Fill the templates; whatever comes from data is escaped."""
-    environment = Environment(
-        loader=PackageLoader("metaloom.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(
-        sections=SECTIONS,
-        words=words,
-        quantities=quantities,
-        certainty=certainty,
-        several=several,
-        style=Markup(_source(environment, "style.css")),
-        script=Markup(_source(environment, "page.js")),
-        script_hash=_integrity(_source(environment, "page.js")),
-    )
-    return environment.get_template("page.html").render(parts)
-
-
-def _source(environment: Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
-
-
-def _integrity(script: str) -> str:
-    """Lets the page run this one script and no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return fill("page.html", parts, sections=SECTIONS, words=words, certainty=certainty)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from metaloom.report.inputs import Inputs, read_table
-from metaloom.report.sections.headline import Headline, Lead, headline
+from metaloom.report.sections.headline import Headline, headline
 from metaloom.report.sections.results import Results, load_results
 from metaloom.report.words import learner_title
 from metaloom.system.files import read_json
@@ -35,7 +35,7 @@ def _answer(results: Results, answer: Headline) -> str:
     said = f"{name} is right in {right} of {setting.title} questions about classes that it has never seen"
     if score.of_other_classes:
         said += f" ({score.of_other_classes})"
-    rival = _other_way(answer.rival, answer.transfer)
+    rival = answer.best
     if rival is None:
         return said
     lost = [each.title for each in results.settings if _is_behind(results, each.name)]
@@ -43,12 +43,6 @@ def _answer(results: Results, answer: Headline) -> str:
     compared = f"which is {rival.verdict}" if rival.verdict.startswith("not") else rival.verdict
     best = f"{learner_title(rival.name)}, the best without meta-learning"
     return f"{said}, {compared} {best}{rival.shared(score)}{elsewhere}"
-
-
-def _other_way(*rivals: Lead | None) -> Lead | None:
-    """The best of what one would do otherwise."""
-    there = [rival for rival in rivals if rival is not None]
-    return max(there, key=lambda rival: rival.score.accuracy or 0, default=None)
 
 
 def _is_behind(results: Results, setting: str) -> bool:

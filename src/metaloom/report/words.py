@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -121,6 +122,11 @@ def milliseconds(value: Number | None) -> str:
     if value is None or not known(value):
         return UNKNOWN
     return f"{value / 1000:.1f} s" if value >= 1000 else f"{value:.0f} ms" if value >= 10 else f"{value:.2g} ms"
+
+
+def named(text: str) -> Markup:
+    """A name that may go on in a new line after its own marks, so that no word is cut."""
+    return Markup("<wbr>").join(re.findall(r"[^_/.:-]*[_/.:-]?", text)[:-1])
 
 
 def class_title(class_name: str) -> str:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from metaloom.errors import BAD_INPUT, ERROR_FILE, INTERRUPTED, MetaloomError
 from metaloom.system.files import is_full
@@ -27,7 +27,7 @@ def run_stage(main: Callable[..., Any]) -> None:
     """
     in_utf8()
     end_with_runner()
-    parser = argparse.ArgumentParser(description=(inspect.getdoc(main) or "").split("\n")[0])
+    parser = _Arguments(description=(inspect.getdoc(main) or "").split("\n")[0])
     for name, parameter in inspect.signature(main).parameters.items():
         optional = parameter.default is not parameter.empty
         parser.add_argument(name, nargs="?" if optional else None, default=parameter.default)
@@ -42,6 +42,17 @@ def run_stage(main: Callable[..., Any]) -> None:
         sys.exit(_fail(f"the disk is full ({error}): free some room and run again, what was finished is kept"))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+class _Arguments(argparse.ArgumentParser):
+    """The paths in dvc.yaml's command; other ones than the stage takes are of another version of metaloom."""
+
+    def error(self, message: str) -> NoReturn:
+        stage = Path(sys.argv[0]).stem
+        raise MetaloomError(
+            f"dvc.yaml calls the stage {stage} with other paths than this metaloom does ({message}): take the stage "
+            "from the dvc.yaml that `metaloom init` writes into a new folder, or install the version that wrote yours"
+        )
 
 
 def _fail(message: str) -> int:

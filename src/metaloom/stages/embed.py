@@ -6,7 +6,6 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,11 @@ import numpy as np
 from metaloom.config import load_settings
 from metaloom.data.packed import BEHIND, EXAMPLES, KIND, Dataset
 from metaloom.errors import MetaloomError
-from metaloom.kinds import ENCODER, Encoder, packing_of, seen_by
+from metaloom.kinds import ENCODER, Encoder, beside_encoder, packed_for, seen_by
 from metaloom.stages import run_stage
 from metaloom.system.arrays import reserved
-from metaloom.system.files import atomic_dir, makes_again, read_json, sha256, write_json
+from metaloom.system.files import READ, atomic_dir, makes_again, read_json, sha256, write_json
 from metaloom.system.terminal import bar, say
-from metaloom.system.unchanged import READ
 
 SCRATCH = Path(".metaloom/embeddings")  # outside the stage's outputs: DVC clears those before a run
 BLOCK = 1024  # examples after which what is finished is on the disk, for a run that goes on from there
@@ -40,14 +38,14 @@ def main(dataset: str, embedded: str) -> None:
             write_json(folder / BEHIND, {"dataset": dataset})
         return
     packed = Dataset.load(dataset)
-    if packed.kind.described() != packing_of(settings).described() | {"inverted": False}:
+    if not packed_for(packed.kind, settings):
         raise MetaloomError(f"{dataset} is not packed as {settings.encoder.file} takes it: {makes_again('prepare')}")
     with atomic_dir(embedded) as folder, bar("embed", len(packed.items)) as progress:
         kind = seen_by(packed.kind, settings.encoder, settings.export, folder, f"{embedded}/{ENCODER}")
         write_json(folder / BEHIND, {"dataset": dataset})
-        write_json(folder / READ, {settings.encoder.file: sha256(settings.encoder.file)})
+        write_json(folder / READ, {file: sha256(file) for file in beside_encoder(packed.kind, settings.encoder)})
         write_json(folder / KIND, kind.described())
-        here = replace(kind.encoder, file=str(folder / ENCODER))
+        here = kind.encoder.at(folder)
         write_embeddings(
             folder / EXAMPLES, packed, here, SCRATCH, lambda done: progress.update(done, kind.encoder.name)
         )
@@ -105,7 +103,7 @@ def _state(packed: Dataset, encoder: Encoder, done: int) -> dict[str, str | int]
     """What is finished, and of what: an example's hash is of its file, and the encoder's of how it is read, too."""
     hashed = hashlib.sha256("\n".join(packed.items["sha256"]).encode())
     hashed.update(repr((packed.kind.described(), packed.examples.shape)).encode())
-    return {"examples": hashed.hexdigest(), "encoder": encoder.sha256, "done": done}
+    return {"examples": hashed.hexdigest(), "encoder": encoder.identity, "done": done}
 
 
 def _check(batch: np.ndarray, packed: Dataset, place: int, encoder: Encoder) -> None:
@@ -113,8 +111,7 @@ def _check(batch: np.ndarray, packed: Dataset, place: int, encoder: Encoder) -> 
     if not finite.all():
         source = packed.items["source"].iloc[place + int(np.argmin(finite))]
         raise MetaloomError(
-            f"encoder {encoder.name} gives NaN or an infinity for {source}: look at it, at encoder.mean and at "
-            "encoder.deviation"
+            f"encoder {encoder.name} gives NaN or an infinity for {source}: look at it; {encoder.remedy}"
         )
 
 

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from metaloom.baselines import BASELINES, Choices, Features
 from metaloom.config import Settings, load_settings
-from metaloom.data.packed import Dataset
+from metaloom.data.packed import Dataset, seen_as
 from metaloom.evaluation.answers import OfTables, meta_answers, meta_speed, single_task_answers, untempered
 from metaloom.evaluation.digits import rounded_figures
 from metaloom.evaluation.estimates import estimate_figures, estimate_rows
+from metaloom.evaluation.headline import headline
 from metaloom.evaluation.shown import confusions, gallery
 from metaloom.evaluation.space import class_map, embed_classes, nearness
 from metaloom.evaluation.studies import balance_rows, label_rows, labels_saved, way_rows
@@ -37,9 +38,12 @@ from metaloom.system.device import choose_device, return_freed_memory
 from metaloom.system.files import atomic_dir, read_json, write_json
 from metaloom.system.quantities import with_interval
 from metaloom.system.rounding import nulled
-from metaloom.system.terminal import say, track
+from metaloom.system.terminal import bar, say, track
+from metaloom.system.times import note_times
 from metaloom.tasks import EpisodeTable, load_episodes, load_studies
 from metaloom.tasks.studies import ESTIMATES
+
+TIMES = ("adapt_ms", "predict_ms")  # that are measured of each learner in each setting
 
 
 def main(
@@ -51,9 +55,8 @@ def main(
     choices: str,
     evaluation: str,
     metrics: str,
-    speed: str,
 ) -> None:
-    """Write the folder `evaluation`, the figures as metrics, and times beside them: those differ from run to run."""
+    """Write the folder `evaluation`, and the headline figures as metrics."""
     settings = load_settings(plan=plan)
     device = choose_device(settings.device)
     choose_engine(settings.engine)
@@ -64,31 +67,65 @@ def main(
     data = Dataset.load(dataset)
     raw = torch.from_numpy(data.examples)
     examples = placed(raw, device)
+    seen = {name: _seen(learner, dataset, raw, examples) for name, learner in learners.items()}
+    own = None if seen[best] is examples else seen[best].cpu()
 
     asked = fixed | {name: table for name, table in studies.items() if not name.startswith(ESTIMATES)}
-    answers = _meta(learners, examples, dict.fromkeys(learners, asked) | {best: fixed | studies})
-    speeds = {name: _speeds(learner, examples, fixed) for name, learner in learners.items()}
-    features = Features.of(raw, asked.values(), learners[best], Learner.load(pretrained, device, "pretrain"))
+    answers = _meta(learners, seen, dict.fromkeys(learners, asked) | {best: fixed | studies})
+    tracked = track(learners.items(), "time meta-learners", len(learners))
+    speeds = {name: _speeds(learner, seen[name], fixed) for name, learner in tracked}
+    features = Features.of(raw, asked.values(), learners[best], Learner.load(pretrained, device, "pretrain"), own)
     alone, speeds_alone = _alone(features, chosen, settings, asked)
     everyone = _everyone(answers | alone, best, settings, data.items)
 
     summary = _rounded(everyone, list(fixed))
+    speeds |= {name: {setting: each[setting] for setting in fixed} for name, each in speeds_alone.items()}
     with atomic_dir(evaluation) as folder:
-        _write_settings(folder, everyone, list(fixed), summary, learners, data.items, chosen)
+        told = _write_settings(folder, everyone, list(fixed), summary, learners, data.items, chosen)
+        write_json(folder / "sizes.json", _of_all(speeds, "bytes"))
         _write_studies(folder, everyone, settings)
-        _write_space(folder, learners[best], examples, splits, settings.seed)
-        _write_estimates(folder, estimate_rows(learners[best], raw, answers[best]), settings.evaluate.bootstrap)
-    write_json(metrics, nulled(summary))
-    write_json(speed, speeds | {name: {s: each[s] for s in fixed} for name, each in speeds_alone.items()})
+        _write_space(folder, learners[best], seen[best], splits, settings.seed)
+        estimates = estimate_rows(learners[best], raw if own is None else own, answers[best])
+        _write_estimates(folder, estimates, settings.evaluate.bootstrap)
+    write_json(metrics, nulled(told))
+    note_times("evaluate", Path(evaluation) / "figures.json", {name: _of_all(speeds, name) for name in TIMES})
     _report(summary, best)
 
 
+def _of_all(speeds: dict[str, dict[str, dict[str, float]]], name: str) -> dict[str, dict[str, float]]:
+    """One of the times, or the size, of each learner in each setting."""
+    return {learner: {setting: each[name] for setting, each in own.items()} for learner, own in speeds.items()}
+
+
+def _seen(learner: Learner, dataset: str, raw: Tensor, examples: Tensor) -> Tensor:
+    """The examples as a learner takes them: an encoder's rows, or what that saw where it does without.
+
+    Args:
+        learner: that takes them.
+        dataset: folder of the stage `embed`.
+        raw: its examples.
+        examples: the same on the device.
+    """
+    if learner.encoding.takes(tuple(raw.shape[1:]), str(raw.dtype).removeprefix("torch.")):
+        return examples
+    return placed(torch.from_numpy(seen_as(dataset, learner.encoding.takes)), examples.device)
+
+
 def _meta(
-    learners: dict[str, Learner], examples: Tensor, asked: dict[str, dict[str, EpisodeTable]]
+    learners: dict[str, Learner], seen: dict[str, Tensor], asked: dict[str, dict[str, EpisodeTable]]
 ) -> dict[str, OfTables]:
     """The answers of each meta-learner to what it is asked."""
-    tracked = track(learners.items(), "evaluate meta-learners", len(learners))
-    return {name: meta_answers(learner, examples, asked[name]) for name, learner in tracked}
+    done, found = 0, dict[str, OfTables]()
+    with bar("evaluate meta-learners", sum(map(len, asked.values()))) as running:
+
+        def answered(tables: int) -> None:
+            nonlocal done
+            done += tables
+            running.update(done)
+
+        for name, learner in learners.items():
+            found[name] = meta_answers(learner, seen[name], asked[name], answered)
+    return found
 
 
 def _alone(
@@ -137,8 +174,8 @@ def _write_settings(
     learners: dict[str, Learner],
     items: pd.DataFrame,
     chosen: dict[str, Choices],
-) -> None:
-    """What is known of every learner in every setting."""
+) -> dict[str, Any]:
+    """What is known of every learner in every setting; returns the headline figures."""
     before = {
         name: {setting: untempered(everyone.answers[name][setting], learner) for setting in settings}
         for name, learner in learners.items()
@@ -146,15 +183,18 @@ def _write_settings(
     best = rivals(everyone, settings)
     own = everyone.answers[everyone.champion]
     episode_rows(everyone, settings).to_parquet(folder / "episodes.parquet", index=False)
+    write_json(folder / "figures.json", nulled(summary))
     accuracy_rows(summary).to_csv(folder / "accuracy.csv", index=False)
     domain_rows(everyone, settings, items["domain"]).to_csv(folder / "domains.csv", index=False)
     calibration_rows(everyone, settings, before).to_csv(folder / "calibration.csv", index=False)
     gallery(own, settings).to_parquet(folder / "gallery.parquet", index=False)
     write_json(folder / "champion.json", {"method": everyone.champion})
     write_json(folder / "rivals.json", best)
-    write_json(folder / "differences.json", nulled(differences(everyone, settings, best)))
+    gaps = differences(everyone, settings, best)
+    write_json(folder / "differences.json", nulled(gaps))
     write_json(folder / "confusions.json", confusions(own, settings, items["class"].tolist()))
     write_json(folder / "learners.json", _learners(everyone, chosen))
+    return headline(summary, everyone.champion, best, gaps)
 
 
 def _learners(everyone: Everyone, chosen: dict[str, Choices]) -> dict[str, Any]:

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import torch
-from dvclive.live import Live
-from scmrepo.exceptions import SCMError
 
 from metaloom.config import Settings
 from metaloom.errors import MetaloomError
@@ -24,24 +22,35 @@ from metaloom.training.checkpoint import State
 from metaloom.training.selection import at_chance, choose_beta, choose_temperature, wants_beta
 from metaloom.training.trainer import Trainer
 
+if TYPE_CHECKING:
+    from dvclive.live import Live
+
 TELLING = 1 / 3  # of the steps, after which a loss at chance is said
 
 
 class Done(NamedTuple):
-    """A method that was trained with a network, whose model stands in a folder of that name."""
+    """A method that was trained with a network, whose model stands in a folder of its name among the contenders."""
 
     network: str
     trainer: Trainer
+    learner: Learner
     state: State | BankState
     summary: dict[str, Any]
 
 
 def trained(
-    trainer: Trainer, training: pd.DataFrame, settings: Settings, splits: str, folder: Path, model: str
+    network: str,
+    trainer: Trainer,
+    training: pd.DataFrame,
+    settings: Settings,
+    splits: str,
+    folder: Path,
+    model: str,
 ) -> Done:
     """Train, choose on validation what there is to choose, and write the model but for its metrics.
 
     Args:
+        network: its name among the contenders.
         trainer: ready to run.
         training: the class table of the training split.
         settings: of the whole project.
@@ -53,7 +62,6 @@ def trained(
         MetaloomError: training failed.
     """
     method, steps = trainer.learner.name, trainer.learner.method.settings.steps
-    network = trainer.learner.config["network"]["name"]
     shape = {"classes": trainer.sampler.classes, "n_way": trainer.validation.n_way}
     guessing = partial(at_chance, method=trainer.learner.method, **shape)
     with bar(f"train {method}", steps) as progress:
@@ -63,14 +71,15 @@ def trained(
             f"lower {method}.tasks_per_step, {method}.n_way or train.n_query, or network.width, in params.yaml"
         ):
             state = of_method(shown, training, model).run()
-        live.end()
+        if live:
+            live.end()
         trained, summary = _selected(trainer, state, settings)
         if isinstance(state, State) and guessing(state.history[-1]):
             summary["at_chance"] = True
         trained = choose_temperature(trained, trainer.examples, load_episodes(splits, "validation", []))
         trained.save(folder / network)
         (folder / network / "curves" / "metrics.json").unlink(missing_ok=True)
-    return Done(network, trainer, state, summary)
+    return Done(network, trainer, trained, state, summary)
 
 
 def of_method(trainer: Trainer, training: pd.DataFrame, model: str) -> Trainer | BankTrainer:
@@ -78,7 +87,7 @@ def of_method(trainer: Trainer, training: pd.DataFrame, model: str) -> Trainer |
     return BankTrainer(trainer, training, Path(model)) if trainer.learner.name == "bank" else trainer
 
 
-def _shown(trainer: Trainer, live: Live, progress: Bar, guessing: Callable[[dict[str, Any]], bool]) -> Trainer:
+def _shown(trainer: Trainer, live: Live | None, progress: Bar, guessing: Callable[[dict[str, Any]], bool]) -> Trainer:
     """The trainer whose steps move the bar and whose validations are logged; a loss at chance is said once."""
     method, steps = trainer.learner.name, trainer.learner.method.settings.steps
     told: list[int] = []
@@ -112,14 +121,23 @@ def _selected(trainer: Trainer, state: State | BankState, settings: Settings) ->
     return trained, summary
 
 
-def _curves(folder: Path) -> Live:
+def _curves(folder: Path) -> Live | None:
+    """None where DVCLive is not installed: a machine that only trains can do without its curves."""
+    try:
+        from dvclive.live import Live
+        from scmrepo.exceptions import SCMError
+    except ImportError as error:
+        say(f"no curves of the training are written: {error}")
+        return None
     try:
         return Live(str(folder), save_dvc_exp=False, dvcyaml=None, monitor_system=False)
     except SCMError:
         raise MetaloomError("this git repository has no commit yet, and DVCLive needs one: commit first") from None
 
 
-def _log(live: Live, record: dict[str, Any]) -> None:
+def _log(live: Live | None, record: dict[str, Any]) -> None:
+    if live is None:
+        return
     live.step = int(record["step"])
     live.log_metric("train/loss", record["loss"])
     live.log_metric("validation/accuracy", record["accuracy"])

@@ -14,11 +14,9 @@ from metaloom.system.quantities import size
 from metaloom.system.terminal import say
 
 
-def main(
-    dataset: str, splits: str, plan: str, models: str, evaluation: str, bundle: str, metrics: str, report: str
-) -> None:
+def main(dataset: str, splits: str, plan: str, models: str, evaluation: str, bundle: str, report: str) -> None:
     """Write index.html, self-contained, and verdict.txt to the folder `report`."""
-    folders = (Path(folder) for folder in (dataset, splits, plan, models, evaluation, bundle, metrics))
+    folders = (Path(folder) for folder in (dataset, splits, plan, models, evaluation, bundle))
     inputs = Inputs(*folders, methods=tuple(load_settings(plan=plan).trained))
     page = build(inputs)
     with atomic_dir(report) as folder:

@@ -6,27 +6,32 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 
-from metaloom.config import PRETRAIN, Settings, load_settings
+from metaloom.config import NO_ENCODER, PRETRAIN, Settings, TrainSettings, load_settings
 from metaloom.data.packed import Dataset, behind
+from metaloom.errors import MetaloomError
 from metaloom.learner import Learner
+from metaloom.learner.intervals import mean_and_half_width
 from metaloom.learner.placement import placed
 from metaloom.networks import ran_by
 from metaloom.networks.engine import choose_engine
 from metaloom.stages import run_stage
-from metaloom.stages.one_network import of_method, speed_of, trained
+from metaloom.stages.one_network import Done, of_method, speed_of, trained
 from metaloom.system.device import choose_device
-from metaloom.system.files import atomic_dir, required, write_json
-from metaloom.system.rounding import rounded
+from metaloom.system.files import READ, atomic_dir, required, sha256, write_json
+from metaloom.system.rounding import nulled, rounded
 from metaloom.system.source_files import digest
 from metaloom.system.terminal import say
+from metaloom.system.times import note_times
 from metaloom.tasks import load_episodes, spread_rows
 from metaloom.tasks.limits import check_shares
 from metaloom.tasks.sampler import EpisodeSampler
@@ -34,6 +39,7 @@ from metaloom.training.launch import begin, launch, leave
 from metaloom.training.ranks import Ranks, check_processes, launched
 from metaloom.training.selection import choose_start
 from metaloom.training.trainer import Trainer
+from metaloom.training.warm import WEIGHTS, earlier_model, taken_over
 
 MODULE = "metaloom.stages.train"  # by its name: where DVC runs it, __name__ is another
 CHECKPOINTS = Path(".metaloom/checkpoints")  # outside the stage's outputs: DVC clears those before a run
@@ -42,8 +48,8 @@ SAMPLE = 20_000  # training examples that the encoding is fitted on, at most
 
 
 def main(method: str, dataset: str, splits: str, plan: str, model: str, metrics: str) -> None:
-    """Write the model folder (weights, config, metrics, curves), and its metrics with times beside it; nothing of a
-    method that is left out."""
+    """Write the model folder (weights, config, metrics, curves), and its headline as metrics; nothing of a method that
+    is left out."""
     settings = load_settings(plan=plan)
     if method not in settings.trained:
         _leave_out(method, model, metrics)
@@ -71,13 +77,15 @@ def meta_train(
         dataset: folder of the stage `prepare`.
         splits: folder of the stage `split`.
         model: folder to write.
-        metrics: JSON file to write.
+        metrics: JSON file to write, with the headline.
         command: the stage's module and its arguments, which further processes start with.
 
     Raises:
         MetaloomError: something is absent, the settings do not fit the data or the machine, or training failed.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.absolute()))
+    if settings.train.start and Path(settings.train.start).resolve() == Path(model).resolve().parent:
+        raise MetaloomError(f"train.start is {settings.train.start}, which this run replaces: give a copy of it")
     device, processes = choose_device(settings.device), settings.train.processes
     choose_engine(settings.engine)
     if launched():
@@ -90,30 +98,35 @@ def meta_train(
     code = digest(command[0])
     with Ranks.joined(device) as ranks:
         packed, training = Dataset.load(dataset), training_classes(splits)
-        trainers = (
-            replace(
-                trainer_of(name, own, packed, training, dataset, splits, device, code),
-                checkpoint=CHECKPOINTS / f"{'.'.join([name, *others])}.safetensors",
+        trainers = {
+            network: replace(
+                trainer_of(name, own, seen, training, dataset, splits, device, code),
+                checkpoint=CHECKPOINTS / f"{'.'.join([name, *([network] if place else [])])}.safetensors",
                 ranks=ranks,
-                on_step=lambda step, loss: packed.let_go(),  # half a millisecond, with reading the next ones again
+                on_step=lambda step, loss, seen=seen: seen.let_go(),  # half a millisecond, with reading again
             )
-            for own, others in _contending(name, settings)
-        )
+            for place, (network, own, seen) in enumerate(_contending(name, settings, packed, dataset))
+        }
         if ranks.first:
             _train(trainers, training, settings, splits, model, metrics)
         else:
-            for trainer in trainers:
+            for trainer in trainers.values():
                 of_method(trainer, training, model).run()
     if launched():
         leave()
 
 
-def _contending(name: str, settings: Settings) -> Iterator[tuple[Settings, list[str]]]:
-    """The settings with each network that a method is trained with; the name of all but the first."""
-    networks = [settings.network.name, *([] if name == PRETRAIN else settings.contenders)]
-    for place, network in enumerate(dict.fromkeys(networks)):
+def _contending(
+    name: str, settings: Settings, packed: Dataset, dataset: str
+) -> Iterator[tuple[str, Settings, Dataset]]:
+    """Each network that a method is trained with: its name among the contenders, the settings with it, and the
+    examples, which from scratch are those that the encoder sees."""
+    contenders = [settings.network.name, *([] if name == PRETRAIN else settings.contenders)]
+    for each in dict.fromkeys(contenders):
+        seen = Dataset.load(behind(dataset)) if each == NO_ENCODER else packed
+        network = seen.kind.network if each == NO_ENCODER else each
         own = settings.network.model_copy(update={"name": network})
-        yield settings.model_copy(update={"network": own}), [network][: min(place, 1)]
+        yield each, settings.model_copy(update={"network": own}), seen
 
 
 def trainer_of(
@@ -130,18 +143,37 @@ def trainer_of(
     learner = _fresh_learner(name, settings, packed, training, device)
     examples = placed(torch.from_numpy(packed.examples), device)
     validation = load_episodes(splits, "validation", [settings.train.select_on])[settings.train.select_on]
-    learner = choose_start(learner, examples, training, validation)
+    learner, train, earlier = _started(name, learner, settings.train)
+    if not earlier:
+        learner = choose_start(learner, examples, training, validation)
     return Trainer(
         learner=learner,
         examples=examples,
         sampler=EpisodeSampler.for_training(training, settings.train, learner.encoding.kind.views, examples.device),
         validation=validation,
-        settings=settings.train,
+        settings=train,
         seed=settings.seed,
         checkpoint=CHECKPOINTS / f"{name}.safetensors",
-        fingerprint=_fingerprint(code, learner.config, settings, device, dataset, splits),
+        fingerprint=_fingerprint(code + earlier, learner.config, settings, device, dataset, splits),
         code=code,
     )
+
+
+def _started(name: str, learner: Learner, train: TrainSettings) -> tuple[Learner, TrainSettings, str]:
+    """The learner with an earlier model's weights and with fewer steps, and the hash of that model; else as they are,
+    and nothing."""
+    model = earlier_model(train.start, name)
+    if model is None:
+        return learner, train, ""
+    learner, share = taken_over(learner, model)
+    if not share:
+        say(f"{name}: {model} is of another network: trained from the start")
+        return learner, train, ""
+    say(f"{name}: starts from {model} ({share:.0%} of the weights), with {train.start_steps:.0%} of the steps")
+    steps = max(1, round(train.start_steps * learner.method.settings.steps))
+    seconds = train.max_seconds and train.start_steps * train.max_seconds
+    learner = learner.changed(steps=min(steps, learner.method.settings.steps))
+    return learner, train.model_copy(update={"max_seconds": seconds}), sha256(model / WEIGHTS)
 
 
 def training_classes(splits: str) -> pd.DataFrame:
@@ -151,24 +183,30 @@ def training_classes(splits: str) -> pd.DataFrame:
 
 
 def _train(
-    trainers: Iterable[Trainer], training: pd.DataFrame, settings: Settings, splits: str, model: str, metrics: str
+    trainers: dict[str, Trainer], training: pd.DataFrame, settings: Settings, splits: str, model: str, metrics: str
 ) -> None:
     """Train with each network, and write the model of the one that validates best; of equals the first."""
     with atomic_dir(model) as folder:
-        done = [trained(trainer, training, settings, splits, folder, model) for trainer in trainers]
+        done = [trained(network, each, training, settings, splits, folder, model) for network, each in trainers.items()]
         best = max(done, key=lambda each: each.summary["validation"]["accuracy"])
         if len(done) > 1:
             best.summary["validation"]["looks"] = sum(each.summary["validation"]["looks"] for each in done)
             best.summary["networks"] = {each.network: each.summary["validation"]["accuracy"] for each in done}
+            best.summary["lead"] = _lead(best, done)
+        if encoder := next(iter(trainers.values())).learner.encoding.kind.behind:
+            best.summary["encoder"] = encoder
         for path in list((folder / best.network).iterdir()):
             path.rename(folder / path.name)
         for each in done:
             shutil.rmtree(folder / each.network)
         write_json(folder / "metrics.json", best.summary)
+        if earlier := earlier_model(settings.train.start, best.trainer.learner.name):
+            write_json(folder / READ, {str(earlier / WEIGHTS): sha256(earlier / WEIGHTS)})
     trainer, state = best.trainer, best.state
     speed = speed_of(state, settings, trainer.learner.name, trainer.ranks.count)
     speed["seconds"] = round(sum(each.state.seconds for each in done), 2)
-    write_json(metrics, rounded(best.summary) | speed)
+    note_times(trainer.learner.name, Path(model) / WEIGHTS, speed)
+    write_json(metrics, {"accuracy": rounded(best.summary["validation"]["accuracy"]), "steps": best.summary["steps"]})
     for each in done:
         of_method(each.trainer, training, model).discard_checkpoint()
     told = f" with {best.network}, of {', '.join(each.network for each in done)}" if len(done) > 1 else ""
@@ -178,6 +216,22 @@ def _train(
         f"{found['looks']} looks), step {best.summary['best_step']} of {best.summary['steps']}, "
         f"{speed['seconds']:.0f} s on {trainer.learner.device.type}"
     )
+
+
+def _lead(best: Done, done: list[Done]) -> dict[str, Any]:
+    """How far the network that was chosen is ahead of the next, on the episodes that chose it: in favour of it."""
+    others = (each for each in done if each is not best)
+    rival = max(others, key=lambda each: each.summary["validation"]["accuracy"])
+    right = [_right(each) for each in (best, rival)]
+    gain, half = mean_and_half_width(right[0] - right[1])
+    return {"of": best.network, "over": rival.network, "difference": gain, "ci95": nulled(half)}
+
+
+def _right(done: Done) -> Float[np.ndarray, " episode"]:
+    """The share of right answers in each validation episode."""
+    table = done.trainer.validation
+    found = done.learner.answer(done.trainer.examples, table).argmax(dim=2).cpu().numpy()
+    return (found == table.answers).mean(axis=1)
 
 
 def _fresh_learner(

@@ -8,7 +8,7 @@ import torch
 
 from metaloom.baselines import Features, choose
 from metaloom.config import load_settings
-from metaloom.data.packed import Dataset
+from metaloom.data.packed import Dataset, seen_as
 from metaloom.learner import Learner, champion
 from metaloom.networks.engine import choose_engine
 from metaloom.stages import run_stage
@@ -26,7 +26,9 @@ def main(dataset: str, splits: str, plan: str, models: str, pretrained: str, cho
     tables = load_episodes(splits, "validation", settings.baselines.settings)
     best = Learner.load(Path(models) / champion(models, settings.trained), device)
     examples = torch.from_numpy(Dataset.load(dataset).examples)
-    features = Features.of(examples, tables.values(), best, Learner.load(pretrained, device, "pretrain"))
+    own = torch.from_numpy(seen_as(dataset, best.encoding.takes))
+    start = Learner.load(pretrained, device, "pretrain")
+    features = Features.of(examples, tables.values(), best, start, None if own.shape == examples.shape else own)
     return_freed_memory()  # the processes of the single-task learners take their own
     chosen = choose(features, settings.baselines, tables)
     write_json(choices, {name: choice.saved() for name, choice in chosen.items()})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from contextlib import suppress
-from typing import Any
 
 from metaloom.errors import TERMINATED
 
@@ -49,14 +49,21 @@ def end_children() -> None:
 def end_after_sigterm() -> None:
     """SIGTERM ends this process after a while whatever its handler does: Prefect's tells the server, which may be away.
 
-    For the time in which the handler of now is in place; where signals are not ours to handle, nothing.
+    The handler stays as it is: Prefect's runner lets a run say by itself that it was cancelled only where that is its
+    own. Where signals are not ours to handle, nothing.
     """
-    before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
+    if threading.current_thread() is not threading.main_thread() or not callable(signal.getsignal(signal.SIGTERM)):
+        return
+    told, tells = socket.socketpair()
+    tells.setblocking(False)
+    before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)  # gets the number of each signal
+    if before != -1:  # somebody else's, or ours
+        signal.set_wakeup_fd(before)
         return
 
-    def terminate(number: int, frame: Any) -> None:
+    def watch(_kept_open: socket.socket) -> None:
+        while signal.SIGTERM not in told.recv(1):
+            pass
         end_after()
-        before(number, frame)
 
-    signal.signal(signal.SIGTERM, terminate)
+    threading.Thread(target=watch, args=(tells,), daemon=True).start()

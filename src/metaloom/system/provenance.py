@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from metaloom.errors import MetaloomError
-from metaloom.system.git import changed, revision
+from metaloom.system.git import changed, last_change, revision
 
 # a project's own data, the version that they are of, and what DVC knows of each stage's last run
 DATA, POINTER, LOCK = "data", "data.dvc", "dvc.lock"
@@ -56,6 +56,13 @@ def head(root: str | Path = ".") -> tuple[str, bool] | None:
 
 
 def commit(root: str | Path = ".") -> dict[str, Any] | None:
-    """The commit, and whether code, settings or data differ from it; None outside git or before a first commit."""
+    """The commit that code, settings and data are of, and whether they differ from it; None outside git or before a
+    first commit.
+
+    That is the last one that changed them: one that adds the results of a run to git is none, so that the same run
+    after it gives the same bundle.
+    """
     found = head(root)
-    return None if found is None else {"commit": found[0], "uncommitted_changes": found[1]}
+    if found is None:
+        return None
+    return {"commit": last_change(root, *INPUTS) or found[0], "uncommitted_changes": found[1]}

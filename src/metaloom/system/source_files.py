@@ -38,6 +38,7 @@ NO_EFFECT = {
         "plural",
         "source_files",
         "terminal",
+        "times",
         "unchanged",
         "utf8",
     )

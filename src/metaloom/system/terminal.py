@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 QUIET = "METALOOM_QUIET"  # an environment variable, so that stages run by DVC hear of it too
+SILENT = 30.0  # seconds without a line, after which a log has one about what goes on
+MOST_LINES = 20  # of a bar: from ten minutes on, a log has its next line after a twentieth of the time gone
 T = TypeVar("T")
 
 console = Console(stderr=True, highlight=False)
@@ -33,10 +36,22 @@ def shows_bars() -> bool:
     return console.is_terminal and not quiet()
 
 
+class _Log:
+    """When this process last said something."""
+
+    spoken = time.monotonic()
+
+
 def say(message: str) -> None:
     """One line for the user on standard output; silent under --quiet."""
     if not quiet():
         print(_shown(message), flush=True)
+        _Log.spoken = time.monotonic()
+
+
+def show(result: str) -> None:
+    """Print what a command was asked for, also under --quiet; names in it may be a stranger's."""
+    print(_shown(result), flush=True)
 
 
 def complain(message: str) -> None:
@@ -45,19 +60,29 @@ def complain(message: str) -> None:
 
 
 class Bar:
-    """A running progress bar; `text` is shown beside it."""
+    """A running progress bar; `text` is shown beside it. In a log it is a line now and then."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress, self._task = progress, task
+        self._progress, self._task, self._began = progress, task, time.monotonic()
 
     def update(self, completed: float, text: str = "") -> None:
         """Show how far it is, and a text beside it."""
         self._progress.update(self._task, completed=completed, text=_shown(text, line=True))
+        if not shows_bars():
+            self._log(completed, text)
+
+    def _log(self, completed: float, text: str) -> None:
+        now, task = time.monotonic(), self._progress.tasks[0]
+        gone = now - self._began
+        if now - max(_Log.spoken, self._began) >= max(SILENT, gone / MOST_LINES):
+            minutes, seconds = divmod(round(gone), 60)
+            beside = f", {text}" if text else ""
+            say(f"{task.description}: {completed:g} of {task.total:g} after {minutes}:{seconds:02} min{beside}")
 
 
 @contextmanager
 def bar(description: str, total: float, text: str = "") -> Iterator[Bar]:
-    """A bar on standard error with the time left, gone when done; nothing where that is no terminal."""
+    """A bar on standard error with the time left, gone when done; in a log, a line about every 30 s instead."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -20,9 +20,6 @@ from metaloom.system.provenance import DATA, LOCK
 # where who runs the stage sees to it that nothing else is read
 FOLDER, VERSION = "METALOOM_DATA", "METALOOM_DATA_VERSION"
 NOTE = "data_version.txt"  # the output that names the version that was read
-READ = (
-    "read.json"  # in an output that is a folder: SHA-256 of the files beside data/ that it was made of, by their paths
-)
 IGNORED = (".git", ".hg", ".dvc", ".dvcignore")  # by DVC, wherever they are
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,6 +95,51 @@ def kept_for(
     return settings, present
 
 
+def add_renamed(path: Path, renamed: Callable[[str], str]) -> list[str]:
+    """Put the new names of domains or classes beside the old ones: the data have the ones or the others.
+
+    One that stands there already stays in its split.
+
+    Args:
+        path: of splits.yaml; where there is none, nothing is done.
+        renamed: the new name; of what keeps its name that one.
+
+    Returns:
+        A sentence about each one that goes to another split by that.
+
+    Raises:
+        MetaloomError: it is damaged.
+    """
+    kept = read_kept(path)
+    if kept is None:
+        return []
+    before, new, moved = kept.split_of, dict[str, str](), []
+    for name, split in before.items():
+        there = before.get(renamed(name), split)
+        if there != split:
+            moved.append(f"{name} was in {split}, and goes to {there} with {renamed(name)}: {path.name} decides")
+        new[renamed(name)] = there
+    _rewrite(path, kept, before | new)
+    return moved
+
+
+def drop_renamed(path: Path, renamed: Callable[[str], str]) -> bool:
+    """Take the old names out again; whether there were any."""
+    kept = read_kept(path)
+    if kept is None:
+        return False
+    left = {name: split for name, split in kept.split_of.items() if renamed(name) == name}
+    _rewrite(path, kept, left)
+    return left != kept.split_of
+
+
+def _rewrite(path: Path, kept: Kept, split_of: Mapping[str, str]) -> None:
+    """Only where it says something else: lines that a user wrote beside the names go."""
+    if split_of != kept.split_of:
+        splits = {split: sorted(name for name, own in split_of.items() if own == split) for split in SPLITS}
+        _write(path, kept.by, {"by": kept.by, "drawn_with": kept.drawn_with} | splits)
+
+
 def drawn_with(settings: SplitSettings, seed: int) -> dict[str, Any]:
     """All that a split depends on beside the data."""
     return {"seed": seed, **settings.model_dump(exclude={"reassign"})}
@@ -104,5 +149,9 @@ def write_kept(path: Path, classes: pd.DataFrame, unit: str, settings: SplitSett
     """Write the splits of a class table from `assign_splits`."""
     splits = {split: sorted(set(classes.loc[classes["split"] == split, unit])) for split in SPLITS}
     about = {"by": unit, "drawn_with": drawn_with(settings, seed)}
-    text = yaml.safe_dump(about | splits, sort_keys=False, allow_unicode=True, width=1000)
+    _write(path, unit, about | splits)
+
+
+def _write(path: Path, unit: str, values: dict[str, Any]) -> None:
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
     write_text(path, ABOUT.format(unit=unit) + text)

@@ -89,7 +89,8 @@ class Saved(NamedTuple):
 def read(path: Path, fingerprint: str) -> Saved | None:
     """The checkpoint of this very run, or None where there is none.
 
-    One of another network, version, data or settings will be written over; so will a damaged one, which is said.
+    One of other settings, data or code, of another engine, torch or device, or of another program will be written over;
+    so will a damaged one. A line says so.
 
     Raises:
         MetaloomError: what is there is no file, or may not be read.
@@ -98,7 +99,8 @@ def read(path: Path, fingerprint: str) -> Saved | None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("fingerprint") != fingerprint:
-                return None  # of other settings, data or code, or of another program: start afresh
+                say(f"{path} is of other settings, data, code, torch, engine or device: training starts again")
+                return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError:
         return None

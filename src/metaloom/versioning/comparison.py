@@ -17,6 +17,7 @@ import torch
 from metaloom.data.packed import EXAMPLES
 from metaloom.errors import MetaloomError
 from metaloom.evaluation.drift import MOST, DataChange, Moved, changes, moved, newness
+from metaloom.evaluation.headline import Scores, is_headline, scores_of
 from metaloom.evaluation.space import embed_classes
 from metaloom.handoff.shipped.verify import METADATA
 from metaloom.learner import Learner
@@ -24,7 +25,7 @@ from metaloom.system.files import read_json
 from metaloom.tasks import class_table
 from metaloom.versioning.paths import BUNDLE, Outputs
 from metaloom.versioning.quality import Handed, handed
-from metaloom.versioning.revisions import Revision, at_revision, metrics_differ, params_differ
+from metaloom.versioning.revisions import Revision, at_revision, params_differ
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ def compare(root: Path, a: str, b: str) -> Comparison:
         if found.a is not None and found.b is not None:
             found.change = changes(sides.items("a"), sides.items("b"))
         found.handoff = sides.handoff()
+        found.figures = figures(*(_scores(found, sides, side) for side in sides.revisions))
         if found.change is not None and not found.change.none:
-            _try(found, lambda: _drift(found, sides))
-    _try(found, lambda: found.figures.extend(figures(metrics_differ(root, a, b).get(outputs.figures, {}))))
+            _try(found, lambda: drifted(found, sides))
     found.settings = params_differ(root, a, b)
     return found
 
@@ -93,6 +94,20 @@ def _try(found: Comparison, part: Callable[[], None]) -> None:
         part()
     except MetaloomError as error:
         found.missing.append(str(error))
+
+
+def _scores(found: Comparison, sides: Sides, side: str) -> Scores:
+    """A side's figures, or of them what git has; none where nothing was measured."""
+    try:
+        return sides.scores(side)
+    except MetaloomError as error:
+        try:
+            known, is_all = sides.headline(side)
+        except MetaloomError:
+            return {}
+        if not is_all:
+            found.missing.append(f"figures other than the champion's: {error}")
+        return known
 
 
 @dataclass(frozen=True)
@@ -125,6 +140,16 @@ class Sides:
             raise MetaloomError("drift: the two versions' examples differ in shape, so no one network sees both")
         return found
 
+    def scores(self, side: str) -> Scores:
+        """Every learner's figures."""
+        path = self.revisions[side].get(self.outputs.figures, self.folder / f"{side}-figures.json")
+        return scores_of(read_json(path), self.outputs.figures)
+
+    def headline(self, side: str) -> tuple[Scores, bool]:
+        """The figures that git has, and whether these are all: earlier versions of metaloom gave it all of them."""
+        raw = read_json(self.revisions[side].get(self.outputs.headline, self.folder / f"{side}-headline.json"))
+        return scores_of(raw, self.outputs.headline), not is_headline(raw)
+
     def handoff(self) -> dict[str, Handed]:
         """What each side's bundle says of its task; a side without a bundle is not among them."""
         found = {}
@@ -155,8 +180,9 @@ def _version(found: Comparison, sides: Sides, side: str) -> None:
     setattr(found, side, RevisionData(name, revision.data, *shape))
 
 
-def _drift(found: Comparison, sides: Sides) -> None:
-    """Where domains of both went, and how new the new classes are, in the embedding of one model."""
+def drifted(found: Comparison, sides: Sides) -> None:
+    """Have a comparison that knows its `change` say where domains of both went, and how new the new classes are, in the
+    embedding of one model."""
     assert found.change is not None
     method = read_json(sides.of_trained(f"{sides.outputs.evaluation}/champion.json"))["method"]
     learner = Learner.load(sides.of_trained(f"{sides.outputs.models}/{method}"))
@@ -189,22 +215,15 @@ def _embedded(learner: Learner, examples: np.ndarray, items: pd.DataFrame, domai
     return learner.embed(torch.from_numpy(examples), spread).cpu().numpy()
 
 
-def figures(difference: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Accuracies of every learner and setting from `dvc metrics diff` of the evaluation."""
+def figures(before: Scores, now: Scores) -> list[dict[str, Any]]:
+    """Accuracies of every learner and setting that either side has."""
     rows = []
-    for key, values in difference.items():
-        learner, _, rest = key.partition(".")
-        setting, _, figure = rest.rpartition(".")
-        if figure != "accuracy":
-            continue
-        ends: dict[str, Any] = {
-            f"{which}_{side}": difference.get(f"{learner}.{setting}.{which}", {}).get(side)
-            for which in ("low95", "high95", "ci95")
-            for side in ("old", "new")
-        }
-        apart = None not in ends.values() and (
-            ends["low95_new"] > ends["high95_old"] or ends["high95_new"] < ends["low95_old"]
-        )
-        named = {"learner": learner, "setting": setting, "before": values.get("old"), "now": values.get("new")}
-        rows.append(named | {"ci_before": ends["ci95_old"], "ci_now": ends["ci95_new"], "apart": bool(apart)})
+    for learner in {**before, **now}:
+        own, other = before.get(learner, {}), now.get(learner, {})
+        for setting in {**own, **other}:
+            one, two = own.get(setting, {}), other.get(setting, {})
+            ends: tuple[Any, ...] = (one.get("low95"), one.get("high95"), two.get("low95"), two.get("high95"))
+            apart = None not in ends and (ends[2] > ends[1] or ends[3] < ends[0])
+            named = {"learner": learner, "setting": setting, "before": one.get("accuracy"), "now": two.get("accuracy")}
+            rows.append(named | {"ci_before": one.get("ci95"), "ci_now": two.get("ci95"), "apart": apart})
     return rows

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +22,9 @@ from metaloom.versioning import objects
 from metaloom.versioning.code import CODE
 from metaloom.versioning.objects import hash_of, saved_tree, short, tree_of
 from metaloom.versioning.project import open_project
+from metaloom.versioning.purged import PURGED, purged
 
+ADDING = f"{STATE}/adding"  # what `metaloom data add` is about to put into data/
 SEEN = f"{STATE}/data-version"  # the version that data/ held when we last looked
 
 
@@ -33,6 +37,19 @@ class DataVersion:
     message: str
 
 
+@contextmanager
+def data_lock(root: Path, wait: int | float = 0) -> Iterator[None]:
+    """The project's lock, and data/ without what a killed `data add --replace` has left: it is in, or gone."""
+    with project_lock(root, wait):
+        if (root / ADDING).is_dir():
+            from metaloom.data.add import finish_addition  # with NumPy, which a run with nothing to do does without
+
+            if (root / DATA).is_dir():
+                finish_addition(root / DATA, root / ADDING)
+            shutil.rmtree(root / ADDING, ignore_errors=True)
+        yield
+
+
 def version_data(root: str | Path, wait: int | float = 0) -> DataVersion:
     """Make what data/ holds now its version: `dvc add data`, in process.
 
@@ -43,11 +60,12 @@ def version_data(root: str | Path, wait: int | float = 0) -> DataVersion:
         MetaloomError: data/ holds no files, or one of DVC's own, or DVC refuses.
     """
     root = Path(root).resolve()
-    refuse_reserved(root / DATA)
-    if not _holds_files(root / DATA):
-        raise _no_data(root)
-    with project_lock(root, wait), open_project(root, lock=True) as repo:
-        return _add(repo, root)
+    with data_lock(root, wait):
+        refuse_reserved(root / DATA, links=True)
+        if not _holds_files(root / DATA):
+            raise _no_data(root)
+        with open_project(root, lock=True) as repo:
+            return _add(repo, root)
 
 
 def version_dataset(
@@ -74,9 +92,9 @@ def version_dataset(
             or both data/ and data.dvc changed, or data/ holds one of DVC's own files.
     """
     root = Path(root).resolve()
-    with project_lock(root, wait), open_project(root, lock=True) as repo:
+    with data_lock(root, wait), open_project(root, lock=True) as repo:
         output = objects.pointer(repo)
-        refuse_reserved(root / DATA)
+        refuse_reserved(root / DATA, links=True)
         if not _holds_files(root / DATA):
             return _absent(repo, root, output, build or partial(_embedded, root))
         if output is None:
@@ -96,11 +114,34 @@ def held_version(root: str | Path) -> str | None:
         MetaloomError: it holds one of DVC's own files.
     """
     root = Path(root).resolve()
-    refuse_reserved(root / DATA)
+    refuse_reserved(root / DATA, links=True)
     if not _holds_files(root / DATA):
         return None
     with open_project(root) as repo:
         return hash_of(repo, root / DATA)
+
+
+def refuse_behind(repo: Any, root: Path) -> None:
+    """Raises MetaloomError where data/ does not hold what data.dvc names, unless data/ was changed by hand.
+
+    What then changes data/ would leave data.dvc with a version that nobody has looked at.
+    """
+    output = objects.pointer(repo)
+    if output is None:
+        return
+    if not _holds_files(root / DATA):
+        raise MetaloomError(f"{DATA}/ is absent, and {POINTER} names a version: first `metaloom run` or `dvc pull`")
+    held, named = hash_of(repo, root / DATA), output.hash_info.value
+    if held != named and not _by_hand(named, _seen(root), saved_tree(repo, held) is not None):
+        raise MetaloomError(
+            f"{DATA}/ holds version {short(held)} and {POINTER} names {short(named)}: first `metaloom run` or "
+            f"`dvc pull`, so that {DATA}/ follows"
+        )
+
+
+def _by_hand(named: str, seen: str | None, saved: bool) -> bool:
+    """Whether data/, which differs from data.dvc, is what was changed."""
+    return seen == named or (seen is None and not saved)
 
 
 def _differing(
@@ -111,6 +152,7 @@ def _differing(
     saved = saved_tree(repo, held) is not None
     if seen == held and saved:
         if not objects.fetch(repo, output):
+            _refuse_purged(repo, root, output)
             try:
                 return _built(repo, root, output, build)
             except MetaloomError:
@@ -120,7 +162,7 @@ def _differing(
                 ) from None
         _check_out(root, output)
         return DataVersion(named, True, f"data/ now holds version {short(named)}, as {POINTER} says")
-    if seen == named or (seen is None and not saved):
+    if _by_hand(named, seen, saved):
         changes = objects.changes(saved_tree(repo, named), tree_of(repo, root / DATA))
         back = f"without --locked to make it a new version, or go back with `dvc checkout {POINTER}`"
         _refuse_if(locked, f"data/ differs from {POINTER} ({changes})", back)
@@ -141,9 +183,32 @@ def _absent(repo: Any, root: Path, output: Any | None, build: Callable[[Path], A
         _check_out(root, output)
         named = output.hash_info.value
         return DataVersion(named, True, f"data/ was restored: version {short(named)}")
+    if output is not None:
+        _refuse_purged(repo, root, output)
     if output is None and (root / CODE).is_file():  # of `metaloom init`: its user has data
         raise _no_data(root)
     return _built(repo, root, output, build)
+
+
+def _refuse_purged(repo: Any, root: Path, output: Any) -> None:
+    """Raises MetaloomError where the version that data.dvc names has files that were purged."""
+    if lacks := lacks_purged(repo, root, output.hash_info.value):
+        raise MetaloomError(
+            f"{lacks}: take {POINTER} of a commit after the purge (`git log --all {PURGED}`, "
+            f"`git checkout COMMIT {POINTER}`)"
+        )
+
+
+def lacks_purged(repo: Any, root: Path, version: str) -> str:
+    """That a version of data/ cannot be had, as some of it was purged; nothing where none was."""
+    tree, gone = objects.whole_tree(repo, version), purged(root)
+    lacking = sum(oid.value in gone for _, _, oid in tree or ())
+    if not lacking:
+        return ""
+    return (
+        f"data version {short(version)} ({POINTER}) has {several(lacking, 'example')} that "
+        f"{'was' if lacking == 1 else 'were'} purged since ({PURGED}), and cannot be had whole any more"
+    )
 
 
 def _built(repo: Any, root: Path, output: Any | None, build: Callable[[Path], Any]) -> DataVersion:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metaloom.errors import MetaloomError
 from metaloom.system.lock import project_lock
 from metaloom.versioning.project import open_project
 
@@ -34,9 +35,10 @@ def find_unused(root: str | Path) -> Unused:
     """Look, and delete nothing.
 
     Raises:
-        MetaloomError: there is no DVC repository, or another command is at work.
+        MetaloomError: there is no DVC repository, another command is at work, or the cache may be others' too.
     """
     with project_lock(root), open_project(root, lock=True) as repo:
+        _refuse_shared(repo, Path(root))
         kept, cache = _named(repo, **KEPT), repo.cache.local
         gone = [each for each in cache.all() if each not in kept]
         ever = _named(repo, all_commits=True)
@@ -44,6 +46,20 @@ def find_unused(root: str | Path) -> Unused:
         folders = [each for each in gone if each.endswith(".dir")]
         outputs = Counter(ever[each] for each in folders if each in ever)
         return Unused(len(gone), sum(sizes), dict(sorted(outputs.items())), len(folders) - outputs.total())
+
+
+def shared_cache(repo: Any, root: Path) -> Path | None:
+    """DVC's cache where it lies outside of the project: nobody knows here which other projects need it."""
+    cache = Path(repo.cache.local.path)
+    return None if cache.resolve().is_relative_to(root.resolve()) else cache
+
+
+def _refuse_shared(repo: Any, root: Path) -> None:
+    if cache := shared_cache(repo, root):
+        raise MetaloomError(
+            f"DVC's cache {cache} lies outside of this project, so others may use it: `dvc gc --workspace "
+            "--all-branches --all-tags --projects OTHER` keeps theirs too, if you name each of them"
+        )
 
 
 def _named(repo: Any, **of: bool) -> dict[str, str]:
@@ -55,4 +71,5 @@ def _named(repo: Any, **of: bool) -> dict[str, str]:
 def collect_garbage(root: str | Path) -> None:
     """Delete what `find_unused` has found; remotes stay as they are."""
     with project_lock(root), open_project(root, lock=True) as repo:
+        _refuse_shared(repo, Path(root))
         repo.gc(workspace=True, force=True, **KEPT)

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as OutOfTime
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.system.files import md5
 from metaloom.system.plural import several, some
-from metaloom.system.provenance import LOCK
+from metaloom.system.provenance import DATA, LOCK
 from metaloom.versioning import leftovers
+from metaloom.versioning.config_file import BROKEN, CONFIG, as_committed, lost, take_committed
 from metaloom.versioning.intact import Hashes, damaged, put_back
-from metaloom.versioning.objects import NAMED, fetch
-from metaloom.versioning.project import open_project
-
-ABSENT = 404  # HTTP's word for it
-PATIENCE = 20  # seconds that a remote may take to answer
+from metaloom.versioning.objects import NAMED, fetch, tree_of
+from metaloom.versioning.project import DAG, open_project
+from metaloom.versioning.purged import PURGED, purged
+from metaloom.versioning.purging import objects_held, remove_objects
+from metaloom.versioning.reached import unreached
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,23 @@ class Fault:
         what: it is.
         remedy: what to do, in words.
         fix: does it and returns whether that helped; None where only the user can.
+        stops: until it is put right nothing else can be looked at.
     """
 
     what: str
     remedy: str
     fix: Callable[[], bool] | None = None
+    stops: bool = False
+
+
+def of_config(root: Path) -> Iterator[Fault]:
+    """DVC's own settings: without them its remotes are not known, and nothing of the project can be opened."""
+    if how := lost(root):
+        kept = as_committed(root)
+        remedy = f"git checkout {CONFIG}" if kept else "write it again (`dvc remote add`)"
+        if kept and (root / CONFIG).is_file():
+            remedy += f" (what was never committed is lost then; `--fix` keeps it as {BROKEN})"
+        yield Fault(f"{CONFIG} {how}", remedy, partial(take_committed, root) if kept else None, stops=True)
 
 
 def of_dvc(root: Path) -> Iterator[Fault]:
@@ -49,6 +59,8 @@ def of_dvc(root: Path) -> Iterator[Fault]:
 def of_outputs(root: Path) -> Iterator[Fault]:
     """What dvc.lock and data.dvc name and is not there; a clone in which nothing was made yet lacks nothing."""
     with open_project(root, lock=True) as repo:
+        if not any(stage.cmd for stage in repo.index.stages):
+            yield Fault(f"{DAG} names no stages", f"git checkout {DAG}", stops=True)
         lacking, made = {}, False
         for stage in repo.index.stages:
             named = [out for out in stage.outs if out.use_cache and out.hash_info]
@@ -89,10 +101,14 @@ def of_hashes(root: Path) -> Iterator[Fault]:
 def of_remotes(root: Path) -> Iterator[Fault]:
     """Whether each remote answers, and whether what comes from it is verified."""
     with open_project(root) as repo:
-        names = list(repo.config["remote"])
+        names, default = list(repo.config["remote"]), repo.config["core"].get("remote")
         plain = repo.config.load_one("repo").get("remote", {})
+        if default and default not in names:
+            yield Fault(
+                f"{CONFIG} has no remote {default}, which it names as the default", f"dvc remote add {default} URL"
+            )
         for name in names:
-            if trouble := _unreached(repo, name):
+            if trouble := unreached(repo, name):
                 yield Fault(f"remote {name} does not answer ({trouble})", "see its url, login and network")
     for name, config in plain.items():
         if not config.get("verify"):
@@ -101,6 +117,34 @@ def of_remotes(root: Path) -> Iterator[Fault]:
                 f"dvc remote modify {name} verify true",
                 partial(_verify, root, name),
             )
+
+
+def of_purged(root: Path) -> Iterator[Fault]:
+    """What was purged and is there again: from another clone, or added once more."""
+    gone = sorted(purged(root))
+    if not gone:
+        return
+    with open_project(root) as repo:
+        found = objects_held(repo, gone)
+        tree = tree_of(repo, root / DATA) if (root / DATA).is_dir() else ()
+        files = ["/".join((DATA, *key)) for key, _, oid in tree if oid.value in gone]
+    if files:
+        were = "was" if len(files) == 1 else "were"
+        yield Fault(f"{some(files, NAMED)} {were} purged ({PURGED})", f"metaloom data purge {files[0]}")
+        return
+    for where, held in found.items():
+        yield Fault(
+            f"{several(len(held), 'example')} in {where} {'was' if len(held) == 1 else 'were'} purged ({PURGED})",
+            "`--fix` removes it there",
+            partial(_remove_again, root, held),
+        )
+
+
+def _remove_again(root: Path, oids: list[str]) -> bool:
+    with open_project(root, lock=True) as repo:
+        with suppress(MetaloomError):  # a remote that cannot be reached has a line of its own
+            remove_objects(repo, oids)
+        return not objects_held(repo, oids)
 
 
 def _put_back(root: Path, name: str) -> bool:
@@ -139,29 +183,6 @@ def _renew(root: Path, objects: list[Path]) -> bool:
                 out.save()
                 out.commit()
         return not any(out.changed_cache() for out in outs if out.exists)
-
-
-def _unreached(repo: Any, name: str) -> str:
-    """Why a remote cannot be reached; nothing where it can."""
-
-    def ask() -> None:
-        odb = repo.cloud.get_remote_odb(name)
-        try:
-            odb.fs.info(odb.path)
-        except FileNotFoundError as error:  # nothing was pushed yet, or that is what it makes of any other trouble
-            if error.__cause__ and getattr(error.__cause__, "status", None) != ABSENT:
-                raise error.__cause__ from None
-
-    pool = ThreadPoolExecutor(1)
-    try:
-        pool.submit(ask).result(timeout=PATIENCE)
-    except OutOfTime:
-        return f"nothing within {PATIENCE} s"
-    except Exception as error:  # every kind of remote has its own
-        return " ".join(str(error).split()) or type(error).__name__
-    finally:
-        pool.shutdown(wait=False)
-    return ""
 
 
 def _verify(root: Path, name: str) -> bool:

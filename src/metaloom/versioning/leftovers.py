@@ -33,7 +33,7 @@ def conflicts(root: Path) -> bool:
 
 def _free_readers(path: Path) -> Iterator[str]:
     """Drop what nobody holds: a file that is no JSON, and entries of processes that started after it was written."""
-    if not path.exists() or not _stale(path):
+    if (content := _content(path)) is None or not _stale(path, content):
         return
     import zc.lockfile
 
@@ -42,7 +42,9 @@ def _free_readers(path: Path) -> Iterator[str]:
     except zc.lockfile.LockError:  # somebody is writing it at this moment
         return
     try:
-        kept = _held(path)
+        if (content := _content(path)) is None or not _stale(path, content):  # it was looked at while it was written
+            return
+        kept = _held(path, content)
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(kept or {}), encoding="utf-8")
     finally:
@@ -51,23 +53,23 @@ def _free_readers(path: Path) -> Iterator[str]:
     yield f"{READERS} {what}: cleared"
 
 
-def _stale(path: Path) -> bool:
-    return (held := _held(path)) is None or held != json.loads(path.read_text(encoding="utf-8"))
+def _stale(path: Path, content: bytes) -> bool:
+    return (held := _held(path, content)) is None or held != json.loads(content)
 
 
-def _held(path: Path) -> dict[str, Any] | None:
+def _held(path: Path, content: bytes) -> dict[str, Any] | None:
     """The entries whose processes live; None where the file is broken."""
     try:
-        entries, written = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
+        entries, written = json.loads(content), path.stat().st_mtime
         write = {name: each for name, each in entries.get("write", {}).items() if lives(each["pid"], written)}
         read = {
             name: [each for each in holders if lives(each["pid"], written)]
             for name, holders in entries.get("read", {}).items()
         }
+        held = {"write": write, "read": {name: each for name, each in read.items() if each}}
+        return {kind: held[kind] for kind in entries}
     except (ValueError, AttributeError, TypeError, KeyError):
         return None
-    held = {"write": write, "read": {name: each for name, each in read.items() if each}}
-    return {kind: held[kind] for kind in entries}
 
 
 def lives(pid: int, written: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,41 @@ def add(repo: Any, folder: Path) -> Any:
     Raises:
         BusyError: files go on changing while they are copied.
     """
+
+    def added() -> Any | None:
+        repo.add(str(folder))
+        output = pointer(repo)
+        return saved_tree(repo, output.hash_info.value) if output else None
+
+    return _copied_whole(repo, folder, added)
+
+
+def save(repo: Any, folder: Path) -> Any:
+    """Copy a folder into the cache, and write no pointer to it; its tree object.
+
+    Raises:
+        BusyError: files go on changing while they are copied.
+    """
+    from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.transfer import transfer
+    from dvc_objects.fs.local import localfs
+
+    def copied() -> Any | None:
+        staged, _, found = build(repo.cache.local, str(folder), localfs, "md5", ignore=repo.dvcignore)
+        transfer(staged, repo.cache.local, {found.hash_info}, shallow=False)
+        return saved_tree(repo, str(found.hash_info.value))
+
+    return _copied_whole(repo, folder, copied)
+
+
+def _copied_whole(repo: Any, folder: Path, copy: Callable[[], Any | None]) -> Any:
+    """The tree object that `copy` gives, tried again where files changed meanwhile."""
     for _ in range(ATTEMPTS):
         before = stamps(folder)
         try:
-            repo.add(str(folder))
+            tree = copy()
         except FileNotFoundError:  # it was there when the folder was listed
             continue
-        output = pointer(repo)
-        tree = saved_tree(repo, output.hash_info.value) if output else None
         if tree is not None and (before == stamps(folder) or not remove_damaged(repo, tree)):
             return tree
     raise BusyError(f"{DATA}/ changes while it is read: run again when what is being copied there is whole")

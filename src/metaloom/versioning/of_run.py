@@ -8,9 +8,10 @@ import yaml
 
 from metaloom.errors import MetaloomError
 from metaloom.system.files import load_yaml, md5
+from metaloom.system.git import committed
 from metaloom.system.provenance import LOCK
-from metaloom.versioning.objects import short, tree_of_hashes
-from metaloom.versioning.project import find_root
+from metaloom.versioning.objects import short, tree_of_hashes, whole_tree
+from metaloom.versioning.project import find_root, open_project
 
 
 def check_of_run(folder: Path) -> None:
@@ -37,12 +38,37 @@ def check_of_run(folder: Path) -> None:
         )
 
 
+def committed_file(root: Path, output: str, name: str) -> bytes | None:
+    """A file in an output's folder as the last commit has it; None where DVC's cache here has not got it.
+
+    No remote is asked: it is for what is good to know, at the end of a run.
+
+    Raises:
+        MetaloomError: the commit's dvc.lock is broken.
+    """
+    lock = committed(root, LOCK)
+    named = _named(lock.encode(), output, root) if lock else None
+    if named is None:
+        return None
+    with open_project(root) as repo:
+        tree = whole_tree(repo, named)
+        held = {"/".join(key): oid.value for key, _, oid in tree or ()}
+        path = Path(repo.cache.local.oid_to_path(held[name])) if name in held else None
+        return path.read_bytes() if path and path.is_file() else None
+
+
 def _locked(root: Path, path: str) -> str | None:
     """The hash that dvc.lock has for an output; None where it has none."""
     try:
-        lock = load_yaml((root / LOCK).read_bytes())
+        return _named((root / LOCK).read_bytes(), path, root)
     except FileNotFoundError:
         return None
+
+
+def _named(content: bytes, path: str, root: Path) -> str | None:
+    """The hash that the content of a dvc.lock has for an output."""
+    try:
+        lock = load_yaml(content)
     except yaml.YAMLError as error:
         raise MetaloomError(f"{root / LOCK} is no valid YAML: {' '.join(str(error).split())}") from None
     try:

@@ -9,6 +9,7 @@ from metaloom.errors import MetaloomError
 from metaloom.system.files import read_yaml
 from metaloom.versioning.project import DAG
 
+VERDICT = "verdict.txt"
 BUNDLE = "handoff"  # its name among dvc.yaml's artifacts, and in the registry of models
 
 
@@ -52,7 +53,12 @@ class Outputs:
 
     @property
     def figures(self) -> str:
-        """The JSON file of every learner's accuracies."""
+        """The JSON file of every learner's figures."""
+        return f"{self.evaluation}/figures.json"
+
+    @property
+    def headline(self) -> str:
+        """The JSON file of the few figures that git keeps."""
         return self._first("evaluate", "metrics")
 
     @property
@@ -66,12 +72,18 @@ class Outputs:
     @property
     def page(self) -> str:
         """The report's index.html."""
-        return f"{self._first('report', 'outs')}/index.html"
+        return f"{self._report}/index.html"
 
     @property
     def verdict(self) -> str:
         """What the run came to, in words: a text file beside the report."""
-        return f"{self._first('report', 'outs')}/verdict.txt"
+        return f"{self._report}/{VERDICT}"
+
+    @property
+    def _report(self) -> PurePosixPath:
+        """The folder; DVC knows of the verdict in it alone, or of all of it in a project of an earlier version."""
+        path = PurePosixPath(self._first("report", "outs"))
+        return path.parent if path.name == VERDICT else path
 
     def known(self, name: str) -> str | None:
         """The path of that name; None where dvc.yaml lacks it."""

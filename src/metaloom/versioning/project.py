@@ -17,6 +17,7 @@ from metaloom.errors import MetaloomError
 from metaloom.system.files import is_full
 from metaloom.system.lock import BusyError
 from metaloom.system.permissions import refused
+from metaloom.versioning.config_file import in_our_words
 from metaloom.versioning.leftovers import put_right, written_whole
 from metaloom.versioning.noted import noted
 from metaloom.versioning.silence import limit_silence
@@ -75,7 +76,7 @@ def open_project(root: str | Path, lock: bool = False) -> Iterator[Any]:
     root = Path(root).resolve()
     put_right(root)
     with (
-        dvc_errors(),
+        dvc_errors(root),
         _quiet_dvc(),
         written_whole(),
         _params_overridden(root),
@@ -128,8 +129,13 @@ def _params_overridden(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def dvc_errors() -> Iterator[None]:
-    """DVC's exceptions as ours, with the whole chain of causes in one line."""
+def dvc_errors(root: Path | None = None) -> Iterator[None]:
+    """DVC's exceptions as ours, with the whole chain of causes in one line.
+
+    Args:
+        root: of the project; None: what is asked is another repository.
+    """
+    from dvc.config import ConfigError
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.lock import LockError
     from dvc.scm import SCMError
@@ -145,6 +151,8 @@ def dvc_errors() -> Iterator[None]:
             lines = [refused(each) for each in (error, *causes) if isinstance(each, OSError)]
             if line := next(filter(None, lines), ""):
                 raise MetaloomError(line) from None
+            if type(error) is ConfigError:  # and none of its kinds, which are of remotes
+                raise MetaloomError(in_our_words(error, root)) from None
             if not isinstance(error, OSError):
                 raise MetaloomError(f"DVC: {chain(error)}") from None
             if not is_full(error):

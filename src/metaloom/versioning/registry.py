@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import METADATA, verify
 from metaloom.system.files import read_json
 from metaloom.system.git import changed, differing
+from metaloom.system.lock import STATE, project_lock
 from metaloom.system.plural import some
 from metaloom.system.provenance import LOCK, POINTER, head
 from metaloom.versioning.paths import BUNDLE, Outputs
@@ -27,6 +29,7 @@ from metaloom.versioning.revisions import at_revision
 
 VERSION = r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)([-+][0-9A-Za-z.+-]*)?"  # as GTO reads them
 FEW = 4  # files in a message
+WAIT = 60  # seconds for another command that changes a stage
 STAGE = r"[0-9A-Za-z]([0-9A-Za-z_/-]*[0-9A-Za-z])?"
 LONGEST = 100  # characters of either: a tag is the name of a file
 
@@ -63,21 +66,44 @@ def model_versions(root: Path) -> list[ModelVersion]:
             [stage for stage, versions in stages.items() if versions[-1] == each["version"]],
             each["commit_hexsha"],
             each["created_at"],
-            _metadata(root, each["commit_hexsha"]),
+            metadata_of(root, each["commit_hexsha"]),
         )
         for each in found
         if each["registrations"]
     ]
 
 
-def promote(root: Path, version: str | None, stage: str, force: bool = False) -> tuple[str, str, str]:
+@dataclass(frozen=True)
+class Judged:
+    """What somebody says who has compared a version with the one in its place.
+
+    Args:
+        refused: whether it is not to take that place.
+        told: why, or why it may, in a sentence.
+        message: that the tag gets.
+    """
+
+    refused: bool
+    told: str
+    message: str
+
+
+def promote(
+    root: Path,
+    version: str | None,
+    stage: str,
+    force: bool = False,
+    judge: Callable[[str, str], Judged | None] | None = None,
+) -> tuple[str, str, str]:
     """Put a version into a stage; one that is not there yet, or none, makes the present commit a version.
 
     Args:
         root: the project's.
         version: such as v0.2.0.
         stage: such as prod.
-        force: though it is worse than the one that is in the stage.
+        force: though it is worse than the one that is in the stage; nobody is asked then.
+        judge: compares the version in the stage with a commit; None, or where it gives None: their bundles' own figures
+            are compared.
 
     Returns:
         The version, its commit, and how its accuracy compares with that of the one that was there, in words.
@@ -98,17 +124,121 @@ def promote(root: Path, version: str | None, stage: str, force: bool = False) ->
         version = same[0] if same else version
     _check_bundle(root, commit)
     present = next((each for each in versions if stage in each.stages), None)
-    worse, told = False, ""
+    worse, told, message = False, "", None
     if present is not None and present.commit != commit:
-        read = next((each.metadata for each in versions if each.commit == commit), None)
-        worse, told = told_apart(handed(present.metadata), handed(read or _metadata(root, commit)))
+        judged = judge(present.version, commit) if judge and not force else None
+        if judged is not None:
+            worse, told, message = judged.refused, judged.told, judged.message
+        else:
+            read = next((each.metadata for each in versions if each.commit == commit), None)
+            worse, told = told_apart(handed(present.metadata), handed(read or metadata_of(root, commit)))
     if worse and not force:
         raise MetaloomError(f"{told}, which is {stage}: `--force` promotes it though")
     with _gto_errors():
         if version not in known:
-            _gto().register(root, BUNDLE, commit, version=version)
+            _gto().register(root, BUNDLE, commit, version=version, message=message)
             version = next(each["version"] for each in _gto().show(root, BUNDLE) if each["commit_hexsha"] == commit)
-        return _assign(root, str(version), stage), commit, told
+    put_into(root, str(version), stage, message)
+    return str(version), commit, told
+
+
+def in_stage(root: Path, stage: str) -> tuple[str, str] | None:
+    """The version that is in a stage, and its commit; None where there is none."""
+    with _gto_errors():
+        versions = _stages(root).get(stage)
+        if not versions:
+            return None
+        commits = {each["version"]: each["commit_hexsha"] for each in _gto().show(root, BUNDLE)}
+        return versions[-1], commits[versions[-1]]
+
+
+def register(root: Path, commit: str, message: str, author: tuple[str, str]) -> str:
+    """Make a commit a version, unless it is one; its bundle has to verify.
+
+    Args:
+        root: the project's.
+        commit: its hash.
+        message: of the tag.
+        author: name and address.
+
+    Returns:
+        The version.
+
+    Raises:
+        MetaloomError: its bundle cannot be had or does not verify.
+    """
+    with _gto_errors():
+        if (version := _version_of(root, commit)) is not None:
+            return version
+    _check_bundle(root, commit)
+    with _gto_errors():
+        _gto().register(root, BUNDLE, commit, message=message, author=author[0], author_email=author[1])
+        return str(_version_of(root, commit))
+
+
+def put_into(
+    root: Path, version: str, stage: str, message: str | None = None, author: tuple[str, str] | None = None
+) -> None:
+    """Put a version into a stage, unless it is there; `promote` without its questions.
+
+    Args:
+        root: the project's.
+        version: such as v0.2.0.
+        stage: such as prod.
+        message: of the tag; None: GTO's.
+        author: name and address; None: git's.
+    """
+    with _one_at_a_time(root), _gto_errors():
+        if _stages(root).get(stage, [""])[-1] != version:
+            _assign(root, version, stage, message, author or (None, None))
+
+
+def _assign(root: Path, version: str, stage: str, message: str | None, author: tuple[str | None, str | None]) -> None:
+    """A tag that is the latest of its stage: `dvc artifacts get` takes that, by times in whole seconds.
+
+    GTO's has the time of this clock, which may be behind that of who made the last one, or in the same second.
+    """
+    from dulwich.porcelain import tag_create
+    from gto.constants import Action
+    from gto.registry import GitRegistry
+    from gto.tag import find, name_tag
+
+    with GitRegistry.from_url(root) as registry:
+        scm: Any = registry.scm
+        last = max((tag.tag_time for tag in find(name=BUNDLE, stage=stage, scm=scm)), default=0)
+        if last >= int(time.time()):
+            commit = registry.find_commit(BUNDLE, version)
+            name = name_tag(Action.ASSIGN, BUNDLE, stage=stage, scm=scm)
+            who = f"{author[0]} <{author[1]}>" if all(author) else None
+            told = message or f"Assigning stage {stage} to artifact {BUNDLE} version {version}"
+            tag_create(scm.dulwich.repo, name, who, told, annotated=True, objectish=commit, tag_time=last + 1)
+            return
+    _gto().assign(
+        root, BUNDLE, stage, version=version, message=message, force=True, author=author[0], author_email=author[1]
+    )
+
+
+@contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """Whoever looks which version is in a stage and puts another there is not overtaken meanwhile."""
+    folder = root / STATE / "stages"
+    folder.mkdir(parents=True, exist_ok=True)
+    with project_lock(folder, WAIT):
+        yield
+
+
+def metadata_of(root: Path, commit: str) -> Any:
+    """The metadata of the bundle of a commit; None where it is in neither DVC's cache nor a remote."""
+    with tempfile.TemporaryDirectory() as folder, at_revision(root, commit) as revision:
+        try:
+            return read_json(revision.get(f"{Outputs(root).bundle}/{METADATA}", Path(folder) / METADATA))
+        except MetaloomError:
+            return None
+
+
+def _version_of(root: Path, commit: str) -> str | None:
+    found = _gto().show(root, BUNDLE) if _known(root) else []
+    return next((each["version"] for each in found if each["commit_hexsha"] == commit and each["registrations"]), None)
 
 
 def _check_names(version: str | None, stage: str) -> None:
@@ -121,31 +251,61 @@ def _check_names(version: str | None, stage: str) -> None:
         )
 
 
-def rollback(root: Path, stage: str) -> tuple[str, str]:
+def version_in(root: Path, stage: str) -> str:
+    """The version that is in a stage.
+
+    Raises:
+        MetaloomError: none is.
+    """
+    found = in_stage(root, stage)
+    if found is not None:
+        return found[0]
+    with _gto_errors():
+        known = _known(root)
+    if not known:
+        raise MetaloomError("no version yet: `metaloom promote` makes the present commit the first one")
+    raise MetaloomError(f"no version is {stage}: `metaloom promote` puts one there, or name the champion")
+
+
+def rollback(root: Path, stage: str, leaving: str | None = None, message: str | None = None) -> tuple[str, str]:
     """Put the version into a stage that was there before the present one.
+
+    Args:
+        root: the project's.
+        stage: such as prod.
+        leaving: the version that is to leave; None: whichever is there.
+        message: of the tag; None: GTO's.
 
     Returns:
         The version that leaves and the one that comes back.
 
     Raises:
-        MetaloomError: there was none, or its bundle does not verify any more.
+        MetaloomError: there was none, or its bundle does not verify any more; or `leaving` is not there any more.
     """
+    with _one_at_a_time(root):
+        return _rolled_back(root, stage, leaving, message)
+
+
+def _rolled_back(root: Path, stage: str, leaving: str | None, message: str | None) -> tuple[str, str]:
     with _gto_errors():
         past = _past(_stages(root).get(stage, []))
+    if leaving not in (None, *past[-1:]):
+        raise MetaloomError(
+            f"{past[-1] if past else 'nothing'} has become {stage} meanwhile, so {leaving} stays as it is"
+        )
     if len(past) < 2:
         has = f"has had nothing before {past[0]}" if past else "has had no version"
         raise MetaloomError(f"stage {stage} {has}: choose one of `metaloom models` for `metaloom promote`")
     before, present = past[-2:]
-    commit = next(each.commit for each in model_versions(root) if each.version == before)
+    commit = next((each.commit for each in model_versions(root) if each.version == before), None)
+    if commit is None:
+        raise MetaloomError(
+            f"what was {stage} before ({before[:8]}) is no version any more, as its tag is gone: `git fetch --tags` "
+            "brings it back, or `metaloom promote` puts another version there"
+        )
     _check_bundle(root, commit)
-    with _gto_errors():
-        return present, _assign(root, before, stage)
-
-
-def _assign(root: Path, version: str, stage: str) -> str:
-    if _stages(root).get(stage, [""])[-1] != version:
-        _gto().assign(root, BUNDLE, stage, version=version, force=True)
-    return version
+    put_into(root, before, stage, message)
+    return present, before
 
 
 def _past(versions: list[str]) -> list[str]:
@@ -160,19 +320,14 @@ def _past(versions: list[str]) -> list[str]:
 
 
 def _stages(root: Path) -> dict[str, list[str]]:
-    """The versions that each stage has had, in the order of GTO's numbers: its times are whole seconds."""
+    """The versions that each stage has had, in the order in which `dvc artifacts get` reads its tags: by time, those
+    of the same second by name."""
     history = _gto().history(root, BUNDLE) if _known(root) else []
     events = [each for each in history if each["event"] == "assignment"]
     stages: dict[str, list[str]] = {}
-    for each in sorted(events, key=lambda event: _number(event["ref"])):
+    for each in sorted(events, key=lambda event: (event["timestamp"], event["ref"])):
         stages.setdefault(each["stage"], []).append(each["version"])
     return stages
-
-
-def _number(ref: str) -> int:
-    """Of an assignment; a tag without one, as GTO also writes them, is before all others of its stage."""
-    number = ref.rpartition("#")[2]
-    return int(number) if number.isdecimal() else 0
 
 
 def _present_commit(root: Path) -> str:
@@ -192,14 +347,6 @@ def _check_bundle(root: Path, commit: str) -> None:
         verdict = verify(revision.get(Outputs(root).bundle, Path(folder) / "bundle"))
     if verdict.problems:
         raise MetaloomError(f"the bundle of {commit[:8]} does not verify: {'; '.join(verdict.problems)}")
-
-
-def _metadata(root: Path, commit: str) -> Any:
-    with tempfile.TemporaryDirectory() as folder, at_revision(root, commit) as revision:
-        try:
-            return read_json(revision.get(f"{Outputs(root).bundle}/{METADATA}", Path(folder) / METADATA))
-        except MetaloomError:
-            return None
 
 
 def _known(root: Path) -> bool:
@@ -224,3 +371,10 @@ def _gto_errors() -> Iterator[None]:
         yield
     except (GTOException, SCMError) as error:
         raise MetaloomError(re.sub(r"\s+", " ", str(error)).strip()) from None
+    except OSError as error:  # of pygit2, without a number
+        if error.errno is not None or "lock" not in str(error):
+            raise
+        said = re.sub(r"\s+", " ", str(error)).strip(" :")
+        raise MetaloomError(
+            f"git: {said}: another command of git's is at work; if none is, a killed one left that file: remove it"
+        ) from None

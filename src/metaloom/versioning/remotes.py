@@ -16,6 +16,7 @@ from metaloom.system.limits import HungError
 from metaloom.system.lock import BusyError
 from metaloom.versioning.noted import noted
 from metaloom.versioning.project import chain, open_project
+from metaloom.versioning.purged import lists_any, purged
 from metaloom.versioning.silence import SETTING
 
 T = TypeVar("T")
@@ -152,19 +153,26 @@ def push_version(root: str | Path, commit: str) -> int | None:
         def push() -> int:
             with remote_errors():
                 repo.push(revs=[commit], workspace=False)
-                return _arrived(repo, commit)
+                return _arrived(repo, commit, purged(root))
 
         return tried_again(push)
 
 
-def _arrived(repo: Any, commit: str) -> int:
-    """Ask the remote for every file, and send what it lacks: DVC asks for a listing of them alone (dvc#10977)."""
+def _arrived(repo: Any, commit: str, gone: set[str]) -> int:
+    """Ask the remote for every file, and send what it lacks: DVC asks for a listing of them alone (dvc#10977).
+
+    Args:
+        gone: hashes of what was purged: neither these are asked for, nor folders that are not whole without them.
+    """
     from dvc_data.hashfile import transfer
 
     with repo.switch(commit):
         named = {info for infos in repo.index.used_objs(force=True).values() for info in infos}
     remote = repo.cloud.get_remote_odb()
-    wanted = {info.value: info for info in named if info.name == remote.hash_name}
+    wanted = {info.value: info for info in named if info.name == remote.hash_name and info.value not in gone}
+    for version in [each for each in wanted if gone and each.endswith(".dir")]:
+        if lists_any(Path(repo.cache.local.oid_to_path(version)), gone):
+            del wanted[version]
     if missing := wanted.keys() - set(remote.oids_exist(wanted)):
         transfer.transfer(repo.cache.local, remote, {wanted[each] for each in missing}, shallow=True)
         missing -= set(remote.oids_exist(missing))

@@ -10,9 +10,9 @@ from typing import Any
 from metaloom.data.archives import archive_stem
 from metaloom.data.given import FILE, read_given, write_given
 from metaloom.errors import MetaloomError
-from metaloom.system.lock import STATE, project_lock
+from metaloom.system.lock import STATE
 from metaloom.system.plural import some
-from metaloom.versioning.data import DataVersion, version_data
+from metaloom.versioning.data import DataVersion, data_lock, version_data
 from metaloom.versioning.objects import DATA
 
 SHOWN = 5  # names in a message
@@ -69,7 +69,7 @@ def remove_from_data(root: Path, name: str, check: Callable[[], Any]) -> tuple[P
     Raises:
         MetaloomError: there is no such thing, its folder would be left empty, or `check` raises.
     """
-    with project_lock(root):
+    with data_lock(root):
         target = find_in_data(root, name)
         _refuse_last(root, target)
         version_data(root)  # what goes stays in the cache

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.system.escaping import plotted
 from metaloom.system.git import revision
+from metaloom.system.lock import STATE
 from metaloom.system.provenance import POINTER, version_in
 from metaloom.versioning.paths import BUNDLE
+from metaloom.versioning.plots import NEEDED, PAGE, keep_offline
 from metaloom.versioning.project import dvc_errors, open_project, verify_remotes
 from metaloom.versioning.remotes import remote_errors
 
@@ -102,12 +106,6 @@ def check_revision(root: str | Path, rev: str) -> None:
             ) from None
 
 
-def metrics_differ(root: str | Path, a: str, b: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """`dvc metrics diff --all`: {file: {dotted key: {"old": …, "new": …, "diff": …}}}."""
-    with open_project(root) as repo:
-        return repo.metrics.diff(a_rev=a, b_rev=b, all=True).get("diff", {})
-
-
 def params_differ(root: str | Path, a: str, b: str) -> dict[str, dict[str, Any]]:
     """`dvc params diff`: {dotted key: {"old": …, "new": …}} of params.yaml."""
     with open_project(root) as repo:
@@ -125,7 +123,20 @@ def plots_differ(root: str | Path, a: str, b: str, out: Path) -> Path | None:
         renderers = [each.renderer for each in found]
         for each in renderers:
             each.datapoints = [_plotted(point) for point in each.datapoints]
-        return Path(render_html(renderers=renderers, output_file=out / "index.html")) if renderers else None
+        if not renderers:
+            return None
+        template = _page_template(Path(root), Path(repo.plots.templates_dir), out)
+        return Path(render_html(renderers=renderers, output_file=out / "index.html", html_template=template))
+
+
+def _page_template(root: Path, templates: Path, out: Path) -> str | None:
+    """DVC's page, which finds what it is drawn with from the folder `out`; None where the project has no such page."""
+    keep_offline(root)
+    page = templates / PAGE
+    if not page.is_file():
+        return None
+    needed = os.path.relpath(root / STATE / NEEDED, out).replace(os.sep, "/")
+    return page.read_text(encoding="utf-8").replace(f"../{STATE}/{NEEDED}", escape(needed))
 
 
 def _plotted(point: dict[str, Any]) -> dict[str, Any]:

@@ -119,8 +119,8 @@ def _write(maker: Maker, solved: Solved, folder: Path, template: Template | None
         rows = np.unique(solved.support.ways, return_index=True)[1][:GOLDEN]
         questions = [solved.task.encoding.unpacked(solved.support.examples[rows])]
         save_sample(new / verify.SAMPLES, "examples", verify.MODEL, questions, answers(solved, rows))
-        example = solved.task.encoding.kind.shipped / "example.py"
-        put_together(new, {verify.MODEL: GraphFile.of(graph, TOLERANCE)}, labels, metadata, example)
+        kind = solved.task.encoding.kind
+        put_together(new, {verify.MODEL: GraphFile.of(graph, TOLERANCE)}, labels, metadata, kind)
         verified(new, folder, with_onnx=False)  # the template has passed ONNX's checker
         size = size_of(new)
     return Outcome(solved.name, Status.MADE, estimate=accuracy(solved.estimate), size=size)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metaloom.config import Settings
-from metaloom.data.support import Support, read_support, task_name
+from metaloom.data.lost import lost_of
+from metaloom.data.support import Support, files_of, read_support, task_name
 from metaloom.handoff.adapting.solve import solve
 from metaloom.handoff.bundle.contents import Maker
 from metaloom.handoff.bundle.write import write_bundle
@@ -23,11 +24,13 @@ class Made:
         summary: its accuracy, and what was verified.
         repeated: examples left out as repetitions.
         advice: what may be better; "" where there is nothing to say.
+        lost: what of the examples is not read; "" where all is.
     """
 
     summary: str
     repeated: list[str]
     advice: str = ""
+    lost: str = ""
 
 
 def adapt_to(
@@ -37,6 +40,7 @@ def adapt_to(
     settings: Settings,
     on_step: Callable[[float, str], None],
     invert: bool = False,
+    name: str = "",
 ) -> Made:
     """Adapt a meta-learner to one task and write the task model as a bundle.
 
@@ -47,6 +51,7 @@ def adapt_to(
         settings: for the versions of ONNX and the seed of the cross-validation.
         on_step: called with how many of four steps are done, and the name of the next.
         invert: read the examples, and later the questions, as the negative of what they are.
+        name: of the task; empty: that of the folder or file.
 
     Raises:
         MetaloomError: there is no task at the path, the model cannot be read, the bundle does not verify.
@@ -57,12 +62,15 @@ def adapt_to(
     encoding = maker.learner.encoding
     on_step(1, f"reading {encoding.kind.many}")
     support = read_support(path, encoding.kind, encoding.packed)
+    files = files_of(path, encoding.kind)
     on_step(2, "adapting and cross-validating")
-    (solved,) = solve(maker, {task_name(path.resolve()): support})
+    (solved,) = solve(maker, {name or task_name(path.resolve()): support})
     advice = _advice(maker, path, support, solved.estimate, invert)
     on_step(3, "writing and verifying")
     verified = write_bundle(out, solved.contents(maker), settings.export)
-    return Made(f"{_accuracy(solved.estimate)}; verified: {verified}", support.repeated, advice)
+    return Made(
+        f"{_accuracy(solved.estimate)}; verified: {verified}", support.repeated, advice, lost_of(files, encoding.kind)
+    )
 
 
 def _inverted(maker: Maker) -> Maker:

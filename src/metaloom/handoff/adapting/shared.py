@@ -135,10 +135,10 @@ def write_shared(parts: Sequence[SharedHeads], out: Path, model: str) -> list[Ou
     }
     metadata = _metadata(maker, ways, [o for o in outcomes if not o.failed])
     graph = fleet_to_onnx(body_of(maker.learner), heads, maker.settings.export, about(metadata, []))
-    example = maker.learner.encoding.kind.shipped / "example.py"
+    kind = maker.learner.encoding.kind
     with atomic_dir(out.absolute()) as new:
         _save_golden(parts, new / verify.SAMPLES, ways, maker.learner.encoding)
-        put_together(new, {verify.FLEET: GraphFile.of(graph, TOLERANCE)}, labels, metadata, example)
+        put_together(new, {verify.FLEET: GraphFile.of(graph, TOLERANCE)}, labels, metadata, kind)
         verified(new, out, with_onnx=False)  # `fleet_to_onnx` has had it checked
     shutil.rmtree(SOLVED, ignore_errors=True)
     return outcomes

@@ -92,7 +92,7 @@ class AnswersFile:
     def _before(self) -> tuple[list[Path], set[str]] | None:
         """Parts of a call that was ended, and their files; None where there is none, or something has changed."""
         known: dict[str, Any] = {}
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, TypeError):
             if json.loads((self.folder / ABOUT).read_bytes()) != json.loads(json.dumps(self.about)):
                 return None
             parts = sorted(self.folder.glob(f"*{self.path.suffix}"))

@@ -64,6 +64,12 @@ def _kind(metadata: Metadata) -> type[Kind]:
     return KINDS[metadata.input.kind]
 
 
+def _taken(metadata: Metadata) -> str:
+    """What a graph takes."""
+    many = _kind(metadata).many
+    return f"{many} as ids of tokens" if "proofs" in (metadata.input.model_extra or {}) else f"raw {many}"
+
+
 def _novelty(metadata: Metadata) -> str:
     return metadata.outputs[verify.OUTPUTS[1]].description or ""
 
@@ -77,7 +83,7 @@ def _headline(metadata: Metadata) -> str:
     return (
         f"# {markdown(task.name)}: a classifier of {task.n_way} classes\n\n"
         f"Learned from {task.support_examples} labelled examples by a {metadata.method} meta-learner "
-        f"({metadata.learner['network']['name']}), and stored as one ONNX file that takes raw {_kind(metadata).many}."
+        f"({metadata.learner['network']['name']}), and stored as one ONNX file that takes {_taken(metadata)}."
     )
 
 
@@ -181,6 +187,11 @@ below {metadata.max_ways}), and answers for `query_x`; `example.py --learn` show
     if verify.LEARN in graphs:
         text += """ `learn.onnx` and
 `classify.onnx` do it in two steps: learn once, keep what `learn.onnx` gives, and classify often."""
+    if verify.PLAIN in graphs and (taken := graphs[verify.PLAIN].input):
+        text += f"""
+
+`model.plain.onnx` is the same model for runtimes of devices: all float32, every size fixed, one {kind.one} at a time.
+It takes `{taken.name}`, prepared by the caller: {taken.description}"""
     return f"""{text}
 
 `python verify.py` (numpy and onnxruntime suffice) checks that every file is whole and that this machine gives
@@ -237,7 +248,9 @@ def _again(metadata: Metadata) -> str:
     changed = " with the changes that were not committed when it was made" if git and git.uncommitted_changes else ""
     return (
         f"## Make it again\n\nIn a clone of the project it comes from{changed}:\n\n"
-        f"```bash\ngit checkout {commit}\ndvc pull data\ndvc repro\n```\n\n"
+        f"```bash\ngit checkout {commit}\nmetaloom run\n```\n\n"
+        "`metaloom run` fetches the data version, too. Settings that `--set` gave are in no commit: `params` in "
+        "metadata.json has those that the bundle was made with.\n\n"
         "For a task of one's own, `metaloom adapt --support PATH --out BUNDLE` instead of the last stage."
     )
 

@@ -202,7 +202,7 @@ def about(metadata: Metadata, labels: list[str]) -> dict[str, str]:
 
 def _input(encoding: Encoding) -> Input:
     own = {"name": INPUT, "type": encoding.raw_type, "shape": list(encoding.raw), "description": encoding.in_words()}
-    return Input(**encoding.saved() | own)
+    return Input(**encoding.saved() | own | encoding.told())
 
 
 def _accuracy(measured: dict[str, Any] | None) -> Accuracy | None:

@@ -24,6 +24,13 @@ def write_samples(folder: Path, contents: Contents) -> None:
         save_sample(folder, name, verify.MODEL, [np.ascontiguousarray(raw)], expected)
 
 
+def write_plain_samples(folder: Path, contents: Contents) -> None:
+    """For model.plain.onnx: the same examples, prepared; their answers are there already."""
+    encoding = contents.task.encoding
+    for name, raw in encoding.golden(contents.examples[:SAMPLES]).items():
+        np.save(folder / f"{name}.{verify.PREPARED}.npy", encoding.prepared(encoding.repacked(raw)))
+
+
 def write_learning_samples(folder: Path, learner: Learner, contents: Contents, max_ways: int) -> None:
     """For the graphs that learn: two tasks of the support set's classes, of other numbers of ways and examples."""
     exact = replace(learner, params=learner.params.double())

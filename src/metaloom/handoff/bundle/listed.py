@@ -9,6 +9,7 @@ from pathlib import Path
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind
 from metaloom.python.folder import is_visible
+from metaloom.system.files import special
 from metaloom.system.plural import some
 
 STDIN = "-"
@@ -33,10 +34,17 @@ def listed(
     for argument in arguments:
         if argument == STDIN:
             yield from _names(stdin)
-        elif Path(argument).is_dir():
+        elif _is_folder(argument):
             yield from _below(Path(argument), kind, on_skipped)
         else:
             yield argument
+
+
+def _is_folder(argument: str) -> bool:
+    try:
+        return Path(argument).is_dir()
+    except OSError:  # a text of more characters than a name may have
+        return False
 
 
 def _names(stdin: Iterable[bytes]) -> Iterator[str]:
@@ -54,7 +62,9 @@ def _below(folder: Path, kind: Kind, on_skipped: Callable[[str], None]) -> Itera
         for path in (Path(place, name) for name in sorted(names)):
             if not is_visible(path):
                 continue
-            if kind.is_example(path.name) or kind.is_example(path.name, _head(path)):
+            if special(path):  # on which reading would wait for ever
+                others.append(str(path))
+            elif kind.is_example(path.name) or kind.is_example(path.name, _head(path)):
                 found += 1
                 yield path
             else:

@@ -8,29 +8,24 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
-import io
 import json
-import os
-import tarfile
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from metaloom.errors import MetaloomError
+import numpy as np
+
 from metaloom.handoff.metadata import Metadata
 from metaloom.handoff.shipped import verify
-from metaloom.handoff.shipped.verify import ADAPT, MODEL
-from metaloom.system.files import atomic_dir
+from metaloom.handoff.shipped.verify import ADAPT, CLASSIFY, LEARN, MODEL
+from metaloom.system.npm import fetched, kept_folder
 
 VERSION = "1.27.0"  # of onnxruntime-web (MIT), which npm's registry serves; the hash is the registry's own
 INTEGRITY = "ogDLsqIozHZwifPuN37OproAo0byX6t43/bP8GzeZWBWD6MOGExswFAx3up4NS/vvWBOg2u2PXomDt3rMmdQSg=="
-REGISTRY = "https://registry.npmjs.org"
 SCRIPT, GLUE, WASM = "ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"
 SHARED = ("page.css", "page.js")  # of the pages of all kinds
 PACKED = f"{WASM}.gz"
-SECONDS = 60
+SHOTS, ROOM = 5, 500_000  # examples of a class, and characters of all of them, that a page holds at most
 
 
 def write_page(
@@ -39,7 +34,8 @@ def write_page(
     graphs: Mapping[str, bytes],
     labels: list[str],
     metadata: Metadata,
-    examples: Sequence[str] = (),
+    examples: Sequence[Sequence[str]] = (),
+    head: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """index.html and the scripts beside it.
 
@@ -49,7 +45,9 @@ def write_page(
         graphs: by the names of their files.
         labels: class names in the order of the outputs.
         metadata: of the bundle.
-        examples: one of each class in words, where there are such.
+        examples: of each class, as `Encoding.for_page` gives them.
+        head: what learn.onnx would give of the bundle's own classes. With it, the page asks classify.onnx about them
+            too, and needs no model.onnx.
 
     Raises:
         MetaloomError: onnxruntime-web cannot be had.
@@ -58,10 +56,13 @@ def write_page(
     about = {
         "task": metadata.task.name,
         "labels": labels,
-        "examples": list(examples),
+        "examples": some_of_each(examples),
         "input": metadata.input.model_dump(mode="json"),
         "max_ways": metadata.max_ways,
-        "graphs": {name: _text(graphs[name]) for name in (MODEL, ADAPT) if name in graphs},
+        "head": {name: _numbers(value) for name, value in (head or {}).items()},
+        "graphs": {
+            name: _text(graphs[name]) for name in ((LEARN, CLASSIFY) if head else (MODEL, ADAPT)) if name in graphs
+        },
     }
     scripts = folder / "page"
     scripts.mkdir()
@@ -74,33 +75,31 @@ def write_page(
     (scripts / "graphs.js").write_text(f"window.metaloomGraphs = {json.dumps(about)};\n", encoding="utf-8")
 
 
+def some_of_each(examples: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The first examples of each class: as many of each as there is room for, one at least."""
+    few = [list(each[:SHOTS]) for each in examples]
+    while sum(len(text) for each in few for text in each) > ROOM and max(map(len, few)) > 1:
+        few = [each[: max(map(len, few)) - 1] for each in few]
+    return few
+
+
 def web_runtime() -> Path:
     """The folder with onnxruntime-web's files, which are fetched once for this user.
 
     Raises:
         MetaloomError: the registry does not answer, or with something else than was pinned.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "metaloom" / f"onnxruntime-web-{VERSION}"
-    if folder.is_dir():
-        return folder
-    registry = (os.environ.get("NPM_CONFIG_REGISTRY") or REGISTRY).rstrip("/")
-    url = f"{registry}/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
-    try:
-        with urllib.request.urlopen(url, timeout=SECONDS) as answer:  # noqa: S310 (npm's registry, hash checked)
-            data = answer.read()
-    except (urllib.error.URLError, OSError) as error:
-        raise MetaloomError(f"onnxruntime-web cannot be had from {registry} ({error}): export.page needs it") from None
-    if base64.b64encode(hashlib.sha512(data).digest()).decode() != INTEGRITY:
-        raise MetaloomError(f"{url} is not the file that is pinned (its SHA-512 differs): export.page cannot use it")
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive, atomic_dir(folder) as new:
-        for name in (SCRIPT, GLUE, WASM):
-            content = archive.extractfile(f"package/dist/{name}")
-            assert content is not None  # the hash is that of an archive that has it
-            (new / name).write_bytes(content.read())
-        (new / PACKED).write_bytes(gzip.compress((new / WASM).read_bytes(), mtime=0))
-        (new / WASM).unlink()
-    return folder
+    return kept_folder(f"onnxruntime-web-{VERSION}", _fetch_runtime)
+
+
+def _fetch_runtime() -> dict[str, bytes]:
+    paths = [f"dist/{name}" for name in (SCRIPT, GLUE, WASM)]
+    script, glue, wasm = fetched("onnxruntime-web", VERSION, INTEGRITY, paths, "export.page")
+    return {SCRIPT: script, GLUE: glue, PACKED: gzip.compress(wasm, mtime=0)}
+
+
+def _numbers(value: np.ndarray) -> dict[str, Any]:
+    return {"dims": list(value.shape), "data": _text(value.astype("<f4").tobytes())}
 
 
 def _text(data: bytes) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from metaloom.data.files import Example, fitting, read_argument
+from metaloom.data.lost import Lost
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.stranger import timed, usable
 from metaloom.handoff.shipped.verify import FLEET, METADATA, MODEL, Bundle
@@ -62,7 +63,8 @@ def predict(
         task: to choose classes from, in a bundle of many tasks.
         on_bad: gets the error of a file that cannot be read, and the others are classified all the same; None: it is
             raised.
-        on_doubt: gets a sentence about the examples where they do not look like those in training.
+        on_doubt: gets a sentence about the examples that do not look like those in training, or are not read in
+            full.
 
     Raises:
         MetaloomError: the bundle is damaged, has no such task, or a file holds what is no example.
@@ -101,25 +103,25 @@ class Asked:
         """
         opened = usable(folder, [MODEL, FLEET])
         labels, place = _of_task(opened, task)
-        return cls(
-            Path(folder), opened, kind_from(opened.metadata["input"], METADATA, "get a whole copy"), labels, place
-        )
+        kind = kind_from(opened.metadata["input"], METADATA, "get a whole copy")
+        return cls(Path(folder), opened, kind.in_bundle(Path(folder)), labels, place)
 
     @property
     def shape(self) -> tuple[int | str, ...]:
-        """Of a raw example, with names where any size will do."""
-        return tuple(self.opened.metadata["input"]["shape"][1:])
+        """Of a decoded example, with names where any size will do."""
+        return self.kind.decoded(tuple(self.opened.metadata["input"]["shape"][1:]))
 
     def __call__(
         self, raw: Sequence[Shaped[np.ndarray, ...]]
     ) -> tuple[Float[np.ndarray, "example n_way"], Float[np.ndarray, " example"]]:
-        """Probabilities and novelty of raw examples of any sizes, of which those of one size are asked about together.
+        """Probabilities and novelty of decoded examples of any sizes: those of one size are asked about together.
 
         Raises:
             MetaloomError: the graph does not answer each.
         """
         probabilities = np.zeros((len(raw), len(self.labels)), np.float32)
         novelty = np.zeros(len(raw), np.float32)
+        raw = self.kind.for_graph(raw)
         for batch in _alike(raw):
             found, scores = self._answers(np.stack([raw[number] for number in batch]))
             probabilities[batch], novelty[batch] = found[:, : len(self.labels)], scores
@@ -186,11 +188,14 @@ def answers(
         on_doubt: as of `predict`; it is called after the last answer.
     """
     negative = total = 0
-    for batch in _batches(files, asked, on_bad):
+    lost = Lost(asked.kind)
+    for batch in batches(files, asked, on_bad, lost):
         raw = [example.raw for _, example in batch]
         negative, total = negative + asked.negatives(raw), total + len(raw)
         found = asked.ranked([example.source for _, example in batch], *asked(raw))
         yield from zip((file for file, _ in batch), found, strict=True)
+    if on_doubt and lost.sentence:
+        on_doubt(lost.sentence)
     if on_doubt and 2 * negative > total:
         on_doubt(
             f"{negative} of {total} {asked.kind.many} look like the negative of those in training: invert them, "
@@ -198,10 +203,17 @@ def answers(
         )
 
 
-def _batches(
-    files: Iterable[str | Path], asked: Asked, on_bad: Callable[[MetaloomError], None] | None
+def batches(
+    files: Iterable[str | Path], asked: Asked, on_bad: Callable[[MetaloomError], None] | None, lost: Lost
 ) -> Iterator[list[tuple[str, Example]]]:
-    """Files and examples in their order: a few first, so that answers come at once, and then more at a time."""
+    """Files and examples in their order: a few first, so that answers come at once, and then more at a time.
+
+    Args:
+        files: as `predict` takes them.
+        asked: the bundle that is to answer.
+        on_bad: as of `predict`.
+        lost: notes what is not read in full.
+    """
     batch: list[tuple[str, Example]] = []
     room, size = 1, 0
     for path in files:
@@ -214,6 +226,7 @@ def _batches(
                 raise
             on_bad(error)
             continue
+        lost.look(path)
         for each in examples:
             batch.append((str(path), each))
             size += each.raw.nbytes

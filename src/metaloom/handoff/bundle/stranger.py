@@ -22,7 +22,7 @@ _seconds: ContextVar[float | None] = ContextVar("seconds", default=None)  # None
 
 
 @contextmanager
-def limited(bundle: Path, seconds: float = SECONDS, gigabytes: float = GIGABYTES) -> Iterator[None]:
+def limited(bundle: str | Path, seconds: float = SECONDS, gigabytes: float = GIGABYTES) -> Iterator[None]:
     """Limit the process's memory inside this block, and the time that each block under `timed` in it may take.
 
     Raises:

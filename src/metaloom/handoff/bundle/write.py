@@ -13,14 +13,16 @@ from metaloom.config import ExportSettings
 from metaloom.errors import MetaloomError
 from metaloom.handoff.bundle.card import model_card
 from metaloom.handoff.bundle.contents import TOLERANCE, TOLERANCE_OF_STEPS, Contents, about
-from metaloom.handoff.bundle.golden import write_learning_samples, write_samples
-from metaloom.handoff.bundle.page import write_page
+from metaloom.handoff.bundle.golden import write_learning_samples, write_plain_samples, write_samples
+from metaloom.handoff.bundle.page import SHOTS, write_page
 from metaloom.handoff.bundle.signing import sign
 from metaloom.handoff.graphs.costs import variant_tolerance, variants
 from metaloom.handoff.graphs.learning import learning_graphs
-from metaloom.handoff.graphs.task import to_onnx
-from metaloom.handoff.metadata import Cost, Graph, Metadata
+from metaloom.handoff.graphs.plain import plain_to_onnx
+from metaloom.handoff.graphs.task import head_tensors, to_onnx
+from metaloom.handoff.metadata import Cost, Graph, Metadata, Taken
 from metaloom.handoff.shipped import verify
+from metaloom.kinds import Kind
 from metaloom.system.files import atomic_dir, sha256, write_json
 from metaloom.system.terminal import say
 
@@ -82,6 +84,9 @@ def fill_folder(folder: Path, contents: Contents, export: ExportSettings) -> Non
     model = to_onnx(contents.task, contents.novelty, export, about(metadata, labels))
     graphs = {verify.MODEL: GraphFile.of(model, TOLERANCE)}
     write_samples(samples, contents)
+    if "plain" in export.variants:
+        graphs[verify.PLAIN] = _plain(contents, export)
+        write_plain_samples(samples, contents)
     costs: dict[str, Cost] = {}
     if contents.learner:
         graphs |= _learning(contents, export)
@@ -89,10 +94,20 @@ def fill_folder(folder: Path, contents: Contents, export: ExportSettings) -> Non
         if contents.asked:
             smaller, costs = _variants(model, samples, contents, export)
             graphs |= smaller
-    page = contents.task.encoding.kind.shipped / "index.html"
+    kind = contents.task.encoding.kind
     if export.page:
-        _write_page(folder, page, graphs, contents, insist=export.page is True)
-    put_together(folder, graphs, labels, metadata.model_copy(update={"variants": costs}), page.with_name("example.py"))
+        _write_page(folder, kind.shipped / "index.html", graphs, contents, insist=export.page is True)
+    put_together(folder, graphs, labels, metadata.model_copy(update={"variants": costs}), kind)
+
+
+def _plain(contents: Contents, export: ExportSettings) -> GraphFile:
+    """The form for runtimes of devices."""
+    encoding = contents.task.encoding
+    data = plain_to_onnx(contents.task, contents.novelty, export, about(contents.metadata, contents.labels))
+    taken = Taken(
+        name=verify.PREPARED, type="float32", shape=[1, *encoding.shape], description=encoding.prepared_in_words()
+    )
+    return GraphFile(data, Graph(tolerance=TOLERANCE, bytes=len(data), input=taken))
 
 
 def _learning(contents: Contents, export: ExportSettings) -> dict[str, GraphFile]:
@@ -120,12 +135,13 @@ def _variants(
 def _write_page(folder: Path, page: Path, graphs: Mapping[str, GraphFile], contents: Contents, insist: bool) -> None:
     """The page, or a line that says why there is none; only `export.page: true` makes that an error."""
     encoding = contents.task.encoding
-    first = np.unique(contents.support_y, return_index=True)[1]  # of each class
     try:
         if page.is_file():
-            examples = encoding.quoted(contents.support_x[first])
+            examples = [encoding.for_page(contents.support_x[rows]) for rows in _first_of_each(contents.support_y)]
             data = {name: file.data for name, file in graphs.items()}
-            write_page(folder, page, data, contents.labels, contents.metadata, examples)
+            head = head_tensors(contents.task.model.head, contents.novelty) if verify.LEARN in graphs else {}
+            numbers = {name: value.numpy() for name, value in head.items()}
+            write_page(folder, page, data, contents.labels, contents.metadata, examples, numbers)
         elif insist:
             raise MetaloomError(f"there is no page for {encoding.kind.name}: set export.page to auto or false")
     except MetaloomError as error:
@@ -134,12 +150,17 @@ def _write_page(folder: Path, page: Path, graphs: Mapping[str, GraphFile], conte
         say(f"the bundle has no index.html: {error}")
 
 
+def _first_of_each(ways: np.ndarray) -> list[np.ndarray]:
+    """Rows of the first examples of each class, as many as a page may hold."""
+    return [np.flatnonzero(ways == way)[:SHOTS] for way in np.unique(ways)]
+
+
 def put_together(
     folder: Path,
     graphs: Mapping[str, GraphFile],
     labels: list[str] | dict[str, list[str]],
     metadata: Metadata,
-    example: Path,
+    kind: Kind,
 ) -> None:
     """All files of a bundle but its samples, which are there already; the checksums last.
 
@@ -148,7 +169,7 @@ def put_together(
         graphs: by the names of their files.
         labels: class names in the order of the outputs.
         metadata: without what there is to say about the graphs.
-        example: example.py of the kind of example.
+        kind: of example, which brings example.py and further files.
     """
     metadata = metadata.model_copy(update={"graphs": {name: file.about for name, file in graphs.items()}})
     for name, file in graphs.items():
@@ -156,8 +177,11 @@ def put_together(
     write_json(folder / verify.LABELS, labels)
     write_json(folder / verify.METADATA, metadata.plain())
     (folder / "MODEL_CARD.md").write_text(model_card(metadata, labels), encoding="utf-8")
-    for source in (Path(verify.__file__), example):
-        shutil.copyfile(source, folder / source.name)
+    own = {path.name: path for path in (Path(verify.__file__), kind.shipped / "example.py")}
+    if verify.PLAIN in graphs and (kind.shipped / "plain.py").is_file():
+        own["plain.py"] = kind.shipped / "plain.py"
+    for name, source in (own | kind.travelling).items():
+        shutil.copyfile(source, folder / name)
     write_sums(folder)
 
 

@@ -62,7 +62,7 @@ def variants(
         MetaloomError: one loses more accuracy than the settings allow.
     """
     made = {}
-    for precision in export.variants:
+    for precision in export.measured:
         data = variant(precision, model, asked.calibration, export, about)
         made[f"model.{precision}.onnx"] = (data, _cost(precision, data, model, learner, asked, export))
     return made

@@ -19,7 +19,6 @@ from onnx import compose, numpy_helper
 from torch import Tensor
 
 from metaloom.config import ExportSettings
-from metaloom.handoff.graphs.decompositions import traced
 from metaloom.handoff.graphs.novelty import Novelty
 from metaloom.handoff.graphs.onnxfile import checked, exported, filled, kept, taking_raw
 from metaloom.handoff.graphs.task import AUTO, batch_axes, body_tensors, centred, task_graph
@@ -65,6 +64,8 @@ def learn_graph(learner: Learner, export: ExportSettings, about: Mapping[str, st
     def make() -> onnx.ModelProto:
         support = _example(encoding)[:2]
         axes = [batch_axes(encoding), LABELS]
+        from metaloom.handoff.graphs.decompositions import traced
+
         return exported(traced(learn, *support), support, axes, [SUPPORT_X, SUPPORT_Y], HEAD, export)
 
     graph = kept("learn", _identity(learner, export), export, make)
@@ -93,6 +94,8 @@ def adapt_graph(learner: Learner, export: ExportSettings, about: Mapping[str, st
 
     def make() -> onnx.ModelProto:
         example, axes = _example(encoding), [batch_axes(encoding), LABELS, batch_axes(encoding)]
+        from metaloom.handoff.graphs.decompositions import traced
+
         return exported(traced(adapt, *example), example, axes, [SUPPORT_X, SUPPORT_Y, QUERY], OUTPUTS, export)
 
     graph = kept("adapt", _identity(learner, export), export, make)

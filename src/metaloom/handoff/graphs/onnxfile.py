@@ -19,7 +19,6 @@ from torch import Tensor
 
 from metaloom import __version__
 from metaloom.config import ExportSettings
-from metaloom.handoff.graphs.decompositions import TRANSLATIONS
 from metaloom.handoff.shipped.verify import EXAMPLES
 from metaloom.kinds.encoding import Encoding
 from metaloom.planning.deployment import check_versions
@@ -50,6 +49,8 @@ def exported(
         outputs: names of the outputs.
         export: for the versions.
     """
+    from metaloom.handoff.graphs.decompositions import TRANSLATIONS  # onnxscript takes long, and most graphs are kept
+
     with _quiet(), torch.no_grad():
         program = torch.export.export(module, tuple(examples), dynamic_shapes=tuple(axes), strict=False)
         onnx_program = torch.onnx.export(

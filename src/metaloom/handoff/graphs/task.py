@@ -7,7 +7,7 @@ the head as an input, is the same graph.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -64,8 +64,12 @@ class TaskGraph(nn.Module):
         for name, tensor in zip(self.names, body, strict=True):
             group, _, key = name.partition(".")
             groups[group][key] = tensor
-        x = self.encoding.in_graph(examples, list(groups[ENCODING].values()))
+        x = self.prepared(examples, list(groups[ENCODING].values()))
         return self.network(groups[WEIGHTS], x, groups[STATISTICS])[0]
+
+    def prepared(self, examples: Tensor, numbers: Sequence[Tensor]) -> Tensor:
+        """The network's input of them."""
+        return self.encoding.in_graph(examples, numbers)
 
 
 class FleetGraph(TaskGraph):

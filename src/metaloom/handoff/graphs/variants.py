@@ -1,7 +1,7 @@
 """Smaller forms of model.onnx: half precision, and eight bits calibrated on training classes.
 
 onnxruntime's own tools make them. In half precision are convolutions and products with what lies between them; norms,
-what prepares raw examples in double precision and the head stay as they are. In eight bits are the convolutions or
+what prepares raw examples and the head stay as they are. In eight bits are the convolutions or
 matrices of the network, one scale for each output channel, with seven bits of the weights used, so that no processor's
 sums overflow (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
 """
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import onnx
 from jaxtyping import Shaped
-from onnxscript import optimizer
 
 from metaloom.config import ExportSettings
 from metaloom.handoff.graphs.onnxfile import checked
@@ -41,6 +40,8 @@ def variant(
         export: for the IR version.
         about: goes into the file's metadata_props.
     """
+    from onnxscript import optimizer
+
     folded = optimizer.optimize(onnx.load_model_from_string(model), input_size_limit=2**40, output_size_limit=2**40)
     made = _half(folded) if precision == "fp16" else _eight_bits(folded, calibration)
     made.ir_version = export.ir_version
@@ -51,9 +52,11 @@ def _half(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.quantization.onnx_model import ONNXModel
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    others = {node.op_type for node in model.graph.node} - IN_HALF
-    options = {"keep_io_types": True, "op_block_list": [*others], "node_block_list": _in_double(model)}
-    half = convert_float_to_float16(model, **options)
+    before = _before(model)
+    rest = _without(model, before)
+    others = {node.op_type for node in rest.graph.node} - IN_HALF
+    half = convert_float_to_float16(rest, keep_io_types=True, op_block_list=[*others])
+    _put_before(half, model, before)
     sorted_model = ONNXModel(half)
     sorted_model.topological_sort()
     return sorted_model.model
@@ -123,9 +126,50 @@ def _with_own_weights(model: onnx.ModelProto) -> list[str]:
     ]
 
 
-def _in_double(model: onnx.ModelProto) -> list[str]:
-    """Products in double precision, by which a kind of example prepares its raw ones exactly: they stay so."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
-    types = {value.name: value.type.tensor_type.elem_type for value in inferred}
-    double = onnx.TensorProto.DOUBLE
-    return [node.name for node in model.graph.node if node.op_type == "MatMul" and types.get(node.output[0]) == double]
+def _before(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """What comes before the network: there a kind of example prepares its raw ones to the last bit."""
+    own, after, before = set(_with_own_weights(model)), set[str](), []
+    for node in model.graph.node:  # sorted: what a node reads is made before it
+        if node.name in own or not after.isdisjoint(node.input):
+            after.update(node.output)
+        else:
+            before.append(node)
+    return before
+
+
+def _without(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """The model without its first nodes, whose values are further inputs."""
+    rest, names = onnx.ModelProto(), {node.name for node in nodes}
+    rest.CopyFrom(onnx.shape_inference.infer_shapes(model))
+    kept = [node for node in rest.graph.node if node.name not in names]
+    read = {name for node in kept for name in node.input}
+    made = [info for info in rest.graph.value_info if any(info.name in node.output for node in nodes)]
+    rest.graph.input.extend(info for info in made if info.name in read)
+    for info in made:
+        rest.graph.value_info.remove(info)
+    del rest.graph.node[:]
+    rest.graph.node.extend(kept)
+    return rest
+
+
+def _put_before(half: onnx.ModelProto, model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
+    """The first nodes of a model again, with numbers of their own, as those of the rest are in half precision."""
+    numbers = {tensor.name: tensor for tensor in model.graph.initializer}
+    own = {name: f"{name}_exact" for node in nodes for name in node.input if name in numbers}
+    for name, new in own.items():
+        half.graph.initializer.add().CopyFrom(numbers[name])
+        half.graph.initializer[-1].name = new
+    first = onnx.GraphProto()
+    first.node.extend(nodes)
+    for node in first.node:
+        node.input[:] = [own.get(name, name) for name in node.input]
+    rest = list(half.graph.node)
+    del half.graph.node[:]
+    half.graph.node.extend([*first.node, *rest])
+    read = {name for node in half.graph.node for name in node.input}
+    numbers_read = [tensor for tensor in half.graph.initializer if tensor.name in read]
+    del half.graph.initializer[:]
+    half.graph.initializer.extend(numbers_read)
+    inputs = [each for each in half.graph.input if each.name in {given.name for given in model.graph.input}]
+    del half.graph.input[:]
+    half.graph.input.extend(inputs)

@@ -73,12 +73,23 @@ class Provenance(Strict):
     model_sha256: str
 
 
+class Taken(Strict):
+    """What a graph takes that takes no raw examples."""
+
+    name: str
+    type: str
+    shape: list[int]
+    description: str
+
+
 class Graph(Strict):
-    """One ONNX file; `samples` names the golden samples that it is asked, where it is not all."""
+    """One ONNX file; `samples` names the golden samples that it is asked, where it is not all; `input` is what it
+    takes, where that is not what all take."""
 
     tolerance: float
     bytes: Annotated[int, Field(ge=0, lt=2**63)]
     samples: list[str] | None = None
+    input: Taken | None = None
 
 
 class FleetTask(Strict):

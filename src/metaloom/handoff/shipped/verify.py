@@ -1,5 +1,7 @@
 """Check a bundle. Needs nothing but Python 3.10, numpy and onnxruntime, and is part of every bundle.
 
+Where the packages onnx and, for texts behind an encoder, tokenizers are installed, they are asked too.
+
     python verify.py [BUNDLE] [--provider NAME] [--seconds N] [--gigabytes N]
 
 A bundle may come from a stranger: it is opened in a child process with limits of time and memory; --here does without.
@@ -25,21 +27,24 @@ import onnxruntime.capi.onnxruntime_pybind11_state as ort_state  # pyright: igno
 CPU = "CPUExecutionProvider"
 FORMAT = 3  # of bundles, the one that this file knows
 SUMS, LABELS, METADATA, SAMPLES = "SHA256SUMS", "labels.json", "metadata.json", "samples"
+TOKENIZER = "tokenizer.json"  # of texts behind an encoder
 SIGNATURE = "model.sig"  # which is of all files, so no checksum is of it
 MODEL, ADAPT, LEARN, CLASSIFY = "model.onnx", "adapt.onnx", "learn.onnx", "classify.onnx"
 FLEET = "fleet.onnx"  # in the place of model.onnx: one network, and the heads of many tasks
 VARIANTS = ("model.fp16.onnx", "model.int8.onnx")
-INPUT, TASK, OUTPUTS = "examples", "task_id", ("probabilities", "novelty")
+PLAIN = "model.plain.onnx"  # one prepared example at a time, for runtimes of devices
+INPUT, TASK, PREPARED, OUTPUTS = "examples", "task_id", "prepared", ("probabilities", "novelty")
 SUPPORT_X, SUPPORT_Y, QUERY = "support_x", "support_y", "query_x"  # of the graphs that learn
 HEAD = ("head_weight", "head_bias", "means", "absent", "spread")  # what learn.onnx gives and classify.onnx takes
 INTERFACES = {
     **dict.fromkeys((MODEL, *VARIANTS), ((INPUT,), OUTPUTS)),
+    PLAIN: ((PREPARED,), OUTPUTS),
     FLEET: ((INPUT, TASK), OUTPUTS),
     ADAPT: ((SUPPORT_X, SUPPORT_Y, QUERY), OUTPUTS),
     LEARN: ((SUPPORT_X, SUPPORT_Y), HEAD),
     CLASSIFY: ((INPUT, *HEAD), OUTPUTS),
 }
-ANSWERING = (MODEL, FLEET, *VARIANTS)  # for classes that are known
+ANSWERING = (MODEL, FLEET, *VARIANTS, PLAIN)  # for classes that are known
 LOOSEST_TOLERANCE = {name: 0.5 if name in VARIANTS else 1e-2 for name in INTERFACES}  # more would prove nothing
 RUNTIME_ERRORS = tuple(
     kind for kind in vars(ort_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
@@ -114,6 +119,7 @@ def verify(folder: str | Path, with_onnx: bool = True, provider: str = CPU) -> V
     if bundle is None:
         return Verdict(problems, "")
     problems = [problem for name in bundle.sessions if with_onnx for problem in _check_with_onnx(folder / name)]
+    problems += _check_tokenizer(folder / TOKENIZER, bundle.metadata["input"])
     if problems:
         return Verdict(problems, "")
     verdict = _check_samples(bundle, folder / SAMPLES)
@@ -168,7 +174,7 @@ def _load_graph(
         session = onnxruntime.InferenceSession(data, options, providers=[*dict.fromkeys([provider, CPU])])
     except RUNTIME_ERRORS as error:
         return None, [f"{path.name}: onnxruntime {onnxruntime.__version__} refuses it: {_one_line(error)}"]
-    problems = _check_interface(path.name, session, metadata["input"], n_way)
+    problems = _check_interface(path.name, session, metadata, n_way)
     return (None, problems) if problems else (session, [])
 
 
@@ -183,6 +189,27 @@ def _check_with_onnx(path: Path) -> list[str]:
     except Exception as error:  # its own, protobuf's, C++'s: no class in common, and any of them refuses the graph
         return [f"{path.name}: ONNX's checker refuses it: {_one_line(error)}"]
     return []
+
+
+def _check_tokenizer(path: Path, spec: Any) -> list[str]:
+    """What it makes of the texts that metadata.json has the ids of, where the package tokenizers is installed."""
+    proofs, most = _at(spec, "proofs"), _at(spec, "encoder", "tokens")
+    if proofs is None:
+        return []
+    if not isinstance(proofs, dict) or not isinstance(most, int) or not path.is_file():
+        return [f"{TOKENIZER}: missing, or {METADATA} does not say what it makes of texts (input.proofs)"]
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        return []
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(most)
+        differ = [text for text, ids in proofs.items() if (tokenizer.encode(text).ids or [0]) != ids]
+    except Exception as error:  # its own and Python's: no class in common, and any of them refuses the file
+        return [f"{TOKENIZER}: cannot be used: {_one_line(error)}"]
+    return [f"{TOKENIZER}: makes other ids of {_short(text)} than {METADATA} says" for text in differ]
 
 
 # --- files
@@ -274,7 +301,14 @@ def _check_metadata(metadata: Any) -> list[str]:
             problems.append(f"{METADATA}: graphs.{name}.tolerance is {_short(tolerance)}, {allowed}")
         if not isinstance(_at(graphs, name, "samples"), list | None):
             problems.append(f"{METADATA}: graphs.{name}.samples is no list of names")
+        if name == PLAIN and not _is_fixed(_at(graphs, name, "input", "shape")):
+            problems.append(f"{METADATA}: graphs.{name}.input.shape is no list of sizes that begins with 1")
     return problems
+
+
+def _is_fixed(shape: Any) -> bool:
+    """Whether they are the sizes of one example."""
+    return isinstance(shape, list) and shape[:1] == [1] and all(type(size) is int and size > 0 for size in shape)
 
 
 def _check_told(metadata: Any, labels: Any, n_way: int) -> list[str]:
@@ -435,10 +469,11 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
 # --- answers
 
 
-def _check_interface(name: str, session: onnxruntime.InferenceSession, spec: Any, n_way: int) -> list[str]:
+def _check_interface(name: str, session: onnxruntime.InferenceSession, metadata: Any, n_way: int) -> list[str]:
     """Names, types and sizes of what goes in and comes out."""
+    spec, items = metadata["input"], "1" if name == PLAIN else "any"
     sizes = ", ".join(str(size) if isinstance(size, int) else "any" for size in spec["shape"])
-    example, batch = f"tensor({TYPES.get(spec['type'], spec['type'])}) [{sizes}]", "tensor(float) [any"
+    example, batch = f"tensor({TYPES.get(spec['type'], spec['type'])}) [{sizes}]", f"tensor(float) [{items}"
     ways = n_way if name in ANSWERING else "any"
     outputs = session.get_outputs()
     if ways == n_way and outputs and outputs[0].shape[1:] not in ([n_way], [None]):
@@ -450,6 +485,7 @@ def _check_interface(name: str, session: onnxruntime.InferenceSession, spec: Any
         **dict.fromkeys(("head_weight", "means"), f"{batch}, any]"),
         **dict.fromkeys(("head_bias", "absent"), f"{batch}]"),
         "spread": "tensor(float) []",
+        PREPARED: f"tensor(float) {_at(metadata, 'graphs', name, 'input', 'shape')}",
         **dict(zip(OUTPUTS, (f"{batch}, {ways}]", f"{batch}]"))),  # noqa: B905
     }
     problems = []
@@ -514,7 +550,7 @@ def _samples(
     bundle: Bundle, folder: Path, problems: list[str]
 ) -> Iterator[tuple[list[str], str, list[Any], list[Any]]]:
     """Graphs, name, inputs and what is expected of them."""
-    for kind in ((ADAPT, CLASSIFY), (MODEL, *VARIANTS), (FLEET,)):
+    for kind in ((ADAPT, CLASSIFY), (MODEL, *VARIANTS), (PLAIN,), (FLEET,)):
         graphs = [graph for graph in kind if graph in bundle.sessions]
         if not graphs:
             continue
@@ -542,13 +578,17 @@ def _misfit(inputs: list[Any], expected: list[Any], bundle: Bundle, graph: str) 
     """Why arrays are no sample for a graph; nothing when they are."""
     named = dict(zip(_asked_with(graph), inputs))  # noqa: B905
     spec, (probabilities, novelty) = bundle.metadata["input"], expected
-    if all(_is_batch(each, spec) for name, each in named.items() if name in EXAMPLES) and all(
-        named[name].dtype == np.int64 and named[name].shape == (len(named[numbered]),)
-        for name, numbered in NUMBERS.items()
-        if name in named
+    if (
+        all(_is_batch(each, spec) for name, each in named.items() if name in EXAMPLES)
+        and all(
+            named[name].dtype == np.int64 and named[name].shape == (len(named[numbered]),)
+            for name, numbered in NUMBERS.items()
+            if name in named
+        )
+        and (graph != PLAIN or _is_prepared(named[PREPARED], bundle.metadata["graphs"][PLAIN]["input"]["shape"]))
     ):
-        ways = {len(bundle.labels)} if graph in (MODEL, *VARIANTS) else set(probabilities.shape[1:])
-        questions = len(named[QUERY] if QUERY in named else named[INPUT])
+        ways = {len(bundle.labels)} if graph in (MODEL, *VARIANTS, PLAIN) else set(probabilities.shape[1:])
+        questions = len(next(named[name] for name in (QUERY, INPUT, PREPARED) if name in named))
         numbers = probabilities.dtype.kind == novelty.dtype.kind == "f"
         if numbers and (len(ways), novelty.shape) == (1, (questions,)) and probabilities.shape == (questions, *ways):
             return ""
@@ -569,6 +609,10 @@ def _is_batch(values: np.ndarray, spec: Any) -> bool:
     return all(isinstance(size, str) or size == found for size, found in zip(spec["shape"], values.shape))  # noqa: B905
 
 
+def _is_prepared(values: np.ndarray, shape: list[int]) -> bool:
+    return values.dtype == np.float32 and values.size > 0 and [1, *values.shape[1:]] == shape
+
+
 def _difference(bundle: Bundle, graph: str, inputs: list[Any], expected: list[Any]) -> float:
     """The largest of probabilities, and of novelty, relative to it, for the queries together and one by one."""
     *support, query = inputs
@@ -582,10 +626,11 @@ def _difference(bundle: Bundle, graph: str, inputs: list[Any], expected: list[An
         return bundle.run(graph, *support, query[some])
 
     alone = [answer(slice(place, place + 1)) for place in range(len(query))]
+    together = [] if graph == PLAIN else [answer(slice(None))]
     probabilities, novelty = expected
     return max(
         float(max(np.abs(p - probabilities).max(), (np.abs(distance - novelty) / np.maximum(novelty, 1)).max()))
-        for p, distance in (answer(slice(None)), (np.concatenate(parts) for parts in zip(*alone)))  # noqa: B905
+        for p, distance in (*together, (np.concatenate(parts) for parts in zip(*alone)))  # noqa: B905
     )
 
 

@@ -20,32 +20,32 @@ if TYPE_CHECKING:
     import onnx
 
 
-@dataclass(frozen=True)
-class EmbeddingEncoding(PictureEncoding):
+class Embeddings(Encoding):
     """An embedding less the mean of the training examples', of the length √embed.
 
     So its numbers are as large as those of other kinds: their mean square is 1. To compare directions from the centre
     is what serves most encoders, as in Wang, Chao, Weinberger, van der Maaten: SimpleShot, 2019
-    (https://arxiv.org/abs/1911.04623), "CL2N". The mean is `shift`; `scale` is empty.
+    (https://arxiv.org/abs/1911.04623), "CL2N".
     """
 
-    kind: EncodedPictures
+    kind: Any  # with an `encoder`
+    shift: tuple[float, ...]  # the mean
 
     variable: ClassVar[tuple[int, ...]] = (0,)
     grafted: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, packed: Shaped[np.ndarray, "item ..."], kind: EncodedPictures) -> EmbeddingEncoding:
-        """Fitted on embeddings of training examples, or on packed pictures of them."""
-        rows = packed if packed.ndim == 2 else kind.encoder(packed)
-        return cls(kind, tuple(rows.mean(axis=0, dtype=np.float64).tolist()), ())
+    def mean_of(cls, packed: Shaped[np.ndarray, "item ..."], kind: Any) -> tuple[float, ...]:
+        """The mean of embeddings, or of those of packed examples."""
+        rows = packed if packed.dtype.kind == "f" else kind.encoder(packed)
+        return tuple(rows.mean(axis=0, dtype=np.float64).tolist())
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.kind.encoder.embed,)
 
     def takes(self, shape: tuple[int, ...], dtype: str) -> bool:
-        """A packed picture, or its embedding."""
+        """A packed example, or its embedding."""
         return super().takes(shape, dtype) or (shape == self.shape and dtype == "float32")
 
     def __call__(self, packed: Shaped[Tensor, "*item ..."]) -> Float[Tensor, "*item embed"]:
@@ -64,11 +64,32 @@ class EmbeddingEncoding(PictureEncoding):
     def numbers(self) -> dict[str, Any]:
         return {"shift": list(self.shift)}
 
+    def tensors(self) -> dict[str, Tensor]:
+        return {"shift": torch.tensor(self.shift)}
+
     def in_graph(self, raw: Tensor, numbers: Sequence[Tensor]) -> Tensor:
         """From embeddings, which `graft` puts before it."""
         centred = raw - numbers[0]
         length = centred.square().sum(dim=-1, keepdim=True).sqrt()
         return centred * (math.sqrt(raw.shape[-1]) / length.clamp(min=1e-6))
+
+    def traceable(self, items: int, generator: torch.Generator, larger: int = 0) -> Float[Tensor, "item embed"]:
+        return torch.randn(items, len(self.shift), generator=generator) + torch.tensor(self.shift)
+
+    def looks_inverted(self, packed: Shaped[np.ndarray, "item ..."]) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class EmbeddingEncoding(Embeddings, PictureEncoding):
+    """Of pictures. The mean is `shift`; `scale` is empty."""
+
+    kind: EncodedPictures
+
+    @classmethod
+    def of(cls, packed: Shaped[np.ndarray, "item ..."], kind: EncodedPictures) -> EmbeddingEncoding:
+        """Fitted on embeddings of training examples, or on packed pictures of them."""
+        return cls(kind, cls.mean_of(packed, kind), ())
 
     def front(self) -> tuple[Callable[[Tensor], Tensor], Tensor, tuple[int, ...]]:
         pictures = PictureEncoding(self.kind, (), ())
@@ -83,14 +104,8 @@ class EmbeddingEncoding(PictureEncoding):
         assert front is not None
         put_before(model, name, [front, onnx.load(self.kind.encoder.checked())])
 
-    def traceable(self, items: int, generator: torch.Generator, larger: int = 0) -> Float[Tensor, "item embed"]:
-        return torch.randn(items, len(self.shift), generator=generator) + torch.tensor(self.shift)
-
     def inverted(self) -> EmbeddingEncoding:
         return replace(self, kind=replace(self.kind, inverted=not self.kind.inverted))
-
-    def looks_inverted(self, packed: Shaped[np.ndarray, "item ..."]) -> bool:
-        return False
 
     def in_words(self) -> str:
         return super().in_words().replace(" and normalises.", f", and the encoder {self.kind.encoder.name} sees it.")

@@ -1,13 +1,13 @@
-"""A frozen encoder: one ONNX file from packed pictures to embeddings, and how it is run."""
+"""A frozen encoder: one ONNX file from packed examples to embeddings, and how it is run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32, Shaped
@@ -39,6 +39,9 @@ class Encoder:
     name: str
     embed: int
 
+    given: ClassVar[str] = PICTURES  # name of the graph's input
+    remedy: ClassVar[str] = "look at encoder.mean, encoder.deviation and the file"  # where it gives NaN
+
     @classmethod
     def of(cls, path: Path, file: str, name: str) -> Encoder:
         """An encoder whose file is going to be called otherwise than it is now.
@@ -47,7 +50,23 @@ class Encoder:
             MetaloomError: onnxruntime refuses it, or it is no encoder.
         """
         session = session_of(path.read_bytes(), name)
-        return cls(file, sha256(path), name, probed(session, name))
+        _, *size = session.get_inputs()[0].shape
+        pictures = np.random.default_rng(0).integers(0, 256, (2, *size), np.uint8)
+        return cls(file, sha256(path), name, probed(session, name, pictures, pictures[:1], "picture", cls.remedy))
+
+    @property
+    def in_words(self) -> str:
+        """Its name, and how long its embeddings are."""
+        return f"{self.name} ({self.embed:,} numbers)"
+
+    @property
+    def identity(self) -> str:
+        """Changes with anything that would change an embedding."""
+        return self.sha256
+
+    def at(self, folder: Path) -> Encoder:
+        """The same, in the folder where the stage `embed` is writing it."""
+        return replace(self, file=str(folder / ENCODER))
 
     def checked(self) -> Path:
         """Its file, which must be the one that the model was trained on.
@@ -55,13 +74,17 @@ class Encoder:
         Raises:
             MetaloomError: it is absent or another one.
         """
-        path = Path(self.file)
+        return self.same(self.file, self.sha256, "the encoder")
+
+    def same(self, file: str, expected: str, what: str) -> Path:
+        """The path of a file, where its hash is the one expected."""
+        path = Path(file)
         if not path.is_file():
+            raise MetaloomError(f"{path}, {what} {self.name}, not found: `dvc repro embed` or `dvc checkout` has it")
+        if sha256(path) != expected:
             raise MetaloomError(
-                f"{path}, the encoder {self.name}, not found: `dvc repro embed` or `dvc checkout` has it"
+                f"{path} is another {what.split()[1]} than the model was trained on: `dvc repro` trains again"
             )
-        if sha256(path) != self.sha256:
-            raise MetaloomError(f"{path} is another encoder than the model was trained on: `dvc repro` trains again")
         return path
 
     def __call__(self, packed: Shaped[np.ndarray, "item ..."]) -> Float32[np.ndarray, "item embed"]:
@@ -75,13 +98,17 @@ class Encoder:
 
     def batches(self, packed: Shaped[np.ndarray, "item ..."]) -> Iterator[Float32[np.ndarray, "batch embed"]]:
         """The same batch by batch; each is run on one core, and as many at once as there are cores."""
+        return self.run([packed[start : start + BATCH] for start in range(0, len(packed), BATCH)])
+
+    def run(self, batches: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """Rows (batch, embed) for batches of any sizes of what the graph takes."""
         session = _session(self)
 
-        def run(start: int) -> np.ndarray:
-            return np.asarray(session.run([EMBEDDING], {PICTURES: packed[start : start + BATCH]})[0])
+        def run(batch: np.ndarray) -> np.ndarray:
+            return np.asarray(session.run([EMBEDDING], {self.given: batch})[0])
 
-        with ThreadPoolExecutor(min(cores(), max(1, -(-len(packed) // BATCH)))) as pool:
-            yield from pool.map(run, range(0, len(packed), BATCH))
+        with ThreadPoolExecutor(min(cores(), max(1, len(batches)))) as pool:
+            yield from pool.map(run, batches)
 
 
 def session_of(data: bytes, name: str) -> Any:
@@ -92,38 +119,53 @@ def session_of(data: bytes, name: str) -> Any:
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except _refusals() as error:
+    except refusals() as error:
         raise MetaloomError(f"encoder {name}: onnxruntime refuses it: {' '.join(str(error).split())}") from None
 
 
-def probed(session: Any, name: str) -> int:
-    """Length of an embedding, found by two pictures.
+def probed(
+    session: Any,
+    name: str,
+    both: Shaped[np.ndarray, "2 ..."],
+    alone: Shaped[np.ndarray, "1 ..."],
+    one: str,
+    remedy: str,
+) -> int:
+    """Length of an embedding, found by two examples.
+
+    Args:
+        session: of the encoder.
+        name: of the encoder.
+        both: two examples.
+        alone: the first of them.
+        one: what an example is called.
+        remedy: where it gives NaN.
 
     Raises:
-        MetaloomError: it takes one picture at a time, mixes those of a batch, or gives something else than a row of
+        MetaloomError: it takes one example at a time, mixes those of a batch, or gives something else than a row of
             numbers for each.
     """
-    _, *size = session.get_inputs()[0].shape
-    pictures = np.random.default_rng(0).integers(0, 256, (2, *size), np.uint8)
+    given = session.get_inputs()[0].name
     try:
-        both, alone = (np.asarray(session.run([EMBEDDING], {PICTURES: some})[0]) for some in (pictures, pictures[:1]))
-    except _refusals() as error:
+        rows, own = (np.asarray(session.run([EMBEDDING], {given: some})[0]) for some in (both, alone))
+    except refusals() as error:
         why = " ".join(str(error).split())
         raise MetaloomError(
-            f"encoder {name} does not take two pictures at once ({why}): export it with any batch"
+            f"encoder {name} does not take two {one}s at once ({why}): export it with any batch"
         ) from None
-    if both.dtype != np.float32 or both.ndim != 2 or len(both) != 2 or not both.shape[1]:
+    if rows.dtype != np.float32 or rows.ndim != 2 or len(rows) != 2 or not rows.shape[1]:
         raise MetaloomError(
-            f"encoder {name} gives {both.dtype} {both.shape} for two pictures, where (2, embed) of float32 is needed: "
+            f"encoder {name} gives {rows.dtype} {rows.shape} for two {one}s, where (2, embed) of float32 is needed: "
             "pool what it gives when you export it, or name another in encoder.output"
         )
-    if not np.isfinite(both).all():
-        raise MetaloomError(f"encoder {name} gives {odd(both)}: look at encoder.mean, encoder.deviation and the file")
-    if np.abs(both[:1] - alone).max() > 1e-3 * max(1.0, float(np.abs(alone).max())):
+    if not np.isfinite(rows).all():
+        raise MetaloomError(f"encoder {name} gives {odd(rows)}: {remedy}")
+    if np.abs(rows[:1] - own).max() > 1e-3 * max(1.0, float(np.abs(own).max())):
         raise MetaloomError(
-            f"encoder {name} answers otherwise for a picture alone than beside another: export it in evaluation mode"
+            f"encoder {name} answers otherwise for a {one} alone than beside another: export it in evaluation mode, "
+            "with quantised weights alone if at all"
         )
-    return both.shape[1]
+    return rows.shape[1]
 
 
 def odd(rows: np.ndarray) -> str:
@@ -136,7 +178,7 @@ def _session(encoder: Encoder) -> Any:
     return session_of(encoder.checked().read_bytes(), encoder.name)
 
 
-def _refusals() -> tuple[type[Exception], ...]:
+def refusals() -> tuple[type[Exception], ...]:
     """All of onnxruntime's own exceptions: they have no class in common."""
     import onnxruntime.capi.onnxruntime_pybind11_state as state  # pyright: ignore[reportMissingImports] (compiled)
 

@@ -58,6 +58,10 @@ class EncodedPictures(Pictures):
         return super().described() | {"encoder": asdict(self.encoder)}
 
     @property
+    def behind(self) -> str:
+        return self.encoder.in_words
+
+    @property
     def shipped(self) -> Path:
         """Whoever has a bundle gives it pictures."""
         return Path(inspect.getfile(Pictures)).with_name("shipped")

@@ -45,18 +45,18 @@ def taking_of(settings: EncoderSettings, model: onnx.ModelProto | None = None) -
     layout = settings.layout or _layout(sizes)
     if len(sizes) != len(LAYOUTS) + 2 or layout is None:
         raise MetaloomError(
-            f"{file}: its input {value.name} is {_shape(value)}, which is not understood: four axes are, of which "
+            f"{file}: its input {value.name} is {shape_of(value)}, which is not understood: four axes are, of which "
             "encoder.layout says which has the channels, NCHW or NHWC"
         )
     channels, height, width = (sizes[place] for place in LAYOUTS[layout])
     if max(height, width) > LARGEST or min(sizes) < 0:
         raise MetaloomError(
-            f"{file}: its input {value.name} is {_shape(value)}: pictures have 1 to {LARGEST} pixels a side"
+            f"{file}: its input {value.name} is {shape_of(value)}: pictures have 1 to {LARGEST} pixels a side"
         )
     size, channels = settings.size or height or width or SIZE, channels or CHANNELS[-1]
     if channels not in CHANNELS or {height, width} - {0, size}:
         raise MetaloomError(
-            f"{file}: its input {value.name} is {_shape(value)}, which as {layout} does not take squares of {size} "
+            f"{file}: its input {value.name} is {shape_of(value)}, which as {layout} does not take squares of {size} "
             "pixels with 1 or 3 channels: look at encoder.layout and encoder.size"
         )
     _check_normalisation(settings, channels)
@@ -66,8 +66,11 @@ def taking_of(settings: EncoderSettings, model: onnx.ModelProto | None = None) -
 def _only_input(graph: onnx.GraphProto, file: str) -> onnx.ValueInfoProto:
     found = inputs(graph)
     if len(found) != 1 or found[0].type.tensor_type.elem_type != TensorProto.FLOAT:
-        shown = ", ".join(f"{each.name} ({_type(each)})" for each in found) or "none"
-        raise MetaloomError(f"{file} has the inputs {shown}: an encoder of pictures has one, of float32")
+        shown = ", ".join(f"{each.name} ({type_of(each)})" for each in found) or "none"
+        raise MetaloomError(
+            f"{file} has the inputs {shown}: an encoder of pictures has one, of float32, and one of texts has ids and "
+            "a mask, of whole numbers, and its tokenizer"
+        )
     return found[0]
 
 
@@ -86,7 +89,7 @@ def from_pixels(model: onnx.ModelProto, settings: EncoderSettings, taking: Takin
     Raises:
         MetaloomError: it has no such output, or several.
     """
-    graph, output = model.graph, _output(model.graph, settings).name
+    graph, output = model.graph, output_of(model.graph, settings).name
     renamed(graph, lambda name: EMBEDDING if name == output else f"net.{name}")
     given, (factor, shift) = f"net.{taking.name}", _scaling(settings)
     graph.initializer.extend(
@@ -127,26 +130,39 @@ def _scaling(settings: EncoderSettings) -> tuple[np.ndarray, np.ndarray]:
     return (1 / (255 * deviation)).astype(np.float32), (-mean / deviation).astype(np.float32)
 
 
-def _output(graph: onnx.GraphProto, settings: EncoderSettings) -> onnx.ValueInfoProto:
+def output_of(
+    graph: onnx.GraphProto, settings: EncoderSettings, axes: int | None = 2, shapes: str = "(batch, embed)"
+) -> onnx.ValueInfoProto:
+    """The output that is wanted: the named one, the only one, or the only one of so many axes.
+
+    Args:
+        graph: of the encoder.
+        settings: which may name it.
+        axes: that tell it from others; None: they do not.
+        shapes: what it may be, for the message.
+
+    Raises:
+        MetaloomError: there is none, or several.
+    """
     fitting = {each.name: each for each in graph.output}
     if settings.output is not None:
         fitting = {name: each for name, each in fitting.items() if name == settings.output}
     elif len(fitting) > 1:
-        fitting = {name: each for name, each in fitting.items() if len(each.type.tensor_type.shape.dim) == 2}
+        fitting = {name: each for name, each in fitting.items() if len(each.type.tensor_type.shape.dim) == axes}
     if len(fitting) == 1:
         return next(iter(fitting.values()))
-    shown = ", ".join(f"{each.name} {_shape(each)}" for each in graph.output)
-    raise MetaloomError(
-        f"{settings.file} has the outputs {shown}: name the one that is (batch, embed) in encoder.output"
-    )
+    shown = ", ".join(f"{each.name} {shape_of(each)}" for each in graph.output)
+    raise MetaloomError(f"{settings.file} has the outputs {shown}: name the one that is {shapes} in encoder.output")
 
 
-def _shape(value: onnx.ValueInfoProto) -> str:
+def shape_of(value: onnx.ValueInfoProto) -> str:
+    """The sizes of an input or output, for a message."""
     dims = value.type.tensor_type.shape.dim
     return f"({', '.join(str(each.dim_value or each.dim_param or '?') for each in dims)})"
 
 
-def _type(value: Any) -> str:
+def type_of(value: Any) -> str:
+    """The type of its numbers, for a message."""
     return TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
 
 

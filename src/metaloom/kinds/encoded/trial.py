@@ -16,12 +16,14 @@ from typing import Literal
 from metaloom.config import EncoderSettings, ExportSettings
 from metaloom.errors import MetaloomError
 from metaloom.kinds.encoded.encoder import Encoder
+from metaloom.kinds.encoded.tokens import TextEncoder
 
 SECONDS, GIGABYTES = 600.0, 24.0  # a file of 2 GiB, the largest, is in memory about eight times
 
 
 def tried(
     how: Literal["packed", "written"],
+    kind: str,
     settings: EncoderSettings,
     export: ExportSettings,
     path: Path,
@@ -33,6 +35,7 @@ def tried(
 
     Args:
         how: the function.
+        kind: of the examples that the encoder sees.
         settings: which name the encoder's file.
         export: for the versions of ONNX.
         path: of the file that is written.
@@ -43,14 +46,14 @@ def tried(
     Raises:
         MetaloomError: it cannot be read, is not understood, does not work, or takes too much.
     """
-    job = (how, settings.model_dump(), export.model_dump(), str(path), file, seconds, gigabytes)
+    job = (how, kind, settings.model_dump(), export.model_dump(), str(path), file, seconds, gigabytes)
     command = [sys.executable, "-m", __name__]
     done = subprocess.run(command, input=json.dumps(job), capture_output=True, encoding="utf-8", check=False)
     if done.returncode == 0:
         answer = json.loads(done.stdout.splitlines()[-1])
         if "error" in answer:
             raise MetaloomError(answer["error"])
-        return Encoder(**answer)
+        return (TextEncoder if kind == "text" else Encoder)(**answer)
     if done.returncode == -signal.SIGALRM:
         raise MetaloomError(f"{settings.file} takes more than {seconds:g} s to try: a graph of it may have no end")
     why = (done.stderr.strip().splitlines() or [f"what opened it died ({done.returncode})"])[-1]
@@ -61,11 +64,11 @@ def tried(
 
 def main() -> None:
     """The process: from the job on standard input to a line of JSON."""
-    how, settings, export, path, file, seconds, gigabytes = json.load(sys.stdin)
+    how, kind, settings, export, path, file, seconds, gigabytes = json.load(sys.stdin)
     _limit(seconds, gigabytes)
     from metaloom.kinds.encoded.writing import packed, written
 
-    given = EncoderSettings.model_validate(settings), ExportSettings.model_validate(export), Path(path)
+    given = kind, EncoderSettings.model_validate(settings), ExportSettings.model_validate(export), Path(path)
     try:
         answer = asdict(packed(*given) if how == "packed" else written(*given, file))
     except MetaloomError as error:

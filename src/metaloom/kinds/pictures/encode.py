@@ -14,6 +14,7 @@ from metaloom.kinds.pictures.ground import negatives
 from metaloom.kinds.pictures.in_graph import resized
 from metaloom.kinds.pictures.kind import Pictures
 from metaloom.kinds.pictures.resize import PAPER
+from metaloom.kinds.pictures.show import png_uri
 from metaloom.kinds.scaled import Scaled
 
 LONG = 1100  # pixels
@@ -85,12 +86,25 @@ class PictureEncoding(Scaled):
     def unpacked(self, packed: UInt8[np.ndarray, "item height width channel"]) -> UInt8[np.ndarray, "item h w channel"]:
         return PAPER - packed if self.kind.inverted else packed
 
+    def for_page(self, packed: UInt8[np.ndarray, "item height width channel"]) -> list[str]:
+        return [png_uri(each) for each in self.unpacked(packed)]
+
     def inverted(self) -> PictureEncoding:
         return replace(self, kind=replace(self.kind, inverted=not self.kind.inverted))
 
     def looks_inverted(self, packed: UInt8[np.ndarray, "item height width channel"]) -> bool:
         """Whether most are drawn on the opposite of the training pictures' paper."""
         return bool(negatives(packed, self.shift).mean() > 0.5)
+
+    def prepared_in_words(self) -> str:
+        colours, size = "grey" if self.kind.channels == 1 else "red, green, blue", self.kind.image_size
+        made = {"pad": "padded with white to a square", "crop": "cut to the square in its middle"}
+        fit = made.get(self.kind.fit, "stretched to a square")
+        first = "255 - pixel (they are read as negatives), then " if self.kind.inverted else ""
+        return (
+            f"whole pixels 0-255 as float32, 1×{self.kind.channels}×{size}×{size} ({colours}): transparency on white, "
+            f"{first}{fit} and resized to {size}×{size} (antialiased, bilinear, rounded); plain.py does it."
+        )
 
     def in_words(self) -> str:
         colours, size = "grey" if self.kind.channels == 1 else "red, green, blue", self.kind.image_size

@@ -116,6 +116,14 @@ class Pictures(Kind):
             )
         return f"{self.many}: read in grey, as only {found} are in colour" if having else ""
 
+    @property
+    def loses(self) -> bool:
+        return self.channels == GREY
+
+    def loss(self, having: int, seen: int) -> str:
+        coloured = "it is in colour" if seen == 1 else f"{having:,} of the {seen:,} {self.many} looked at are in colour"
+        return f"colours are dropped: this model reads grey, and {coloured}"
+
     def looks_negative(
         self, raw: UInt8[np.ndarray, "item height width channel"], saved: Mapping[str, Any]
     ) -> Bool[np.ndarray, " item"]:

@@ -46,12 +46,24 @@ class Thumbnails(Shown):
 
 def encode(pixels: np.ndarray) -> str:
     """One uint8 image (height, width, 1 or 3) as a data: URI: PNG, or WebP where that saves much."""
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    if max(pixels.shape[:2]) <= LOSSLESS:
+        return png_uri(pixels)
+    image = _image(pixels)
     if max(image.size) > LARGEST:
         image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
-    buffer, kind = io.BytesIO(), "png" if max(image.size) <= LOSSLESS else "webp"
-    if kind == "png":
-        image.save(buffer, "PNG", optimize=True)
-    else:
-        image.save(buffer, "WEBP", quality=85, method=4)
+    return _uri(image, "webp", quality=85, method=4)
+
+
+def png_uri(pixels: np.ndarray) -> str:
+    """The same as PNG, every pixel as it is."""
+    return _uri(_image(pixels), "png", optimize=True)
+
+
+def _image(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def _uri(image: Image.Image, kind: str, **options: int) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -55,7 +55,7 @@ class TextEncoding(Encoding):
             MetaloomError: they have none.
         """
         spread = np.unique(np.linspace(0, len(packed) - 1, min(len(packed), FITTED)).astype(int))
-        grams, texts = frequent(packed[spread], kind.features)
+        grams, texts = frequent(lowered(torch.from_numpy(packed[spread])).numpy(), kind.features)
         if not grams:
             raise MetaloomError("the training texts have no letters: give others")
         return cls(kind, grams, tuple(math.log((1 + len(spread)) / (1 + each)) + 1 for each in texts))
@@ -77,7 +77,7 @@ class TextEncoding(Encoding):
         return "str_"
 
     def __call__(self, packed: Tensor) -> Tensor:
-        counts = counted(packed.reshape(-1, packed.shape[-1]), self.grams)
+        counts = counted(lowered(packed.reshape(-1, packed.shape[-1])), self.grams)
         return self.in_graph(counts, [torch.tensor(self.idf, device=packed.device)]).unflatten(0, packed.shape[:-1])
 
     def numbers(self) -> dict[str, Any]:
@@ -108,24 +108,33 @@ class TextEncoding(Encoding):
         return {"examples": examples, "single": examples[:1], "spaces": np.array(["  "]), "odd": np.array(odd)}
 
     def repacked(self, raw: Shaped[np.ndarray, " item"]) -> Int32[np.ndarray, "item character"]:
-        return np.stack([self.kind.pack(np.array(text)) for text in raw])
+        return packed_texts(raw, self.kind)
 
     def unpacked(self, packed: Int32[np.ndarray, "item character"]) -> Shaped[np.ndarray, " item"]:
         return np.array([text_of(each) for each in packed])
 
-    def quoted(self, packed: Int32[np.ndarray, "item character"]) -> list[str]:
+    def for_page(self, packed: Int32[np.ndarray, "item character"]) -> list[str]:
         return [text_of(each) for each in packed]
 
     def taken(self, examples: Any) -> Any:
-        """Texts are packed."""
-        if isinstance(examples, list | tuple) and all(isinstance(each, str) for each in examples):
-            examples = np.array(examples, object)
-        if getattr(examples, "ndim", 0) == 1 and np.asarray(examples).dtype.kind in "OU":
-            return self.repacked(np.asarray(examples))
-        return examples
+        return packed_texts(examples, self.kind)
 
     def in_words(self) -> str:
         return (
             f"texts as they are (UTF-8), of which the first {self.kind.characters:,} characters count; the graph "
             f"writes A to Z in lower case, counts {len(self.grams):,} n-grams of characters and weighs them (TF-IDF)."
         )
+
+
+def lowered(packed: Int32[Tensor, "item character"]) -> Int32[Tensor, "item character"]:
+    """Texts with A to Z in lower case; those that an encoder sees too are packed with their capitals."""
+    return torch.where((packed >= ord("A")) & (packed <= ord("Z")), packed + 32, packed)
+
+
+def packed_texts(examples: Any, kind: Text) -> Any:
+    """Texts that a caller in Python gives, packed; whatever else it gives as it is."""
+    if isinstance(examples, list | tuple) and all(isinstance(each, str) for each in examples):
+        examples = np.array(examples, object)
+    if getattr(examples, "ndim", 0) == 1 and np.asarray(examples).dtype.kind in "OU":
+        return np.stack([kind.pack(np.array(text)) for text in np.asarray(examples)])
+    return examples

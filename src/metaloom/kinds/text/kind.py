@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -12,8 +12,8 @@ from jaxtyping import Int32, Shaped
 from pydantic import Field
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.base import Table, Tables
-from metaloom.kinds.columns import DOMAIN, LABEL, TEXT, given, is_number, only_classes, only_texts, usual
+from metaloom.kinds.base import Row, Table, Tables
+from metaloom.kinds.columns import DOMAIN, LABEL, TEXT, as_csv, given, is_number, only_classes, only_texts, usual
 from metaloom.kinds.fitted import numbers_in, texts_in
 from metaloom.kinds.text.read import Columns, lines_of, read_rows
 from metaloom.kinds.text.show import Quotations
@@ -40,6 +40,7 @@ class Text(Tables):
         label: the column of classes, likewise.
         domain: the column of domains, likewise; there need not be one.
         characters: of a packed text, as the data have decided it; 0: not yet.
+        cased: whether packed texts keep their capitals, as an encoder may tell them apart.
     """
 
     features: Annotated[int, Field(ge=1, le=65536)] = 8192
@@ -48,6 +49,7 @@ class Text(Tables):
     label: str | None = None
     domain: str | None = None
     characters: Annotated[int, Field(ge=0, le=100_000)] = 0
+    cased: bool = False
 
     name: ClassVar[str] = "text"
     noun: ClassVar[str] = "text"
@@ -62,6 +64,10 @@ class Text(Tables):
         rows = read_rows(content, Columns(self.text, self.label, self.domain))
         longest = max((len(row.content.decode()) for row in rows), default=0)
         return Table(self._packing(longest), rows)
+
+    def written(self, rows: Sequence[Row]) -> str:
+        header = (self.text or TEXT, self.label or LABEL)
+        return as_csv(header, ((row.content.decode(), str(row.label)) for row in rows))
 
     def columns_in(self, sample: pd.DataFrame) -> dict[str, str] | None:
         """A column of its usual name, if it is not of numbers, else the one with several words in its cells."""
@@ -100,12 +106,17 @@ class Text(Tables):
         return np.array(text)
 
     def pack(self, example: Shaped[np.ndarray, ""]) -> Int32[np.ndarray, " character"]:
-        """Its code points, A to Z in lower case as the graph has them, tabs and line ends as spaces."""
+        """Its code points, A to Z in lower case as the graph has them unless `cased`, tabs and line ends as spaces."""
         size = self.characters or self.length
-        points = np.frombuffer(str(example)[:size].encode("utf-32-le", "replace"), np.int32)
-        points = np.where((points >= ord("A")) & (points <= ord("Z")), points + 32, points)
+        points = np.frombuffer(self.read(str(example)).encode("utf-32-le", "replace"), np.int32)
+        if not self.cased:
+            points = np.where((points >= ord("A")) & (points <= ord("Z")), points + 32, points)
         points = np.where(np.isin(points, [9, 10, 13]), 32, points)
         return np.pad(points, (0, size - len(points))).astype(np.int32)
+
+    def read(self, text: str) -> str:
+        """What of a text is read."""
+        return text[: self.characters or self.length]
 
     def trait(self, example: Shaped[np.ndarray, ""]) -> float:
         """Its characters."""
@@ -118,7 +129,7 @@ class Text(Tables):
         return [f"{several(cut, 'text')} of more than {self.length:,} characters: the rest is not read (text.length)"]
 
     def packed_in_words(self, packed: Int32[np.ndarray, "item character"]) -> str:
-        return f"{packed.shape[1]:,} characters each at most, A to Z in lower case"
+        return f"{packed.shape[1]:,} characters each at most" + ("" if self.cased else ", A to Z in lower case")
 
     def shown(self, packed: Int32[np.ndarray, "item character"]) -> Quotations:
         return Quotations(packed)

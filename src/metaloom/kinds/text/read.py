@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from metaloom.errors import MetaloomError
 from metaloom.kinds import columns as columns_of
 from metaloom.kinds.base import Row
-from metaloom.kinds.columns import DOMAIN, LABEL, SHOWN, TEXT, usual
+from metaloom.kinds.columns import DOMAIN, LABEL, SHOWN, TEXT, check_cells, usual
 from metaloom.kinds.frames import BOM, read_table
 from metaloom.system.plural import some
 
@@ -43,7 +43,7 @@ def read_rows(content: bytes, columns: Columns) -> list[Row]:
     label, domain = (_found(what, getattr(columns, what), names) for what in (LABEL, DOMAIN))
     texts, labels, domains = (_cells(table, name) for name in (text, label, domain))
     for cells, name in ((labels, label), (domains, domain)):
-        _refuse_halves(cells, name)
+        check_cells(cells, name)  # in a text itself a ? takes the place of half a character
     _refuse_many(labels, label)
     rows = zip(domains, labels, texts, strict=True)
     return [Row(d, own, (t or "").encode("utf-8", "replace")) for d, own, t in rows]
@@ -80,15 +80,6 @@ def _cells(table: pd.DataFrame, name: str | None) -> list[str | None]:
         raise MetaloomError(f"has lists or objects in its column {name}: write a plain text into each row")
     cells = zip(column, column.notna(), strict=True)
     return [" ".join(str(cell).split()) or None if there else None for cell, there in cells]
-
-
-def _refuse_halves(cells: list[str | None], name: str | None) -> None:
-    """JSON can name half a character, which no other file can hold; in a text itself a ? takes its place."""
-    for number, cell in enumerate(cells, start=1):
-        if cell is not None and cell.encode("utf-8", "replace").decode() != cell:
-            raise MetaloomError(
-                f"has half a character in row {number} of its column {name} ({cell!r:.60}): write it whole"
-            )
 
 
 def _refuse_many(labels: list[str | None], name: str | None) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Row, Table, Tables
-from metaloom.kinds.columns import LABEL, is_number, only_classes
+from metaloom.kinds.columns import LABEL, as_csv, is_number, only_classes
 from metaloom.kinds.fitted import numbers_in, scales_in
 from metaloom.kinds.vectors.read import names_of, places, read_rows
 from metaloom.kinds.vectors.show import Profiles
@@ -54,6 +54,11 @@ class Vectors(Tables):
         kind = self if self.columns else replace(self, columns=names)
         each = zip(domains, labels, numbers[:, places(names, kind.columns)], strict=True)
         return Table(kind, [Row(domain, label, values.tobytes()) for domain, label, values in each])
+
+    def written(self, rows: Sequence[Row]) -> str:
+        numbers = (np.frombuffer(row.content, np.float32) for row in rows)
+        lines = ((str(row.label), *map(str, own.tolist())) for row, own in zip(rows, numbers, strict=True))
+        return as_csv((self.label or "class", *self.columns), lines)
 
     def columns_in(self, sample: pd.DataFrame) -> dict[str, str] | None:
         """Those of classes and domains, where all others are of numbers; a single other one has to be of classes."""

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.columns import DOMAIN, LABEL, given, usual
+from metaloom.kinds.columns import DOMAIN, LABEL, check_cells, given, usual
 from metaloom.kinds.frames import is_columnar, read_columnar, separator
 from metaloom.system.plural import some
 
@@ -121,6 +121,8 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
             raise MetaloomError(f"has an array of {largest / 2**30:.1f} GiB: split it into several files")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
+    except MemoryError as error:  # a header may say any size
+        raise MetaloomError(f"is no file of NumPy arrays that fits into memory ({error}): fix or remove it") from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         remedy = "write classes as text, np.array(classes, str)" if "allow_pickle" in str(error) else "fix or remove it"
         raise MetaloomError(f"is no file of NumPy arrays ({str(error).splitlines()[0]}): {remedy}") from None
@@ -133,7 +135,9 @@ def _beside(arrays: dict[str, np.ndarray], names: tuple[str, ...], what: str, ro
         return [None] * rows
     if arrays[name].shape != (rows,):
         raise MetaloomError(f"has {arrays[name].size} values in `{name}` for {rows} rows: give one for each")
-    return [str(each).strip() or None for each in arrays[name].tolist()]
+    words = [str(each).strip() or None for each in arrays[name].tolist()]
+    check_cells(words, name)
+    return words
 
 
 def _refuse_nameless(table: pd.DataFrame) -> None:
@@ -155,7 +159,9 @@ def _words(table: pd.DataFrame, name: str | None) -> list[str | None]:
         return [None] * len(table)
     column = table.pop(name)
     cells = zip(column, column.notna(), strict=True)
-    return [(str(cell).strip() or None) if there else None for cell, there in cells]
+    words = [(str(cell).strip() or None) if there else None for cell, there in cells]
+    check_cells(words, name)
+    return words
 
 
 def _numbers(table: pd.DataFrame) -> Float32[np.ndarray, "item feature"]:

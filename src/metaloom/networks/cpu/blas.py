@@ -1,7 +1,7 @@
 """Products of matrices for machine code, which calls BLAS by address and so keeps clear of Python's lock.
 
-`metaloom.networks.cpu.measured` chooses the BLAS. The address goes by a name, so that machine code kept on disk finds
-it in another process.
+`metaloom.networks.cpu.measured` chooses the BLAS, or our own product in its place. The address goes by a name, so that
+machine code kept on disk finds it in another process.
 """
 
 from __future__ import annotations

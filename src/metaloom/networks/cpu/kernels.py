@@ -20,16 +20,22 @@ from numba import njit
 _SOURCES = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
 
 
-def jit(function: Callable[..., Any]) -> Any:
-    """Machine code, kept on disk; without what a type-checking import hook has wrapped around the function.
+OPTIONS = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
 
-    It is kept under a name that changes with the code of this folder: numba looks at one file alone, and a function
-    holds what it calls from others.
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Machine code, kept on disk; without what a type-checking import hook has wrapped around the function."""
+    return njit(named_by_sources(inspect.unwrap(function)), **OPTIONS)
+
+
+def named_by_sources(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Its machine code is then kept under a name that changes with the code of this folder.
+
+    numba looks at one file alone, and a function holds what it calls from others.
     """
-    function = inspect.unwrap(function)
-    function.__qualname__ += f"-{_SOURCES.hexdigest()[:8]}"
-    options = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
-    return njit(function, **options)
+    if "-" not in function.__qualname__:
+        function.__qualname__ += f"-{_SOURCES.hexdigest()[:8]}"
+    return function
 
 
 @jit

@@ -1,8 +1,8 @@
-"""Which BLAS multiplies matrices on this processor: torch's own or scipy's, whichever is the faster.
+"""What multiplies matrices on this processor: torch's BLAS, scipy's or our own product, whichever is the fastest.
 
-Each runs generic code on processors that the other knows better. They are measured once for a processor and these
-versions, on a thread, with products as a convolution by tiles has them. What was measured is kept beside the machine
-code, as the last bits of a result depend on the choice.
+Each BLAS runs generic code on processors that the other knows better; our own, compiled by numba, is there without any.
+They are measured once for a processor and these versions, on a thread, with products as a convolution by tiles has
+them. What was measured is kept beside the machine code, as the last bits of a result depend on the choice.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from filelock import FileLock
 from numba.extending import get_cython_function_address
 from threadpoolctl import ThreadpoolController
 
-from metaloom.errors import MetaloomError
+from metaloom.networks.cpu import product
 from metaloom.networks.cpu.kernels import activate
 from metaloom.system.files import write_json
 
+OWN = "numba"  # it is compiled only to be measured or used
 FIRST = "torch"  # where it is there, and nothing is MARGIN times as fast: so that a second measurement chooses the same
 MARGIN = 1.1
 TURNS = 20
@@ -36,10 +37,10 @@ PRODUCTS, ROWS, CHANNELS = 36, 228, 64  # of a convolution by tiles with 64 chan
 
 @dataclass(frozen=True)
 class Choice:
-    """A BLAS.
+    """What multiplies matrices.
 
     Args:
-        name: where it is, "torch" or "scipy".
+        name: whose it is, "torch", "scipy" or "numba": our own.
         rates: GFLOP/s of each that is there, on a thread.
         file: that keeps them; without it they are measured again.
     """
@@ -54,28 +55,22 @@ class Choice:
 
 @cache
 def chosen() -> Choice:
-    """The BLAS of this process, which keeps to one thread from here on.
-
-    Raises:
-        MetaloomError: there is none.
-    """
-    there = {name: address for name, find in BLAS.items() if (address := find("sgemm"))}
-    if not there:
-        raise MetaloomError("there is no BLAS: neither torch nor scipy has one")
+    """What multiplies matrices in this process; a BLAS keeps to one thread from here on."""
+    there = [OWN, *(name for name, find in BLAS.items() if name != OWN and find("sgemm"))]
     versions = "-".join(f"{name}{version(name)}" for name in there)
     file = Path(activate.stats.cache_path) / f"products-{llvm.get_host_cpu_name()}-{versions}.json"
     _keep_to_one_thread()
     with FileLock(file.with_suffix(".lock")):
         rates = _kept(file)
-        if rates.keys() != there.keys():
-            rates = measure(there)
+        if rates.keys() != set(there):
+            rates = measure({name: BLAS[name]("sgemm") for name in there})
             write_json(file, rates)
     fastest = max(rates, key=lambda name: rates[name])
     return Choice(FIRST if rates[fastest] < MARGIN * rates.get(FIRST, 0) else fastest, rates, file)
 
 
 def address_of(name: str) -> int:
-    """Memory address of a function of the chosen BLAS."""
+    """Memory address of the chosen function."""
     return BLAS[chosen().name](name)
 
 
@@ -101,7 +96,7 @@ def measure(addresses: dict[str, int]) -> dict[str, float]:
 
 def _multiplying(address: int, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Callable[[], None]:
     """c[k] = a[k] @ b[k] for every k, as `metaloom.networks.cpu.blas` has it."""
-    product = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(address)
+    multiply = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(address)
     letter, sizes, factors = ctypes.c_char(b"N"), (ctypes.c_int * 2)(CHANNELS, ROWS), (ctypes.c_float * 2)(1, 0)
     no, n, one = map(ctypes.addressof, (letter, sizes, factors))
     m, zero = n + 4, one + 4
@@ -110,7 +105,7 @@ def _multiplying(address: int, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> C
     def work() -> None:
         assert letter and sizes and factors  # kept alive as long as this function
         for of_a, of_b, of_c in each:
-            product(no, no, n, m, n, one, of_b, n, of_a, n, zero, of_c, n)
+            multiply(no, no, n, m, n, one, of_b, n, of_a, n, zero, of_c, n)
 
     return work
 
@@ -139,4 +134,4 @@ def _keep_to_one_thread() -> None:
     ThreadpoolController().select(user_api="blas").limit(limits=1)
 
 
-BLAS: dict[str, Callable[[str], int]] = {"torch": _in_torch, "scipy": _in_scipy}
+BLAS: dict[str, Callable[[str], int]] = {"torch": _in_torch, "scipy": _in_scipy, OWN: product.address_of}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from metaloom.networks.cpu.blas import add_products, multiply
 from metaloom.networks.cpu.kernels import jit
+from metaloom.networks.cpu.lanes import WIDTH, Lanes, of_square
 
 CACHE = 1 << 21  # bytes of transformed examples that are worked on at a time
 _G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
@@ -36,17 +37,22 @@ def kernel_of_tiles(tiles: Float[Tensor, "36 channel out"]) -> Float[Tensor, "ou
 
 @jit
 def _sizes(x):
-    """Tiles of an example, and so many examples that what they are transformed to fits the cache."""
+    """Tiles of an example, so many examples that what they are transformed to fits the cache, and rows for their tiles.
+
+    An odd number of rows: a tile's 36 places are then spread over the cache, where a power of two between them would
+    have each push out the others.
+    """
     tiles = ((x.shape[1] + 3) // 4) * ((x.shape[2] + 3) // 4)
-    return tiles, min(len(x), max(1, CACHE // (x.itemsize * 36 * tiles * x.shape[3])))
+    size = min(len(x), max(1, CACHE // (x.itemsize * 36 * tiles * x.shape[3])))
+    return tiles, size, size * tiles | 1
 
 
 @jit
 def convolve_tiles(x, tiles, y):
     """With a kernel's tiles."""
-    each, size = _sizes(x)
-    of_input = np.empty((36, size * each, x.shape[3]), x.dtype)
-    products = np.empty((36, size * each, y.shape[3]), x.dtype)
+    each, size, rows = _sizes(x)
+    of_input = np.empty((36, rows, x.shape[3]), x.dtype)
+    products = np.empty((36, rows, y.shape[3]), x.dtype)
     for start in range(0, len(x), size):
         stop = min(start + size, len(x))
         _to_tiles(x[start:stop], of_input)
@@ -57,9 +63,9 @@ def convolve_tiles(x, tiles, y):
 @jit
 def tiles_kernel_gradient(d_y, x, d_tiles):
     """Adds to d_tiles."""
-    each, size = _sizes(x)
-    of_input = np.empty((36, size * each, x.shape[3]), x.dtype)
-    of_output = np.empty((36, size * each, d_y.shape[3]), x.dtype)
+    each, size, rows = _sizes(x)
+    of_input = np.empty((36, rows, x.shape[3]), x.dtype)
+    of_output = np.empty((36, rows, d_y.shape[3]), x.dtype)
     for start in range(0, len(x), size):
         stop = min(start + size, len(x))
         _to_tiles(x[start:stop], of_input)
@@ -67,111 +73,108 @@ def tiles_kernel_gradient(d_y, x, d_tiles):
         add_products(of_input, of_output, d_tiles, (stop - start) * each)
 
 
+def _of_input(d0: Lanes, d1: Lanes, d2: Lanes, d3: Lanes, d4: Lanes, d5: Lanes) -> tuple[Lanes, ...]:
+    """Bᵀd."""
+    even, odd = d4 - 4 * d2, d3 - 4 * d1
+    even_too, odd_too = d4 - d2, 2 * (d3 - d1)
+    ends = 4 * d0 - 5 * d2 + d4, 4 * d1 - 5 * d3 + d5
+    return ends[0], even + odd, even - odd, even_too + odd_too, even_too - odd_too, ends[1]
+
+
+def _of_products(m0: Lanes, m1: Lanes, m2: Lanes, m3: Lanes, m4: Lanes, m5: Lanes) -> tuple[Lanes, ...]:
+    """Aᵀm."""
+    inner, outer = m1 + m2, m3 + m4
+    inner_less, outer_less = m1 - m2, m3 - m4
+    return m0 + inner + outer, inner_less + 2 * outer_less, inner + 4 * outer, inner_less + 8 * outer_less + m5
+
+
+def _of_gradient(d0: Lanes, d1: Lanes, d2: Lanes, d3: Lanes) -> tuple[Lanes, ...]:
+    """Ad."""
+    even, odd = d0 + d2, d1 + d3
+    even_too, odd_too = d0 + 4 * d2, 2 * d1 + 8 * d3
+    return d0, even + odd, even - odd, even_too + odd_too, even_too - odd_too, d3
+
+
+_input_tile, _output_tile, _gradient_tile = (
+    of_square(_of_input, 6),
+    of_square(_of_products, 6),
+    of_square(_of_gradient, 4),
+)
+
+
 @jit
-def _patch(x, top, left, patch):
-    """Pixels of one image from (top, left) on; what lies beyond it is zero."""
-    zero = x.dtype.type(0)
-    for i in range(patch.shape[0]):
-        for j in range(patch.shape[1]):
-            if 0 <= top + i < x.shape[0] and 0 <= left + j < x.shape[1]:
-                for c in range(x.shape[2]):
-                    patch[i, j, c] = x[top + i, left + j, c]
-            else:
-                for c in range(x.shape[2]):
-                    patch[i, j, c] = zero
+def _last(channel, channels, lanes):
+    """Where a vector of channels starts: the last one reaches back into the one before it, to the same numbers."""
+    return min(channel, channels - lanes)
+
+
+@jit
+def _inside(x, padded, margin):
+    """Copy one image to within zeros."""
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            for c in range(x.shape[2]):
+                padded[i + margin, j + margin, c] = x[i, j, c]
 
 
 @jit
 def _to_tiles(x, tiles):
-    """BᵀdB of every tile, columns first."""
-    two, four, five = x.dtype.type(2), x.dtype.type(4), x.dtype.type(5)
+    """BᵀdB of every tile."""
     down, across, channels = (x.shape[1] + 3) // 4, (x.shape[2] + 3) // 4, x.shape[3]
-    patch, half = np.empty((6, 6, channels), x.dtype), np.empty((6, 6, channels), x.dtype)
+    padded, lanes = np.zeros((4 * down + 2, 4 * across + 2, channels), x.dtype), WIDTH // x.itemsize
+    row, plane = padded.shape[1] * channels, tiles.shape[1] * channels
     for n in range(x.shape[0]):
+        _inside(x[n], padded, 1)
         for a in range(down):
             for b in range(across):
-                tile = (n * down + a) * across + b
-                _patch(x[n], 4 * a - 1, 4 * b - 1, patch)
-                for j in range(6):
-                    for c in range(channels):
-                        d0, d1, d2 = patch[0, j, c], patch[1, j, c], patch[2, j, c]
-                        d3, d4, d5 = patch[3, j, c], patch[4, j, c], patch[5, j, c]
-                        half[0, j, c] = four * d0 - five * d2 + d4
-                        half[1, j, c] = (d4 - four * d2) + (d3 - four * d1)
-                        half[2, j, c] = (d4 - four * d2) - (d3 - four * d1)
-                        half[3, j, c] = (d4 - d2) + two * (d3 - d1)
-                        half[4, j, c] = (d4 - d2) - two * (d3 - d1)
-                        half[5, j, c] = four * d1 - five * d3 + d5
-                for i in range(6):
-                    for c in range(channels):
-                        d0, d1, d2 = half[i, 0, c], half[i, 1, c], half[i, 2, c]
-                        d3, d4, d5 = half[i, 3, c], half[i, 4, c], half[i, 5, c]
-                        tiles[6 * i, tile, c] = four * d0 - five * d2 + d4
-                        tiles[6 * i + 1, tile, c] = (d4 - four * d2) + (d3 - four * d1)
-                        tiles[6 * i + 2, tile, c] = (d4 - four * d2) - (d3 - four * d1)
-                        tiles[6 * i + 3, tile, c] = (d4 - d2) + two * (d3 - d1)
-                        tiles[6 * i + 4, tile, c] = (d4 - d2) - two * (d3 - d1)
-                        tiles[6 * i + 5, tile, c] = four * d1 - five * d3 + d5
-
-
-@jit
-def _from_tiles(products, y):
-    """AᵀmA of every tile, columns first; what lies beyond the map is left out."""
-    two, four, eight = y.dtype.type(2), y.dtype.type(4), y.dtype.type(8)
-    height, width, channels = y.shape[1:]
-    down, across = (height + 3) // 4, (width + 3) // 4
-    half = np.empty((4, 6, channels), y.dtype)
-    row = np.empty((4, channels), y.dtype)
-    for n in range(y.shape[0]):
-        for a in range(down):
-            for b in range(across):
-                tile = (n * down + a) * across + b
-                for j in range(6):
-                    for c in range(channels):
-                        m1, m2 = products[6 + j, tile, c], products[12 + j, tile, c]
-                        m3, m4 = products[18 + j, tile, c], products[24 + j, tile, c]
-                        half[0, j, c] = products[j, tile, c] + (m1 + m2) + (m3 + m4)
-                        half[1, j, c] = (m1 - m2) + two * (m3 - m4)
-                        half[2, j, c] = (m1 + m2) + four * (m3 + m4)
-                        half[3, j, c] = (m1 - m2) + eight * (m3 - m4) + products[30 + j, tile, c]
-                for i in range(min(4, height - 4 * a)):
-                    for c in range(channels):
-                        m1, m2, m3, m4 = half[i, 1, c], half[i, 2, c], half[i, 3, c], half[i, 4, c]
-                        row[0, c] = half[i, 0, c] + (m1 + m2) + (m3 + m4)
-                        row[1, c] = (m1 - m2) + two * (m3 - m4)
-                        row[2, c] = (m1 + m2) + four * (m3 + m4)
-                        row[3, c] = (m1 - m2) + eight * (m3 - m4) + half[i, 5, c]
-                    for j in range(min(4, width - 4 * b)):
-                        for c in range(channels):
-                            y[n, 4 * a + i, 4 * b + j, c] = row[j, c]
+                at, to = 4 * a * row + 4 * b * channels, ((n * down + a) * across + b) * channels
+                for channel in range(0, channels, lanes):
+                    c = _last(channel, channels, lanes)
+                    _input_tile(padded, at + c, row, channels, tiles, to + c, 6 * plane, plane)
 
 
 @jit
 def _gradient_tiles(d_y, tiles):
-    """AdAᵀ of every tile of 4×4 gradients, columns first."""
-    two, four, eight = d_y.dtype.type(2), d_y.dtype.type(4), d_y.dtype.type(8)
+    """AdAᵀ of every tile of 4×4 gradients."""
     down, across, channels = (d_y.shape[1] + 3) // 4, (d_y.shape[2] + 3) // 4, d_y.shape[3]
-    patch, half = np.empty((4, 4, channels), d_y.dtype), np.empty((6, 4, channels), d_y.dtype)
+    padded, lanes = np.zeros((4 * down, 4 * across, channels), d_y.dtype), WIDTH // d_y.itemsize
+    row, plane = padded.shape[1] * channels, tiles.shape[1] * channels
     for n in range(d_y.shape[0]):
+        _inside(d_y[n], padded, 0)
         for a in range(down):
             for b in range(across):
-                tile = (n * down + a) * across + b
-                _patch(d_y[n], 4 * a, 4 * b, patch)
-                for j in range(4):
-                    for c in range(channels):
-                        d0, d1, d2, d3 = patch[0, j, c], patch[1, j, c], patch[2, j, c], patch[3, j, c]
-                        half[0, j, c] = d0
-                        half[1, j, c] = (d0 + d2) + (d1 + d3)
-                        half[2, j, c] = (d0 + d2) - (d1 + d3)
-                        half[3, j, c] = (d0 + four * d2) + (two * d1 + eight * d3)
-                        half[4, j, c] = (d0 + four * d2) - (two * d1 + eight * d3)
-                        half[5, j, c] = d3
-                for i in range(6):
-                    for c in range(channels):
-                        d0, d1, d2, d3 = half[i, 0, c], half[i, 1, c], half[i, 2, c], half[i, 3, c]
-                        tiles[6 * i, tile, c] = d0
-                        tiles[6 * i + 1, tile, c] = (d0 + d2) + (d1 + d3)
-                        tiles[6 * i + 2, tile, c] = (d0 + d2) - (d1 + d3)
-                        tiles[6 * i + 3, tile, c] = (d0 + four * d2) + (two * d1 + eight * d3)
-                        tiles[6 * i + 4, tile, c] = (d0 + four * d2) - (two * d1 + eight * d3)
-                        tiles[6 * i + 5, tile, c] = d3
+                at, to = 4 * a * row + 4 * b * channels, ((n * down + a) * across + b) * channels
+                for channel in range(0, channels, lanes):
+                    c = _last(channel, channels, lanes)
+                    _gradient_tile(padded, at + c, row, channels, tiles, to + c, 6 * plane, plane)
+
+
+@jit
+def _from_tiles(products, y):
+    """AᵀmA of every tile; what lies beyond the map is left out."""
+    height, width, channels = y.shape[1:]
+    down, across, lanes = (height + 3) // 4, (width + 3) // 4, WIDTH // y.itemsize
+    row, plane = width * channels, products.shape[1] * channels
+    whole = np.empty((4, 4, channels), y.dtype)
+    for n in range(y.shape[0]):
+        for a in range(down):
+            for b in range(across):
+                at = ((n * down + a) * across + b) * channels
+                to, inside = (n * height + 4 * a) * row + 4 * b * channels, 4 * a + 4 <= height and 4 * b + 4 <= width
+                for channel in range(0, channels, lanes):
+                    c = _last(channel, channels, lanes)
+                    if inside:
+                        _output_tile(products, at + c, 6 * plane, plane, y, to + c, row, channels)
+                    else:
+                        _output_tile(products, at + c, 6 * plane, plane, whole, c, 4 * channels, channels)
+                if not inside:
+                    _upper_left(whole, y[n, 4 * a :, 4 * b :])
+
+
+@jit
+def _upper_left(whole, y):
+    """As much of a tile as there is of the map."""
+    for i in range(min(4, y.shape[0])):
+        for j in range(min(4, y.shape[1])):
+            for c in range(y.shape[2]):
+                y[i, j, c] = whole[i, j, c]

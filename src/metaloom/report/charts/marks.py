@@ -7,7 +7,7 @@ while its text keeps its size. Colours are classes that the style sheet fills fr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -95,6 +95,23 @@ class Curve:
     faint: bool = False
 
 
+def value_axis(
+    values: Sequence[Number], top: Number, bottom: Number, percent: bool = False
+) -> tuple[Callable[[Number], float], list[Markup]]:
+    """Where a value stands between two heights, and grid lines that carry theirs."""
+    ticks = nice_ticks(min(values), max(values))
+    low, high = ticks[0], ticks[-1]
+
+    def y(value: Number) -> float:
+        return bottom - (bottom - top) * (value - low) / (high - low)
+
+    parts: list[Markup] = []
+    for tick in ticks:
+        label = f"{round(100 * tick, 6):g}%" if percent else f"{tick:g}"
+        parts += [draw_line(0, y(tick), 100, y(tick), "grid"), draw_text(0, y(tick) - 4, label, "tick")]
+    return y, parts
+
+
 def curve_plot(
     curves: Sequence[Curve],
     summary: str,
@@ -104,17 +121,7 @@ def curve_plot(
     """Lines over steps, with grid lines that carry their value, and one marked point (step, value, text)."""
     height, top, bottom = 190, 18, 160
     last = max(max(curve.steps) for curve in curves)
-    values = [value for curve in curves for value in curve.values]
-    ticks = nice_ticks(min(values), max(values))
-    low, high = ticks[0], ticks[-1]
-
-    def y(value: Number) -> float:
-        return bottom - (bottom - top) * (value - low) / (high - low)
-
-    parts = []
-    for tick in ticks:
-        label = f"{round(100 * tick, 6):g}%" if percent else f"{tick:g}"
-        parts += [draw_line(0, y(tick), 100, y(tick), "grid"), draw_text(0, y(tick) - 4, label, "tick")]
+    y, parts = value_axis([value for curve in curves for value in curve.values], top, bottom, percent)
     lines = [_path(curve, last, y) for curve in curves]
     inner = '<svg viewBox="0 0 1000 {h}" width="100%" height="{h}" preserveAspectRatio="none">{lines}</svg>'
     parts.append(Markup(inner).format(h=height, lines=Markup("").join(lines)))

@@ -8,14 +8,15 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from metaloom.config import SPLITS
+from metaloom.config import NO_ENCODER, SPLITS
 from metaloom.data.packed import Dataset
 from metaloom.data.preview import read_preview
 from metaloom.data.problems import in_words
 from metaloom.errors import MetaloomError
-from metaloom.kinds import Shown
+from metaloom.kinds import Kind, Shown
 from metaloom.report.charts.marks import stacked_bar
 from metaloom.report.inputs import Inputs, read_table
+from metaloom.report.words import learner_title
 from metaloom.system.files import makes_again, read_json
 
 SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test", "": "not used"}
@@ -111,6 +112,20 @@ class DataCard:
         return next(part for part in self.parts if part.split == split)
 
 
+def _encoder(inputs: Inputs, kind: Kind) -> list[str]:
+    """A sentence about the encoder that everyone is behind, where there is one; two where one has done without."""
+    trained = [read_json(inputs.models / name / "metrics.json", made_by=f"train@{name}") for name in inputs.methods]
+    found = next((each["encoder"] for each in trained if "encoder" in each), None)
+    if found is None:
+        return []
+    said = f"The frozen encoder {found} has seen each {kind.one}: all learn on its embeddings, those without"
+    notes = [f"{said} meta-learning too."]
+    chosen = {name: each.get("lead", {}).get("of") for name, each in zip(inputs.methods, trained, strict=True)}
+    if own := [learner_title(name) for name, network in chosen.items() if network == NO_ENCODER]:
+        notes.append(f"{', '.join(own)} learned from the {kind.many} themselves, which validation found better.")
+    return notes
+
+
 def data_card(inputs: Inputs, dataset: Dataset, thumbnails: Shown) -> DataCard:
     """Read the class table, and put the quality report into words.
 
@@ -143,7 +158,7 @@ def data_card(inputs: Inputs, dataset: Dataset, thumbnails: Shown) -> DataCard:
         used=quality["used"],
         problems=problems(quality),
         fitted=read_json(inputs.plan, made_by="plan").get("fitted", []),
-        notes=[f"{note[:1].upper()}{note[1:]}." for note in quality.get("notes", [])],
+        notes=[*(f"{note[:1].upper()}{note[1:]}." for note in quality.get("notes", [])), *_encoder(inputs, kind)],
         seen_as=_seen(inputs, thumbnails),
         by_class=bool((classes.groupby("domain")["split"].nunique() > 1).any()),
     )

@@ -57,6 +57,17 @@ class Headline:
     rival: Lead | None
     transfer: Lead | None
 
+    @property
+    def leads(self) -> list[tuple[str, Lead]]:
+        """Group and lead of what one would do otherwise, the best first: the gain over that one is the honest one."""
+        there = [(group, lead) for group, lead in (("task", self.rival), ("transfer", self.transfer)) if lead]
+        return sorted(there, key=lambda each: -(each[1].score.accuracy or 0))
+
+    @property
+    def best(self) -> Lead | None:
+        """The best of them; None where none was measured."""
+        return self.leads[0][1] if self.leads else None
+
 
 def headline(results: Results) -> Headline:
     """The champion's first setting that it has a figure for.
@@ -99,8 +110,8 @@ def answer_plot(results: Results, answer: Headline) -> Markup:
 
 
 def _gap(results: Results, answer: Headline) -> Gap | None:
-    """From the best single-task learner's dot to the champion's; none where it is not clearly above."""
-    rival = answer.rival
+    """From the dot of the best alternative to the champion's; none where it is not clearly above."""
+    rival = answer.best
     gap = rival.difference if rival else None
     if gap is None or rival is None or not gap.clear or (gap.difference or 0) < 0:
         return None

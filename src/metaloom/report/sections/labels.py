@@ -122,6 +122,7 @@ class Labels:
         ways: chart of accuracy against ways, with its table.
         balance: rows.
         spread: how many examples each class had where they were spread unevenly.
+        dotted: whether a panel has the dotted line of what is saved.
     """
 
     panels: list[tuple[str, Markup, list[tuple[str, list[str]]]]]
@@ -130,6 +131,7 @@ class Labels:
     ways: tuple[Markup, list[str], list[tuple[str, list[str]]]] | None
     balance: list[Balance]
     spread: str
+    dotted: bool
 
     def of(self, scope: str, n_shot: int, against: str) -> Needed | None:
         found = (each for each in self.saved if (each.scope, each.n_shot, each.against) == (scope, n_shot, against))
@@ -158,6 +160,7 @@ def labels(inputs: Inputs, results: Results) -> Labels:
         saved=saved,
         ways=_ways(ways, results) if len(ways) else None,
         balance=_balance(balance),
+        dotted=any(each.saves and each.against == "task" and each.n_shot == min(shots) for each in saved),
         spread=str(balance.loc[balance["balance"] == "uneven", "shots"].iloc[0]) if len(balance) else "",
     )
 
@@ -247,12 +250,18 @@ def _best(table: pd.DataFrame, results: Results) -> set[str]:
     return {str(first[names].idxmax()) for names in groups if names and first[names].notna().any()}
 
 
+def _marked(accuracy: float, low: float, high: float, episodes: Any) -> str:
+    """A cell that says how few the episodes were where there is no interval."""
+    cell = _cell(accuracy, low, high)
+    return cell if (known(low) and known(high)) or not known(accuracy) else f"{cell} (n = {episodes:.0f}, no interval)"
+
+
 def _balance(table: pd.DataFrame) -> list[Balance]:
     rows = []
     for name, part in table.groupby("learner", sort=False):
         by = part.set_index("balance")
         even, uneven = (
-            _cell(*(by.loc[which, column] for column in POINT)) if which in by.index else ""
+            _marked(*(by.loc[which, column] for column in POINT)) if which in by.index else ""
             for which in ("even", "uneven")
         )
         ends = (percent(by.loc["uneven", end]) if "uneven" in by.index else "" for end in ("fewest", "most"))

@@ -175,7 +175,7 @@ def load_results(inputs: Inputs) -> Results:
     Raises:
         MetaloomError: a file is absent or unlike the format; the message says what to do.
     """
-    path, folder = inputs.metrics / "evaluation.json", inputs.evaluation
+    path, folder = inputs.evaluation / "figures.json", inputs.evaluation
     scores = _parsed(path, lambda raw: {k: {s: _score(each) for s, each in row.items()} for k, row in raw.items()})
     champion = read_json(folder / "champion.json", made_by=STAGE)["method"]
     if not scores or not any(scores.values()):

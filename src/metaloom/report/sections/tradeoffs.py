@@ -13,7 +13,8 @@ from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.sections.results import Results
 from metaloom.report.words import SettingWords, learner_hint, learner_title, milliseconds, setting_words
 from metaloom.system.files import read_json
-from metaloom.system.quantities import known, percent, size
+from metaloom.system.quantities import UNKNOWN, known, percent, size
+from metaloom.system.times import noted_times
 
 MOST_DOMAINS = 24
 FASTEST, SLOWEST = 0.1, 10_000.0  # milliseconds: the ends of the axis, unless there is more
@@ -40,7 +41,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Price:
-    """One learner's times and size in the headline's setting; `number` is its dot."""
+    """One learner's times and size in the headline's setting; `number` is its dot, where times are known."""
 
     number: int
     title: str
@@ -69,7 +70,9 @@ def tradeoffs(inputs: Inputs, results: Results, setting: SettingWords) -> Tradeo
     columns = ["learner", "setting", "domain", "accuracy", "low95", "high95", "queries"]
     table = read_table(inputs.evaluation / "domains.csv", "evaluate", columns)
     names = [name for name in (setting.name, f"{setting.name}_domain") if (table["setting"] == name).any()]
-    chart, costs = _costs(results, setting, read_json(inputs.metrics / "speed.json", made_by="evaluate"))
+    sizes = read_json(inputs.evaluation / "sizes.json", made_by="evaluate")
+    times = noted_times(inputs.root, "evaluate", inputs.evaluation / "figures.json")
+    chart, costs = _costs(results, setting, sizes, times)
     several = table["domain"].nunique() > 1  # of one domain the figures stand in the table of all
     maps = [_map(table[table["setting"] == name], setting_words(name)) for name in names if several]
     return Tradeoffs(maps, chart, costs)
@@ -91,20 +94,45 @@ def _cell(row) -> Cell:
     return Cell(percent(row["accuracy"], 0), float(row["accuracy"]), f"{interval}{row['queries']:,} queries")
 
 
-def _costs(results: Results, setting: SettingWords, speeds: dict[str, Any]) -> tuple[Markup | None, list[Price]]:
-    """What each learner costs, the most accurate first, and the chart of it; those without a time are left out."""
+def _costs(
+    results: Results, setting: SettingWords, sizes: dict[str, Any], times: dict[str, Any]
+) -> tuple[Markup | None, list[Price]]:
+    """What each learner costs, the most accurate first, and the chart of it.
+
+    Where times are known, those without one are left out.
+    """
     costs, dots = [], []
     for name in results.ranked(setting.name, list(results.scores)):
-        score, speed = results.scores[name][setting.name], speeds.get(name, {}).get(setting.name)
-        if speed is None or not known(score.accuracy) or not speed["adapt_ms"]:
+        score = results.scores[name][setting.name]
+        adapt, predict, bytes_ = (_of(table, name, setting.name) for table in (*_pair(times), sizes))
+        if bytes_ is None or not known(score.accuracy) or (times and not adapt):
             continue
-        number = len(costs) + 1
-        times = milliseconds(speed["adapt_ms"]), milliseconds(speed["predict_ms"])
         costs.append(
-            Price(number, learner_title(name), learner_hint(name), *times, size(int(speed["bytes"])), score.text)
+            Price(
+                len(costs) + 1,
+                learner_title(name),
+                learner_hint(name),
+                _told(adapt),
+                _told(predict),
+                size(int(bytes_)),
+                score.text,
+            )
         )
-        dots.append((name, float(speed["adapt_ms"]), float(score.accuracy or 0)))
+        if adapt:
+            dots.append((name, float(adapt), float(score.accuracy or 0)))
     return _cost_chart(results, dots, costs) if dots else None, costs
+
+
+def _told(time: float | None) -> str:
+    return UNKNOWN if time is None else milliseconds(time)
+
+
+def _pair(times: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    return times.get("adapt_ms", {}), times.get("predict_ms", {})
+
+
+def _of(table: dict[str, Any], learner: str, setting: str) -> float | None:
+    return table.get(learner, {}).get(setting)
 
 
 def _cost_chart(results: Results, dots: list[tuple[str, float, float]], costs: list[Price]) -> Markup:

@@ -17,9 +17,11 @@ from metaloom.report.words import learner_title, setting_words
 from metaloom.system.files import makes_again, read_json, required
 from metaloom.system.plural import several
 from metaloom.system.quantities import duration, percent
+from metaloom.system.times import noted_times
 
 SMOOTH_FROM = 60  # points; fewer are drawn as they are
 MOST = 400  # points of one line
+WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def training(inputs: Inputs) -> list[Training]:
 def _training(inputs: Inputs, method: str) -> Training:
     stage, folder = f"train@{method}", inputs.models / method
     metrics = read_json(folder / "metrics.json", made_by=stage)
-    speed = read_json(inputs.metrics / "training" / f"{method}.json", made_by=stage)
+    speed = noted_times(inputs.root, method, folder / WEIGHTS)
     plots = folder / "curves" / "plots" / "metrics"
     charts = [
         ("Training loss", _loss(plots / "train" / "loss.tsv", method, stage)),
@@ -62,11 +64,24 @@ def _facts(metrics: dict[str, Any], speed: dict[str, Any]) -> list[str]:
         f"the best of {validation.get('looks', 'several')} looks",
         f"best of {several(metrics['steps'], 'step')} was {metrics['best_step']:,}",
     ]
+    facts += _contest(metrics)
     if "seconds" in speed:
         facts.append(duration(speed["seconds"]))
     if "examples_per_second" in speed:
         facts.append(f"{speed['examples_per_second']:,.0f} examples/s on {several(speed['threads'], 'thread')}")
     return facts
+
+
+def _contest(metrics: dict[str, Any]) -> list[str]:
+    """Which network validation chose, and by how much."""
+    if "lead" not in metrics:
+        return []
+    lead, networks = metrics["lead"], metrics["networks"]
+    best_first = sorted(networks, key=lambda name: -networks[name])
+    scores = ", ".join(f"{name} {percent(networks[name])}" for name in best_first)
+    half = f" ± {100 * lead['ci95']:.1f}" if lead["ci95"] is not None else ""
+    gain = f"{100 * lead['difference']:+.1f}{half} points over {lead['over']}"
+    return [f"validation chose {lead['of']}, {gain} on the same episodes ({scores})"]
 
 
 def _loss(path: Path, method: str, stage: str) -> Markup:

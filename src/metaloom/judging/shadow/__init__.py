@@ -1,0 +1,1 @@
+"""Two bundles answer the same inputs of real use; labels that come later say which of them is better."""

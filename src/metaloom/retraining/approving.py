@@ -1,0 +1,60 @@
+"""A person's word on a better model that waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from metaloom.config.retraining import RetrainSettings
+from metaloom.retraining import steps
+from metaloom.retraining.loop import DONE, SKIPPED, Result, loop_of
+from metaloom.retraining.nights import FOLDER, Night
+from metaloom.system.lock import project_lock
+
+
+def answer(
+    root: Path, name: str, approved: bool, why: str = "", wait: float = 0, now: Callable[[], float] = time.time
+) -> Result:
+    """Promote the model of a retraining, if it is still better than what is in the stage, or hold it.
+
+    Args:
+        root: the project's.
+        name: of the retraining.
+        approved: whether it is to be promoted.
+        why: in the person's words; may be empty.
+        wait: seconds to wait for a retraining that is at work.
+        now: Unix time.
+
+    Returns:
+        `Skipped` where it no longer waits: somebody has answered, or it was for too long.
+
+    Raises:
+        MetaloomError: git's remote refuses, or does not answer; the model still waits.
+    """
+    loop = loop_of(root, lambda place, force: None, now, None)
+    with project_lock(loop.root / FOLDER, wait):
+        night = next((each for each in steps.waiting(loop.root) if each.name == name), None)
+        if night is None:
+            return Result(
+                SKIPPED, f"{name} does not wait for approval any more: `metaloom history` says what became of it"
+            )
+        if approved:
+            _promote(loop.root, night, loop.settings)
+        else:
+            night.outcome = "held"
+            night.reason = (
+                f"{night.version} is not approved, and {night.champion or 'nothing'} stays {loop.settings.stage}"
+            )
+        if why:
+            night.note(why)
+        loop.close(night)
+        return Result(DONE, night.reason, night)
+
+
+def _promote(root: Path, night: Night, settings: RetrainSettings) -> None:
+    version = night.version
+    try:
+        steps.promote(root, night, settings.model_copy(update={"approval": False}))
+    finally:
+        night.version = night.version or version  # where the tags have not arrived

@@ -1,0 +1,368 @@
+"""Take one example out of data/, DVC's cache and the remotes, so that no old version has it any more either."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from metaloom.data.sources import Listing
+from metaloom.errors import MetaloomError
+from metaloom.system.files import md5, sha256
+from metaloom.system.git import holds_blob
+from metaloom.system.lock import STATE, BusyError
+from metaloom.system.plural import some
+from metaloom.system.provenance import DATA
+from metaloom.versioning import removing, renaming
+from metaloom.versioning.data import DataVersion, data_lock, refuse_behind, version_data
+from metaloom.versioning.gc import shared_cache
+from metaloom.versioning.holding import Holders, holders_of
+from metaloom.versioning.objects import short, tree_of, whole_tree
+from metaloom.versioning.project import open_project
+from metaloom.versioning.purged import note_purged
+from metaloom.versioning.reached import unreached
+from metaloom.versioning.remotes import remote_errors
+
+SHOWN = 3  # names in a message
+LEFTOVERS = (removing.STAGING, renaming.STAGING)  # in `STATE`: what a killed command may have left
+UNSEEN = {".git", ".venv", "__pycache__"}  # folders in which nobody looks for copies
+Listed = Callable[[], Listing]
+
+
+@dataclass(frozen=True)
+class Purge:
+    """An example, and all that holds it.
+
+    Args:
+        oid: the hash that DVC gives its file.
+        files: in data/, from the project's root.
+        cached: whether DVC's cache has it.
+        remotes: names of those that have it.
+        holders: versions of data/ and of the model that are of it.
+        copies: other files of the workspace that are the same.
+        in_git: whether git itself has it.
+        other: hashes of other files that were at the same path in older versions.
+        data: the version that data/ held then; empty where it was absent.
+        shared: DVC's cache, where it lies outside of the project.
+    """
+
+    oid: str
+    files: list[Path]
+    cached: bool
+    remotes: list[str]
+    holders: Holders
+    copies: list[Path]
+    in_git: bool
+    other: list[str]
+    data: str
+    shared: Path | None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether anything is left to take it out of."""
+        return bool(self.files or self.cached or self.remotes)
+
+
+def find_purge(root: Path, example: str, listed: Listed) -> Purge:
+    """Look where an example is, and take nothing out.
+
+    Args:
+        root: the project's root.
+        example: a path in data/, as it is now or was in an older version, or the MD5 or SHA-256 of a file.
+        listed: lists data/.
+
+    Raises:
+        BusyError: a remote does not answer.
+        MetaloomError: nothing holds it, it is not one example, its class has no other, or data/ is not what data.dvc
+            names.
+    """
+    with data_lock(root), open_project(root, lock=True) as repo:
+        refuse_behind(repo, root)
+        tree = _tree(repo, root)
+        held = {Path(DATA, *key): oid.value for key, _, oid in tree or ()}
+        oid, other = _hash_of(repo, root, example, held)
+        files = sorted(path for path, each in held.items() if each == oid)
+        if files:
+            _refuse_last(listed(), files, root, oid)
+        content = next(
+            (path for path in (*(root / file for file in files), *_cached(repo, oid)) if path.is_file()), None
+        )
+        remotes = list(_remotes(repo))
+        found = Purge(
+            oid,
+            files,
+            bool(_cached(repo, oid)),
+            [name for name, odb in remotes if _has(odb, oid)],
+            holders_of(repo, root, oid),
+            []
+            if content is None
+            else list(_copies(root, content, oid, _stores(repo, root, [odb for _, odb in remotes]))),
+            content is not None and holds_blob(root, content.read_bytes()),
+            other,
+            _version(tree),
+            shared_cache(repo, root),
+        )
+    if not found.is_there:
+        raise MetaloomError(f"{example}: neither {DATA}/ nor DVC's cache nor a remote holds it")
+    return found
+
+
+def purge(root: Path, found: Purge, listed: Listed) -> DataVersion | None:
+    """Take it out; killed midway, the same again by its hash does the rest.
+
+    Args:
+        root: the project's root.
+        found: what `find_purge` has found.
+        listed: lists data/, as it is at that moment.
+
+    Returns:
+        The new version of data/; None where it was not in data/.
+
+    Raises:
+        BusyError: a remote does not answer.
+        MetaloomError: data/ is another one now, the rest of it could not be used, or a remote refuses.
+    """
+    with data_lock(root):
+        with open_project(root, lock=True) as repo:
+            refuse_behind(repo, root)
+            if _version(_tree(repo, root)) != found.data:
+                raise MetaloomError(f"{DATA}/ has changed meanwhile: nothing was purged, give the command again")
+        _take_out(root, found, listed)
+        for name in LEFTOVERS:
+            shutil.rmtree(root / STATE / name, ignore_errors=True)
+        version = version_data(root) if found.files else None
+        with open_project(root, lock=True) as repo:
+            remove_objects(repo, [found.oid])
+        return version
+
+
+def remove_objects(repo: Any, oids: list[str]) -> None:
+    """Remove files from DVC's cache and from every remote.
+
+    Raises:
+        BusyError: a remote does not answer; from the cache and the others they are gone then.
+        MetaloomError: a remote refuses.
+    """
+    for path in (path for oid in oids for path in _cached(repo, oid)):
+        path.unlink()
+    away: BusyError | None = None
+    for name in repo.config["remote"]:
+        try:
+            odb = _remote(repo, name)
+        except BusyError as error:
+            away = error
+            continue
+        with remote_errors():
+            for oid in oids:
+                if odb.exists(oid):
+                    odb.fs.remove(odb.oid_to_path(oid))
+    if away is not None:
+        raise away
+
+
+def objects_held(repo: Any, oids: list[str]) -> dict[str, list[str]]:
+    """Of these files those that DVC's cache and each remote that answers have, by its name."""
+    found = {"DVC's cache": [oid for oid in oids if _cached(repo, oid)]}
+    for name in repo.config["remote"]:
+        if not unreached(repo, name):
+            odb = repo.cloud.get_remote_odb(name)
+            found[f"remote {name}"] = [oid for oid in oids if _has(odb, oid)]
+    return {where: held for where, held in found.items() if held}
+
+
+def _take_out(root: Path, found: Purge, listed: Listed) -> None:
+    """Out of data/, if the rest can be used; noted before the last copy goes."""
+    staging = root / STATE / removing.STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    places = {root / file: staging / str(number) for number, file in enumerate(found.files)}
+    try:
+        for file, place in places.items():
+            file.rename(place)
+        if found.files:
+            _check_rest(found.files[0], listed)
+        note_purged(root, [found.oid])
+    except BaseException:
+        for file, place in places.items():
+            if os.path.lexists(place):
+                place.rename(file)
+        raise
+
+
+def _check_rest(file: Path, listed: Listed) -> None:
+    try:
+        listed()
+    except MetaloomError as error:
+        raise MetaloomError(f"without {file} the rest could not be used: {error}") from None
+
+
+def _tree(repo: Any, root: Path) -> Any | None:
+    """The tree object of data/, if it is there."""
+    return tree_of(repo, root / DATA) if (root / DATA).is_dir() else None
+
+
+def _version(tree: Any | None) -> str:
+    return "" if tree is None else str(tree.hash_info.value)
+
+
+def _hash_of(repo: Any, root: Path, example: str, held: dict[Path, str]) -> tuple[str, list[str]]:
+    """The hash that is meant, and those of other files that older versions have at the same path."""
+    if re.fullmatch(r"[0-9a-fA-F]{32}", example):
+        return example.lower(), []
+    if re.fullmatch(r"[0-9a-fA-F]{64}", example):
+        return _by_sha256(repo, root, example.lower(), held), []
+    if "\0" in example:
+        raise MetaloomError(f"{example!r} has a NUL character, which no name has")
+    parts = PurePath(example).parts
+    parts = parts[1:] if parts[:1] == (DATA,) and Path(DATA, *parts) not in held else parts
+    if not parts or ".." in parts or PurePath(example).is_absolute():
+        raise MetaloomError(f"{example!r}: give the path of one example in {DATA}/, such as domain/class/1.png")
+    path = Path(DATA, *parts)
+    if (root / path).is_dir():
+        raise MetaloomError(
+            f"{path} is a folder, and purging takes one example: name a file in it; `metaloom data remove` takes out "
+            "whole folders, which old versions then still have"
+        )
+    before = _at_path(repo, parts)
+    if path in held:
+        return held[path], sorted(before - {held[path]})
+    if len(before) == 1:
+        return before.pop(), []
+    if before:
+        raise MetaloomError(f"{path} was {some(sorted(before), SHOWN)} in older versions: name one of these hashes")
+    archive = next((each for each in (root / path).parents if each.is_file()), None)
+    if archive is not None:
+        raise _inside(archive.relative_to(root), md5(archive))
+    raise MetaloomError(f"there is no {path}, and no version of {DATA}/ in DVC's cache has it")
+
+
+def _at_path(repo: Any, parts: tuple[str, ...]) -> set[str]:
+    """The hashes that folders in DVC's cache have at a path: those of data/ among them."""
+    found: set[str] = set()
+    spelled = [json.dumps(parts[-1], ensure_ascii=plain)[1:-1].encode(errors="replace") for plain in (True, False)]
+    for path in Path(repo.cache.local.path).glob("??/*.dir"):
+        if any(name in path.read_bytes() for name in spelled):
+            tree = whole_tree(repo, path.parent.name + path.name)
+            found |= {oid.value for key, _, oid in tree or () if key == parts}
+    return found
+
+
+def _by_sha256(repo: Any, root: Path, wanted: str, held: dict[Path, str]) -> str:
+    for path, oid in held.items():
+        if sha256(root / path) == wanted:
+            return oid
+    for path in Path(repo.cache.local.path).glob("??/*"):
+        if path.suffix != ".dir" and path.is_file() and sha256(path) == wanted:
+            return path.parent.name + path.name
+    raise MetaloomError(f"{wanted}: no file in {DATA}/ or DVC's cache has this SHA-256")
+
+
+def _refuse_last(listing: Listing, files: list[Path], root: Path, oid: str) -> None:
+    """Raises MetaloomError where one is no single example, or the last one of its class."""
+    own = {root / file for file in files}
+    there = [item for item in listing.items if item.file.absolute() in own]
+    for item in there:
+        if item.member is not None or item.row:
+            raise _inside(Path(DATA, item.file.relative_to(listing.root)), oid)
+    left = Counter(item.class_name for item in listing.items if item.file.absolute() not in own)
+    for item in there:
+        if not left[item.class_name]:
+            raise MetaloomError(
+                f"{files[0]} is the last example of {item.class_name}: `metaloom data remove {item.class_name}` takes "
+                f"the class out, then `metaloom data purge {oid}` the example out of all that still has it"
+            )
+
+
+def _inside(file: Path, oid: str) -> MetaloomError:
+    return MetaloomError(
+        f"{file} holds many examples: make it again without the one, add it with `metaloom data add --replace`, then "
+        f"`metaloom data purge {oid}` takes the file as it is now out of all that still has it"
+    )
+
+
+def _cached(repo: Any, oid: str) -> list[Path]:
+    """Its files in DVC's cache, also where DVC 2 kept it."""
+    paths = [Path(odb.oid_to_path(oid)) for odb in (repo.cache.local, repo.cache.legacy)]
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
+
+
+def _remotes(repo: Any) -> Iterator[tuple[str, Any]]:
+    """Each with its name.
+
+    Raises:
+        BusyError: one does not answer.
+    """
+    for name in repo.config["remote"]:
+        yield name, _remote(repo, name)
+
+
+def _remote(repo: Any, name: str) -> Any:
+    if trouble := unreached(repo, name):
+        raise BusyError(f"remote {name} does not answer ({trouble}), and may hold it: see its url, login and network")
+    return repo.cloud.get_remote_odb(name)
+
+
+def _has(odb: Any, oid: str) -> bool:
+    with remote_errors():
+        return bool(odb.exists(oid))
+
+
+def _stores(repo: Any, root: Path, remotes: list[Any]) -> set[Path]:
+    """Folders in which purging looks by hash: data/, DVC's cache, remotes that are folders."""
+    local = [odb for odb in remotes if odb.fs.protocol == "local"]
+    return {root / DATA, *(Path(odb.path).absolute() for odb in (repo.cache.local, repo.cache.legacy, *local))}
+
+
+def _copies(root: Path, content: Path, oid: str, elsewhere: set[Path]) -> Iterator[Path]:
+    """Files of the workspace that are the same byte for byte, beside those in some folders."""
+    size = content.stat().st_size
+    for place, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in UNSEEN and Path(place, name) not in elsewhere]
+        for path in (Path(place, name) for name in names):
+            if path.is_file() and path.stat().st_size == size and md5(path) == oid:
+                yield path.relative_to(root)
+
+
+def told(found: Purge) -> Iterator[str]:
+    """Where the example is, and what was made of it, a line each."""
+    yield f"hash: {found.oid}"
+    for file in found.files:
+        yield f"in {file}"
+    if found.cached:
+        yield "in DVC's cache"
+        if found.shared:
+            yield f"DVC's cache {found.shared} lies outside of this project: others that use it lose the file too"
+    yield from (f"in the remote {name}" for name in found.remotes)
+    holders = found.holders
+    if holders.versions:
+        yield (
+            f"in versions of {DATA}/ that can then not be checked out whole any more: "
+            f"{some([short(each) for each in holders.versions], SHOWN)} (named by {holders.commits} of the commits "
+            "that changed data.dvc)"
+        )
+    yield from _made_of(holders)
+    yield from (f"not purged, remove it yourself: {path} is the same file" for path in found.copies)
+    if found.in_git:
+        yield "not purged: git itself has the file, which only rewriting its history removes (git filter-repo)"
+    yield from (f"not purged: {oid} is another file that an older version has at this path" for oid in found.other)
+
+
+def _made_of(holders: Holders) -> Iterator[str]:
+    made = [*(f"version {each}" for each in holders.models), *holders.names]
+    if made:
+        yield (
+            f"not purged: models and bundles of {', '.join(made)} were made with it; their packed data sets, and the "
+            "pictures in their bundles and reports, may show it"
+        )
+    if holders.here:
+        yield "not purged: data set, models, bundle and report that are here; the next `metaloom run` makes them again"
+    if holders.unknown:
+        yield (
+            f"not known: {holders.unknown} older versions of {DATA}/ are not in DVC's cache (`dvc fetch --all-commits`)"
+        )

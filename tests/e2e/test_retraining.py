@@ -1,0 +1,30 @@
+"""A retraining of a tiny project, for real: every stage, a bundle that verifies, and remotes."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from projects import metaloom, run_here
+
+
+@pytest.mark.slow
+def test_a_night_from_data_to_a_bundle_in_prod(make, tmp_path_factory):
+    root = make({"methods": ["protonet"]})
+    there = tmp_path_factory.mktemp("there")
+    subprocess.run(["git", "init", "-q", "--bare", there / "origin.git"], check=True)
+    run_here(root, "dvc", "remote", "add", "-q", "-d", "there", str(there / "store"))
+    run_here(root, "git", "commit", "-qam", "remote")
+    run_here(root, "git", "remote", "add", "origin", str(there / "origin.git"))
+    said = metaloom(root, "retrain").stdout
+    assert "v0.0.1 is prod now (retrain/" in said
+    assert run_here(root, "git", "status", "--porcelain").stdout == ""
+    assert not (root / "dvc.lock").exists() and not (root / "artifacts").exists()
+    refs = run_here(root, "git", "ls-remote", "origin").stdout
+    assert "refs/heads/retrain/" in refs and "refs/tags/handoff#prod#1" in refs
+    assert "v0.0.1    prod" in metaloom(root, "models").stdout
+    assert "promoted  v0.0.1" in metaloom(root, "history").stdout
+    run_here(root, "git", "merge", "-q", refs.split("refs/heads/")[1].split()[0])
+    run_here(root, "dvc", "pull", "-q")
+    assert run_here(root, "dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+    assert "nothing is new" in metaloom(root, "retrain", "--dry-run").stdout

@@ -1,0 +1,68 @@
+"""A person's word on a better model: yes, no, too late, or given by hand."""
+
+from __future__ import annotations
+
+import pytest
+from nights import Receiver
+
+from metaloom.retraining.approving import answer
+from metaloom.retraining.nights import Night
+from metaloom.versioning.registry import in_stage, put_into
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def candidate(small, receiver):
+    """A second model that is better than the first, and waits."""
+    small.night()
+    small.set(approval="true", notify=f"http://127.0.0.1:{receiver.server_port}/hook", approval_hours="36")
+    small.data(0.7)
+    assert small.night().night.outcome == "candidate"
+    return small
+
+
+def causes() -> list[str]:
+    return [each["cause"] for each in Receiver.taken]
+
+
+@pytest.mark.slow
+def test_yes_no_and_nothing_to_answer(candidate):
+    second = candidate.nights()[1]
+    found = answer(candidate.root, second.name, True, "looked at it", now=lambda: candidate.clock)
+    assert found.message.startswith("v0.0.2 is prod now")
+    assert in_stage(candidate.root, "prod") == ("v0.0.2", second.commit)
+    assert candidate.nights()[1].notes == ["looked at it"] and causes() == ["candidate", "promoted"]
+    assert answer(candidate.root, second.name, False, now=lambda: candidate.clock).state == "Skipped"
+    candidate.data(0.9)
+    third = candidate.night().night
+    assert answer(candidate.root, third.name, False, now=lambda: candidate.clock).night.outcome == "held"
+    assert candidate.nights()[2].reason == "v0.0.3 is not approved, and v0.0.2 stays prod"
+    assert candidate.outcomes() == ["promoted", "promoted", "held"] and causes()[2:] == ["candidate", "held"]
+
+
+@pytest.mark.slow
+def test_what_nobody_answers_is_held_after_its_hours(candidate):
+    assert candidate.night().state == "Skipped" and candidate.outcomes()[-1] == "candidate"
+    candidate.night()
+    assert candidate.nights()[-1].reason == "v0.0.2 is held: nobody approved it within 36 hours"
+    assert causes() == ["candidate", "held"] and in_stage(candidate.root, "prod")[0] == "v0.0.1"
+    assert candidate.night().state == "Skipped" and causes() == ["candidate", "held"]
+
+
+@pytest.mark.slow
+def test_what_was_promoted_by_hand_is_promoted(candidate):
+    put_into(candidate.root, "v0.0.2", "prod")
+    candidate.night()
+    assert candidate.nights()[-1].reason == "v0.0.2 is prod now, put there by hand"
+
+
+@pytest.mark.slow
+def test_one_that_is_no_longer_better_is_not_promoted(candidate):
+    """Another has come into the stage since."""
+    waits = candidate.nights()[1].name
+    candidate.set(approval="false")
+    candidate.data(0.9)
+    assert candidate.night().night.outcome == "promoted"
+    found = answer(candidate.root, waits, True, now=lambda: candidate.clock).night
+    assert isinstance(found, Night) and found.outcome == "held" and "worse at greek" in found.reason
