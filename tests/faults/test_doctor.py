@@ -23,7 +23,7 @@ from metaloom.cli import doctor
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.stages import due_stages, reproduce
 from metaloom.versioning.data import version_dataset
-from metaloom.versioning.health import of_config, of_dvc, of_outputs, of_remotes
+from metaloom.versioning.health import of_cache, of_config, of_dvc, of_hashes, of_outputs, of_remotes
 from metaloom.versioning.project import open_project
 
 
@@ -57,8 +57,8 @@ def test_all_that_can_be_is_put_right(root, standin):
         assert cleared == ".dvc/tmp/rwlock was broken, and nobody holds it"
         assert named == [
             named[0],
-            "prepare.txt of prepare is damaged",
             "1 file in DVC's cache is damaged",
+            "prepare.txt of prepare is damaged",
             named[3],
             "remote store is not verified by `dvc pull` (metaloom itself verifies it)",
             "remote gone is not verified by `dvc pull` (metaloom itself verifies it)",
@@ -86,6 +86,46 @@ def test_outputs_that_are_missing_are_named_and_brought_back(root, standin):
     assert (data, output) == ("data of data.dvc is missing", "prepare.txt of prepare is missing")
     assert all(each.fix() for each in of_outputs(root)) and list(of_outputs(root)) == []
     assert (root / "prepare.txt").read_text() == right and (root / "data/a").exists()
+
+
+def test_an_output_that_was_written_to_is_named_and_put_back(root):
+    """DVC sees it, too, and would make it again."""
+    right = (root / "prepare.txt").read_text()
+    (root / "prepare.txt").write_text("other")
+    (fault,) = of_hashes(root)
+    assert fault.what == "prepare.txt of prepare is damaged"
+    assert fault.fix() and list(of_hashes(root)) == []
+    assert (root / "prepare.txt").read_text() == right
+
+
+def test_what_the_next_run_makes_anew_is_not_called_damaged(root):
+    (root / "prepare.txt").write_text("other")
+    (root / "data/new").write_text("1\n")
+    assert list(of_hashes(root)) == []
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o644])
+def test_an_object_of_the_cache_is_named_and_comes_again(root, mode):
+    """DVC removes one that is not write-protected as soon as it is asked about it."""
+    held = stored(root, "prepare.txt")
+    right = held.read_bytes()
+    held.chmod(0o644)
+    held.write_bytes(b"X" + right[1:])
+    held.chmod(mode)
+    (fault,) = of_cache(root)
+    assert fault.what == "1 file in DVC's cache is damaged" and held.exists()
+    assert fault.fix() and list(of_cache(root)) == []
+    assert held.read_bytes() == right
+
+
+def test_an_object_that_the_cache_lacks_comes_from_the_workspace(root):
+    held = stored(root, "prepare.txt")
+    right = held.read_bytes()
+    held.unlink()
+    (fault,) = of_cache(root)
+    assert fault.what == "DVC's cache lacks prepare.txt, which the workspace has"
+    assert fault.fix() and list(of_cache(root)) == []
+    assert held.read_bytes() == right
 
 
 @pytest.mark.slow

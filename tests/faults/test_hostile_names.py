@@ -146,7 +146,7 @@ def test_what_doctor_judge_promote_plan_and_gc_print(tmp_path: Path, capsys, mon
     """What they were asked for: domains, files, and other users' processes have names."""
     for check in ("_code", "_room", "_versions", "_processes", "_deployment", "_flow_runs"):
         monkeypatch.setattr(doctor, check, lambda root: [])
-    for check in ("of_config", "of_dvc", "of_outputs", "of_hashes", "of_remotes"):
+    for check in ("of_config", "of_dvc", "of_cache", "of_outputs", "of_hashes", "of_remotes"):
         monkeypatch.setattr(health, check, lambda root: [health.Fault(EVIL, EVIL)])
     monkeypatch.setattr(doctor, "enter_project", lambda: tmp_path)
     monkeypatch.setattr("metaloom.config.load_settings", lambda path: None)
@@ -176,7 +176,7 @@ def test_what_doctor_judge_promote_plan_and_gc_print(tmp_path: Path, capsys, mon
     out, err = capsys.readouterr()
     assert_plain(out)
     assert_plain(err)
-    assert (out.count("=1+1"), err.count("=1+1")) == (14, 2)
+    assert (out.count("=1+1"), err.count("=1+1")) == (16, 2)
 
 
 def test_a_progress_bar_takes_no_markup_from_a_name():

@@ -34,7 +34,7 @@ def doctor(
     """
     from metaloom.config import PARAMS, load_settings
     from metaloom.system.lock import project_lock
-    from metaloom.versioning.health import of_config, of_dvc, of_hashes, of_outputs, of_purged, of_remotes
+    from metaloom.versioning.health import of_cache, of_config, of_dvc, of_hashes, of_outputs, of_purged, of_remotes
 
     root = enter_project()
     load_settings(root / PARAMS)
@@ -47,6 +47,7 @@ def doctor(
             _room,
             _versions,
             _processes,
+            of_cache,
             of_outputs,
             of_hashes,
             of_purged,

@@ -41,7 +41,7 @@ server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 sys.exit(not server.started)
 """
 URL, LOGIN = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"  # what a client of the server has in its environment
-STARTUP_SECONDS = 120  # the first start on a machine is slow
+STARTUP_SECONDS = 300  # the first start on a machine is slow, and so is any on a busy one
 
 ENVIRONMENT = {  # what we want of Prefect, unless the environment says otherwise
     "DO_NOT_TRACK": "1",
@@ -126,8 +126,13 @@ def _temporary(root: Path) -> Server:
     def wait() -> None:
         deadline = time.monotonic() + STARTUP_SECONDS
         while not _answers(url):
-            if process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None:
                 raise MetaloomError(f"Prefect's temporary server did not start: {log} says why")
+            if time.monotonic() > deadline:
+                raise MetaloomError(
+                    f"Prefect's temporary server did not answer within {STARTUP_SECONDS} s: start again when the "
+                    "machine is less busy"
+                )
             time.sleep(0.05)
         threading.Thread(target=_end_without, args=(process, log, ours), daemon=True).start()
 

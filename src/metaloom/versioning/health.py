@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.system.files import md5
@@ -75,13 +76,36 @@ def of_outputs(root: Path) -> Iterator[Fault]:
             )
 
 
+def of_cache(root: Path) -> Iterator[Fault]:
+    """Objects of the cache, each hashed now; and those that it lacks, though the workspace has them whole.
+
+    Damaged ones are looked for before DVC is asked about them: it removes what it finds, and says nothing.
+    """
+    with open_project(root, lock=True) as repo:
+        cache = Path(repo.cache.local.path)
+    if objects := _damaged_objects(cache):
+        yield Fault(
+            f"{several(len(objects), 'file')} in DVC's cache {'is' if len(objects) == 1 else 'are'} damaged",
+            "they are removed, and come again from the workspace or a remote",
+            partial(_renew, root, objects),
+        )
+        return
+    with open_project(root, lock=True) as repo:
+        lacking = [str(out) for out in _only_here(repo, Hashes(root))]
+    if lacking:
+        yield Fault(
+            f"DVC's cache lacks {some(lacking, NAMED)}, which the workspace has",
+            "`--fix` copies it there",
+            partial(_renew, root, []),
+        )
+
+
 def of_hashes(root: Path) -> Iterator[Fault]:
-    """Outputs in the workspace and objects in the cache, each hashed now."""
+    """Outputs in the workspace, each hashed now."""
     with open_project(root, lock=True) as repo:
         hashes = Hashes(root, fresh=True)
-        stages = [stage for stage in repo.index.stages if not stage.changed()]  # what DVC sees, the next run makes
+        stages = [stage for stage in repo.index.stages if not _replaced(stage)]
         files = {stage.addressing: [file for each in stage.outs for file in damaged(each, hashes)] for stage in stages}
-        cache = Path(repo.cache.local.path)
     hashes.save()
     for name, found in files.items():
         if found:
@@ -90,12 +114,13 @@ def of_hashes(root: Path) -> Iterator[Fault]:
                 "it comes back from DVC's cache or a remote, or else the next run makes it again",
                 partial(_put_back, root, name),
             )
-    if objects := _damaged_objects(cache):
-        yield Fault(
-            f"{several(len(objects), 'file')} in DVC's cache {'is' if len(objects) == 1 else 'are'} damaged",
-            "they are removed, and come again from the workspace or a remote",
-            partial(_renew, root, objects),
-        )
+
+
+def _replaced(stage: Any) -> bool:
+    """Whether the next run makes other outputs, or versions those that are there: data/ is its user's to change."""
+    if stage.cmd:
+        return bool(stage.changed_deps() or stage.changed_stage())
+    return any(out.changed_checksum() for out in stage.outs)
 
 
 def of_remotes(root: Path) -> Iterator[Fault]:
@@ -175,14 +200,18 @@ def _damaged_objects(cache: Path) -> list[Path]:
 def _renew(root: Path, objects: list[Path]) -> bool:
     for path in objects:
         path.unlink(missing_ok=True)
-    hashes = Hashes(root)
     with open_project(root, lock=True) as repo:
+        for out in _only_here(repo, Hashes(root)):
+            out.save()
+            out.commit()
         outs = [out for stage in repo.index.stages for out in stage.outs if out.use_cache and out.hash_info]
-        for out in outs:
-            if out.changed_cache() and out.exists and not out.changed_checksum() and not damaged(out, hashes):
-                out.save()
-                out.commit()
         return not any(out.changed_cache() for out in outs if out.exists)
+
+
+def _only_here(repo: Any, hashes: Hashes) -> list[Any]:
+    """Outputs that the workspace has whole, and DVC's cache has not."""
+    outs = [out for stage in repo.index.stages for out in stage.outs if out.use_cache and out.hash_info and out.exists]
+    return [out for out in outs if out.changed_cache() and not out.changed_checksum() and not damaged(out, hashes)]
 
 
 def _verify(root: Path, name: str) -> bool:

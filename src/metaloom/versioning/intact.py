@@ -49,7 +49,7 @@ class Hashes:
 
 
 def damaged(output: Any, hashes: Hashes) -> list[str]:
-    """The files of an output (DVC's) that are not what dvc.lock names, as far as DVC itself would not see it.
+    """The files of an output (DVC's) that are not what dvc.lock names, those too that it lacks or should not have.
 
     Empty where it is absent or has no hash yet, and for what git keeps.
     """
@@ -64,7 +64,9 @@ def damaged(output: Any, hashes: Hashes) -> list[str]:
     tree = whole_tree(output.repo, named.value)
     if tree is None:
         return [str(output)]
-    return ["/".join([str(output), *key]) for key, _, oid in tree if there.get(key, oid.value) != oid.value]
+    named_files = {key: oid.value for key, _, oid in tree}
+    other = [key for key in named_files.keys() | there.keys() if named_files.get(key) != there.get(key)]
+    return sorted("/".join([str(output), *key]) for key in other)
 
 
 def put_back(stage: Any, root: str | Path, fresh: bool = False) -> bool:
