@@ -53,7 +53,8 @@ def passes(block: int, images: int) -> dict[str, float]:
     """Forward and backward of one block, in microseconds an image."""
     channels, side = (1 if block == 0 else WIDTH), SIZE // 2**block
     kernel = torch.randn(1, WIDTH, channels, 3, 3)
-    n = len(range(images)[parts_of(torch.empty(images, channels, side, side), kernel)[0].examples])
+    parts = parts_of(torch.empty(images, channels, side, side), kernel)
+    n = len(range(images)[parts[0].examples])
     rng = np.random.default_rng(0)
 
     def new(*shape: int) -> np.ndarray:
@@ -66,7 +67,7 @@ def passes(block: int, images: int) -> dict[str, float]:
     activated, d_activated, d_x = (np.empty_like(x) for _ in range(3))
     maps, place = new(n, side // 2, side // 2, WIDTH), np.zeros((n, side // 2, side // 2, WIDTH), np.uint8)
     (total, squares), (gain, bias, d_gain, d_bias) = new(2, n, WIDTH), new(4, n, channels)
-    forth = prepared(kernel).values[0]
+    forth = prepared(kernel, parts).values[0]
     d_kernel = np.zeros_like(forth)
 
     def sums_and_pool() -> None:
@@ -79,7 +80,7 @@ def passes(block: int, images: int) -> dict[str, float]:
             "kernel's gradient": lambda: first.kernel_gradient(x, forth, place, maps, total, squares, d_kernel),
         }
         return {name: microseconds(each, n) for name, each in work.items()}
-    back = prepared(kernel, turned=True).values[0]
+    back = prepared(kernel, parts, turned=True).values[0]
     activate = partial(kernels.activate, flat(x), gain, bias, flat(activated))
     work = {
         "activate": activate,

@@ -6,6 +6,7 @@ The CPU's kernels against torch's layers, and tasks one after the other against 
 from __future__ import annotations
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ import metaloom.networks.conv4 as conv4
 import metaloom.networks.layers as layers
 from metaloom.networks import Conv4
 from metaloom.networks.bilinear import Convolution
-from metaloom.networks.cpu import TILED, Activation, blas, kernels, parts, winograd
+from metaloom.networks.cpu import TILED, Activation, blas, convolution, kernels, parts, passes, winograd
 from metaloom.networks.cpu.second_order import PoolAndSum
 
 WIDTH = 16
+G = torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]).double() / 24
 CASES = [
     (norm, stacked_x, stacked_w, given)
     for norm, stacked_x, stacked_w, given in itertools.product(("batch", "group", "none"), *[(False, True)] * 3)
@@ -195,6 +197,59 @@ def test_channels_that_fill_no_vectors_are_transformed_like_all_others():
     winograd._from_tiles(products, whole)
     winograd._from_tiles(np.ascontiguousarray(products[..., :channels]), part)
     np.testing.assert_array_equal(part, whole[..., :channels])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_tiles_are_those_of_the_formula_whoever_makes_them(turned: bool):
+    """GkGᵀ, all of a task's parts sharing them or each pass on its own; and back, GᵀtG."""
+    generator = torch.Generator().manual_seed(0)
+    kernels = torch.randn(2, 24, 19, 3, 3, dtype=torch.float64, generator=generator)
+    each, both = parts._shared_out(2, 3, 3), parts._shared_out(2, 4, 2)  # one part for each task, and two
+    tiles = convolution.prepared(kernels, both, turned)
+    meant = kernels.flip(3, 4).transpose(1, 2) if turned else kernels
+    expected = (G @ meant @ G.T).permute(0, 3, 4, 2, 1).flatten(1, 2)
+    np.testing.assert_allclose(np.stack(tiles.values), expected, atol=1e-14)
+    own = convolution.prepared(kernels, each, turned)
+    assert (tiles.form, own.form) == (passes.TILES, passes.LEADS_BACK if turned else passes.OWN)
+    x = torch.randn(5, 7, 6, meant.shape[2], dtype=torch.float64, generator=generator).numpy()
+    shared, alone = (np.empty((5, 7, 6, meant.shape[1])) for _ in range(2))
+    passes.convolve(x, tiles.values[1], tiles.form, shared)
+    passes.convolve(x, own.values[1], own.form, alone)
+    np.testing.assert_array_equal(alone, shared)
+
+
+def test_a_kernel_s_gradient_is_that_of_its_tiles():
+    generator = torch.Generator().manual_seed(0)
+    kernels, both = torch.zeros(2, 24, 19, 3, 3, dtype=torch.float64), parts._shared_out(2, 4, 2)
+    tiles = convolution.gradient_space(kernels, both)
+    tiles[:] = torch.randn(tiles.shape, dtype=torch.float64, generator=generator)
+    of_tasks = torch.from_numpy(tiles).unflatten(0, (2, 2)).sum(dim=1).unflatten(1, (6, 6))
+    expected = torch.einsum("ai,tabco,bj->tocij", G, of_tasks, G)
+    torch.testing.assert_close(convolution.gathered(tiles, both, kernels), expected, atol=1e-13, rtol=0)
+
+
+def test_parts_are_worked_on_by_all_threads_and_come_in_order(monkeypatch):
+    monkeypatch.setattr(parts._own, "threads", 3, raising=False)
+    meeting = threading.Barrier(3, timeout=60)
+
+    def work(part: parts.Part) -> int:
+        if part.index < 3:
+            meeting.wait()  # no thread can take two of these
+        return part.index
+
+    assert parts.over(parts._shared_out(7, 1, 1), work) == list(range(7))
+
+
+def test_an_error_in_a_part_comes_through_and_the_next_parts_are_worked_on(monkeypatch):
+    monkeypatch.setattr(parts._own, "threads", 2, raising=False)
+
+    def fails(part: parts.Part) -> None:
+        if part.index == 2:
+            raise ValueError("part 2")
+
+    with pytest.raises(ValueError, match="part 2"):
+        parts.over(parts._shared_out(4, 1, 1), fails)
+    assert parts.over(parts._shared_out(4, 1, 1), lambda part: part.task) == [0, 1, 2, 3]
 
 
 def test_what_the_kernels_are_not_for(monkeypatch):

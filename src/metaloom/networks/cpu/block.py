@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from metaloom.networks.cpu import first, passes
 from metaloom.networks.cpu import kernels as kernel
-from metaloom.networks.cpu.convolution import gathered, gradient_space, is_tiled, prepared
+from metaloom.networks.cpu.convolution import form_of, gathered, gradient_space, prepared
 from metaloom.networks.cpu.parts import Part, channels_last, empty, flat, over, parts_of, pixels
 
 
@@ -40,8 +40,8 @@ class Block(Function):
         d_affine = torch.empty(2, *gain.shape, dtype=x.dtype) if affine else torch.empty(2, 0, 0, dtype=x.dtype)
         parts = parts_of(x, kernels)
         d_kernels = gradient_space(kernels, parts)
-        tiled = is_tiled(kernels)
-        turned = prepared(kernels, turned=True).values if d_x is not None else []
+        form = form_of(kernels, parts)
+        turned = prepared(kernels, parts, turned=True) if d_x is not None else None
         arrays = pixels(x), _array(gain, x), _array(bias, x), pixels(place), pixels(channels_last(d_maps))
         sums = _array(d_total, x), _array(d_squares, x)
 
@@ -52,12 +52,14 @@ class Block(Function):
             d_y = np.empty_like(y)
             given = of_x, affine, of_gain
             arriving = of_place, of_maps, *(each[part.examples] for each in sums)
-            passes.backward(*given, of_bias, tiled, activated, y, *arriving, d_y, d_kernels[part.index])
-            if d_x is not None:
+            passes.backward(*given, of_bias, form, activated, y, *arriving, d_y, d_kernels[part.index])
+            if d_x is not None and turned is not None:
                 to_x = pixels(d_x[part.examples])
                 d_activated = np.empty_like(of_x) if affine else to_x
                 gains = (each[part.examples] for each in d_affine.numpy())
-                passes.backward_to_input(*given, turned[part.task], tiled, activated, d_y, d_activated, to_x, *gains)
+                passes.backward_to_input(
+                    *given, turned.values[part.task], turned.form, activated, d_y, d_activated, to_x, *gains
+                )
 
         over(parts, work)
         to_affine = d_affine if affine and d_x is not None else (None, None)
@@ -75,21 +77,23 @@ class FirstBlock(Function):
         if not any(ctx.needs_input_grad):
             _inference(x, None, None, kernels, sums, results)
             return maps, total, squares
-        values = prepared(kernels).values
+        parts = parts_of(x, kernels)
+        values = prepared(kernels, parts).values
         of_all = pixels(maps), pixels(place), total.numpy(), squares.numpy()
 
         def work(part: Part) -> None:
             filled = (each[part.examples] for each in of_all)
             first.convolve_and_pool(pixels(x[part.examples]), values[part.task], sums, *filled)
 
-        over(parts_of(x, kernels), work)
+        over(parts, work)
         return maps, total, squares
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_maps: Tensor, d_total: Tensor, d_squares: Tensor) -> Any:
         x, kernels, place = ctx.saved_tensors
-        parts, values = parts_of(x, kernels), prepared(kernels).values
+        parts = parts_of(x, kernels)
+        values = prepared(kernels, parts).values
         d_kernels = gradient_space(kernels, parts)
         of_all = pixels(place), pixels(channels_last(d_maps)), _array(d_total, x), _array(d_squares, x)
 
@@ -112,7 +116,8 @@ def _forward(x: Tensor, gain: Any, bias: Any, kernels: Tensor, sums: bool, resul
     """Fills the results; returns the map before pooling, which the backward pass is to have."""
     affine = gain is not None
     y = empty(x, (len(x), kernels.shape[1], *x.shape[2:]))
-    values, tiled = prepared(kernels)
+    parts = parts_of(x, kernels)
+    values, form = prepared(kernels, parts)
     maps, place, total, squares = results
     arrays = pixels(x), _array(gain, x), _array(bias, x)
     filled = pixels(maps), pixels(place), total.numpy(), squares.numpy()
@@ -121,9 +126,9 @@ def _forward(x: Tensor, gain: Any, bias: Any, kernels: Tensor, sums: bool, resul
         of_x, of_gain, of_bias = (each[part.examples] for each in arrays)
         activated = np.empty_like(of_x) if affine else of_x
         given, of_results = (of_x, affine, of_gain, of_bias), (each[part.examples] for each in filled)
-        passes.forward(*given, values[part.task], tiled, sums, activated, pixels(y[part.examples]), *of_results)
+        passes.forward(*given, values[part.task], form, sums, activated, pixels(y[part.examples]), *of_results)
 
-    over(parts_of(x, kernels), work)
+    over(parts, work)
     return y
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metaloom.networks.cpu.parts import Part, over, tasks_of
+from metaloom.networks.cpu.passes import LEADS_BACK, LOOPS, OWN, TILES
 from metaloom.networks.cpu.winograd import kernel_of_tiles, kernel_tiles
 
 CHANNELS = 16  # in and out, from which on fewer multiplications outweigh their transforms
@@ -19,54 +21,68 @@ class Kernels(NamedTuple):
     """Every task's kernel as its convolution takes it.
 
     Args:
-        values: (36, channel, out) of tiles, or (channel, 9, out).
-        tiled: which of them.
+        values: (36, channel, out) of tiles, (out, channel, 9), or (channel, 9, out).
+        form: which of them, as `metaloom.networks.cpu.passes` names it.
     """
 
-    values: list[np.ndarray]
-    tiled: bool
+    values: Sequence[np.ndarray]
+    form: int
 
 
-def prepared(kernels: Float[Tensor, "task out channel 3 3"], turned: bool = False) -> Kernels:
+def prepared(kernels: Float[Tensor, "task out channel 3 3"], parts: Sequence[Part], turned: bool = False) -> Kernels:
     """Each task's kernels in the form that the convolution takes.
 
     Args:
         kernels: of all tasks.
+        parts: that will be convolved.
         turned: for the way from the gradient of a result to that of the input, which is a convolution with the
             kernel turned by half, in and out exchanged.
     """
-    kernels, tiled = kernels.detach(), is_tiled(kernels)
+    kernels, form = kernels.detach(), form_of(kernels, parts)
+    if form == LOOPS:
+        kernels = kernels.flip(3, 4).transpose(1, 2) if turned else kernels
+        return Kernels(kernels.permute(0, 2, 3, 4, 1).flatten(2, 3).contiguous().numpy(), form)
+    of_nine = kernels.flatten(3).contiguous().numpy()
+    if form == OWN:
+        return Kernels(of_nine, LEADS_BACK if turned else OWN)
 
-    def prepare(part: Part) -> Tensor:
-        kernel = kernels[part.task]
-        kernel = kernel.flip(2, 3).transpose(0, 1) if turned else kernel
-        return kernel_tiles(kernel) if tiled else kernel.permute(1, 2, 3, 0).flatten(1, 2).contiguous()
+    def prepare(part: Part) -> np.ndarray:
+        return kernel_tiles(of_nine[part.task], turned)
 
-    return Kernels([each.numpy() for each in over(tasks_of(kernels), prepare)], tiled)
+    return Kernels(over(tasks_of(kernels), prepare), form)
 
 
-def gradient_space(kernels: Float[Tensor, "task out channel 3 3"], parts: list[Part]) -> np.ndarray:
-    """Zeros for the gradients of the parts, in the form of `Kernels.values`."""
+def gradient_space(kernels: Float[Tensor, "task out channel 3 3"], parts: Sequence[Part]) -> np.ndarray:
+    """Room for the gradients of the parts, in the form of `Kernels.values`; zeros where parts add to it."""
     out, channels = kernels.shape[1:3]
-    shape = (36, channels, out) if is_tiled(kernels) else (channels, 9, out)
+    form = form_of(kernels, parts)
+    if form == OWN:
+        return torch.empty(len(parts), out, channels, 9, dtype=kernels.dtype).numpy()
+    shape = (36, channels, out) if form == TILES else (channels, 9, out)
     return torch.zeros(len(parts), *shape, dtype=kernels.dtype).numpy()
 
 
 def gathered(
-    gradients: np.ndarray, parts: list[Part], kernels: Float[Tensor, "task out channel 3 3"]
+    gradients: np.ndarray, parts: Sequence[Part], kernels: Float[Tensor, "task out channel 3 3"]
 ) -> Float[Tensor, "task out channel 3 3"]:
     """Each task's gradient from those of its parts, which began as `gradient_space`."""
+    form, of_parts = form_of(kernels, parts), torch.from_numpy(gradients)
+    if form == OWN:
+        return of_parts.view(kernels.shape)
+    of_parts = of_parts.unflatten(0, (len(kernels), -1))
+    if form == LOOPS:
+        return of_parts.sum(dim=1).permute(0, 3, 1, 2).reshape(kernels.shape)
     result = torch.empty(kernels.shape, dtype=kernels.dtype)
-    each = len(parts) // len(kernels)
 
     def gather(part: Part) -> None:
-        own = torch.from_numpy(gradients[part.index * each : (part.index + 1) * each]).sum(dim=0)
-        result[part.index] = kernel_of_tiles(own) if is_tiled(kernels) else own.unflatten(1, (3, 3)).permute(3, 0, 1, 2)
+        kernel_of_tiles(of_parts[part.task].sum(dim=0).numpy(), result[part.task].flatten(2).numpy())
 
     over(tasks_of(result), gather)
     return result
 
 
-def is_tiled(kernels: Tensor) -> bool:
-    """Whether there are channels enough for Winograd's tiles."""
-    return min(kernels.shape[1:3]) >= CHANNELS
+def form_of(kernels: Tensor, parts: Sequence[Part]) -> int:
+    """Tiles where there are channels enough, made once for all parts of a task, or by the only one itself."""
+    if min(kernels.shape[1:3]) < CHANNELS:
+        return LOOPS
+    return OWN if len(parts) == len(kernels) else TILES

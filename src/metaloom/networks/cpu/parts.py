@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+FAILED = -1  # in the place of a part's index
 CACHE = 2 << 20  # bytes of a map before pooling that are worked on at a time
 _own = threading.local()
 T = TypeVar("T")
@@ -65,21 +67,35 @@ def _shared_out(tasks: int, each: int, size: int) -> list[Part]:
 def over(parts: Sequence[Part], work: Callable[[Part], T]) -> list[T]:
     """`work` for every part, in order, on as many threads as this one may use.
 
-    A part keeps to one thread: convolutions wait for each other less than when torch shares out each of them.
+    A part keeps to one thread: convolutions wait for each other less than when torch shares out each of them. This
+    thread takes its turns, too, and waits for no other one to wake up that would find nothing left.
     """
-    threads = getattr(_own, "threads", 0) or torch.get_num_threads()
+    threads = min(getattr(_own, "threads", 0) or torch.get_num_threads(), len(parts))
     if threads == 1:
         return [work(part) for part in parts]
-    results: list[Any] = [None] * len(parts)
-    left = iter(parts)  # the threads take turns as they get free
+    left, done = iter(parts), SimpleQueue[tuple[int, Any]]()
 
     def take() -> None:
-        with torch.no_grad():
-            for part in left:
-                results[part.index] = work(part)
+        for part in left:  # the threads take turns as they get free
+            try:
+                done.put((part.index, work(part)))
+            except BaseException as error:
+                done.put((FAILED, error))
 
-    for done in [_pool(threads).submit(take) for _ in range(min(threads, len(parts)))]:
-        done.result()
+    for _ in range(threads - 1):
+        _pool(threads).submit(take)
+    with threads_for_parts():
+        take()
+    return _in_order(parts, done)
+
+
+def _in_order(parts: Sequence[Part], done: SimpleQueue[tuple[int, Any]]) -> list[Any]:
+    results: list[Any] = [None] * len(parts)
+    for _ in parts:
+        index, result = done.get()
+        if index == FAILED:
+            raise result
+        results[index] = result
     return results
 
 
@@ -103,7 +119,11 @@ def threads_for_parts() -> Iterator[None]:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "metaloom", initializer=lambda: torch.set_num_threads(1))
+    def alone() -> None:
+        torch.set_num_threads(1)
+        torch.set_grad_enabled(False)
+
+    return ThreadPoolExecutor(threads - 1, "metaloom", initializer=alone)
 
 
 def channels_last(x: Float[Tensor, "example channel height width"]) -> Float[Tensor, "example channel height width"]:

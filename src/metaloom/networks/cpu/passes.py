@@ -6,44 +6,41 @@ row, column, channel). Without the affine map, `activated` is x.
 
 from __future__ import annotations
 
+import numpy as np
+
 from metaloom.networks.cpu.direct import convolve_directly, direct_kernel_gradient
 from metaloom.networks.cpu.kernels import activate, activate_gradient, jit, pixel_sums, pool, unpool
-from metaloom.networks.cpu.winograd import convolve_tiles, tiles_kernel_gradient
+from metaloom.networks.cpu.winograd import convolve_tiles, kernel_of_tiles, kernel_tiles, tiles_kernel_gradient
+
+# How a kernel comes: (channel, 9, out) for plain loops, (36, channel, out) of tiles, or (out, channel, 9), of which the
+# pass makes tiles itself, those of the kernel or of the one that leads back.
+LOOPS, TILES, OWN, LEADS_BACK = range(4)
 
 
 @jit
-def forward(x, affine, gain, bias, kernel, tiled, sums, activated, y, maps, place, total, squares):
+def forward(x, affine, gain, bias, kernel, form, sums, activated, y, maps, place, total, squares):
     """Fills what follows `sums`."""
     if affine:
         activate(_flat(x), gain, bias, _flat(activated))
-    if tiled:
-        convolve_tiles(activated, kernel, y)
-    else:
-        convolve_directly(activated, kernel, y)
+    convolve(activated, kernel, form, y)
     if sums:
         pixel_sums(_flat(y), total, squares)
     pool(y, maps, place)
 
 
 @jit
-def backward(x, affine, gain, bias, tiled, activated, y, place, d_maps, d_total, d_squares, d_y, d_kernel):
-    """Fills `activated` and d_y; adds to the kernel's gradient."""
+def backward(x, affine, gain, bias, form, activated, y, place, d_maps, d_total, d_squares, d_y, d_kernel):
+    """Fills `activated` and d_y; the kernel's gradient as `kernel_gradient` does."""
     if affine:
         activate(_flat(x), gain, bias, _flat(activated))
     unpool(y, d_total, d_squares, d_maps, place, d_y)
-    if tiled:
-        tiles_kernel_gradient(d_y, activated, d_kernel)
-    else:
-        direct_kernel_gradient(d_y, activated, d_kernel)
+    kernel_gradient(d_y, activated, form, d_kernel)
 
 
 @jit
-def backward_to_input(x, affine, gain, turned, tiled, activated, d_y, d_activated, d_x, d_gain, d_bias):
+def backward_to_input(x, affine, gain, turned, form, activated, d_y, d_activated, d_x, d_gain, d_bias):
     """Fills the gradients; without the affine map, d_activated is d_x."""
-    if tiled:
-        convolve_tiles(d_y, turned, d_activated)
-    else:
-        convolve_directly(d_y, turned, d_activated)
+    convolve(d_y, turned, form, d_activated)
     if affine:
         activate_gradient(_flat(d_activated), _flat(activated), _flat(x), gain, _flat(d_x), d_gain, d_bias)
 
@@ -54,18 +51,24 @@ def _flat(x):
 
 
 @jit
-def convolve(x, kernel, tiled, y):
-    """A 3×3 convolution, by tiles where the kernels come in them."""
-    if tiled:
+def convolve(x, kernel, form, y):
+    """A 3×3 convolution with a kernel that comes in one of the forms."""
+    if form == LOOPS:
+        convolve_directly(x, kernel, y)
+    elif form == TILES:
         convolve_tiles(x, kernel, y)
     else:
-        convolve_directly(x, kernel, y)
+        convolve_tiles(x, kernel_tiles(kernel, form == LEADS_BACK), y)
 
 
 @jit
-def kernel_gradient(d_y, x, tiled, d_kernel):
-    """Adds to d_kernel."""
-    if tiled:
+def kernel_gradient(d_y, x, form, d_kernel):
+    """Adds to d_kernel; fills it where a pass makes the tiles itself."""
+    if form == LOOPS:
+        direct_kernel_gradient(d_y, x, d_kernel)
+    elif form == TILES:
         tiles_kernel_gradient(d_y, x, d_kernel)
     else:
-        direct_kernel_gradient(d_y, x, d_kernel)
+        tiles = np.zeros((36, x.shape[3], d_y.shape[3]), x.dtype)
+        tiles_kernel_gradient(d_y, x, tiles)
+        kernel_of_tiles(tiles, d_kernel)

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from metaloom.networks.bilinear import Products
 from metaloom.networks.cpu import kernels as kernel
-from metaloom.networks.cpu.convolution import gathered, gradient_space, is_tiled, prepared
+from metaloom.networks.cpu.convolution import form_of, gathered, gradient_space, prepared
 from metaloom.networks.cpu.parts import channels_last, check_fit, empty, flat, over, parts_of, pixels
 from metaloom.networks.cpu.passes import convolve, kernel_gradient
 
@@ -135,22 +135,20 @@ TILED = Products(_convolved, _gradients)  # of (example, …), as many examples 
 def _by_tiles(x: Tensor, kernels: Tensor, turned: bool = False) -> Tensor:
     """Through the kernels, or back through them."""
     y = empty(x, (len(x), kernels.shape[2 if turned else 1], *x.shape[2:]))
-    values, tiled = prepared(kernels, turned)
+    parts = parts_of(x, kernels)
+    values, form = prepared(kernels, parts, turned)
     of_x, of_y = pixels(x), pixels(y)
-    over(
-        parts_of(x, kernels),
-        lambda part: convolve(of_x[part.examples], values[part.task], tiled, of_y[part.examples]),
-    )
+    over(parts, lambda part: convolve(of_x[part.examples], values[part.task], form, of_y[part.examples]))
     return y
 
 
 def _kernel_gradients(d_y: Tensor, x: Tensor, kernels: Tensor) -> Tensor:
     parts = parts_of(x, kernels)
     d_kernels = gradient_space(kernels, parts)
-    of_y, of_x, tiled = pixels(d_y), pixels(x), is_tiled(kernels)
+    of_y, of_x, form = pixels(d_y), pixels(x), form_of(kernels, parts)
     over(
         parts,
-        lambda part: kernel_gradient(of_y[part.examples], of_x[part.examples], tiled, d_kernels[part.index]),
+        lambda part: kernel_gradient(of_y[part.examples], of_x[part.examples], form, d_kernels[part.index]),
     )
     return gathered(d_kernels, parts, kernels)
 

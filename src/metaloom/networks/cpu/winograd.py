@@ -10,29 +10,12 @@ it, and inference does not.
 from __future__ import annotations
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from metaloom.networks.cpu.blas import add_products, multiply
 from metaloom.networks.cpu.kernels import jit
 from metaloom.networks.cpu.lanes import WIDTH, Lanes, of_square
 
 CACHE = 1 << 21  # bytes of transformed examples that are worked on at a time
-_G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-_KERNEL = torch.tensor(np.kron(_G, _G))  # (36, 9)
-
-
-def kernel_tiles(kernel: Float[Tensor, "out channel 3 3"]) -> Float[Tensor, "36 channel out"]:
-    """GgGᵀ."""
-    flat = kernel.permute(2, 3, 1, 0).reshape(9, -1)
-    return (_KERNEL.to(kernel.dtype) @ flat).unflatten(1, (kernel.shape[1], kernel.shape[0]))
-
-
-def kernel_of_tiles(tiles: Float[Tensor, "36 channel out"]) -> Float[Tensor, "out channel 3 3"]:
-    """A kernel's gradient from that of its tiles."""
-    kernel = _KERNEL.T.to(tiles.dtype) @ tiles.flatten(1)
-    return kernel.view(3, 3, *tiles.shape[1:]).permute(3, 2, 0, 1)
 
 
 @jit
@@ -95,10 +78,25 @@ def _of_gradient(d0: Lanes, d1: Lanes, d2: Lanes, d3: Lanes) -> tuple[Lanes, ...
     return d0, even + odd, even - odd, even_too + odd_too, even_too - odd_too, d3
 
 
-_input_tile, _output_tile, _gradient_tile = (
+def _of_kernel(k0: Lanes, k1: Lanes, k2: Lanes) -> tuple[Lanes, ...]:
+    """Gk."""
+    even, odd = (1 / 6) * (k0 + k2), (1 / 6) * k1
+    even_too, odd_too = (1 / 24) * (k0 + 4 * k2), (1 / 12) * k1
+    return 0.25 * k0, -1.0 * (even + odd), odd - even, even_too + odd_too, even_too - odd_too, k2
+
+
+def _of_tiles(t0: Lanes, t1: Lanes, t2: Lanes, t3: Lanes, t4: Lanes, t5: Lanes) -> tuple[Lanes, ...]:
+    """Gᵀt."""
+    inner, outer = (1 / 6) * (t1 + t2), (1 / 6) * (t3 + t4)
+    return 0.25 * (t0 + outer) - inner, (1 / 6) * (t2 - t1) + (1 / 12) * (t3 - t4), outer - inner + t5
+
+
+_input_tile, _output_tile, _gradient_tile, _kernel_tile, _kernel_of_tile = (
     of_square(_of_input, 6),
     of_square(_of_products, 6),
     of_square(_of_gradient, 4),
+    of_square(_of_kernel, 3),
+    of_square(_of_tiles, 6),
 )
 
 
@@ -106,6 +104,47 @@ _input_tile, _output_tile, _gradient_tile = (
 def _last(channel, channels, lanes):
     """Where a vector of channels starts: the last one reaches back into the one before it, to the same numbers."""
     return min(channel, channels - lanes)
+
+
+@jit
+def kernel_tiles(kernel, turned):
+    """GkGᵀ of an (out, channel, 9) kernel, or of the one that leads back: turned by half, in and out exchanged.
+
+    Returns (36, channel, out) of the kernel that is transformed.
+    """
+    out, channels, lanes = kernel.shape[0], kernel.shape[1], WIDTH // kernel.itemsize
+    if turned:
+        out, channels = channels, out
+    tiles = np.empty((36, channels, out), kernel.dtype)
+    numbers, places = np.empty((9, out), kernel.dtype), np.empty((36, out), kernel.dtype)
+    for k in range(channels):
+        for c in range(out):
+            for at in range(9):
+                numbers[at, c] = kernel[k, c, 8 - at] if turned else kernel[c, k, at]
+        for channel in range(0, out, lanes):
+            c = _last(channel, out, lanes)
+            _kernel_tile(numbers, c, 3 * out, out, places, c, 6 * out, out)
+        for at in range(36):
+            for c in range(out):
+                tiles[at, k, c] = places[at, c]
+    return tiles
+
+
+@jit
+def kernel_of_tiles(tiles, kernel):
+    """GᵀtG of (36, channel, out): an (out, channel, 9) kernel's gradient from that of its tiles."""
+    channels, out, lanes = tiles.shape[1], tiles.shape[2], WIDTH // tiles.itemsize
+    numbers, places = np.empty((9, out), tiles.dtype), np.empty((36, out), tiles.dtype)
+    for k in range(channels):
+        for at in range(36):
+            for c in range(out):
+                places[at, c] = tiles[at, k, c]
+        for channel in range(0, out, lanes):
+            c = _last(channel, out, lanes)
+            _kernel_of_tile(places, c, 6 * out, out, numbers, c, 3 * out, out)
+        for c in range(out):
+            for at in range(9):
+                kernel[c, k, at] = numbers[at, c]
 
 
 @jit
