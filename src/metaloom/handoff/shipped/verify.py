@@ -132,13 +132,16 @@ def _provider_problem(name: str) -> str:
     return "" if name in there else f"onnxruntime {onnxruntime.__version__} has no {name} here, only {', '.join(there)}"
 
 
-def open_bundle(folder: Path, graphs: list[str], provider: str = CPU) -> tuple[Bundle | None, list[str]]:
+def open_bundle(
+    folder: Path, graphs: list[str], provider: str = CPU, threads: int = 0
+) -> tuple[Bundle | None, list[str]]:
     """Open a bundle, or say why it is none to rely on.
 
     Args:
         folder: of the bundle.
         graphs: those to load, of the ones that it has.
         provider: that runs them; what it has not got runs on the CPU.
+        threads: that answer a question; 0: one for each core.
     """
     problems = check_files(folder)
     if problems:
@@ -151,7 +154,7 @@ def open_bundle(folder: Path, graphs: list[str], provider: str = CPU) -> tuple[B
     n_way = max(map(len, labels.values())) if isinstance(labels, dict) else len(labels)
     sessions = {}
     for name in (name for name in graphs if name in metadata["graphs"]):
-        session, problems = _load_graph(folder / name, metadata, n_way, provider)
+        session, problems = _load_graph(folder / name, metadata, n_way, provider, threads)
         if session is None:
             return None, problems
         sessions[name] = session
@@ -160,7 +163,7 @@ def open_bundle(folder: Path, graphs: list[str], provider: str = CPU) -> tuple[B
 
 
 def _load_graph(
-    path: Path, metadata: Any, n_way: int, provider: str
+    path: Path, metadata: Any, n_way: int, provider: str, threads: int
 ) -> tuple[onnxruntime.InferenceSession | None, list[str]]:
     if not path.is_file():
         return None, [f"{path.name}: missing"]
@@ -170,6 +173,7 @@ def _load_graph(
         return None, [f"{path.name}: {problem}" for problem in problems]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors reach the caller as exceptions anyway
+    options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(data, options, providers=[*dict.fromkeys([provider, CPU])])
     except RUNTIME_ERRORS as error:
