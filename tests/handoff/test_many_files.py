@@ -44,7 +44,7 @@ def run(*arguments: object, given: str | bytes | None = None) -> tuple[int, str,
     return done.exit_code, done.stdout, done.stderr
 
 
-def in_order(drawings: Path) -> list[Path]:
+def in_order_of(drawings: Path) -> list[Path]:
     return [path for folder in ("0", "1") for path in sorted((drawings / folder).glob("*.png"))]
 
 

@@ -268,9 +268,13 @@ def _read_and_answered(asked: Asked, keep_bad: bool, files: Sequence[str | Path]
 def _joined(parts: Sequence[Answered]) -> Answered:
     if len(parts) == 1:
         return parts[0]
-    files, sources, probabilities, novelty, negative, bad = zip(*parts, strict=True)
     return Answered(
-        sum(files, []), sum(sources, []), np.concatenate(probabilities), np.concatenate(novelty), sum(negative), bad[-1]
+        [file for part in parts for file in part.files],
+        [source for part in parts for source in part.sources],
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate([part.novelty for part in parts]),
+        sum(part.negative for part in parts),
+        parts[-1].bad,
     )
 
 
