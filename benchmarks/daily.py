@@ -1,7 +1,8 @@
-"""The commands of every day: `adapt` in a new process, and `predict` of many files, with decoding, killed and gone on with.
+"""The commands of every day: `adapt` in a new process; `predict` of many files with decoding, killed and gone on with.
 
-python benchmarks/daily.py [ROOT] [--files 20000]: ROOT is a clone where `metaloom run` has been; without it a fresh clone
-is made and run first. Each figure is of whole commands; a rate is also given without the start, which two sizes tell.
+python benchmarks/daily.py [ROOT] [--files 20000]: ROOT is a clone where `metaloom run` has been; without it a fresh
+clone is made and run first. Each figure is of whole commands; a rate is also given without the start, which two sizes
+tell.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def adapted(root: Path, folder: Path, images: np.ndarray) -> None:
     command = ["metaloom", "--quiet", "adapt", "--support", str(folder / "task"), "--out"]
     taken = [measure(root, *command, str(folder / f"bundle{number}")) for number in range(STARTS + 1)]
     kept = [each.seconds for each in taken[1:]]
-    print(f"adapt, {WAYS} classes of {SHOTS}: first call {taken[0].seconds:.1f} s; then median {statistics.median(kept):.2f} s "
-          f"({min(kept):.2f} to {max(kept):.2f}), {taken[-1].peak}")  # fmt: skip
+    spread = f"{statistics.median(kept):.2f} s ({min(kept):.2f} to {max(kept):.2f})"
+    print(f"adapt, {WAYS} classes of {SHOTS}: first call {taken[0].seconds:.1f} s; then {spread}, {taken[-1].peak}")
 
 
 def drawing(path: Path, number: int, images: np.ndarray) -> None:
@@ -63,8 +64,8 @@ def drawing(path: Path, number: int, images: np.ndarray) -> None:
 
 
 def photo(path: Path, number: int, images: np.ndarray) -> None:
-    picture = Image.fromarray(images[number % len(images), :, :, 0]).convert("RGB").resize(PHOTO)
-    picture.save(path.with_suffix(".jpg"), quality=90)
+    picture = Image.fromarray(images[number % len(images), :, :, 0])
+    picture.convert("RGB").resize(PHOTO).save(path.with_suffix(".jpg"), quality=90)
 
 
 def predicted(root: Path, folder: Path, name: str, make: object, images: np.ndarray, files: int) -> None:
@@ -78,8 +79,10 @@ def predicted(root: Path, folder: Path, name: str, make: object, images: np.ndar
     start = measure(root, "metaloom", "predict", bundle, str(few), "--out", str(folder / "few.parquet"))
     whole = measure(root, "metaloom", "predict", bundle, str(many), "--out", str(folder / "many.parquet"))
     rate = (files - SMALL) / (whole.seconds - start.seconds)
-    print(f"predict, {files:,} {name}: {whole.seconds:.1f} s, {files / whole.seconds:,.0f} a second, {rate:,.0f} without the "
-          f"start; {SMALL} take {start.seconds:.1f} s; {whole.peak}")  # fmt: skip
+    rates = f"{files / whole.seconds:,.0f} a second, {rate:,.0f} without the start"
+    print(
+        f"predict, {files:,} {name}: {whole.seconds:.1f} s, {rates}; {SMALL} take {start.seconds:.1f} s; {whole.peak}"
+    )
     command = ["metaloom", "predict", bundle, str(many), "--out", str(folder / "killed.parquet")]
     kill_after(root, command, whole.seconds / 2)
     again = measure(root, *command)
