@@ -254,8 +254,11 @@ def _meant(repo: Any, root: Path, example: str, held: dict[Path, str]) -> tuple[
     archive = next((each for each in (root / path).parents if each.is_file()), None)
     if archive is not None:
         raise _inside(archive.relative_to(root), md5(archive))
-    packed = [each for each in held if each.parent == Path(DATA) and path in (each.with_suffix(""), _stem(each))]
-    if len(packed) == 1:  # an archive or a table of that domain
+    top = Path(DATA, parts[0])
+    packed = [each for each in held if each.parent == Path(DATA) and top in (each.with_suffix(""), _stem(each))]
+    if len(packed) == 1 and not (root / top).exists():  # an archive or a table of that domain
+        if path != top:
+            raise _inside(packed[0], held[packed[0]])
         return {held[packed[0]]}, [], packed[0]
     below = {oid for each, oid in held.items() if path in each.parents} | _below(repo, parts)
     if below:
