@@ -95,10 +95,10 @@ def find_purge(root: Path, example: str, listed: Listed) -> Purge:
         held = {Path(DATA, *key): oid.value for key, _, oid in tree or ()}
         oids, other, folder = _meant(repo, root, example, held)
         files = sorted(path for path, each in held.items() if each in oids)
-        if files and folder is None:
-            _refuse_last(listed(), files, root, min(oids))
-        elif files:
+        if files and folder is not None:
             _refuse_all(listed(), files, root, folder)
+        elif files:
+            _refuse_last(listed(), files, root, min(oids))
         contents = _contents(repo, root, held, oids)
         remotes = list(_remotes(repo))
         found = Purge(

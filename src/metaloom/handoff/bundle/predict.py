@@ -205,8 +205,9 @@ def answers(
     else:
         found = in_order(partial(_read_and_answered, asked, on_bad is not None), _chunks(files), BATCH)
     for some_of in found:
-        for error in some_of.bad if on_bad else ():
-            on_bad(error)
+        if on_bad:
+            for error in some_of.bad:
+                on_bad(error)
         for file in dict.fromkeys(some_of.files):
             lost.look(file)
         negative, total = negative + some_of.negative, total + len(some_of.files)

@@ -146,9 +146,7 @@ class Pictures(Kind):
         """A batch of pictures of one size as they are packed."""
         return resize(PAPER - images if self.inverted else images, self.image_size, self.fit)
 
-    def for_graph(
-        self, examples: Sequence[UInt8[np.ndarray, "height width channel"]]
-    ) -> Sequence[UInt8[np.ndarray, "height width channel"]]:
+    def for_graph(self, examples: Sequence[UInt8[np.ndarray, ...]]) -> Sequence[UInt8[np.ndarray, ...]]:
         """At the graph's own size, pixel for pixel as it would make them itself, for which it takes several times as
         long; a graph that first inverts them rounds otherwise."""
         if self.inverted:
