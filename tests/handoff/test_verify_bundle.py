@@ -103,7 +103,7 @@ def test_verify_prints_the_precision_whatever_else_it_finds(
 ):
     """onnxruntime itself computes in float16 here: the graph says so."""
     graph = onnx.load_model_from_string(shipped.multiplying())
-    for node in graph.graph.node:
+    for node in list(graph.graph.node):
         casts = [onnx.helper.make_node("Cast", [name], [f"{name}.half"], to=10) for name in node.input]
         back = onnx.helper.make_node("Cast", [f"{node.output[0]}.half"], [node.output[0]], to=1)
         node.input[:], node.output[:] = [each.output[0] for each in casts], back.input

@@ -24,7 +24,8 @@ from metaloom.system.parallel import cores
 from metaloom.system.plural import several, some
 
 NAMED = 3  # tasks in a message
-BATCH = 64  # examples that are asked about together: more are no faster, and each thread holds so many
+BATCH = 64  # files, or rows of tables, that are read together
+TOGETHER = 16  # examples that a graph is asked about together: more are no faster, and take memory in each thread
 LARGEST = 32 * 2**20  # bytes of raw examples that wait to be asked about
 
 
@@ -181,7 +182,7 @@ def _alike(raw: Sequence[Shaped[np.ndarray, ...]]) -> Iterator[list[int]]:
     for number, each in enumerate(raw):
         found[each.shape].append(number)
     for numbers in found.values():
-        yield from (numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH))
+        yield from (numbers[start : start + TOGETHER] for start in range(0, len(numbers), TOGETHER))
 
 
 def answers(

@@ -706,7 +706,7 @@ def precision_in_words(provider: str, products: dict[str, Any]) -> str:
         kept = lost[:-1] < 2.0 ** -np.arange(2, len(exact) + 1)
         bits[name] = len(kept) if kept.all() else int(kept.argmin())
         worst[name] = float((lost / exact)[:-1].max())
-        large.append(math.isfinite(lost[-1]))
+        large.append(bool(lost[-1] < exact[-1] / 2))  # neither infinite nor cut off at 65,504
     less = [name for name in bits if bits[name] < LEAST_BITS]
     if not less:
         return ""
