@@ -105,7 +105,7 @@ def test_bad_input_is_one_line_and_changes_nothing(small, monkeypatch):
     cases = {
         f"domain1/class1/{last.name}": "is the last example of domain1/class1: `metaloom data remove domain1/class1` "
         f"takes the class out, then `metaloom data purge {md5(last)}`",
-        "domain1/class0": "data/domain1/class0 is a folder, and purging takes one example: name a file in it",
+        "domain1/class9": "there is no data/domain1/class9, and no version of data/",
         "domain1/class0/none.png": "there is no data/domain1/class0/none.png, and no version of data/",
         "packed.zip": "data/packed.zip holds many examples: make it again without the one, add it",
         "packed.zip/class0/0.png": "data/packed.zip holds many examples",
@@ -127,6 +127,95 @@ def test_bad_input_is_one_line_and_changes_nothing(small, monkeypatch):
         path: it for path, it in before.items() if path[0] != "."
     }
     assert before.keys() - after.keys() == set()
+
+
+@pytest.mark.parametrize("name", ["domain1/class1", "domain1"])
+def test_a_class_and_a_domain_are_nowhere_afterwards(small, name):
+    shutil.copytree(small / "data/domain0", small / "data/domain2")  # so that two domains are left, of other pictures
+    for number, path in enumerate(sorted((small / "data/domain2").rglob("*.png"))):
+        with path.open("ab") as file:
+            file.write(bytes(number + 5))
+    gone_before = small / "data/domain1/class1/older.png"
+    gone_before.write_bytes((small / "data/domain1/class1/0.png").read_bytes() + b"older")
+    contents = [gone_before.read_bytes()]
+    version_data(small)
+    commit("with one more")
+    push_version(small, "main")
+    gone_before.unlink()
+    version_data(small)
+    commit("without it")
+    paths = [path for path in (small / "data" / name).rglob("*") if path.is_file()]
+    contents += [path.read_bytes() for path in paths]
+    hashes = {hashlib.md5(content).hexdigest() for content in contents}
+    kept = {path: content for path, content in files(small).items() if path.startswith("data/domain2/")}
+    assert all(holding(small, content) for content in contents)
+
+    asked = CliRunner().invoke(app, ["purge", name], input="n\n").output.splitlines()
+    assert asked[0].startswith(f"{len(hashes)} files, by hash: ") and "in data/domain1/class1: 2 files" in asked
+    assert "in DVC's cache" in asked and "in the remote backup" in asked
+    assert all(holding(small, content) for content in contents) and not Path(PURGED).exists()
+
+    said = metaloom_data("purge", name, "--yes").splitlines()
+    assert f"purged: {len(hashes)} files" in said and said[-1].startswith("commit purged.yaml and data.dvc; ")
+    assert [content for content in contents if holding(small, content)] == []
+    assert purged(small) == hashes and not (small / "data" / name).exists()
+    assert {path: content for path, content in files(small).items() if path in kept} == kept
+    assert list(of_hashes(small)) == [] and list(of_purged(small)) == []
+    with open_project(small, lock=True) as repo:
+        assert not any(stage.changed() for stage in repo.index.stages if stage.path.endswith("data.dvc"))
+    with pytest.raises(MetaloomError, match="neither data/ nor DVC's cache nor a remote holds it"):
+        metaloom_data("purge", name, "--yes")
+
+
+def test_a_domain_in_an_archive_goes_by_its_name(small):
+    shutil.make_archive("data/packed", "zip", "data/domain1")
+    version_data(small)
+    content = (small / "data/packed.zip").read_bytes()
+    with pytest.raises(MetaloomError, match="data/packed.zip holds many examples"):
+        metaloom_data("purge", "packed/class0", "--yes")
+    metaloom_data("purge", "packed", "--yes")
+    assert holding(small, content) == set() and not Path("data/packed.zip").exists()
+
+
+def test_the_last_class_and_the_last_domain_are_refused_in_one_line(small):
+    metaloom_data("remove", "domain1/class1")
+    before = files(small / "data")
+    with pytest.raises(MetaloomError) as last:
+        metaloom_data("purge", "domain1/class0", "--yes")
+    assert str(last.value) == (
+        "data/domain1/class0 is the last class of domain1: `metaloom data purge domain1` takes out the whole domain"
+    )
+    with pytest.raises(MetaloomError) as same:
+        shutil.rmtree("data/domain0/class0")
+        shutil.copytree("data/domain1/class0", "data/domain0/class0")
+        version_data(small)
+        metaloom_data("purge", "domain1", "--yes")
+    assert str(same.value) == (
+        "the last examples of domain0/class0 are the same files as some of data/domain1: `metaloom data remove "
+        "domain0/class0` takes the class out first"
+    )
+    metaloom_data("remove", "domain0")
+    with pytest.raises(MetaloomError) as everything:
+        metaloom_data("purge", "domain1", "--yes")
+    assert str(everything.value).startswith("data/domain1 is all that data/ has: put other data in its place with ")
+    assert "\n" not in str(everything.value) + str(same.value)
+    assert set(files(small / "data")) < set(before)
+
+
+def test_a_class_that_was_killed_midway_is_purged_by_the_same_command(small, monkeypatch):
+    name = "domain0/class1"
+    contents = [path.read_bytes() for path in (small / "data" / name).iterdir()]
+
+    def killed(root):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(purging, "version_data", killed)
+        with pytest.raises(KeyboardInterrupt):
+            purging.purge(small, purging.find_purge(small, name, listed), listed)
+    assert not (small / "data" / name).exists()
+    metaloom_data("purge", name, "--yes")
+    assert [content for content in contents if holding(small, content)] == []
 
 
 def test_what_was_removed_before_is_found_by_its_path_and_by_its_sha256(small):

@@ -84,7 +84,7 @@ def test_other_code_makes_every_bundle_again(model: Path, tasks: Path, monkeypat
     (support,) = fleet.read(maker, folders(tasks)[:1])[0].values()
     before = maker.fingerprint(support)
     assert maker.fingerprint(support) == before
-    monkeypatch.setattr(contents, "digest", lambda *modules: f"another than that of {modules}")
+    monkeypatch.setattr(contents, "noted_digest", lambda notes, *modules: f"another than that of {modules}")
     assert maker.fingerprint(support) != before
     used = sources(contents.CODE)
     assert {Path("handoff/adapting/shared.py"), Path("handoff/bundle/write.py")} <= used

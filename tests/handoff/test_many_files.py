@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from typer.testing import CliRunner
 import metaloom
 from metaloom.cli.app import app
 from metaloom.errors import MetaloomError
-from metaloom.handoff.bundle import answers_file
+from metaloom.handoff.bundle import answers_file, in_order
 from metaloom.handoff.bundle import predict as asking
 from metaloom.handoff.bundle.predict import predict
 
@@ -42,19 +44,54 @@ def run(*arguments: object, given: str | bytes | None = None) -> tuple[int, str,
     return done.exit_code, done.stdout, done.stderr
 
 
-def in_order(drawings: Path) -> list[Path]:
+def in_order_of(drawings: Path) -> list[Path]:
     return [path for folder in ("0", "1") for path in sorted((drawings / folder).glob("*.png"))]
 
 
 def test_a_folder_is_all_examples_in_it(bundle: Path, drawings: Path):
     code, out, errors = run(bundle, drawings)
     assert code == 0
-    assert [line.split("\t")[0] for line in out.splitlines()] == [str(path) for path in in_order(drawings)]
+    assert [line.split("\t")[0] for line in out.splitlines()] == [str(path) for path in in_order_of(drawings)]
     assert f"{drawings}: {drawings}/notes.md skipped" in errors and "Thumbs.db" not in errors
 
 
+def test_many_files_are_answered_in_their_order_whatever_thread_reads_them(bundle: Path, drawings: Path, monkeypatch):
+    monkeypatch.setattr(asking, "BATCH", 4)
+    monkeypatch.setattr(asking, "LARGEST", 2000)  # bytes: a batch is asked in parts
+    monkeypatch.setattr(in_order, "workers", lambda: 3)
+    files = [path for _ in range(8) for path in in_order_of(drawings)]
+    files[5:5] = [drawings / "absent.png"]
+    bad: list[MetaloomError] = []
+    found = predict(bundle, files, on_bad=bad.append)
+    assert [each.example for each in found] == [str(path) for path in files if path.name != "absent.png"]
+    assert [str(error) for error in bad] == [f"{drawings}/absent.png: there is no such file"]
+    for each, alone in zip(found[:9], predict(bundle, in_order_of(drawings)), strict=True):
+        assert each.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+    with pytest.raises(MetaloomError, match=r"absent\.png: there is no such file"):
+        predict(bundle, files)
+
+
+def test_predict_needs_little(bundle: Path, drawings: Path, tmp_path: Path):
+    """What a process that predicts must not wait for."""
+    script = "import sys; from metaloom.cli.app import main\ntry: main()\nfinally: print(*sys.modules)"
+    command = [sys.executable, "-c", script, "predict", str(bundle), str(drawings), "--csv"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert "onnxruntime" in loaded
+    assert not loaded & {"torch", "scipy", "pandas", "sklearn", "prefect", "dvc", "numba", "onnx", "matplotlib"}
+
+
+def test_pictures_of_other_sizes_reach_the_graph_at_its_own(bundle: Path, drawings: Path):
+    asked = asking.Asked.open(bundle)
+    (raw,) = (each.raw for each in asking.read_argument(in_order_of(drawings)[0], asked.kind))
+    (small,) = asked.kind.for_graph([raw])
+    assert raw.shape == (17, 31, 1) and small.shape == (28, 28, 1)
+    for one, other in zip(asked._answers(raw[None]), asked._answers(small[None]), strict=True):
+        np.testing.assert_array_equal(one, other)  # the graph makes the same pixels itself
+
+
 def test_files_of_many_sizes_are_answered_as_alone(bundle: Path, drawings: Path):
-    files = in_order(drawings)
+    files = in_order_of(drawings)
     for found, file in zip(predict(bundle, files), files, strict=True):
         (alone,) = predict(bundle, [file])
         assert found.example == alone.example == str(file)
@@ -64,13 +101,13 @@ def test_files_of_many_sizes_are_answered_as_alone(bundle: Path, drawings: Path)
 
 @pytest.mark.parametrize("separator", ["\n", "\r\n", "\0"])
 def test_names_come_from_standard_input(separator: str, bundle: Path, drawings: Path):
-    names = [str(path) for path in in_order(drawings)]
+    names = [str(path) for path in in_order_of(drawings)]
     code, out, _ = run(bundle, "-", "--json", given=separator.join([*names, ""]))
     assert code == 0 and [each["example"] for each in json.loads(out)] == names
 
 
 def test_many_names_that_are_not_there_are_ten_lines_and_a_number(bundle: Path, drawings: Path):
-    there = in_order(drawings)[3]
+    there = in_order_of(drawings)[3]
     absent = "\n".join(f"absent/{number}.png" for number in range(2000))
     code, out, errors = run(bundle, "-", given=f"{absent}\n{there}\n")
     assert code == 1 and out.startswith(f"{there}\t")
@@ -94,6 +131,7 @@ def test_a_table_has_what_csv_prints(bundle: Path, drawings: Path, tmp_path: Pat
 def test_what_was_killed_goes_on_from_there(ending: str, bundle: Path, drawings: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(answers_file, "PART", 2)
     monkeypatch.setattr(asking, "BATCH", 2)
+    monkeypatch.setattr(in_order, "MOST", 1)  # files are read in their order
     out, whole = tmp_path / f"a.{ending}", tmp_path / f"whole.{ending}"
     run(bundle, drawings, "--out", whole)
     asked: list[Path] = []
@@ -112,7 +150,7 @@ def test_what_was_killed_goes_on_from_there(ending: str, bundle: Path, drawings:
     monkeypatch.setattr(asking, "read_argument", lambda path, kind: asked.append(path) or read(path, kind))
     code, said, _ = run(bundle, drawings, "--out", out)
     assert code == 0 and "goes on: 4 files answered before" in said
-    assert asked == [*first, *in_order(drawings)[4:]]
+    assert asked == [*first, *in_order_of(drawings)[4:]]
     assert answers_file._read(out) == answers_file._read(whole)
     assert not list(tmp_path.glob(".a.*"))
 
@@ -135,13 +173,13 @@ def test_a_file_that_has_changed_is_asked_again(bundle: Path, drawings: Path, tm
     assert code == 0 and "goes on" not in said
     with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
         found = {row["example"]: float(row["novelty"]) for row in csv.DictReader(file)}
-    assert found == {each.example: pytest.approx(each.novelty) for each in predict(bundle, in_order(drawings))}
+    assert found == {each.example: pytest.approx(each.novelty) for each in predict(bundle, in_order_of(drawings))}
 
 
 def test_answers_that_are_not_asked_for_any_more_are_not_kept(
     bundle: Path, drawings: Path, tmp_path: Path, monkeypatch
 ):
-    names = "\n".join(str(path) for path in in_order(drawings))
+    names = "\n".join(str(path) for path in in_order_of(drawings))
     monkeypatch.setattr(answers_file, "PART", 1)
     with monkeypatch.context() as patch:
         patch.setattr(answers_file.AnswersFile, "finish", lambda self: self._flush() or 0)
@@ -175,7 +213,7 @@ def test_bad_input_is_one_line(bundle: Path, drawings: Path, tmp_path: Path):
 
 def test_names_that_are_no_utf8(bundle: Path, drawings: Path, tmp_path: Path):
     odd = Path(str(drawings / "0") + "/caf\udce9.png")
-    odd.write_bytes(in_order(drawings)[0].read_bytes())
+    odd.write_bytes(in_order_of(drawings)[0].read_bytes())
     for options in ([], ["--json"], ["--csv"], ["--out", tmp_path / "a.csv"], ["--out", tmp_path / "a.parquet"]):
         code, out, _ = run(bundle, odd, *options)
         assert code == 0 and ("--out" in options or "caf\\udce9.png" in out.replace("\\\\", "\\"))
@@ -183,7 +221,7 @@ def test_names_that_are_no_utf8(bundle: Path, drawings: Path, tmp_path: Path):
 
 
 def test_a_bundle_in_python_answers_as_predict_does(bundle: Path, drawings: Path):
-    files = in_order(drawings)
+    files = in_order_of(drawings)
     loaded = metaloom.load_bundle(bundle)
     assert loaded.classes == json.loads((bundle / "labels.json").read_text())
     found = predict(bundle, files)

@@ -10,9 +10,11 @@ import onnx
 import onnxruntime
 import pytest
 from bundles import change_json, change_model, reseal
+from onnx.reference import ReferenceEvaluator
 
 from metaloom.config import Settings
 from metaloom.handoff.adapting.one import adapt_to
+from metaloom.handoff.shipped import verify as shipped
 from metaloom.handoff.shipped.verify import check_files, main, verify
 from metaloom.methods import METHOD_CLASSES
 
@@ -36,6 +38,97 @@ def test_another_execution_provider(bundle: Path, capsys: pytest.CaptureFixture[
     assert main(["--provider", "OpenVINOExecutionProvider", str(bundle)]) == 1
     assert "has no OpenVINOExecutionProvider here, only " in capsys.readouterr().err
     assert main([str(bundle), "--provider"]) == 2
+
+
+def rounded(values: np.ndarray, bits: int) -> np.ndarray:
+    """float32 with so many bits after the point, halves to even, as oneDNN and tensor cores round."""
+    dropped = 23 - bits
+    whole = values.astype(np.float32).view(np.uint32).astype(np.uint64)
+    whole = (whole + (1 << (dropped - 1)) - 1 + ((whole >> dropped) & 1)) >> dropped << dropped
+    return whole.astype(np.uint32).view(np.float32)
+
+
+class Rounding:
+    """A session that multiplies what it has rounded first, or whose convolutions alone do."""
+
+    def __init__(self, form: Callable[[np.ndarray], np.ndarray], conv_alone: bool = False):
+        self.form, self.conv_alone = form, conv_alone
+
+    def __call__(self, *_: object, **__: object) -> Rounding:
+        return self
+
+    def run(self, outputs: list[str], asked: dict[str, np.ndarray]) -> list[np.ndarray]:
+        weights = shipped._factors()[1]
+        with np.errstate(all="ignore"):
+            product = self.form(asked["rows"]) @ self.form(weights)
+            maps = np.einsum("rihw,io->rohw", self.form(asked["maps"]), self.form(weights))
+        return [asked["rows"] @ weights if self.conv_alone else product, maps]
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (lambda x: rounded(x, 7), "X multiplies in bfloat16 (MatMul and Conv): products differ by up to 3.9e-03"),
+        (lambda x: rounded(x, 10), "X multiplies in TF32 (MatMul and Conv): products differ by up to 4.9e-04"),
+        (lambda x: x.astype(np.float16), "X multiplies in float16 (MatMul and Conv): products differ by up to 4.9e-04"),
+        (lambda x: rounded(x, 13), "X multiplies in less than float32, 13 of 23 bits (MatMul and Conv)"),
+        (lambda x: rounded(x, 20), ""),  # as an algorithm for convolutions that rounds between
+    ],
+)
+def test_a_provider_that_computes_in_less_than_float32_is_said(
+    form: Callable[[np.ndarray], np.ndarray], words: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shipped.onnxruntime, "InferenceSession", Rounding(form))
+    said = shipped.precision_of.__wrapped__("X")
+    assert said.startswith(words) and bool(said) == bool(words)
+    assert not said or said.endswith("remedy: its options, if it has one that asks for float32; or another provider")
+
+
+def test_one_operator_may_compute_in_less_and_known_providers_have_a_remedy(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shipped.onnxruntime, "InferenceSession", Rounding(lambda x: rounded(x, 10), conv_alone=True))
+    said = shipped.precision_of.__wrapped__("CUDAExecutionProvider")
+    assert "TF32 (Conv): " in said and said.endswith('remedy: its option "use_tf32": "0"')
+
+
+def test_the_graph_that_asks_is_onnx_and_float32_gives_every_bit():
+    graph = onnx.load_model_from_string(shipped.multiplying())
+    onnx.checker.check_model(graph, full_check=True)
+    by_reference = ReferenceEvaluator(graph).run(None, shipped.asked_products())
+    assert shipped.precision_in_words("X", dict(zip(shipped.MULTIPLYING, by_reference, strict=True))) == ""
+    assert shipped.precision_of("CPUExecutionProvider") == ""
+
+
+def test_verify_prints_the_precision_whatever_else_it_finds(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """onnxruntime itself computes in float16 here: the graph says so."""
+    graph = onnx.load_model_from_string(shipped.multiplying())
+    for node in list(graph.graph.node):
+        casts = [onnx.helper.make_node("Cast", [name], [f"{name}.half"], to=10) for name in node.input]
+        back = onnx.helper.make_node("Cast", [f"{node.output[0]}.half"], [node.output[0]], to=1)
+        node.input[:], node.output[:] = [each.output[0] for each in casts], back.input
+        graph.graph.node.extend([*casts, back])
+    half = float16_in_order(graph)
+    monkeypatch.setattr(shipped, "multiplying", lambda: half)
+    shipped.precision_of.cache_clear()
+    words = "precision: CPUExecutionProvider multiplies in float16 (MatMul and Conv): products differ by up to 4.9e-04"
+    for exit_code in (0, 1):
+        assert main([str(bundle), "--here"]) == exit_code
+        assert words in capsys.readouterr().out
+        np.save(bundle / "samples/examples.novelty.npy", np.load(bundle / "samples/examples.novelty.npy") + 1)
+        reseal(bundle)
+    shipped.precision_of.cache_clear()
+
+
+def float16_in_order(graph: onnx.ModelProto) -> bytes:
+    """Its nodes in an order in which they can run: casts to float16, what computes, casts back."""
+    order = {"Cast": 0, "MatMul": 1, "Conv": 1}
+    nodes = sorted(
+        graph.graph.node, key=lambda node: 2 if node.output[0] in shipped.MULTIPLYING else order[node.op_type]
+    )
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    return graph.SerializeToString()
 
 
 def test_sha256sum_reads_the_checksums(bundle: Path):

@@ -68,7 +68,7 @@ def predict(
         checked(out)
     bad = Unread()
     with limited(bundle, seconds, gigabytes):
-        asked = Asked.open(bundle, task)
+        asked = Asked.for_many(bundle, task)
         names = listed(files, asked.kind, sys.stdin.buffer, note)
         doubt = say if not (json_ or csv) else note
         if out is not None:

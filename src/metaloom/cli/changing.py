@@ -81,14 +81,18 @@ def export(
 
 def purge(
     example: Annotated[
-        str, typer.Argument(help="A path in data/, also of an older version, or a file's MD5 or SHA-256.")
+        str,
+        typer.Argument(
+            help="A path in data/, also of an older version: of one, a class or a domain; or a file's MD5 or SHA-256."
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
 ) -> None:
-    """Take one example out of data/, DVC's cache and the remotes, for the day when somebody asks to be forgotten.
+    """Take an example out of data/, DVC's cache and the remotes, for the day when somebody asks to be forgotten.
 
-    Says first where it is and what was made of it, and asks. Versions of data/ that have it cannot be checked out whole
-    afterwards: purged.yaml names its hash, so that nobody takes that for damage. It cannot be undone.
+    A class (domain/class) or a domain goes with all its examples, those of older versions too. Says first where it is
+    and what was made of it, and asks. Versions of data/ that have it cannot be checked out whole afterwards:
+    purged.yaml names the hashes, so that nobody takes that for damage. It cannot be undone.
     """
     from metaloom.config import load_settings
     from metaloom.system.terminal import say
@@ -104,7 +108,7 @@ def purge(
     if not yes and not typer.confirm("Purge it? This cannot be undone"):
         return
     version = do_purge(root, found, listed)
-    print(f"purged: {found.oid}")
+    print(f"purged: {found.oids[0] if found.folder is None else several(len(found.oids), 'file')}")
     if version is not None:
         say(f"data/ is now version {version.md5[:8]}")
     say(f"commit {PURGED}{' and data.dvc' if version else ''}; in other clones `metaloom doctor --fix`, after a pull")

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Int
 
 from metaloom.config import PARAMS, SPLITS, ExportSettings
 from metaloom.config.auto import AUTO
 from metaloom.errors import MetaloomError
 from metaloom.system.meant import meant
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+
+from metaloom.system.files import read_sealed, write_sealed
 
 PACKAGE = Path(__file__).parents[1]
 MOST = 2 / 3  # a folder of which this share is used stands for its files
@@ -88,6 +92,37 @@ def sources(*modules: str, package: Path = PACKAGE) -> set[Path]:
 def digest(*modules: str) -> str:
     """A hash of all that `sources` finds: names and contents."""
     return _digest(modules, PACKAGE)
+
+
+def noted_digest(notes: Path, *modules: str) -> str:
+    """`digest`, from a file that notes it for a package of exactly these contents: to read them takes a tenth of the
+    time that it takes to follow their imports.
+
+    Args:
+        notes: the file; it is written where it does not know these modules.
+        modules: as `sources` takes them.
+    """
+    whole, key = _whole(PACKAGE), " ".join(modules)
+    try:
+        noted = json.loads(read_sealed(notes) or b"{}")
+    except OSError:
+        noted = {}
+    known = noted.get("digests", {}) if noted.get("package") == whole else {}
+    if key not in known:
+        known = known | {key: digest(*modules)}
+        write_sealed(notes, json.dumps({"package": whole, "digests": known}).encode())
+    return known[key]
+
+
+@cache
+def _whole(package: Path) -> str:
+    """A hash of all files of the package and of the Python that reads them."""
+    hashed = hashlib.sha256(sys.version.encode())
+    for file in sorted(package.rglob("*")):
+        if "__pycache__" not in file.parts and file.is_file():
+            hashed.update(f"{file.relative_to(package).as_posix()} ".encode())
+            hashed.update(hashlib.sha256(file.read_bytes()).digest())
+    return hashed.hexdigest()
 
 
 @cache  # files that change under a running process do not change what it runs

@@ -6,14 +6,17 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Int
 
 from metaloom.config import DOMAIN_SUFFIX, SPLITS, EpisodeSettings, Setting
 from metaloom.errors import MetaloomError
 from metaloom.system.files import required
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ def load_episodes(splits: str | Path, split: str, settings: Sequence[str]) -> di
     Raises:
         MetaloomError: the table is absent, or has no episodes of a setting.
     """
+    import pandas as pd
+
     path = required(Path(splits) / "episodes.parquet", made_by="split")
     table = pd.read_parquet(path, filters=[("split", "==", split)])
     known = list(table["setting"].unique())
@@ -115,6 +120,8 @@ def draw_fixed_episodes(classes: pd.DataFrame, settings: EpisodeSettings, seed: 
     Raises:
         MetaloomError: a split has too few classes or examples; says the largest that works.
     """
+    import pandas as pd
+
     tables = []
     for split, episodes in (("validation", settings.validation), ("test", settings.test)):
         pool = classes[classes["split"] == split]
@@ -176,6 +183,8 @@ def eligible_groups(
 
 def as_long(rows: Int[np.ndarray, "episode way example"], n_shot: int, split: str, name: str) -> pd.DataFrame:
     """Episodes as a table with a row per example."""
+    import pandas as pd
+
     episodes, n_way, examples = rows.shape
     episode, way, example = (axis.ravel() for axis in np.indices((episodes, n_way, examples), dtype=np.int32))
     return pd.DataFrame(

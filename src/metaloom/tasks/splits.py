@@ -7,14 +7,17 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Int
 
 from metaloom.config import SPLITS, Domains, SplitSettings
 from metaloom.errors import MetaloomError
 from metaloom.system.plural import several
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEWEST = 2  # classes of a split, and of one domain at least in those that are asked about
 USUAL_WAYS = 5  # classes that a question has, for which such a split should be enough

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from metaloom.config import DOMAIN_SUFFIX, Setting, StudySettings
 from metaloom.errors import MetaloomError
 from metaloom.system.files import required
 from metaloom.tasks.episodes import EpisodeTable, as_long, as_table, draw, eligible_groups
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STUDIES = "studies.parquet"
 LABELS, UNEVEN, WAYS, ESTIMATES = "labels", "uneven", "ways", "estimates"
@@ -37,6 +40,8 @@ def draw_studies(classes: pd.DataFrame, settings: StudySettings, n_query: int, s
     Raises:
         MetaloomError: the test split has too few classes or examples; says the largest that works.
     """
+    import pandas as pd
+
     pool = classes[classes["split"] == "test"]
     most, tables = max(settings.labels), []
     for scope in settings.kinds:
@@ -112,6 +117,8 @@ def load_studies(splits: str | Path, settings: StudySettings) -> dict[str, Episo
     Raises:
         MetaloomError: the table is absent.
     """
+    import pandas as pd
+
     path = required(Path(splits) / STUDIES, made_by="split")
     drawn = {str(name): as_table(part) for name, part in pd.read_parquet(path).groupby("setting", sort=False)}
     points: dict[str, EpisodeTable] = {}

@@ -11,7 +11,7 @@ from metaloom.system.provenance import LOCK, POINTER
 from metaloom.versioning.objects import whole_tree
 from metaloom.versioning.paths import BUNDLE
 from metaloom.versioning.project import open_project
-from metaloom.versioning.purged import purged
+from metaloom.versioning.purged import lists_any, purged
 
 VERSION = r"md5: [0-9a-f]{32}\.dir"
 
@@ -97,16 +97,16 @@ class Holders:
     unknown: int
 
 
-def holders_of(repo: Any, root: Path, oid: str) -> Holders:
+def holders_of(repo: Any, root: Path, oids: set[str]) -> Holders:
     """Look in all that DVC's cache and git know.
 
     Args:
         repo: DVC's.
         root: the project's root.
-        oid: the hash that DVC gives the file.
+        oids: the hashes that DVC gives the files: what has one of them holds it.
     """
     cache = Path(repo.cache.local.path)
-    holding = sorted(f"{path.parent.name}{path.name}" for path in cache.glob("??/*.dir") if _names(path, oid))
+    holding = sorted(f"{path.parent.name}{path.name}" for path in cache.glob("??/*.dir") if lists_any(path, oids))
     commits = _versions(root, list(dates_of(root, POINTER)))
     named = _versions(root, refs(root))
     of = [name for name, version in named.items() if version in holding]
@@ -118,11 +118,6 @@ def holders_of(repo: Any, root: Path, oid: str) -> Holders:
     return Holders(
         holding, sum(each in holding for each in commits.values()), sorted(models), sorted(names), here, len(unknown)
     )
-
-
-def _names(path: Path, oid: str) -> bool:
-    """Whether a folder's list of files has it."""
-    return oid.encode() in path.read_bytes()
 
 
 def _versions(root: Path, names: list[str]) -> dict[str, str]:

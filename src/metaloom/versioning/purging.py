@@ -1,4 +1,5 @@
-"""Take one example out of data/, DVC's cache and the remotes, so that no old version has it any more either."""
+"""Take an example, a class or a domain out of data/, DVC's cache and the remotes, so that no old version has it any
+more either."""
 
 from __future__ import annotations
 
@@ -8,16 +9,19 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from metaloom.data.archives import archive_stem
+from metaloom.data.given import read_given, write_given
 from metaloom.data.sources import Listing
 from metaloom.errors import MetaloomError
 from metaloom.system.files import md5, sha256
 from metaloom.system.git import holds_blob
 from metaloom.system.lock import STATE, BusyError
-from metaloom.system.plural import some
+from metaloom.system.plural import several, some
 from metaloom.system.provenance import DATA
 from metaloom.versioning import removing, renaming
 from metaloom.versioning.data import DataVersion, data_lock, refuse_behind, version_data
@@ -37,28 +41,30 @@ Listed = Callable[[], Listing]
 
 @dataclass(frozen=True)
 class Purge:
-    """An example, and all that holds it.
+    """An example, or all of a class or a domain, and what holds it.
 
     Args:
-        oid: the hash that DVC gives its file.
+        oids: the hashes that DVC gives the files.
+        folder: of the class or the domain, from the project's root; None: it is one example.
         files: in data/, from the project's root.
-        cached: whether DVC's cache has it.
-        remotes: names of those that have it.
+        cached: whether DVC's cache has any of it.
+        remotes: names of those that have any of it.
         holders: versions of data/ and of the model that are of it.
         copies: other files of the workspace that are the same.
-        in_git: whether git itself has it.
+        in_git: how many of the files git itself has.
         other: hashes of other files that were at the same path in older versions.
         data: the version that data/ held then; empty where it was absent.
         shared: DVC's cache, where it lies outside of the project.
     """
 
-    oid: str
+    oids: list[str]
+    folder: Path | None
     files: list[Path]
     cached: bool
     remotes: list[str]
     holders: Holders
     copies: list[Path]
-    in_git: bool
+    in_git: int
     other: list[str]
     data: str
     shared: Path | None
@@ -74,36 +80,36 @@ def find_purge(root: Path, example: str, listed: Listed) -> Purge:
 
     Args:
         root: the project's root.
-        example: a path in data/, as it is now or was in an older version, or the MD5 or SHA-256 of a file.
+        example: a path in data/, as it is now or was in an older version: of an example, or of a class or a domain as
+            a whole; or the MD5 or SHA-256 of a file.
         listed: lists data/.
 
     Raises:
         BusyError: a remote does not answer.
-        MetaloomError: nothing holds it, it is not one example, its class has no other, or data/ is not what data.dvc
-            names.
+        MetaloomError: nothing holds it, it is not one example and no class and no domain, its class or domain or data/
+            has no other, or data/ is not what data.dvc names.
     """
     with data_lock(root), open_project(root, lock=True) as repo:
         refuse_behind(repo, root)
         tree = _tree(repo, root)
         held = {Path(DATA, *key): oid.value for key, _, oid in tree or ()}
-        oid, other = _hash_of(repo, root, example, held)
-        files = sorted(path for path, each in held.items() if each == oid)
-        if files:
-            _refuse_last(listed(), files, root, oid)
-        content = next(
-            (path for path in (*(root / file for file in files), *_cached(repo, oid)) if path.is_file()), None
-        )
+        oids, other, folder = _meant(repo, root, example, held)
+        files = sorted(path for path, each in held.items() if each in oids)
+        if files and folder is not None:
+            _refuse_all(listed(), files, root, folder)
+        elif files:
+            _refuse_last(listed(), files, root, min(oids))
+        contents = _contents(repo, root, held, oids)
         remotes = list(_remotes(repo))
         found = Purge(
-            oid,
+            sorted(oids),
+            folder,
             files,
-            bool(_cached(repo, oid)),
-            [name for name, odb in remotes if _has(odb, oid)],
-            holders_of(repo, root, oid),
-            []
-            if content is None
-            else list(_copies(root, content, oid, _stores(repo, root, [odb for _, odb in remotes]))),
-            content is not None and holds_blob(root, content.read_bytes()),
+            any(_cached(repo, oid) for oid in oids),
+            [name for name, odb in remotes if any(_has(odb, oid) for oid in oids)],
+            holders_of(repo, root, oids),
+            list(_copies(root, contents, _stores(repo, root, [odb for _, odb in remotes]))),
+            sum(holds_blob(root, path.read_bytes()) for path in contents.values()),
             other,
             _version(tree),
             shared_cache(repo, root),
@@ -114,7 +120,7 @@ def find_purge(root: Path, example: str, listed: Listed) -> Purge:
 
 
 def purge(root: Path, found: Purge, listed: Listed) -> DataVersion | None:
-    """Take it out; killed midway, the same again by its hash does the rest.
+    """Take it out; killed midway, the same again by its hash, or by the folder's path, does the rest.
 
     Args:
         root: the project's root.
@@ -138,7 +144,7 @@ def purge(root: Path, found: Purge, listed: Listed) -> DataVersion | None:
             shutil.rmtree(root / STATE / name, ignore_errors=True)
         version = version_data(root) if found.files else None
         with open_project(root, lock=True) as repo:
-            remove_objects(repo, [found.oid])
+            remove_objects(repo, found.oids)
         return version
 
 
@@ -186,13 +192,26 @@ def _take_out(root: Path, found: Purge, listed: Listed) -> None:
         for file, place in places.items():
             file.rename(place)
         if found.files:
-            _check_rest(found.files[0], listed)
-        note_purged(root, [found.oid])
+            _check_rest(found.folder or found.files[0], listed)
+        note_purged(root, found.oids)
     except BaseException:
         for file, place in places.items():
             if os.path.lexists(place):
                 place.rename(file)
         raise
+    if found.folder is not None:
+        _tidy(root, found.folder)
+
+
+def _tidy(root: Path, folder: Path) -> None:
+    """Its empty folders go, and the layout that was given for it."""
+    data = root / DATA
+    for place, _, _ in os.walk(root / folder, topdown=False):
+        with suppress(OSError):  # something that is not versioned is still in there
+            Path(place).rmdir()
+    given = read_given(data)
+    if folder.parent == Path(DATA) and folder.name in given and not (root / folder).exists():
+        write_given(data, {entry: layout for entry, layout in given.items() if entry != folder.name})
 
 
 def _check_rest(file: Path, listed: Listed) -> None:
@@ -211,12 +230,13 @@ def _version(tree: Any | None) -> str:
     return "" if tree is None else str(tree.hash_info.value)
 
 
-def _hash_of(repo: Any, root: Path, example: str, held: dict[Path, str]) -> tuple[str, list[str]]:
-    """The hash that is meant, and those of other files that older versions have at the same path."""
+def _meant(repo: Any, root: Path, example: str, held: dict[Path, str]) -> tuple[set[str], list[str], Path | None]:
+    """The hashes that are meant, those of other files that older versions have at the same path, and the folder that
+    is meant as a whole, or the archive."""
     if re.fullmatch(r"[0-9a-fA-F]{32}", example):
-        return example.lower(), []
+        return {example.lower()}, [], None
     if re.fullmatch(r"[0-9a-fA-F]{64}", example):
-        return _by_sha256(repo, root, example.lower(), held), []
+        return {_by_sha256(repo, root, example.lower(), held)}, [], None
     if "\0" in example:
         raise MetaloomError(f"{example!r} has a NUL character, which no name has")
     parts = PurePath(example).parts
@@ -224,33 +244,49 @@ def _hash_of(repo: Any, root: Path, example: str, held: dict[Path, str]) -> tupl
     if not parts or ".." in parts or PurePath(example).is_absolute():
         raise MetaloomError(f"{example!r}: give the path of one example in {DATA}/, such as domain/class/1.png")
     path = Path(DATA, *parts)
-    if (root / path).is_dir():
-        raise MetaloomError(
-            f"{path} is a folder, and purging takes one example: name a file in it; `metaloom data remove` takes out "
-            "whole folders, which old versions then still have"
-        )
-    before = _at_path(repo, parts)
+    at_path = _at_path(repo, parts)
     if path in held:
-        return held[path], sorted(before - {held[path]})
-    if len(before) == 1:
-        return before.pop(), []
-    if before:
-        raise MetaloomError(f"{path} was {some(sorted(before), SHOWN)} in older versions: name one of these hashes")
+        return {held[path]}, sorted(at_path - {held[path]}), None
+    if len(at_path) == 1:
+        return at_path, [], None
+    if at_path:
+        raise MetaloomError(f"{path} was {some(sorted(at_path), SHOWN)} in older versions: name one of these hashes")
     archive = next((each for each in (root / path).parents if each.is_file()), None)
     if archive is not None:
         raise _inside(archive.relative_to(root), md5(archive))
+    top = Path(DATA, parts[0])
+    packed = [each for each in held if each.parent == Path(DATA) and top in (each.with_suffix(""), _stem(each))]
+    if len(packed) == 1 and not (root / top).exists():  # an archive or a table of that domain
+        if path != top:
+            raise _inside(packed[0], held[packed[0]])
+        return {held[packed[0]]}, [], packed[0]
+    below = {oid for each, oid in held.items() if path in each.parents} | _below(repo, parts)
+    if below:
+        return below, [], path
     raise MetaloomError(f"there is no {path}, and no version of {DATA}/ in DVC's cache has it")
+
+
+def _stem(path: Path) -> Path:
+    return path.with_name(archive_stem(path.name) or path.name)
 
 
 def _at_path(repo: Any, parts: tuple[str, ...]) -> set[str]:
     """The hashes that folders in DVC's cache have at a path: those of data/ among them."""
-    found: set[str] = set()
-    spelled = [json.dumps(parts[-1], ensure_ascii=plain)[1:-1].encode(errors="replace") for plain in (True, False)]
+    return {oid for key, oid in _in_versions(repo, parts[-1]) if key == parts}
+
+
+def _below(repo: Any, parts: tuple[str, ...]) -> set[str]:
+    """The hashes that they have below a path."""
+    return {oid for key, oid in _in_versions(repo, parts[-1]) if key[: len(parts)] == parts and len(key) > len(parts)}
+
+
+def _in_versions(repo: Any, name: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Path and hash of each file of the folders in DVC's cache in which a name occurs."""
+    spelled = [json.dumps(name, ensure_ascii=plain)[1:-1].encode(errors="replace") for plain in (True, False)]
     for path in Path(repo.cache.local.path).glob("??/*.dir"):
-        if any(name in path.read_bytes() for name in spelled):
-            tree = whole_tree(repo, path.parent.name + path.name)
-            found |= {oid.value for key, _, oid in tree or () if key == parts}
-    return found
+        if any(each in path.read_bytes() for each in spelled):
+            for key, _, oid in whole_tree(repo, path.parent.name + path.name) or ():
+                yield key, oid.value
 
 
 def _by_sha256(repo: Any, root: Path, wanted: str, held: dict[Path, str]) -> str:
@@ -277,6 +313,33 @@ def _refuse_last(listing: Listing, files: list[Path], root: Path, oid: str) -> N
                 f"{files[0]} is the last example of {item.class_name}: `metaloom data remove {item.class_name}` takes "
                 f"the class out, then `metaloom data purge {oid}` the example out of all that still has it"
             )
+
+
+def _refuse_all(listing: Listing, files: list[Path], root: Path, folder: Path) -> None:
+    """Raises MetaloomError where a class or a domain is the last one of its domain or of data/, or where another class
+    would have no example left, as they are the same files."""
+    own = {root / file for file in files}
+    there = [item for item in listing.items if item.file.absolute() in own]
+    left = [item for item in listing.items if item.file.absolute() not in own]
+    within = [item for item in there if (root / folder) in (item.file.absolute(), *item.file.absolute().parents)]
+    if there and not left:
+        raise MetaloomError(
+            f"{folder} is all that {DATA}/ has: put other data in its place with `metaloom data add PATH --only`, then "
+            f"`metaloom data purge {folder.relative_to(DATA)}` takes it out of all that still has it"
+        )
+    classes, inside = {item.class_name for item in left}, {item.class_name for item in within}
+    for item in there:
+        if item.class_name not in classes | inside:
+            raise MetaloomError(
+                f"the last examples of {item.class_name} are the same files as some of {folder}: `metaloom data remove "
+                f"{item.class_name}` takes the class out first"
+            )
+    a_class = within and all(item.file.absolute().parent == root / folder for item in within)
+    if a_class and within[0].domain not in {item.domain for item in left}:
+        raise MetaloomError(
+            f"{folder} is the last class of {within[0].domain}: "
+            f"`metaloom data purge {folder.parent.relative_to(DATA)}` takes out the whole domain"
+        )
 
 
 def _inside(file: Path, oid: str) -> MetaloomError:
@@ -319,21 +382,30 @@ def _stores(repo: Any, root: Path, remotes: list[Any]) -> set[Path]:
     return {root / DATA, *(Path(odb.path).absolute() for odb in (repo.cache.local, repo.cache.legacy, *local))}
 
 
-def _copies(root: Path, content: Path, oid: str, elsewhere: set[Path]) -> Iterator[Path]:
+def _contents(repo: Any, root: Path, held: dict[Path, str], oids: set[str]) -> dict[str, Path]:
+    """A file with the content of each hash that is here."""
+    found = {oid: root / path for path, oid in held.items() if oid in oids and (root / path).is_file()}
+    return found | {oid: paths[0] for oid in oids - found.keys() if (paths := _cached(repo, oid))}
+
+
+def _copies(root: Path, contents: dict[str, Path], elsewhere: set[Path]) -> Iterator[Path]:
     """Files of the workspace that are the same byte for byte, beside those in some folders."""
-    size = content.stat().st_size
+    sizes = {path.stat().st_size for path in contents.values()}
     for place, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in UNSEEN and Path(place, name) not in elsewhere]
         for path in (Path(place, name) for name in names):
-            if path.is_file() and path.stat().st_size == size and md5(path) == oid:
+            if path.is_file() and path.stat().st_size in sizes and md5(path) in contents:
                 yield path.relative_to(root)
 
 
 def told(found: Purge) -> Iterator[str]:
     """Where the example is, and what was made of it, a line each."""
-    yield f"hash: {found.oid}"
-    for file in found.files:
-        yield f"in {file}"
+    if found.folder is None:
+        yield f"hash: {found.oids[0]}"
+        yield from (f"in {file}" for file in found.files)
+    else:
+        yield f"{several(len(found.oids), 'file')}, by hash: {some(found.oids, SHOWN)}"
+        yield from _places(found.files)
     if found.cached:
         yield "in DVC's cache"
         if found.shared:
@@ -347,10 +419,18 @@ def told(found: Purge) -> Iterator[str]:
             "that changed data.dvc)"
         )
     yield from _made_of(holders)
-    yield from (f"not purged, remove it yourself: {path} is the same file" for path in found.copies)
+    same = "is the same file" if found.folder is None else "is the same as one of the files"
+    yield from (f"not purged, remove it yourself: {path} {same}" for path in found.copies)
     if found.in_git:
-        yield "not purged: git itself has the file, which only rewriting its history removes (git filter-repo)"
+        what = "the file" if found.folder is None else several(found.in_git, "of the files", "of the files")
+        yield f"not purged: git itself has {what}, which only rewriting its history removes (git filter-repo)"
     yield from (f"not purged: {oid} is another file that an older version has at this path" for oid in found.other)
+
+
+def _places(files: list[Path]) -> Iterator[str]:
+    """How many are in each folder."""
+    for folder, count in sorted(Counter(file.parent for file in files).items()):
+        yield f"in {folder}: {several(count, 'file')}"
 
 
 def _made_of(holders: Holders) -> Iterator[str]:

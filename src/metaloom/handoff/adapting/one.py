@@ -13,7 +13,10 @@ from metaloom.handoff.adapting.solve import solve
 from metaloom.handoff.bundle.contents import Maker
 from metaloom.handoff.bundle.write import write_bundle
 from metaloom.learner.estimate import cross_validated
+from metaloom.networks.engine import choose_engine
 from metaloom.system.quantities import interval95
+
+FEW = 2**22  # numbers in the packed examples: 4 million
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def adapt_to(
     on_step(1, f"reading {encoding.kind.many}")
     support = read_support(path, encoding.kind, encoding.packed)
     files = files_of(path, encoding.kind)
+    _choose_engine(maker, support)
     on_step(2, "adapting and cross-validating")
     (solved,) = solve(maker, {name or task_name(path.resolve()): support})
     advice = _advice(maker, path, support, solved.estimate, invert)
@@ -71,6 +75,13 @@ def adapt_to(
     return Made(
         f"{_accuracy(solved.estimate)}; verified: {verified}", support.repeated, advice, lost_of(files, encoding.kind)
     )
+
+
+def _choose_engine(maker: Maker, support: Support) -> None:
+    """torch's layers for few examples that are embedded once: they are slower, but need no second to start."""
+    few = maker.learner.method.frozen and support.examples.size <= FEW
+    if few and maker.settings.engine == "auto":
+        choose_engine("torch")
 
 
 def _inverted(maker: Maker) -> Maker:

@@ -17,6 +17,7 @@ from metaloom.data.support import Support
 from metaloom.errors import MetaloomError
 from metaloom.handoff.graphs.costs import Trial
 from metaloom.handoff.graphs.novelty import Novelty
+from metaloom.handoff.graphs.onnxfile import DIGESTS
 from metaloom.handoff.metadata import (
     Accuracy,
     Commit,
@@ -35,7 +36,7 @@ from metaloom.learner import AdaptedTask, Learner, validation_of
 from metaloom.networks.engine import choose_engine
 from metaloom.system.files import makes_again, sha256
 from metaloom.system.provenance import commit, data_version, libraries
-from metaloom.system.source_files import digest
+from metaloom.system.source_files import noted_digest
 
 CODE = "metaloom.handoff.adapting"  # the package whose code makes the bundles
 
@@ -170,7 +171,7 @@ class Maker:
         same = self.describe(card).plain()
         made_with = [same[name] for name in ("format", "learner", "onnx", "libraries")]
         about = [*made_with, self.provenance.model_sha256, support.labels, support.ways.tolist()]
-        hashed = hashlib.sha256(json.dumps([digest(CODE), *about], sort_keys=True).encode())
+        hashed = hashlib.sha256(json.dumps([noted_digest(DIGESTS, CODE), *about], sort_keys=True).encode())
         hashed.update(support.examples.tobytes())
         return hashed.hexdigest()
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -13,14 +16,17 @@ from jaxtyping import Float, Shaped
 from metaloom.data.files import Example, fitting, read_argument
 from metaloom.data.lost import Lost
 from metaloom.errors import MetaloomError
+from metaloom.handoff.bundle.in_order import in_order, workers
 from metaloom.handoff.bundle.stranger import timed, usable
 from metaloom.handoff.shipped.verify import FLEET, METADATA, MODEL, Bundle
-from metaloom.kinds import Kind, kind_from
+from metaloom.kinds import Kind, Tables, kind_from
+from metaloom.system.parallel import cores
 from metaloom.system.plural import several, some
 
 NAMED = 3  # tasks in a message
-BATCH = 256  # examples that are asked about together
-LARGEST = 64 * 2**20  # bytes of raw examples that wait to be asked about
+BATCH = 64  # files, or rows of tables, that are read together
+TOGETHER = 16  # examples that a graph is asked about together: more are no faster, and take memory in each thread
+LARGEST = 32 * 2**20  # bytes of raw examples that wait to be asked about
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def predict(
     Raises:
         MetaloomError: the bundle is damaged, has no such task, or a file holds what is no example.
     """
-    return [prediction for _, prediction in answers(Asked.open(bundle, task), files, on_bad, on_doubt)]
+    return [prediction for _, prediction in answers(Asked.for_many(bundle, task), files, on_bad, on_doubt)]
 
 
 @dataclass(frozen=True)
@@ -91,20 +97,26 @@ class Asked:
     place: int | None
 
     @classmethod
-    def open(cls, folder: str | Path, task: str | None = None) -> Asked:
+    def open(cls, folder: str | Path, task: str | None = None, threads: int = 0) -> Asked:
         """A bundle from its folder.
 
         Args:
             folder: of the bundle.
             task: to choose classes from, in a bundle of many tasks.
+            threads: that answer a question; 0: one for each core.
 
         Raises:
             MetaloomError: it is damaged, or has no such task.
         """
-        opened = usable(folder, [MODEL, FLEET])
+        opened = usable(folder, [MODEL, FLEET], threads)
         labels, place = _of_task(opened, task)
         kind = kind_from(opened.metadata["input"], METADATA, "get a whole copy")
         return cls(Path(folder), opened, kind.in_bundle(Path(folder)), labels, place)
+
+    @classmethod
+    def for_many(cls, folder: str | Path, task: str | None = None) -> Asked:
+        """The same for `answers`, which asks several questions at once: they share the cores."""
+        return cls.open(folder, task, max(1, cores() // workers()))
 
     @property
     def shape(self) -> tuple[int | str, ...]:
@@ -170,7 +182,7 @@ def _alike(raw: Sequence[Shaped[np.ndarray, ...]]) -> Iterator[list[int]]:
     for number, each in enumerate(raw):
         found[each.shape].append(number)
     for numbers in found.values():
-        yield from (numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH))
+        yield from (numbers[start : start + TOGETHER] for start in range(0, len(numbers), TOGETHER))
 
 
 def answers(
@@ -189,11 +201,19 @@ def answers(
     """
     negative = total = 0
     lost = Lost(asked.kind)
-    for batch in batches(files, asked, on_bad, lost):
-        raw = [example.raw for _, example in batch]
-        negative, total = negative + asked.negatives(raw), total + len(raw)
-        found = asked.ranked([example.source for _, example in batch], *asked(raw))
-        yield from zip((file for file, _ in batch), found, strict=True)
+    if isinstance(asked.kind, Tables):  # a file may hold more examples than are asked about together
+        found = in_order(partial(_answered, asked), batches(files, asked, on_bad, lost), BATCH)
+    else:
+        found = in_order(partial(_read_and_answered, asked, on_bad is not None), _chunks(files), BATCH)
+    for some_of in found:
+        if on_bad:
+            for error in some_of.bad:
+                on_bad(error)
+        for file in dict.fromkeys(some_of.files):
+            lost.look(file)
+        negative, total = negative + some_of.negative, total + len(some_of.files)
+        ranked = asked.ranked(some_of.sources, some_of.probabilities, some_of.novelty)
+        yield from zip(some_of.files, ranked, strict=True)
     if on_doubt and lost.sentence:
         on_doubt(lost.sentence)
     if on_doubt and 2 * negative > total:
@@ -201,6 +221,76 @@ def answers(
             f"{negative} of {total} {asked.kind.many} look like the negative of those in training: invert them, "
             "or adapt with `metaloom adapt --invert`"
         )
+
+
+class Answered(NamedTuple):
+    """Some examples with what the graph says of them.
+
+    Args:
+        files: of each example.
+        sources: the example's own name.
+        probabilities: of the classes.
+        novelty: see `Prediction`.
+        negative: how many look like the negative of those in training.
+        bad: errors of files that cannot be read.
+    """
+
+    files: list[str]
+    sources: list[str]
+    probabilities: Float[np.ndarray, "example n_way"]
+    novelty: Float[np.ndarray, " example"]
+    negative: int
+    bad: list[MetaloomError]
+
+
+def _answered(asked: Asked, batch: Sequence[tuple[str, Example]], bad: Sequence[MetaloomError] = ()) -> Answered:
+    raw = [example.raw for _, example in batch]
+    files, sources = [file for file, _ in batch], [example.source for _, example in batch]
+    return Answered(files, sources, *asked(raw), asked.negatives(raw), list(bad))
+
+
+def _read_and_answered(asked: Asked, keep_bad: bool, files: Sequence[str | Path]) -> Answered:
+    """Files that are one example each; those that cannot be read are kept, or raised."""
+    parts: list[Answered] = []
+    bad: list[MetaloomError] = []
+    batch: list[tuple[str, Example]] = []
+    for file in files:
+        try:
+            batch += ((str(file), each) for each in _examples(file, asked))
+        except MetaloomError as error:
+            if not keep_bad:
+                raise
+            bad.append(error)
+        if sum(each.raw.nbytes for _, each in batch) >= LARGEST:
+            parts.append(_answered(asked, batch))
+            batch = []
+    return _joined([*parts, _answered(asked, batch, bad)])
+
+
+def _joined(parts: Sequence[Answered]) -> Answered:
+    if len(parts) == 1:
+        return parts[0]
+    return Answered(
+        [file for part in parts for file in part.files],
+        [source for part in parts for source in part.sources],
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate([part.novelty for part in parts]),
+        sum(part.negative for part in parts),
+        parts[-1].bad,
+    )
+
+
+def _examples(file: str | Path, asked: Asked) -> list[Example]:
+    found = read_argument(file, asked.kind)
+    return [each._replace(raw=fitting(each, asked.shape, asked.kind)) for each in found]
+
+
+def _chunks(files: Iterable[str | Path]) -> Iterator[list[str | Path]]:
+    """A few files first, so that answers come at once, and then more at a time."""
+    left, room = iter(files), 1
+    while chunk := list(islice(left, room)):
+        yield chunk
+        room = min(2 * room, BATCH)
 
 
 def batches(
@@ -218,9 +308,7 @@ def batches(
     room, size = 1, 0
     for path in files:
         try:
-            examples = [
-                each._replace(raw=fitting(each, asked.shape, asked.kind)) for each in read_argument(path, asked.kind)
-            ]
+            examples = _examples(path, asked)
         except MetaloomError as error:
             if on_bad is None:
                 raise

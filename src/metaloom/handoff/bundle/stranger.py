@@ -80,14 +80,19 @@ def _memory(gigabytes: float) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (before, most))
 
 
-def usable(bundle: str | Path, graphs: list[str]) -> Bundle:
+def usable(bundle: str | Path, graphs: list[str], threads: int = 0) -> Bundle:
     """A bundle whose files are whole, with these of its graphs loaded.
+
+    Args:
+        bundle: its folder.
+        graphs: their names.
+        threads: that answer a question; 0: one for each core.
 
     Raises:
         MetaloomError: it is damaged or incomplete.
     """
     with timed(bundle):
-        opened, problems = open_bundle(Path(bundle), graphs)
+        opened, problems = open_bundle(Path(bundle), graphs, threads=threads)
     if opened is None:
         if not (Path(bundle) / SUMS).is_file():
             raise MetaloomError(f"{problems[0]}: give the folder of a bundle, as `metaloom adapt` or `run` makes it")

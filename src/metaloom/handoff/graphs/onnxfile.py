@@ -24,10 +24,11 @@ from metaloom.kinds.encoding import Encoding
 from metaloom.planning.deployment import check_versions
 from metaloom.system.files import read_sealed, write_sealed
 from metaloom.system.provenance import libraries
-from metaloom.system.source_files import digest
+from metaloom.system.source_files import noted_digest
 
 GRAPHS = Path(".metaloom/graphs")  # graphs without their weights: made once for each kind of task
 GRAPHS_KEPT = 64
+DIGESTS = GRAPHS.parent / "digests"  # of our code, noted for what the package holds now
 MAKERS = "metaloom.handoff.graphs"  # the package whose code makes them
 
 
@@ -83,7 +84,7 @@ def kept(kind: str, about: Mapping[str, Any], export: ExportSettings, make: Call
     """
     check_versions(export)
     versions = {"opset": export.opset, "ir_version": export.ir_version, "libraries": libraries()}
-    parts = [kind, json.dumps({**about, **versions}, sort_keys=True), digest(MAKERS)]
+    parts = [kind, json.dumps({**about, **versions}, sort_keys=True), noted_digest(DIGESTS, MAKERS)]
     path = GRAPHS / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()}.onnx"
     if (known := read_sealed(path)) is not None:
         return known

@@ -17,6 +17,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +70,22 @@ LONGEST, LARGEST = 1e6, 1e18  # seconds and bytes that the system can count to
 USAGE = """usage: verify.py [BUNDLE] [--provider NAME] [--seconds N] [--gigabytes N] [--here]
 without BUNDLE: the folder that verify.py is in; --here: without a child process and its limits"""
 
+FLOAT32_BITS, LEAST_BITS = 23, 16  # after the point; of a product, below which it is none of float32
+FACTORS = np.array([*(1 + 2.0**-k for k in range(1, FLOAT32_BITS + 1)), 2.0**17], np.float32)  # the last is large
+FORMATS = {
+    (7, True): "bfloat16",
+    (10, True): "TF32",
+    (10, False): "float16",
+}  # by bits, and whether it has the large one
+MULTIPLYING = ("MatMul", "Conv")  # names of operators, and of outputs
+EXACTLY = {  # how to have providers compute in float32
+    "OpenVINOExecutionProvider": 'its option "precision": "FP32" (in OpenVINO itself, INFERENCE_PRECISION_HINT f32)',
+    "CUDAExecutionProvider": 'its option "use_tf32": "0"',
+    "TensorrtExecutionProvider": 'its options "trt_fp16_enable" and "trt_bf16_enable" off, and NVIDIA_TF32_OVERRIDE=0',
+    "CoreMLExecutionProvider": 'its option "MLComputeUnits": "CPUOnly"',
+    "QNNExecutionProvider": 'its option "enable_htp_fp16_precision": "0"',
+}
+
 Field = tuple[int, int | memoryview]  # of a protocol buffer message: number and value
 
 
@@ -78,10 +95,12 @@ class Verdict(NamedTuple):
     Attributes:
         problems: what is wrong, one line each; none: verified.
         summary: what was checked, in one line; empty where the answers were not asked for.
+        precision: that the provider computes in less than float32, and what to do; empty where it does not.
     """
 
     problems: list[str]
     summary: str
+    precision: str = ""
 
 
 class Bundle(NamedTuple):
@@ -122,8 +141,8 @@ def verify(folder: str | Path, with_onnx: bool = True, provider: str = CPU) -> V
     problems += _check_tokenizer(folder / TOKENIZER, bundle.metadata["input"])
     if problems:
         return Verdict(problems, "")
-    verdict = _check_samples(bundle, folder / SAMPLES)
-    return verdict if verdict.problems else Verdict(_check_sizes(bundle, folder), verdict.summary)
+    verdict = _check_samples(bundle, folder / SAMPLES)._replace(precision=precision_of(provider))
+    return verdict if verdict.problems else verdict._replace(problems=_check_sizes(bundle, folder))
 
 
 def _provider_problem(name: str) -> str:
@@ -132,13 +151,16 @@ def _provider_problem(name: str) -> str:
     return "" if name in there else f"onnxruntime {onnxruntime.__version__} has no {name} here, only {', '.join(there)}"
 
 
-def open_bundle(folder: Path, graphs: list[str], provider: str = CPU) -> tuple[Bundle | None, list[str]]:
+def open_bundle(
+    folder: Path, graphs: list[str], provider: str = CPU, threads: int = 0
+) -> tuple[Bundle | None, list[str]]:
     """Open a bundle, or say why it is none to rely on.
 
     Args:
         folder: of the bundle.
         graphs: those to load, of the ones that it has.
         provider: that runs them; what it has not got runs on the CPU.
+        threads: that answer a question; 0: one for each core.
     """
     problems = check_files(folder)
     if problems:
@@ -151,7 +173,7 @@ def open_bundle(folder: Path, graphs: list[str], provider: str = CPU) -> tuple[B
     n_way = max(map(len, labels.values())) if isinstance(labels, dict) else len(labels)
     sessions = {}
     for name in (name for name in graphs if name in metadata["graphs"]):
-        session, problems = _load_graph(folder / name, metadata, n_way, provider)
+        session, problems = _load_graph(folder / name, metadata, n_way, provider, threads)
         if session is None:
             return None, problems
         sessions[name] = session
@@ -160,7 +182,7 @@ def open_bundle(folder: Path, graphs: list[str], provider: str = CPU) -> tuple[B
 
 
 def _load_graph(
-    path: Path, metadata: Any, n_way: int, provider: str
+    path: Path, metadata: Any, n_way: int, provider: str, threads: int
 ) -> tuple[onnxruntime.InferenceSession | None, list[str]]:
     if not path.is_file():
         return None, [f"{path.name}: missing"]
@@ -170,10 +192,13 @@ def _load_graph(
         return None, [f"{path.name}: {problem}" for problem in problems]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors reach the caller as exceptions anyway
+    options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(data, options, providers=[*dict.fromkeys([provider, CPU])])
     except RUNTIME_ERRORS as error:
         return None, [f"{path.name}: onnxruntime {onnxruntime.__version__} refuses it: {_one_line(error)}"]
+    if provider not in session.get_providers():  # onnxruntime goes on without it, and says so in its log alone
+        return None, [f"{path.name}: onnxruntime {onnxruntime.__version__} could not start {provider} for it"]
     problems = _check_interface(path.name, session, metadata, n_way)
     return (None, problems) if problems else (session, [])
 
@@ -638,6 +663,117 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+# --- precision
+
+
+@cache  # a fleet's bundles are verified one after the other
+def precision_of(provider: str) -> str:
+    """Whether a provider multiplies in less than float32, and what to do; empty where it does not.
+
+    It is asked for products of numbers 1 + 2^-k, of which float32 keeps every bit: how many of the bits come back says
+    in which format it multiplies.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(multiplying(), options, providers=[*dict.fromkeys([provider, CPU])])
+        found = session.run([*MULTIPLYING], asked_products())
+    except RUNTIME_ERRORS as error:
+        return f"in which precision {provider} computes is not known: it fails on products ({_one_line(error)})"
+    return precision_in_words(provider, dict(zip(MULTIPLYING, found)))  # noqa: B905
+
+
+def asked_products() -> dict[str, np.ndarray]:
+    """The inputs of `multiplying`."""
+    rows = _factors()[0]
+    return {"rows": rows, "maps": np.ascontiguousarray(np.broadcast_to(rows[..., None, None], (*rows.shape, 3, 3)))}
+
+
+def precision_in_words(provider: str, products: dict[str, Any]) -> str:
+    """What the products of `multiplying` say of a provider, in one line.
+
+    Args:
+        provider: its name.
+        products: by operator.
+    """
+    exact = FACTORS.astype(np.float64)
+    bits, worst, large = {}, {}, []
+    for name, found in products.items():
+        both = np.asarray(found, np.float64).reshape(len(exact), 2, len(exact), -1)
+        own = np.diagonal(both, axis1=0, axis2=2).reshape(-1, len(exact))  # factors as inputs, and as weights
+        with np.errstate(invalid="ignore"):
+            lost = np.nan_to_num(np.abs(own - exact).max(axis=0), nan=math.inf)
+        kept = lost[:-1] < 2.0 ** -np.arange(2, len(exact) + 1)
+        bits[name] = len(kept) if kept.all() else int(kept.argmin())
+        worst[name] = float((lost / exact)[:-1].max())
+        large.append(bool(lost[-1] < exact[-1] / 2))  # neither infinite nor cut off at 65,504
+    less = [name for name in bits if bits[name] < LEAST_BITS]
+    if not less:
+        return ""
+    fewest = min(bits.values())
+    known = FORMATS.get((fewest, all(large)), f"less than float32, {fewest} of {FLOAT32_BITS} bits")
+    remedy = EXACTLY.get(provider, "its options, if it has one that asks for float32; or another provider")
+    how = f"{known} ({' and '.join(less)})"
+    most = max(worst[name] for name in less)
+    return f"{provider} multiplies in {how}: products differ by up to {most:.1e}; remedy: {remedy}"
+
+
+def _factors() -> tuple[np.ndarray, np.ndarray]:
+    """Two matrices whose product has each of `FACTORS` alone: as an input that is multiplied by 1, and as a weight."""
+    count, one = len(FACTORS), np.ones((len(FACTORS), 1), np.float32)
+    rows = np.concatenate([np.diag(FACTORS), one], axis=1)
+    weights = np.zeros((count + 1, 2 * count), np.float32)
+    weights[:count, :count], weights[count, count:] = np.eye(count), FACTORS
+    return rows, weights
+
+
+def multiplying() -> bytes:
+    """A graph of one MatMul and one Conv with those weights, in the bytes of ONNX."""
+    rows, weights = _factors()
+    kernels = np.zeros((weights.shape[1], weights.shape[0], 3, 3), np.float32)
+    kernels[:, :, 1, 1] = weights.T
+    pads = _message((1, b"pads"), *((8, 1),) * 4, (20, 7))
+    shapes = {"rows": rows.shape, "maps": (*rows.shape, 3, 3), "MatMul": (len(rows), len(kernels))}
+    shapes["Conv"] = (*shapes["MatMul"], 3, 3)
+    nodes = [
+        (1, _message((1, b"rows"), (1, b"weights"), (2, b"MatMul"), (4, b"MatMul"))),
+        (1, _message((1, b"maps"), (1, b"kernels"), (2, b"Conv"), (4, b"Conv"), (5, pads))),
+    ]
+    tensors = [(5, _tensor(b"weights", weights)), (5, _tensor(b"kernels", kernels))]
+    inputs = [(11, _described(name, shapes[name])) for name in ("rows", "maps")]
+    outputs = [(12, _described(name, shapes[name])) for name in MULTIPLYING]
+    graph = _message(*nodes, (2, b"products"), *tensors, *inputs, *outputs)
+    return _message((1, 8), (7, graph), (8, _message((1, b""), (2, 13))))
+
+
+def _tensor(name: bytes, values: np.ndarray) -> bytes:
+    return _message(*((1, size) for size in values.shape), (2, 1), (8, name), (9, values.astype("<f4").tobytes()))
+
+
+def _described(name: str, shape: tuple[int, ...]) -> bytes:
+    sizes = _message(*((1, _message((1, size))) for size in shape))
+    return _message((1, name.encode()), (2, _message((1, _message((1, 1), (2, sizes))))))
+
+
+def _message(*fields: tuple[int, int | bytes]) -> bytes:
+    """A protocol buffer message: what `_fields` reads."""
+    parts = []
+    for number, value in fields:
+        if isinstance(value, int):
+            parts += [_encoded(number << 3), _encoded(value)]
+        else:
+            parts += [_encoded(number << 3 | 2), _encoded(len(value)), value]
+    return b"".join(parts)
+
+
+def _encoded(number: int) -> bytes:
+    digits = []
+    while number > 127:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*digits, number])
+
+
 # --- the command line
 
 
@@ -709,6 +845,8 @@ def main(arguments: list[str]) -> int:
     verdict = verify(bundle, provider=options["--provider"])
     for problem in verdict.problems:
         _refused(problem)
+    if verdict.precision:
+        print(f"precision: {printable(verdict.precision)}")
     if not verdict.problems:
         print(f"verified: {printable(str(bundle))}: {verdict.summary}")
     return 1 if verdict.problems else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -145,6 +145,13 @@ class Pictures(Kind):
     def packed(self, images: UInt8[np.ndarray, "item height width channel"]) -> UInt8[np.ndarray, "item s s channel"]:
         """A batch of pictures of one size as they are packed."""
         return resize(PAPER - images if self.inverted else images, self.image_size, self.fit)
+
+    def for_graph(self, examples: Sequence[UInt8[np.ndarray, ...]]) -> Sequence[UInt8[np.ndarray, ...]]:
+        """At the graph's own size, pixel for pixel as it would make them itself, for which it takes several times as
+        long; a graph that first inverts them rounds otherwise."""
+        if self.inverted:
+            return examples
+        return [resize(each[None], self.image_size, self.fit)[0] for each in examples]
 
     def embedded(self, folder: Path) -> None:
         from metaloom.kinds.pictures.glyphs.build import build_glyphs
