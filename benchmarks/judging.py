@@ -2,9 +2,9 @@
 
 python benchmarks/judging.py ROOT [--seed 1]
 
-ROOT is a project that has run. In a copy of it, which has the champion, ProtoNet is trained again with another seed, which is one
-challenger; the other is the project's MAML, which adapts its network to every episode and so takes longest to ask. What is timed is
-the whole command, by phases too, in an order in which the first pair of each has nothing warm.
+ROOT is a project that has run. In a copy of it, which has the champion, ProtoNet is trained again with another seed,
+which is one challenger; the other is the project's MAML, which adapts its network to every episode and so takes longest
+to ask. What is timed is the whole command, with the guard `novelty` and without it.
 """
 
 from __future__ import annotations
