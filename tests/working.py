@@ -24,7 +24,7 @@ from standins import PATIENCE
 from metaloom.cli.init import ENTRYPOINT
 from metaloom.cli.prefect_server import ENVIRONMENT
 
-POOL, DEPLOYMENT = "metaloom-workers", "retrain/workers"
+POOL, DEPLOYMENT = "metaloom-workers", "retrain/retrain-workers"
 LOST = "name: runs whose worker is lost"  # the automation of docs/scheduling.md
 HANDOVER = "handover: 0.02"  # minutes
 QUICK = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1"}

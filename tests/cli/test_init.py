@@ -17,6 +17,7 @@ from projects import REPO, TINY, run_here, write_params
 from typer.testing import CliRunner
 
 from metaloom import __version__
+from metaloom.cli import doctor
 from metaloom.cli import init as module
 from metaloom.cli.app import app
 from metaloom.cli.doctor import _code
@@ -55,6 +56,10 @@ def test_a_project_has_settings_and_no_code(mine: Path):
         assert {CODE: [name]} in body["params"]
     its_own = (REPO / "params.yaml").read_text().replace("  name: retrain ", "  name: mine ")
     assert (mine / "params.yaml").read_text() == its_own
+    prefect = (mine / "prefect.yaml").read_text()
+    names = [each["name"] for each in yaml.safe_load(prefect)["deployments"]]
+    assert names == ["mine", "mine-workers", "mine-docker", "mine-kubernetes"]
+    assert "metaloom.project.mine" in prefect and list(doctor._names(mine)) == []
     assert stage_names(mine)[:4] == ["prepare", "embed", "plan", "split"]  # DVC takes it
     assert not run_here(mine, "git", "status", "--short").stdout and revision(mine)
 

@@ -17,6 +17,7 @@ import typer
 from prefect.client import orchestration
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from projects import REPO
 from test_flipped_bytes import flip, stored
 
 from metaloom.cli import doctor
@@ -304,3 +305,21 @@ def test_a_deployment_that_points_elsewhere_is_named(monkeypatch, tmp_path, answ
     monkeypatch.setattr(orchestration, "get_client", lambda sync_client: Client())
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         assert [each.what for each in doctor._deployment(Path(tmp_path))] == said
+
+
+def test_a_project_of_another_name_than_prefect_yaml_has_is_named(tmp_path):
+    (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
+    assert list(doctor._names(tmp_path)) == []
+    (tmp_path / "prefect.yaml").write_text((REPO / "prefect.yaml").read_text())
+    assert list(doctor._names(tmp_path)) == []
+    change_settings(tmp_path, "  name: retrain ", "  name: shop ")
+    said = "prefect.yaml has retrain, retrain-workers, retrain-docker, retrain-kubernetes, metaloom.project.retrain"
+    assert [each.what for each in doctor._names(tmp_path)] == [f"{said}, and retrain.name is shop"]
+    (tmp_path / "prefect.yaml").write_text("deployments: [1]")
+    assert [each.what for each in doctor._names(tmp_path)] == ["prefect.yaml is damaged"]
+
+
+def change_settings(root: Path, before: str, after: str) -> None:
+    text = (root / "params.yaml").read_text()
+    assert before in text
+    (root / "params.yaml").write_text(text.replace(before, after))

@@ -66,7 +66,8 @@ def test_every_command_does_what_is_shown(standin: Standin, prefect_server: dict
     assert {command for command in rest if not any(each in command for each in order)} == set()
     said = {each: asked(standin, command) for each in order for command in rest if each in command}
     assert said.keys() == set(order)
-    pools = {"retrain": "metaloom", **{name: f"metaloom-{name}" for name in ("workers", "docker", "kubernetes")}}
+    kinds = ("workers", "docker", "kubernetes")
+    pools = {"retrain": "metaloom", **{f"retrain-{kind}": f"metaloom-{kind}" for kind in kinds}}
     assert all(f"retrain/{name}" in said["deployment ls"] for name in pools)
     assert "Flow Runs" in said["flow-run ls"]
     asked(standin, "prefect --no-prompt automation delete 'runs whose worker is lost'")

@@ -14,6 +14,7 @@ from metaloom.cli.app import app
 from metaloom.cli.judge import before_promotion
 from metaloom.errors import MetaloomError
 from metaloom.judging import judge
+from metaloom.judging.asking import _in_time
 from metaloom.judging.process import _sides
 from metaloom.judging.questions import pool
 from metaloom.judging.records import judgement_of, moved, read_ledger
@@ -156,6 +157,12 @@ def test_it_ends_when_its_time_is_over(versions):
     found = judge(versions.root, "v0.0.1", "HEAD", now=NOW, note=False, minutes=1e-9)
     told = found.evidence
     assert (found.outcome, told["limited"]) == ("undecided", True) and told["episodes"] <= 100 + len(told["domains"])
+
+
+def test_time_is_left_for_what_is_asked_afterwards():
+    """200 rounds have taken 20 s of 60: there is time for 400 more, of which 60 are kept."""
+    assert _in_time(200, 20.0, 60.0, 60) == 340
+    assert _in_time(200, 59.9, 60.0, 60) == 1 and _in_time(0, 0.0, 60.0, 60) > 10**6
 
 
 def test_a_model_that_is_nowhere_is_one_line(make_versions):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 
 import pytest
 from nights import BEGAN
 
 from metaloom.errors import MetaloomError
 from metaloom.retraining import clones, others, relay
-from metaloom.retraining.nights import Night
+from metaloom.retraining.nights import DAY, Night
 from metaloom.retraining.workspace import open_workspace
 
 
@@ -131,6 +132,34 @@ def test_half_done_training_is_gone_on_with_elsewhere(worker, capsys):
     shutil.rmtree(there / relay.CHECKPOINTS)
     relay.take(b.root, there, night)
     assert not (there / relay.CHECKPOINTS).exists()
+
+
+def test_what_nobody_goes_on_with_is_cleared_away(worker):
+    """By age and number, in both remotes; what is younger than a day, or open here, stays."""
+    a, began = worker("a"), time.time()
+    place = open_workspace(a.root, a_night(a))
+    a.train(place, False)
+    store = a.root.parents[1] / "store/metaloom/half"
+    for days, key in enumerate("abcde"):
+        night = Night(f"n-{key}", 40 * key, a.git("rev-parse", "HEAD"), "d", BEGAN)
+        checkpoint = place / relay.CHECKPOINTS / "maml.safetensors"
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_text(key)
+        relay.leave(a.root, place, night, {})
+        (store / night.key / relay.SENT).write_text(str(int(began - (days + 0.5) * DAY)))
+    (store / ("e" * 40) / relay.SENT).unlink()  # killed before it was written
+    gone = relay.clear(a.root, 2, 3.0, {40 * "c"}, now=began)
+    assert gone == [40 * "d", 40 * "e"] and left(a, store) == {40 * "a", 40 * "b", 40 * "c"}
+    assert relay.clear(a.root, 0, 3.0, {40 * "c"}, now=began) == [40 * "b"]  # that of the last day stays
+    assert relay.clear(a.root, 0, 0.1, set(), now=began) == [40 * "a", 40 * "c"] and left(a, store) == set()
+    assert relay.clear(a.root, 0, 0, set()) == []
+
+
+def left(project, store) -> set[str]:
+    """The keys of what is half done, which both remotes have to agree on."""
+    in_git = {ref.rpartition("/")[2] for ref in project.git("ls-remote", "origin", f"{relay.REFS}/*").split()[1::2]}
+    assert in_git == {path.name for path in store.iterdir() if any(path.iterdir())}
+    return in_git
 
 
 def a_night(project) -> Night:

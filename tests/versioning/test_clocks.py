@@ -76,3 +76,31 @@ def test_both_believe_a_tag_by_hand_from_a_clock_that_is_behind(root):
     assert prod(root) == "v0.0.2"
     registry.put_into(root, "v0.0.1", "prod")
     assert prod(root) == "v0.0.1"
+
+
+def candidate(root: Path) -> str:
+    """The candidate, as GTO has it too; empty where there is none."""
+    import gto.api
+
+    found = registry.in_stage(root, "candidate")
+    listed = [each.version for each in registry.model_versions(root) if "candidate" in each.stages]
+    said = [each.version for each in gto.api.find_versions_in_stage(str(root), "handoff", "candidate") or ()]
+    assert listed == said == ([found[0]] if found else [])
+    return found[0] if found else ""
+
+
+@pytest.mark.parametrize("seconds", [0, DAY])
+def test_a_version_leaves_its_stage_and_one_that_was_there_before_is_in_it(root, monkeypatch, seconds):
+    for version in VERSIONS[:2]:
+        registry.put_into(root, version, "candidate")
+    clock = time.time
+    monkeypatch.setattr(registry.time, "time", lambda: clock() - seconds)
+    assert registry.take_out(root, "v0.0.3", "candidate", "never there") == ""
+    assert registry.take_out(root, "v0.0.2", "candidate", "refused") == "refs/tags/handoff#candidate!#3"
+    assert candidate(root) == "v0.0.1" and registry.take_out(root, "v0.0.2", "candidate", "again") == ""
+    registry.take_out(root, "v0.0.1", "candidate", "refused too", ("robot", "robot@example.org"))
+    assert candidate(root) == ""
+    with pytest.raises(registry.MetaloomError, match="candidate has had no version"):
+        registry.rollback(root, "candidate")
+    registry.put_into(root, "v0.0.2", "candidate")
+    assert candidate(root) == "v0.0.2"

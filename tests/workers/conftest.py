@@ -22,7 +22,7 @@ def workers(tmp_path: Path, whole_bundle: Path) -> Iterator[Workers]:
         postgres = Postgres(home / "postgres", int((home / "port").read_text()))
         made = Workers(tmp_path, json.loads((home / "environment.json").read_text()), postgres)
         made.make(whole_bundle)
-        made.run("prefect", "--no-prompt", "deploy", "--name", "workers")
+        made.run("prefect", "--no-prompt", "deploy", "--name", "retrain-workers")
         yield made
         made.end()
 

@@ -72,7 +72,7 @@ def rendered(kind: str, deployment: str) -> dict:
     """The job that Prefect's own template of a pool becomes with a deployment's variables."""
     views = json.loads(TEMPLATES.read_text())
     template = views["prefect" if kind == "process" else f"prefect-{kind}"][kind]["default_base_job_configuration"]
-    variables = deployments()[deployment]["work_pool"]["job_variables"]
+    variables = deployments()[f"retrain-{deployment}"]["work_pool"]["job_variables"]
     unknown = variables.keys() - template["variables"]["properties"].keys()
     assert not unknown, unknown
     given = {name: one["default"] for name, one in template["variables"]["properties"].items() if "default" in one}

@@ -7,6 +7,8 @@ from uuid import UUID
 import pytest
 from working import DEPLOYMENT, Workers, until
 
+from flows.seen import ARRIVED, resource
+
 TAGS = ["handoff#prod#1", "handoff@v0.0.1"]
 
 
@@ -28,6 +30,22 @@ def test_of_twenty_triggers_one_works(workers: Workers, client):
     assert names == ["Completed", *["Skipped"] * 19]
     assert [name for name, *_ in workers.steps()] == ["prepared.txt", "model.txt"]
     assert promoted(workers)
+
+
+@pytest.mark.slow
+def test_data_that_arrived_start_a_run(workers: Workers, client):
+    """Of this project, and not of another one on the same server."""
+    for whose in ("another", "retrain"):
+        workers.run("prefect", "event", "emit", ARRIVED, "--resource-id", resource(whose))
+    deployment = client.read_deployment_by_name(DEPLOYMENT).id
+    (run,) = until(lambda: [each for each in client.read_flow_runs() if asked_for(each, deployment)])
+    workers.work("a")
+    assert workers.outcome(client, run.id) == "Completed" and promoted(workers)
+    assert len([each for each in client.read_flow_runs() if asked_for(each, deployment)]) == 1
+
+
+def asked_for(run, deployment: UUID) -> bool:
+    return run.deployment_id == deployment and not run.auto_scheduled
 
 
 @pytest.mark.slow

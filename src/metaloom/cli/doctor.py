@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +15,7 @@ import typer
 
 from metaloom.cli.project import enter_project
 from metaloom.errors import FAILED, MetaloomError
-from metaloom.system.plural import several
+from metaloom.system.plural import several, some
 from metaloom.system.terminal import show
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 ROOM = 2  # GiB free that a run should find
 OURS = ("metaloom.pipeline", "metaloom.stages.", "metaloom.measuring")  # modules that a run starts as processes
+PROJECT = "metaloom.project."  # begins how events name a project
+FEW = 5  # names in a message
 PATIENCE = 10  # seconds that a process may take to end
 
 
@@ -52,6 +55,7 @@ def doctor(
             of_hashes,
             of_purged,
             of_remotes,
+            _names,
             _deployment,
             _flow_runs,
         ):
@@ -154,6 +158,34 @@ def _ended(process: Any) -> bool:
     for each in alive:
         each.kill()
     return not psutil.wait_procs(alive, timeout=PATIENCE)[1]
+
+
+def _names(root: Path) -> Iterator[Fault]:
+    """prefect.yaml has the project's name too, and only Prefect reads it there."""
+    import yaml
+
+    from metaloom.config import PARAMS, load_settings
+    from metaloom.system.files import load_yaml
+    from metaloom.versioning.health import Fault
+
+    name, file = load_settings(root / PARAMS).retrain.name, root / "prefect.yaml"
+    try:
+        text = file.read_text(encoding="utf-8")
+        listed = [each for each in load_yaml(text)["deployments"] if each["entrypoint"].endswith("retrain")]
+    except FileNotFoundError:
+        return
+    except (LookupError, TypeError, AttributeError, ValueError, yaml.YAMLError):
+        yield Fault("prefect.yaml is damaged", "git checkout prefect.yaml")
+        return
+    named = [str(each.get("name")) for each in listed]
+    other = named if named and not any(each == name or each.startswith(f"{name}-") for each in named) else []
+    other += [f"{PROJECT}{each}" for each in dict.fromkeys(re.findall(rf"{re.escape(PROJECT)}([\w-]+)", text))]
+    other = [each for each in other if each != f"{PROJECT}{name}"]
+    if other:
+        yield Fault(
+            f"prefect.yaml has {some(other, FEW)}, and retrain.name is {name}",
+            "write that name there, and `prefect deploy` again",
+        )
 
 
 def _deployment(root: Path) -> Iterator[Fault]:

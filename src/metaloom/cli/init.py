@@ -122,7 +122,7 @@ def _fill(folder: Path, name: str, kind: str) -> None:
     dag = with_code_file((template / DAG).read_text(encoding="utf-8"))
     write_text(folder / DAG, dag)
     write_code(folder, hashes(dag))
-    write_text(folder / "prefect.yaml", (template / "prefect.yaml").read_text(encoding="utf-8").replace(*ENTRYPOINT))
+    write_text(folder / "prefect.yaml", _deployments((template / "prefect.yaml").read_text(encoding="utf-8"), name))
     params = _settings((template / "params.yaml").read_text(encoding="utf-8"), kind, name)
     write_text(folder / "params.yaml", params)
     write_text(folder / ".gitignore", IGNORED)
@@ -139,10 +139,20 @@ def _stage(folder: Path) -> None:
 
 def _settings(params: str, kind: str, name: str) -> str:
     """params.yaml with the kind of example, the network and the name that a project starts with; comments stay."""
-    own = re.sub(r"[^0-9A-Za-z]+", "-", name)[:50].strip("-") or "retrain"
-    params = re.sub(r"^(retrain: .*\n  name: )\S+", rf"\g<1>{own}", params, flags=re.MULTILINE)
+    params = re.sub(r"^(retrain: .*\n  name: )\S+", rf"\g<1>{_own(name)}", params, flags=re.MULTILINE)
     params = re.sub(r"^(kind: )\w+", rf"\g<1>{kind}", params, flags=re.MULTILINE)
     return re.sub(r"^(network:\n  name: )\w+", rf"\g<1>{NETWORKS[kind]}", params, flags=re.MULTILINE)
+
+
+def _deployments(prefect: str, name: str) -> str:
+    """prefect.yaml with the flow as it is installed, and the project's name in what Prefect's server tells apart."""
+    named = re.sub(r"^(  - name: (?:&\w+ )?)retrain\b", rf"\g<1>{_own(name)}", prefect, flags=re.MULTILINE)
+    return named.replace(*ENTRYPOINT).replace("metaloom.project.retrain", f"metaloom.project.{_own(name)}")
+
+
+def _own(name: str) -> str:
+    """How Prefect's server knows the project in a folder of this name."""
+    return re.sub(r"[^0-9A-Za-z]+", "-", name)[:50].strip("-") or "retrain"
 
 
 def _start_dvc(folder: Path) -> None:

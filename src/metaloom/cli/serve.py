@@ -118,16 +118,16 @@ def _schedule(root: Path, cron: str | None, interval: float | None) -> dict[str,
 
 
 def _deployed(root: Path) -> tuple[str, str]:
-    """Cron line and time zone of the deployment in prefect.yaml."""
+    """Cron line and time zone of the first deployment in prefect.yaml."""
     import yaml
 
     try:
         deployments = yaml.safe_load((root / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
-        (first,) = (each["schedules"][0] for each in deployments if each["name"] == "retrain")
+        first = deployments[0]["schedules"][0]
         return first["cron"], first.get("timezone", "UTC")
     except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
         raise MetaloomError(
-            "prefect.yaml has no deployment `retrain` with a cron schedule: give --cron or --interval"
+            "the first deployment in prefect.yaml has no cron schedule: give --cron or --interval"
         ) from None
 
 

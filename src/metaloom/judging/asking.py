@@ -52,7 +52,15 @@ def gains(champion: Answers, challenger: Answers) -> Float[np.ndarray, " episode
     return np.nan_to_num(challenger.accuracy) - np.nan_to_num(champion.accuracy)
 
 
-def ask(champion: Learner, challenger: Learner, questions: Questions, alpha: float, settings: JudgeSettings) -> Asked:
+def ask(
+    champion: Learner,
+    challenger: Learner,
+    questions: Questions,
+    alpha: float,
+    settings: JudgeSettings,
+    seconds: float,
+    spare: int = 0,
+) -> Asked:
     """Both answer the same episodes.
 
     Args:
@@ -61,6 +69,8 @@ def ask(champion: Learner, challenger: Learner, questions: Questions, alpha: flo
         questions: to both.
         alpha: error that the decision may spend.
         settings: with its limits.
+        seconds: that this may take; the first batch is asked whatever it takes.
+        spare: episodes for which there has to be time afterwards.
     """
     started, domains = time.monotonic(), len(questions.domains)
     models = [_answering(learner, questions) for learner in (champion, challenger)]
@@ -69,7 +79,7 @@ def ask(champion: Learner, challenger: Learner, questions: Questions, alpha: flo
     with bar("judge", most * domains) as progress:
         while True:
             wanted = -(-max(FIRST, done * domains // 2) // domains)
-            rounds = min(wanted, most - done, _in_time(done, time.monotonic() - started, settings.max_minutes * 60))
+            rounds = min(wanted, most - done, _in_time(done, time.monotonic() - started, seconds, spare // domains))
             table = questions.batch(number, rounds)
             for own, model in zip(said, models, strict=True):
                 own.append(model(table))
@@ -82,9 +92,9 @@ def ask(champion: Learner, challenger: Learner, questions: Questions, alpha: flo
                 return asked
 
 
-def _in_time(done: int, seconds: float, most: float) -> int:
-    """Rounds for which there is time; at least one, for a start."""
-    return max(1, int((most - seconds) * done / max(seconds, 1e-9))) if done else 1 << 30
+def _in_time(done: int, seconds: float, most: float, spare: int) -> int:
+    """Rounds for which there is time, with some to spare; at least one, for a start."""
+    return max(1, int((most - seconds) * done / max(seconds, 1e-9)) - spare) if done else 1 << 30
 
 
 def _answering(learner: Learner, questions: Questions) -> Answer:

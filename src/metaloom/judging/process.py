@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -54,7 +55,7 @@ def judge(
         MetaloomError: one of them is no revision, or has no model or data that can be had; they are the same, do not
             take the same examples, or no class is left that neither has seen.
     """
-    root, now = Path(root).resolve(), now or datetime.now(UTC)
+    began, root, now = time.monotonic(), Path(root).resolve(), now or datetime.now(UTC)
     settings = load_settings(root / PARAMS)
     rules = settings.judge.model_copy(update={} if minutes is None else {"max_minutes": minutes})
     with _sides(root, champion, challenger) as (one, other):
@@ -68,8 +69,10 @@ def judge(
         choose_engine(settings.engine)
         device = choose_device(settings.device)
         learners = one.learner(device), other.learner(device)
-        asked = ask(*learners, questions, alpha, rules)
-        novelty = _novelty(learners, questions, asked) if rules.guards.novelty != "off" else None
+        guarded = rules.guards.novelty != "off"
+        left = 60 * rules.max_minutes - (time.monotonic() - began)
+        asked = ask(*learners, questions, alpha, rules, left, EPISODES if guarded else 0)
+        novelty = _novelty(learners, questions, asked) if guarded else None
         evidence = Evidence(one, other, questions, asked, alpha, rules, past, bundle_figures(one, other), novelty)
     verdict = evidence.verdict()
     if note:

@@ -46,6 +46,7 @@ def answer(
             night.reason = (
                 f"{night.version} is not approved, and {night.champion or 'nothing'} stays {loop.settings.stage}"
             )
+            steps.leave(loop.root, night, loop.settings)
         if why:
             night.note(why)
         loop.close(night)

@@ -132,7 +132,7 @@ class Loop:
             if night.outcome and not night.told:  # killed just then, or the webhook was away
                 self._tell(night)
         for night in steps.left(self.root, self.settings, self.now()):
-            self.close(night)
+            self._wait_no_longer(night)
         self._log(nights(self.root))
         result, error = self._go_on(before)
         if self.settings.data == "folder":
@@ -268,6 +268,15 @@ class Loop:
         self._log([night])
         if remote := self._remote_of_others():
             others.tell_others(self.root, night, remote)
+
+    def _wait_no_longer(self, night: Night) -> None:
+        """One that was put into the stage by hand, or that nobody has answered for."""
+        try:
+            steps.leave(self.root, night, self.settings)
+        except MetaloomError as error:  # it waits until the next run
+            say(f"{night.version} cannot leave {self.settings.candidate}: {error}")
+        else:
+            self.close(night)
 
     def _take_records(self) -> None:
         """What other clones have retrained counts as if it had been here."""

@@ -81,6 +81,8 @@ def _is_further(there: Night, here: Night | None) -> bool:
     """Whether the record of another clone counts, and not the one of the same name that is here."""
     if here is None:
         return True
+    if here.outcome == "candidate":  # somebody may have answered there
+        return there.outcome not in ("", "candidate")
     return not here.outcome and (bool(there.outcome) or here.commit != there.commit)
 
 

@@ -16,11 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError
 from metaloom.retraining.clones import handover
 from metaloom.retraining.committing import make_commit, stage_results
 from metaloom.retraining.git import asked, file_at, git, remote_of
-from metaloom.retraining.nights import Night, nights
+from metaloom.retraining.nights import DAY, Night, nights
 from metaloom.system import lifeline
 from metaloom.system.files import atomic_file, load_yaml
 from metaloom.system.lock import STATE
@@ -34,6 +35,7 @@ REFS = "refs/metaloom/half"  # of what is half done, by the key of what it start
 FOLDER = "metaloom/half"  # in DVC's remote, beside its files
 CHECKPOINTS = f"{STATE}/checkpoints"
 INDEX = f"{STATE}/relay-index"
+SENT = "sent"  # in a training's folder there: the Unix time at which something was sent last
 FEW = 4  # stages in a message
 
 
@@ -56,6 +58,11 @@ def relayed(root: Path, place: Path, night: Night, force: bool) -> Iterator[None
             take(root, place, night)
         except MetaloomError as error:
             say(f"what another worker may have left could not be had: {error}")
+    settings = load_settings(root / PARAMS).retrain
+    try:
+        clear(root, settings.keep, settings.keep_days, {each.key for each in nights(root) if not each.outcome})
+    except MetaloomError as error:
+        say(f"what is left of older training could not be cleared away: {error}")
     if not minutes:
         yield
         return
@@ -92,7 +99,7 @@ def take(root: Path, place: Path, night: Night) -> None:
             repo.checkout(force=True, allow_missing=True)
         for path in fs.find(fs.join(folder, night.key)):
             here = place / CHECKPOINTS / fs.relpath(path, fs.join(folder, night.key))
-            if not here.exists():
+            if here.name != SENT and not here.exists():
                 with atomic_file(here) as temporary:
                     fs.get_file(path, str(temporary))
                 say(f"another worker has left the checkpoint {here.name}: training goes on from it")
@@ -115,32 +122,92 @@ def leave(root: Path, place: Path, night: Night, sent: dict[str, Any]) -> None:
         if found is None:
             return
         repo, fs, folder = found
-        for path in sorted((place / CHECKPOINTS).rglob("*.safetensors")):
+        ended = lock != sent.setdefault(LOCK, file_at(place, "HEAD", LOCK)) and bool(remote)
+        fresh = {path: when for path, when in _checkpoints(place) if sent.get(path.name) != when}
+        if ended or fresh:  # `clear` goes by it, so it comes first
+            fs.makedirs(fs.join(folder, night.key), exist_ok=True)
+            fs.pipe_file(fs.join(folder, night.key, SENT), str(int(time.time())).encode())
+        for path, when in fresh.items():
             with suppress(FileNotFoundError):  # that stage has ended meanwhile
-                if sent.get(path.name) != (written := path.stat().st_mtime_ns):
-                    there = fs.join(folder, night.key, *path.relative_to(place / CHECKPOINTS).parts)
-                    fs.makedirs(fs.parent(there), exist_ok=True)
-                    fs.put_file(str(path), there)
-                    sent[path.name] = written
-        if lock != sent.setdefault(LOCK, file_at(place, "HEAD", LOCK)) and remote:
+                there = fs.join(folder, night.key, *path.relative_to(place / CHECKPOINTS).parts)
+                fs.makedirs(fs.parent(there), exist_ok=True)
+                fs.put_file(str(path), there)
+                sent[path.name] = when
+        if ended:
             _between(repo, place, lambda cache, there: (cache, there))
             _leave_lock(root, place, night, remote)
             sent[LOCK] = lock
+
+
+def _checkpoints(place: Path) -> Iterator[tuple[Path, int]]:
+    """Those of a workspace, and when each was written, in nanoseconds."""
+    for path in sorted((place / CHECKPOINTS).rglob("*.safetensors")):
+        with suppress(FileNotFoundError):
+            yield path, path.stat().st_mtime_ns
 
 
 def forget(root: Path, night: Night) -> None:
     """Take away what was left of a training that has ended; where that fails, it is of no harm."""
     if handover(root) is None:
         return
-    ref = f"{REFS}/{night.key}"
-    if (remote := remote_of(root)) and asked(root, "ls-remote", remote, ref):
+    ref, remote = f"{REFS}/{night.key}", remote_of(root)
+    if remote and asked(root, "ls-remote", remote, ref):
         asked(root, "push", "--quiet", remote, f":{ref}")
     asked(root, "update-ref", "-d", ref)
     with suppress(MetaloomError), _remote(root) as found:
         if found is not None:
-            _, fs, folder = found
-            if left := list(fs.find(fs.join(folder, night.key))):
-                fs.remove(left)
+            _remove(*found[1:], night.key)
+
+
+def clear(root: Path, kept: int, days: float, busy: set[str], now: float | None = None) -> list[str]:
+    """Take away what was left of trainings that nobody has gone on with; their refs in git's remote too.
+
+    Args:
+        root: the project's.
+        kept: so many of the newest stay, and all of the last day: another worker may be at them.
+        days: and of those none to which nothing was added for longer.
+        busy: keys of retrainings that this clone has open.
+        now: Unix time.
+
+    Returns:
+        The keys of those that went.
+
+    Raises:
+        MetaloomError: a remote refuses, or does not answer.
+    """
+    now = time.time() if now is None else now
+    with _remote(root) as found:
+        if found is None:
+            return []
+        _, fs, folder = found
+        added = {key: when for key, when in _left_there(fs, folder) if key not in busy}
+        newest = sorted(added, key=lambda key: added[key], reverse=True)
+        spare = {key for key in newest[kept:] if now - added[key] > DAY}
+        gone = [key for key in newest if key in spare or now - added[key] > days * DAY]
+        if gone and (remote := remote_of(root)):
+            there = git(root, "ls-remote", remote, f"{REFS}/*").split()[1::2]
+            if refs := [ref for ref in there if ref.rpartition("/")[2] in gone]:
+                git(root, "push", "--quiet", remote, *(f":{ref}" for ref in refs))
+        for key in gone:
+            asked(root, "update-ref", "-d", f"{REFS}/{key}")
+            _remove(fs, folder, key)
+    return gone
+
+
+def _left_there(fs: Any, folder: str) -> Iterator[tuple[str, float]]:
+    """The keys of trainings in DVC's remote, and when something was sent last; one without a date is the oldest."""
+    sent: dict[str, float] = {}
+    for path in fs.find(folder) if fs.exists(folder) else ():
+        key, *_, name = fs.parts(fs.relpath(path, folder))
+        sent.setdefault(key, 0.0)
+        if name == SENT:
+            sent[key] = float(fs.cat_file(path))
+    yield from sent.items()
+
+
+def _remove(fs: Any, folder: str, key: str) -> None:
+    if left := list(fs.find(fs.join(folder, key))):
+        fs.remove(left)
 
 
 @contextmanager

@@ -42,13 +42,14 @@ def push_ledger(root: Path, remote: str) -> None:
         asked(root, "push", "--quiet", remote, LEDGER)
 
 
-def make_tags(root: Path, night: Night, stage: str) -> None:
+def make_tags(root: Path, night: Night, stage: str, waiting: str) -> None:
     """Make the retraining's commit a version, and put it into a stage; what is so already stays.
 
     Args:
         root: the project's.
         night: gets the version and its tags.
         stage: "" for none.
+        waiting: the stage of versions that wait for approval, which it leaves unless it is put there.
 
     Raises:
         MetaloomError: the bundle does not verify.
@@ -59,6 +60,8 @@ def make_tags(root: Path, night: Night, stage: str) -> None:
     night.version = registry.register(root, night.commit, message, author)
     if stage:
         registry.put_into(root, night.version, stage, message, author)
+    if stage != waiting:
+        registry.take_out(root, night.version, waiting, message, author)
     night.tags = [ref for ref in tags_at(root) if _commit_of(root, ref) == night.commit]
 
 
@@ -85,6 +88,29 @@ def push_tags(root: Path, night: Night, remote: str) -> bool:
         fetch_tags(root, remote)
         return False
     return True
+
+
+def leave_stage(root: Path, night: Night, stage: str, remote: str) -> None:
+    """Have a version that nobody approved leave its stage, here and in git's remote, or in neither.
+
+    Args:
+        root: the project's.
+        night: whose version it is.
+        stage: that it leaves, if it is there.
+        remote: "" for none.
+
+    Raises:
+        GitError: the remote refuses, or does not answer.
+    """
+    left = registry.take_out(root, night.version, stage, night.reason, identity(root))
+    if not (left and remote):
+        return
+    try:
+        git(root, "push", "--quiet", remote, left)
+    except GitError:
+        _drop(root, [left])
+        raise
+    night.tags.append(left)
 
 
 def drop_taken(root: Path, night: Night, remote: str) -> bool:

@@ -193,12 +193,14 @@ def promote(root: Path, night: Night, settings: RetrainSettings) -> None:
             _ask(root, night, settings, night.commit)
         outcome, stage = _by_verdict(night, settings)
         if outcome != "held":
-            sharing.make_tags(root, night, stage)
+            sharing.make_tags(root, night, stage, settings.candidate)
             if remote and not sharing.push_tags(root, night, remote):
                 continue
         if remote:
             sharing.push_ledger(root, remote)
         night.outcome, night.reason = outcome, _reason(night, outcome, settings)
+        if outcome == "held" and night.version:  # it was waiting
+            leave(root, night, settings)
         return
     raise MetaloomError(f"others have promoted {TRIES} times in a row while {night.branch} was: the next run goes on")
 
@@ -206,6 +208,18 @@ def promote(root: Path, night: Night, settings: RetrainSettings) -> None:
 def waiting(root: Path) -> list[Night]:
     """The retrainings whose model waits for approval, the oldest first."""
     return [night for night in nights(root) if night.outcome == "candidate"]
+
+
+def leave(root: Path, night: Night, settings: RetrainSettings) -> None:
+    """Have a version that waits no longer leave the stage of those that do.
+
+    Raises:
+        MetaloomError: git's remote refuses, or does not answer; it is in the stage still.
+    """
+    remote = remote_of(root) if settings.push else ""
+    if remote:
+        fetch_tags(root, remote)  # another clone may have done it
+    sharing.leave_stage(root, night, settings.candidate, remote)
 
 
 def left(root: Path, settings: RetrainSettings, now: float) -> list[Night]:

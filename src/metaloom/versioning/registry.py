@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import METADATA, verify
@@ -190,10 +190,37 @@ def put_into(
     """
     with _one_at_a_time(root), _gto_errors():
         if _stages(root).get(stage, [""])[-1] != version:
-            _assign(root, version, stage, message, author or (None, None))
+            told = message or f"Assigning stage {stage} to artifact {BUNDLE} version {version}"
+            _tag(root, "assign", version, stage, told, author)
 
 
-def _assign(root: Path, version: str, stage: str, message: str | None, author: tuple[str | None, str | None]) -> None:
+def take_out(root: Path, version: str, stage: str, message: str, author: tuple[str, str] | None = None) -> str:
+    """Have a version leave a stage; one that came before it, and has not left, is in the stage then, as GTO has it.
+
+    Args:
+        root: the project's.
+        version: such as v0.2.0.
+        stage: such as candidate.
+        message: of the tag.
+        author: name and address; None: git's.
+
+    Returns:
+        The ref of the tag that says so; empty where the version is not in the stage.
+    """
+    with _one_at_a_time(root), _gto_errors():
+        if version not in _stages(root).get(stage, []):
+            return ""
+        return f"refs/tags/{_tag(root, 'unassign', version, stage, message, author)}"
+
+
+def _tag(
+    root: Path,
+    what: Literal["assign", "unassign"],
+    version: str,
+    stage: str,
+    message: str,
+    author: tuple[str, str] | None,
+) -> str:
     """A tag that is the latest of its stage: `dvc artifacts get` takes that, by times in whole seconds.
 
     GTO's has the time of this clock, which may be behind that of who made the last one, or in the same second.
@@ -203,19 +230,18 @@ def _assign(root: Path, version: str, stage: str, message: str | None, author: t
     from gto.registry import GitRegistry
     from gto.tag import find, name_tag
 
+    name, email = author or (None, None)
     with GitRegistry.from_url(root) as registry:
         scm: Any = registry.scm
+        tag = name_tag(Action[what.upper()], BUNDLE, stage=stage, scm=scm)
         last = max((tag.tag_time for tag in find(name=BUNDLE, stage=stage, scm=scm)), default=0)
         if last >= int(time.time()):
-            commit = registry.find_commit(BUNDLE, version)
-            name = name_tag(Action.ASSIGN, BUNDLE, stage=stage, scm=scm)
-            who = f"{author[0]} <{author[1]}>" if all(author) else None
-            told = message or f"Assigning stage {stage} to artifact {BUNDLE} version {version}"
-            tag_create(scm.dulwich.repo, name, who, told, annotated=True, objectish=commit, tag_time=last + 1)
-            return
-    _gto().assign(
-        root, BUNDLE, stage, version=version, message=message, force=True, author=author[0], author_email=author[1]
-    )
+            commit, who = registry.find_commit(BUNDLE, version), f"{name} <{email}>" if author else None
+            tag_create(scm.dulwich.repo, tag, who, message, annotated=True, objectish=commit, tag_time=last + 1)
+            return tag
+    done = getattr(_gto(), what)
+    done(root, BUNDLE, version=version, stage=stage, message=message, force=True, author=name, author_email=email)
+    return tag
 
 
 @contextmanager
@@ -320,14 +346,18 @@ def _past(versions: list[str]) -> list[str]:
 
 
 def _stages(root: Path) -> dict[str, list[str]]:
-    """The versions that each stage has had, in the order in which `dvc artifacts get` reads its tags: by time, those
-    of the same second by name."""
+    """The versions that each stage has had, but for those that have left it, in the order in which `dvc artifacts get`
+    reads its tags: by time, those of the same second by name."""
     history = _gto().history(root, BUNDLE) if _known(root) else []
-    events = [each for each in history if each["event"] == "assignment"]
+    events = [each for each in history if each["event"] in ("assignment", "unassignment")]
     stages: dict[str, list[str]] = {}
     for each in sorted(events, key=lambda event: (event["timestamp"], event["ref"])):
-        stages.setdefault(each["stage"], []).append(each["version"])
-    return stages
+        stage, version = each["stage"], each["version"]
+        if each["event"] == "assignment":
+            stages.setdefault(stage, []).append(version)
+        else:
+            stages[stage] = [other for other in stages.get(stage, []) if other != version]
+    return {stage: versions for stage, versions in stages.items() if versions}
 
 
 def _present_commit(root: Path) -> str:

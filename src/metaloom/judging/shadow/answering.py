@@ -107,8 +107,9 @@ def answer(
 
 
 def _fresh(log: Log, examples: list[Example]) -> list[Example]:
-    """Those of other content, or another name, than the log has."""
-    return [each for each in examples if each.sha256 not in log.named.get(_plain(each.source), ())]
+    """Those of other content, or another name, than the log has; each once."""
+    once = {(_plain(each.source), each.sha256): each for each in examples}
+    return [each for (name, sha256), each in once.items() if sha256 not in log.named.get(name, ())]
 
 
 def _record(example: Example, said: list[Prediction], when: str) -> dict[str, Any]:
