@@ -57,11 +57,13 @@ class Catalogue(Mapping[str, type[Kind]]):
         return len(self._entries)
 
 
-KINDS = Catalogue({
-    "pictures": _pictures,
-    "vectors": _vectors,
-    "text": _text,
-})
+KINDS = Catalogue(
+    {
+        "pictures": _pictures,
+        "vectors": _vectors,
+        "text": _text,
+    }
+)
 ENCODED = Catalogue({  # the same, where an encoder sees them first
     "pictures": _encoded_pictures,
     "text": _encoded_text,

@@ -96,7 +96,7 @@ def fill_folder(folder: Path, contents: Contents, export: ExportSettings) -> Non
             graphs |= smaller
     kind = contents.task.encoding.kind
     if export.page:
-        _write_page(folder, kind.shipped / "index.html", graphs, contents, insist=export.page is True)
+        _write_page(folder, graphs, contents, insist=export.page is True)
     put_together(folder, graphs, labels, metadata.model_copy(update={"variants": costs}), kind)
 
 
@@ -132,16 +132,16 @@ def _variants(
     return smaller, {name: cost for name, (_, cost) in made.items()}
 
 
-def _write_page(folder: Path, page: Path, graphs: Mapping[str, GraphFile], contents: Contents, insist: bool) -> None:
+def _write_page(folder: Path, graphs: Mapping[str, GraphFile], contents: Contents, insist: bool) -> None:
     """The page, or a line that says why there is none; only `export.page: true` makes that an error."""
     encoding = contents.task.encoding
     try:
-        if page.is_file():
+        if encoding.kind.page.is_file():
             examples = [encoding.for_page(contents.support_x[rows]) for rows in _first_of_each(contents.support_y)]
             data = {name: file.data for name, file in graphs.items()}
             head = head_tensors(contents.task.model.head, contents.novelty) if verify.LEARN in graphs else {}
             numbers = {name: value.numpy() for name, value in head.items()}
-            write_page(folder, page, data, contents.labels, contents.metadata, examples, numbers)
+            write_page(folder, encoding.kind, data, contents.labels, contents.metadata, examples, numbers)
         elif insist:
             raise MetaloomError(f"there is no page for {encoding.kind.name}: set export.page to auto or false")
     except MetaloomError as error:
