@@ -31,6 +31,7 @@ __all__ = [
     "beside_encoder",
     "kind_from",
     "kind_of",
+    "own_packing_of",
     "packed_encoder",
     "packed_for",
     "packing_of",
@@ -73,6 +74,13 @@ def packing_of(settings: Settings) -> Kind:
     raise MetaloomError(
         f"encoder.file is {encoder.file}, and kind is {kind.name}: encoders see pictures and texts; set it to null"
     )
+
+
+def own_packing_of(settings: Settings) -> Kind | None:
+    """The kind as it packs examples for who learns without the encoder that sees them; None: as for the encoder, or
+    there is no encoder."""
+    kind = kind_of(settings)
+    return kind if settings.encoder.file is not None and kind.name == "pictures" else None
 
 
 def packed_for(kind: Kind, settings: Settings) -> bool:

@@ -38,6 +38,7 @@ class EncodedPictures(Pictures):
     chances: ClassVar[int] = 2
     variants: ClassVar[bool] = False  # of the encoder's weights none are made
     enough: ClassVar[int] = 1
+    without_encoder: ClassVar[bool] = True
 
     @classmethod
     def by(cls, encoder: Encoder, pictures: Pictures) -> EncodedPictures:
