@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from metaloom.errors import MetaloomError
 from metaloom.handoff.metadata import Metadata
 from metaloom.handoff.shipped import verify
 from metaloom.handoff.shipped.verify import ADAPT, CLASSIFY, LEARN, MODEL
 from metaloom.kinds import TOKENIZER, Kind
+from metaloom.system.files import read_json
 from metaloom.system.npm import fetched, kept_folder
 
 VERSION = "1.27.0"  # of onnxruntime-web (MIT), which npm's registry serves; the hash is the registry's own
@@ -27,6 +29,11 @@ SCRIPT, GLUE, WASM = "ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-
 TOKENIZERS = "@huggingface/tokenizers"  # Apache-2.0; without any dependency
 TOKENIZERS_VERSION = "0.2.0"
 TOKENIZERS_INTEGRITY = "LidMHe1FpcSYH4vcSjXooda34pC0M8m1gmDOv7SQi6Iv+ib1zX7J3sHBCC9/3FPCkn2k1b55FneVqMRxrr99pg=="
+TOKENIZER_MODELS = (
+    "WordPiece",
+    "BPE",
+    "Unigram",
+)  # that it knows; whether it reads texts as in training, the page asks
 TOKENIZERS_CODE = "tokenizers.min.mjs"
 SHARED = ("page.css", "page.js")  # of the pages of all kinds
 PACKED = f"{WASM}.gz"
@@ -99,11 +106,19 @@ def web_runtime() -> Path:
 
 
 def _tokenizer(kind: Kind) -> dict[str, str] | None:
-    """The file of the kind's tokenizer and the code that reads it; None: it has none."""
-    if TOKENIZER not in kind.travelling:
+    """The file of the kind's tokenizer and the code that reads it; None: it has none.
+
+    Raises:
+        MetaloomError: that code cannot be had, or does not know such tokenizers.
+    """
+    file = kind.travelling.get(TOKENIZER)
+    if file is None:
         return None
+    model = (read_json(file).get("model") or {}).get("type")
+    if model not in (None, *TOKENIZER_MODELS):
+        raise MetaloomError(f"{TOKENIZERS} reads {', '.join(TOKENIZER_MODELS)}, and the tokenizer is a {model}")
     code = kept_folder(f"huggingface-tokenizers-{TOKENIZERS_VERSION}", _fetch_tokenizers) / TOKENIZERS_CODE
-    return {"code": _text(code.read_bytes()), "file": _text(kind.travelling[TOKENIZER].read_bytes())}
+    return {"code": _text(code.read_bytes()), "file": _text(file.read_bytes())}
 
 
 def _fetch_tokenizers() -> dict[str, bytes]:
