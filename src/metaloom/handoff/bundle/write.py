@@ -16,7 +16,7 @@ from metaloom.handoff.bundle.contents import TOLERANCE, TOLERANCE_OF_STEPS, Cont
 from metaloom.handoff.bundle.golden import write_learning_samples, write_plain_samples, write_samples
 from metaloom.handoff.bundle.page import SHOTS, write_page
 from metaloom.handoff.bundle.signing import sign
-from metaloom.handoff.graphs.costs import variant_tolerance, variants
+from metaloom.handoff.graphs.costs import variant_tolerance, variants, variants_of_encoder
 from metaloom.handoff.graphs.learning import learning_graphs
 from metaloom.handoff.graphs.plain import plain_to_onnx
 from metaloom.handoff.graphs.task import head_tensors, to_onnx
@@ -125,7 +125,13 @@ def _variants(
     assert contents.learner is not None and contents.asked is not None
     encoding = contents.task.encoding
     names = sorted(encoding.golden(contents.examples[:1]).keys() - set(encoding.extreme))
-    made = variants(model, contents.learner, contents.asked, export, about(contents.metadata, contents.labels))
+    told = about(contents.metadata, contents.labels)
+    if encoding.kind.behind:
+        made = variants_of_encoder(
+            model, contents.task, contents.novelty, contents.learner, contents.asked, export, told
+        )
+    else:
+        made = variants(model, contents.learner, contents.asked, export, told)
     smaller = {
         name: GraphFile.of(data, variant_tolerance(data, samples, names), names) for name, (data, _) in made.items()
     }

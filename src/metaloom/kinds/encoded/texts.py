@@ -35,6 +35,7 @@ class EncodedText(Text):
 
     chances: ClassVar[int] = 2
     enough: ClassVar[int] = 1
+    variants: ClassVar[bool] = True  # of the encoder
     without_encoder: ClassVar[bool] = True
 
     @classmethod
