@@ -19,7 +19,6 @@ from metaloom.config import load_settings
 from metaloom.errors import MetaloomError
 
 TIMM = """
-from types import SimpleNamespace
 from encoders import Tiny
 
 def is_model(name):
@@ -30,10 +29,10 @@ def create_model(name, pretrained, num_classes):
     if name == "lost":
         raise RuntimeError("No pretrained weights exist for lost. Use `pretrained=False`")
     return Tiny().train()
-
-data = SimpleNamespace(
-    resolve_model_data_config=lambda model: {"input_size": (3, 24, 24), "mean": (0.5, 0.5, 0.5), "std": (0.5,) * 3}
-)
+"""
+DATA = """
+def resolve_model_data_config(model):
+    return {"input_size": (3, 24, 24), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 """
 SENTENCES = """
 import os
@@ -77,9 +76,10 @@ def hubs(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
     for name, code in (("timm", TIMM), ("sentence_transformers", SENTENCES)):
         (here / "packages" / name).mkdir(parents=True)
         (here / "packages" / name / "__init__.py").write_text(code)
+    (here / "packages/timm/data.py").write_text(DATA)
     monkeypatch.setenv("WORDS", str(write_tokenizer(here / "words.json")))
     monkeypatch.syspath_prepend(str(here / "packages"))
-    for name in ("timm", "sentence_transformers"):
+    for name in ("timm", "timm.data", "sentence_transformers"):
         monkeypatch.delitem(__import__("sys").modules, name, raising=False)
     return here
 

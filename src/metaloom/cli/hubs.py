@@ -57,11 +57,11 @@ def fetched(name: str, folder: Path, opset: int) -> Exported:
 
 def _of_timm(name: str, stem: Path, opset: int) -> Exported:
     """Pictures of the size that it was trained on, normalised as timm says."""
-    timm = _package("timm", TIMM)
+    timm, data = _package("timm", TIMM), _package("timm.data", TIMM)
     if not timm.is_model(name):
         raise MetaloomError(f"timm has no model {name!r}: timm.list_models('*part*', pretrained=True) lists them")
     model = _had(f"{TIMM}/{name}", lambda: timm.create_model(name, pretrained=True, num_classes=0)).eval()
-    about = timm.data.resolve_model_data_config(model)
+    about = data.resolve_model_data_config(model)
     channels, height, width = about["input_size"]
     import torch
 
@@ -80,7 +80,7 @@ def _of_sentences(name: str, stem: Path, opset: int) -> Exported:
     fast = getattr(model.tokenizer, "backend_tokenizer", None)
     if fast is None:
         raise MetaloomError(f"{SENTENCES}/{name} has no tokenizer.json: take a model with a fast tokenizer")
-    tokens = model.tokenize(SAMPLE)
+    tokens = getattr(model, "preprocess", model.tokenize)(SAMPLE)  # as it is called today
     names = [each for each in INPUTS if each in tokens]
 
     class Sentences(torch.nn.Module):
