@@ -80,7 +80,7 @@ def _of_sentences(name: str, stem: Path, opset: int) -> Exported:
     fast = getattr(model.tokenizer, "backend_tokenizer", None)
     if fast is None:
         raise MetaloomError(f"{SENTENCES}/{name} has no tokenizer.json: take a model with a fast tokenizer")
-    tokens = getattr(model, "preprocess", model.tokenize)(SAMPLE)  # as it is called today
+    tokens = (model.preprocess if hasattr(model, "preprocess") else model.tokenize)(SAMPLE)
     names = [each for each in INPUTS if each in tokens]
 
     class Sentences(torch.nn.Module):
