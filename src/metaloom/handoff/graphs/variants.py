@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ Examples = Shaped[np.ndarray, "item ..."]
 def variant(
     precision: str,
     model: bytes,
-    calibration: Sequence[np.ndarray],
+    calibration: Iterable[np.ndarray],
     export: ExportSettings,
     about: Mapping[str, str],
     given: str = INPUT,
@@ -80,7 +81,7 @@ def _errors_only() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _eight_bits(model: onnx.ModelProto, calibration: Sequence[np.ndarray], given: str) -> onnx.ModelProto:
+def _eight_bits(model: onnx.ModelProto, calibration: Iterable[np.ndarray], given: str) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     with _errors_only(), tempfile.TemporaryDirectory() as folder:
@@ -101,7 +102,7 @@ def _eight_bits(model: onnx.ModelProto, calibration: Sequence[np.ndarray], given
         return onnx.load(target)
 
 
-def _reader(model: onnx.ModelProto, calibration: Sequence[np.ndarray], given: str) -> Any:
+def _reader(model: onnx.ModelProto, calibration: Iterable[np.ndarray], given: str) -> Any:
     """The calibration examples one by one, as onnxruntime's quantisation asks for them."""
     from onnxruntime.quantization import CalibrationDataReader
 
@@ -113,7 +114,7 @@ def _reader(model: onnx.ModelProto, calibration: Sequence[np.ndarray], given: st
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.examples = iter(calibration[:CALIBRATION])
+            self.examples = islice(calibration, CALIBRATION)
 
         def get_next(self) -> Any:  # an example's inputs; None when there are no more
             example = next(self.examples, None)

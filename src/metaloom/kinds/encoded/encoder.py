@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -87,7 +87,7 @@ class Encoder:
             )
         return path
 
-    def inputs(self, packed: Shaped[np.ndarray, "item ..."]) -> Sequence[np.ndarray]:
+    def inputs(self, packed: Shaped[np.ndarray, "item ..."]) -> Iterable[np.ndarray]:
         """Packed examples as the graph takes each."""
         return packed
 
