@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ class Embeddings(Encoding):
     def shape(self) -> tuple[int, ...]:
         return (self.kind.encoder.embed,)
 
-    def behind(self, file: Path) -> Self:
+    def behind(self, file: Path) -> Embeddings:
         """The same behind another form of its encoder, which is in this file."""
         encoder = replace(self.kind.encoder, file=str(file), sha256=sha256(file))
         return replace(cast(Any, self), kind=replace(self.kind, encoder=encoder))
