@@ -104,8 +104,8 @@ def test_a_person_writes_and_drops_files(browser: Browser, bundle: Path, tmp_pat
         "new Promise(done => { const look = () => $('#state').textContent === 'no.csv: it has no column text' ?"
         " done() : setTimeout(look, 20); look(); })"
     )
-    drop = f"const files = new DataTransfer(); files.items.add(new File([{json.dumps(TEXTS[0])}], 'one.txt'));"
-    browser.run(f"{drop} $('#ask').dispatchEvent(new DragEvent('drop', {{ dataTransfer: files }}))")
+    drop = f"const dropped = new DataTransfer(); dropped.items.add(new File([{json.dumps(TEXTS[0])}], 'one.txt'));"
+    browser.run(f"{drop} $('#ask').dispatchEvent(new DragEvent('drop', {{ dataTransfer: dropped }}))")
     browser.run(
         "new Promise(done => { const look = () => document.querySelectorAll('#answers tr').length === 1 ? done() :"
         " setTimeout(look, 20); look(); })"
