@@ -80,6 +80,8 @@ def test_validation_keeps_the_network_that_sees_the_pictures_themselves(made: Pa
 @pytest.mark.slow
 def test_what_was_kept_is_measured_and_handed_off(made: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(made)
+    monkeypatch.setenv("METALOOM_SET", json.dumps(SET))
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     learner = Learner.load("models/protonet")
     own = Dataset.load(without_encoder("dataset")).examples
     for folder in ("dataset", "embedded"):
