@@ -72,8 +72,8 @@ def weights(rows: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return table.astype(np.float32), places.astype(np.float32), mixing.astype(np.float32)
 
 
-def write_tokenizer(path: Path, longest: int | None = None) -> Path:
-    """Words and question marks in lower case between [CLS] and [SEP], as a BERT has them."""
+def write_tokenizer(path: Path, longest: int | None = None, model: str = "WordPiece") -> Path:
+    """Words and question marks in lower case between [CLS] and [SEP], as a BERT has them; no word has parts."""
     special = [
         {"id": place, "content": name, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
          "normalized": False} for place, name in enumerate(SPECIAL)
@@ -97,7 +97,10 @@ def write_tokenizer(path: Path, longest: int | None = None) -> Path:
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": ends},
         "decoder": None,
-        "model": {"type": "WordLevel", "vocab": VOCABULARY, "unk_token": "[UNK]"},
+        "model": {
+            "type": model, "vocab": VOCABULARY, "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+        },
     }  # fmt: skip
     path.write_text(json.dumps(tokenizer))
     return path

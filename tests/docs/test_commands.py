@@ -94,7 +94,7 @@ def test_scripts_exist(repo, shown):
 def test_extras_exist(repo, shown):
     extras = tomllib.loads((repo / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     named = {
-        extra for words, _ in of_program(shown, "pip") for extra in re.findall(r"metaloom\[(\w+)\]", " ".join(words))
+        extra for words, _ in of_program(shown, "pip") for extra in re.findall(r"metaloom\[([\w-]+)\]", " ".join(words))
     }
     assert named
     assert named <= set(extras)

@@ -128,7 +128,7 @@ def test_a_plan_that_does_not_fit_is_refused(copied):
 
 
 def test_the_command_line_does_not_wait_for_torch(copied):
-    code = "import sys, metaloom.cli.app, metaloom.cli.plan"
+    code = "import sys; from metaloom.cli.app import OnDemand; list(OnDemand().values())"
     run_here(copied, sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules")
 
 

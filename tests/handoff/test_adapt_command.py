@@ -10,8 +10,8 @@ import typer
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
-from metaloom.cli.app import adapt
-from metaloom.cli.app import bundle as commands
+from metaloom.cli import adapt
+from metaloom.cli import bundle as commands
 from metaloom.errors import MetaloomError
 from metaloom.handoff.adapting import one
 from metaloom.handoff.bundle.predict import predict

@@ -36,11 +36,16 @@ OWN = drawn_texts("home", 5, seed=1)
 TEXTS, LABELS = [str(text) for text, _ in OWN], [label for _, label in OWN]
 NO_TORCH = """
 import sys
-from pathlib import Path
-from metaloom.cli.bundle import predict
-predict(Path(sys.argv[1]), sys.argv[2:], csv=True)
-heavy = {"torch", "onnx", "scipy", "sklearn", "prefect", "dvc", "pandas", "huggingface_hub"} & set(sys.modules)
-sys.exit(f"imported {heavy}" if heavy else 0)
+from metaloom.cli.app import main
+sys.argv[1:] = ["predict", sys.argv[1], "--csv", *sys.argv[2:]]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+heavy = {"torch", "onnx", "scipy", "sklearn", "prefect", "dvc", "pandas", "huggingface_hub", "PIL", "rich", "yaml"}
+others = {"metaloom.config", "metaloom.kinds.pictures", "metaloom.kinds.vectors", "metaloom.cli.run"}
+found = (heavy | others) & set(sys.modules)
+sys.exit(f"imported {found}" if found else 0)
 """
 
 

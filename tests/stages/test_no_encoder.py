@@ -97,7 +97,9 @@ def test_no_encoder_is_refused_where_there_is_none(repo: Path, tmp_path: Path, m
     given = SET | {"encoder.file": None, "network.name": "linear", "contenders": ["no_encoder"]}
     monkeypatch.setenv("METALOOM_SET", json.dumps(given))
     prepare.main("data", "dataset")
-    with pytest.raises(MetaloomError, match="contenders has no_encoder, which learns from texts that an encoder sees"):
+    with pytest.raises(
+        MetaloomError, match="contenders has no_encoder, which does without the encoder that sees texts"
+    ):
         plan.main("dataset", "budget.yaml", PLAN, "splits.yaml")
 
 

@@ -72,7 +72,7 @@ class Features:
         rows = np.unique(np.concatenate([table.rows for table in tables]))
         params, network = pretrained.params.kept(), pretrained.method.network
         weights, statistics = ({k: v.cpu() for k, v in group.items()} for group in (params.weights, params.statistics))
-        finetuned = Start(network, champion.encoding.kind, weights, statistics or None)
+        finetuned = Start(network, alike.encoding.kind, weights, statistics or None)
         return cls(
             rows=rows,
             raw=examples[torch.as_tensor(rows)].numpy(),

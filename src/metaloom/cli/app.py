@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_group
 
 from metaloom import __version__
-from metaloom.cli import (
-    adapt,
-    bundle,
-    compare,
-    data,
-    doctor,
-    encoder,
-    engine,
-    fleet,
-    init,
-    judge,
-    models,
-    plan,
-    report,
-    retrain,
-    run,
-    serve,
-    shadow,
-)
 from metaloom.errors import BAD_INPUT, MetaloomError
 from metaloom.system.permissions import unable
 from metaloom.system.terminal import QUIET, complain
@@ -47,46 +30,74 @@ VERSIONS = "Versions, for example: metaloom compare HEAD~1"
 GROUPS = (PIPELINE, DATA, TASKS, BUNDLES, VERSIONS)
 
 
+MARKUP = "markdown"  # it fills lines; the other modes break them where a docstring does
+
+# each command's module in metaloom.cli and group, in the order of the help page
+COMMANDS = {
+    "init": ("init", PIPELINE),
+    "run": ("run", PIPELINE),
+    "plan": ("plan", PIPELINE),
+    "engine": ("engine", PIPELINE),
+    "report": ("report", PIPELINE),
+    "retrain": ("retrain", PIPELINE),
+    "serve": ("serve", PIPELINE),
+    "doctor": ("doctor", PIPELINE),
+    "data": ("data", DATA),
+    "encoder": ("encoder", DATA),
+    "adapt": ("adapt", TASKS),
+    "fleet": ("fleet", TASKS),
+    "predict": ("bundle", BUNDLES),
+    "verify": ("bundle", BUNDLES),
+    "inspect": ("bundle", BUNDLES),
+    "bench": ("bundle", BUNDLES),
+    "compare": ("compare", VERSIONS),
+    "judge": ("judge", VERSIONS),
+    "shadow": ("shadow", VERSIONS),
+    "models": ("models", VERSIONS),
+    "promote": ("models", VERSIONS),
+    "rollback": ("models", VERSIONS),
+    "history": ("retrain", VERSIONS),
+    "gc": ("models", VERSIONS),
+}
+
+
+class OnDemand(Mapping[str, Any]):
+    """Commands by their names. A module is imported when a command of its own is asked for, as together they take
+    longer to import than `predict` takes to answer."""
+
+    def __getitem__(self, name: str) -> Any:
+        file, panel = COMMANDS[name]
+        module = import_module(f"metaloom.cli.{file}")
+        holder = typer.Typer(rich_markup_mode=MARKUP, pretty_exceptions_enable=False)
+        if hasattr(module, "app"):
+            holder.add_typer(module.app, name=name, rich_help_panel=panel)
+        else:
+            holder.command(rich_help_panel=panel)(getattr(module, name))
+        return get_group(holder).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
 class InGroups(TyperGroup):
     """Commands in the order of their groups."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Their names."""
-        return sorted(self.commands, key=lambda name: GROUPS.index(vars(self.commands[name])["rich_help_panel"]))
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = OnDemand()  # pyright: ignore[reportAttributeAccessIssue] (none is added later)
 
 
 app = typer.Typer(
     cls=InGroups,
-    rich_markup_mode="markdown",  # it fills lines; the other modes break them where a docstring does
+    rich_markup_mode=MARKUP,
     help="Many small tasks in; a model that learns the next one from a handful of labelled examples out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command(rich_help_panel=PIPELINE)(init.init)
-app.command(rich_help_panel=PIPELINE)(run.run)
-app.command(rich_help_panel=PIPELINE)(plan.plan)
-app.command(rich_help_panel=PIPELINE)(engine.engine)
-app.command(rich_help_panel=PIPELINE)(report.report)
-app.command(rich_help_panel=PIPELINE)(retrain.retrain)
-app.command(rich_help_panel=PIPELINE)(serve.serve)
-app.command(rich_help_panel=PIPELINE)(doctor.doctor)
-app.add_typer(data.app, name="data", rich_help_panel=DATA)
-app.add_typer(encoder.app, name="encoder", rich_help_panel=DATA)
-app.command(rich_help_panel=TASKS)(adapt.adapt)
-app.command(rich_help_panel=TASKS)(fleet.fleet)
-app.command(rich_help_panel=BUNDLES)(bundle.predict)
-app.command(rich_help_panel=BUNDLES)(bundle.verify)
-app.command(rich_help_panel=BUNDLES)(bundle.inspect)
-app.command(rich_help_panel=BUNDLES)(bundle.bench)
-app.command(rich_help_panel=VERSIONS)(compare.compare)
-app.command(rich_help_panel=VERSIONS)(judge.judge)
-app.command(rich_help_panel=VERSIONS)(shadow.shadow)
-app.command(rich_help_panel=VERSIONS)(models.models)
-app.command(rich_help_panel=VERSIONS)(models.promote)
-app.command(rich_help_panel=VERSIONS)(models.rollback)
-app.command(rich_help_panel=VERSIONS)(retrain.history)
-app.command(rich_help_panel=VERSIONS)(models.gc)
 
 
 def _version(wanted: bool) -> bool:

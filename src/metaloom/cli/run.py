@@ -68,7 +68,7 @@ def _pipeline(
     root: Path, locked: bool, overrides: dict[str, Any], minutes: float | None, force: bool, only: str | None
 ) -> Any:
     """Run the flow; while a temporary server starts (seconds), import the rest and have DVC read dvc.yaml."""
-    starting = console.status("starting Prefect") if console.is_terminal and not quiet() else nullcontext()
+    starting = console().status("starting Prefect") if console().is_terminal and not quiet() else nullcontext()
     with starting, overriding(overrides):
         server = prefect_server(root)
         from flows.notes import mark_crashed

@@ -23,7 +23,8 @@ if TYPE_CHECKING:  # who reads a data set does not depend on how it was scanned
 
 ITEMS, EXAMPLES = "items.parquet", "examples.npy"
 QUALITY, KIND = "quality.json", "kind.json"
-BEHIND = "dataset.json"  # in a folder of the stage `embed`: names that of `prepare`
+BEHIND = "dataset.json"  # in a folder of the stage `embed`, and in `OWN`: names that of `prepare`
+OWN = "own"  # folder in one that is packed for an encoder: the same examples, packed as their own settings say
 _CHUNK = 1024
 
 _SCHEMA = pa.schema(
@@ -92,19 +93,31 @@ class Dataset:
 
 
 def seen_as(folder: str | Path, takes: Callable[[tuple[int, ...], str], bool]) -> np.ndarray:
-    """The examples of a folder of the stage `embed` as an encoding takes them: an encoder's rows, or what it saw.
+    """The examples of a folder as an encoding takes them: an encoder's rows, what it saw, or what does without it.
 
     Args:
         folder: as of `Dataset.load`.
         takes: whether it takes an example of a shape and dtype.
 
     Raises:
-        MetaloomError: it takes neither, or a file is absent or damaged.
+        MetaloomError: a file is absent or damaged.
     """
-    rows = Dataset.load(folder).examples
-    if takes(rows.shape[1:], str(rows.dtype)) or behind(folder) == Path(folder):
-        return rows
-    return Dataset.load(behind(folder)).examples
+    examples = np.zeros(0)
+    for place in dict.fromkeys((Path(folder), behind(folder), without_encoder(folder))):
+        examples = Dataset.load(place).examples
+        if takes(examples.shape[1:], str(examples.dtype)):
+            break
+    return examples
+
+
+def without_encoder(folder: str | Path) -> Path:
+    """The folder of the examples that are learned from without the encoder that sees them too.
+
+    Args:
+        folder: as of `Dataset.load`.
+    """
+    own = behind(folder) / OWN
+    return own if own.is_dir() else behind(folder)
 
 
 def behind(folder: str | Path) -> Path:
@@ -133,6 +146,22 @@ def write_dataset(folder: Path, scan: Scan, scratch: Path, used: list[int], qual
     _keep_rows(scratch, folder / EXAMPLES, used)
     write_json(folder / QUALITY, quality)
     write_json(folder / KIND, scan.listing.kind.described())
+
+
+def write_own(folder: Path, scan: Scan, scratch: Path, dataset: str) -> None:
+    """Write `OWN` into a data set's folder.
+
+    Args:
+        folder: of the data set, which is going to be called `dataset`.
+        scan: of the examples that the data set has, in its order.
+        scratch: the .npy array of them; it is taken over.
+        dataset: the folder's name.
+    """
+    own = folder / OWN
+    own.mkdir()
+    scratch.rename(own / EXAMPLES)
+    write_json(own / KIND, scan.listing.kind.described())
+    write_json(own / BEHIND, {"dataset": dataset})
 
 
 def _keep_rows(scratch: Path, target: Path, used: list[int]) -> None:

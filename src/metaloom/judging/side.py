@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from metaloom.config import PARAMS, Settings, load_settings
-from metaloom.data.packed import EXAMPLES, ITEMS, KIND
+from metaloom.data.packed import EXAMPLES, ITEMS, KIND, OWN
 from metaloom.errors import MetaloomError
 from metaloom.learner import Learner
 from metaloom.planning.deployment import draw_task
@@ -47,11 +47,16 @@ class Side:
         Raises:
             MetaloomError: it is in neither DVC's cache nor a remote, or damaged.
         """
+        return Learner.load(self._model, device)
+
+    @cached_property
+    def _model(self) -> Path:
+        """The folder of its model."""
         found = read_json(self.get(f"{self.outputs.evaluation}/champion.json"))
         method = found.get("method") if isinstance(found, dict) else None
         if not isinstance(method, str):
             raise MetaloomError(f"champion.json of {self.name} is damaged: `dvc repro evaluate` there")
-        return Learner.load(self.get(f"{self.outputs.models}/{method}"), device)
+        return self.get(f"{self.outputs.models}/{method}")
 
     @cached_property
     def settings(self) -> Settings:
@@ -111,10 +116,14 @@ class Side:
 
     @property
     def _packed(self) -> str:
-        """Where its model finds examples: the encoder's, where there is one."""
-        embedded = self.outputs.known("embedded")
-        with_encoder = embedded is not None and self.revision.files.exists(f"{embedded}/{KIND}")
-        return embedded if embedded is not None and with_encoder else self.outputs.dataset
+        """Where its model finds examples: an encoder's rows, or what it takes where it does without the encoder."""
+        embedded, dataset = self.outputs.known("embedded"), self.outputs.dataset
+        if embedded is None or not self.revision.files.exists(f"{embedded}/{KIND}"):
+            return dataset
+        if "encoder" in read_json(self._model / "learner.json")["input"]:
+            return embedded
+        own = f"{dataset}/{OWN}"
+        return own if self.revision.files.exists(f"{own}/{KIND}") else dataset
 
 
 def check_alike(champion: Side, challenger: Side) -> None:

@@ -7,21 +7,16 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from metaloom.config import AUTO, first_problem
 from metaloom.errors import MetaloomError
 from metaloom.kinds.base import Kind, Row, Shown, Table, Tables
+from metaloom.kinds.catalogue import ENCODED, KINDS
 from metaloom.kinds.encoded.encoder import ENCODER, Encoder
-from metaloom.kinds.encoded.kind import EncodedPictures
-from metaloom.kinds.encoded.texts import EncodedText
 from metaloom.kinds.encoded.tokens import TOKENIZER, TextEncoder, opened_tokenizer, tokenizer_of
-from metaloom.kinds.pictures.kind import Pictures
-from metaloom.kinds.text.kind import Text
-from metaloom.kinds.vectors.kind import Vectors
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the settings' models take longer to import than a bundle takes to answer
     from metaloom.config import EncoderSettings, ExportSettings, Settings
+    from metaloom.kinds.encoded.kind import EncodedPictures
+    from metaloom.kinds.encoded.texts import EncodedText
 
 __all__ = [
     "ENCODER",
@@ -36,25 +31,18 @@ __all__ = [
     "beside_encoder",
     "kind_from",
     "kind_of",
+    "own_packing_of",
     "packed_encoder",
     "packed_for",
     "packing_of",
     "seen_by",
 ]
 
-KINDS: dict[str, type[Kind]] = {
-    "pictures": Pictures,
-    "vectors": Vectors,
-    "text": Text,
-}
-ENCODED: dict[str, type[Kind]] = {  # the same, where an encoder sees them first
-    "pictures": EncodedPictures,
-    "text": EncodedText,
-}
-
 
 def kind_of(settings: Settings) -> Kind:
     """The kind that params name, with its section of settings; what is `auto` there is 0 until the data decide it."""
+    from metaloom.config import AUTO
+
     own = getattr(settings, settings.kind).model_dump()
     return KINDS[settings.kind](**{name: 0 if value == AUTO else value for name, value in own.items()})
 
@@ -66,6 +54,9 @@ def packing_of(settings: Settings) -> Kind:
     Raises:
         MetaloomError: no encoder sees such examples, or it is not understood.
     """
+    from metaloom.kinds.pictures.kind import Pictures
+    from metaloom.kinds.text.kind import Text
+
     kind, encoder = kind_of(settings), settings.encoder
     if encoder.file is None:
         return kind
@@ -83,6 +74,13 @@ def packing_of(settings: Settings) -> Kind:
     raise MetaloomError(
         f"encoder.file is {encoder.file}, and kind is {kind.name}: encoders see pictures and texts; set it to null"
     )
+
+
+def own_packing_of(settings: Settings) -> Kind | None:
+    """The kind as it packs examples for who learns without the encoder that sees them; None: as for the encoder, or
+    there is no encoder."""
+    kind = kind_of(settings)
+    return kind if settings.encoder.file is not None and kind.name == "pictures" else None
 
 
 def packed_for(kind: Kind, settings: Settings) -> bool:
@@ -111,7 +109,11 @@ def seen_by(
         MetaloomError: it sees no such examples, cannot be read, is not understood, does not work, or takes
             too much time or memory to try.
     """
+    from metaloom.kinds.encoded.kind import EncodedPictures
+    from metaloom.kinds.encoded.texts import EncodedText
     from metaloom.kinds.encoded.trial import tried
+    from metaloom.kinds.pictures.kind import Pictures
+    from metaloom.kinds.text.kind import Text
 
     if isinstance(kind, Pictures):
         return EncodedPictures.by(tried("written", kind.name, settings, export, folder / ENCODER, file), kind)
@@ -126,7 +128,7 @@ def seen_by(
 
 def beside_encoder(kind: Kind, settings: EncoderSettings) -> list[str]:
     """The files that an encoder's embeddings are made of: its own, and of texts its tokenizer."""
-    return [str(settings.file), *([str(tokenizer_of(settings))] if isinstance(kind, Text) else [])]
+    return [str(settings.file), *([str(tokenizer_of(settings))] if kind.name == "text" else [])]
 
 
 def packed_encoder(
@@ -146,8 +148,8 @@ def packed_encoder(
     """
     from metaloom.kinds.encoded.trial import tried
 
-    kind = Pictures if settings.tokenizer is None else Text
-    return tried("packed", kind.name, settings, export, path, str(path), seconds, gigabytes)
+    kind = "pictures" if settings.tokenizer is None else "text"
+    return tried("packed", kind, settings, export, path, str(path), seconds, gigabytes)
 
 
 def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "") -> Kind:
@@ -161,6 +163,8 @@ def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "
     Raises:
         MetaloomError: this metaloom has no such kind, or a value of it is missing.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     name = described.get("kind", "pictures") if isinstance(described, dict) else described
     where = f"{where}: " if where else ""
     if not isinstance(name, str) or name not in KINDS:
@@ -178,4 +182,6 @@ def kind_from(described: dict[str, Any], where: str | Path = "", remedy: str = "
     try:
         return TypeAdapter(kind).validate_python(plain)
     except ValidationError as error:
+        from metaloom.config import first_problem
+
         raise MetaloomError(f"{where}what it says of {name}: {first_problem(error)}{remedy}") from None

@@ -199,6 +199,11 @@ class Kind(ABC):
         return Path(inspect.getfile(type(self))).with_name("shipped")
 
     @property
+    def page(self) -> Path:
+        """What a bundle's page begins as; where there is no such file, the kind has no page."""
+        return self.shipped / "index.html"
+
+    @property
     def travelling(self) -> dict[str, Path]:
         """Further files that travel in each bundle, by their names there."""
         return {}

@@ -74,7 +74,7 @@ def _machine(settings: Settings, data: Data) -> Iterator[Finding]:
             ("network.name",), lambda: build_network(settings.network, "none", data.shape), {"network.name": fitting}
         )
     if NO_ENCODER in settings.contenders and not data.without_encoder:
-        message = f"contenders has {NO_ENCODER}, which learns from texts that an encoder sees too, and these are not: "
+        message = f"contenders has {NO_ENCODER}, which does without the encoder that sees {data.many}, and none does: "
         others = [each for each in settings.contenders if each != NO_ENCODER]
         yield Finding(("contenders",), f"{message}leave it out", {"contenders": others})
     networks = [each for each in settings.contenders if each != NO_ENCODER]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from metaloom.config import Settings, load_settings
-from metaloom.data.packed import Dataset
+from metaloom.data.packed import Dataset, seen_as
 from metaloom.data.support import Support
 from metaloom.evaluation.headline import lead
 from metaloom.handoff.adapting.solve import solve
@@ -44,7 +44,7 @@ def main(dataset: str, splits: str, plan: str, models: str, evaluation: str, bun
         _shown(settings),
     )
     data = Dataset.load(dataset)
-    packed = data.examples
+    packed = seen_as(dataset, maker.learner.encoding.takes)
     task = draw_task(_classes(splits), settings.export, settings.seed)
     support = Support(packed[task.support], task.support_ways, task.labels, [])
     (solved,) = solve(maker, {task.domain: support})

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from metaloom.config import AUTO, Settings, load_settings
 from metaloom.data.layouts import layout_lines
-from metaloom.data.packed import KIND, write_dataset
+from metaloom.data.packed import KIND, write_dataset, write_own
 from metaloom.data.preview import write_preview
 from metaloom.data.quality import check_quality, judge, said
 from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
 from metaloom.errors import MetaloomError
-from metaloom.kinds import Kind, packing_of
+from metaloom.kinds import Kind, own_packing_of, packing_of
 from metaloom.stages import run_stage
 from metaloom.system.files import atomic_dir, read_json, write_text
 from metaloom.system.plural import several
@@ -39,6 +40,10 @@ def main(data: str, dataset: str, note: str = "") -> None:
         changes = list(_decided_otherwise(everything, scanned.listing.kind, Path(dataset) / KIND))
         write_preview(folder, scanned, quality.used)
         write_dataset(folder, scanned, scratch, quality.used, quality.report)
+        if (own := own_packing_of(everything)) is not None:
+            items = [scanned.listing.items[index] for index in quality.used]
+            again = scan(replace(scanned.listing, kind=own, items=items), scratch)
+            write_own(folder, again, scratch, dataset)
         version = version_of(source, data) if note else ""
     if note:
         write_text(note, f"{version}\n")

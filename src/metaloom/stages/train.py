@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 
 from metaloom.config import NO_ENCODER, PRETRAIN, Settings, TrainSettings, load_settings
-from metaloom.data.packed import Dataset, behind
+from metaloom.data.packed import Dataset, behind, without_encoder
 from metaloom.errors import MetaloomError
 from metaloom.learner import Learner
 from metaloom.learner.intervals import mean_and_half_width
@@ -120,10 +120,10 @@ def _contending(
     name: str, settings: Settings, packed: Dataset, dataset: str
 ) -> Iterator[tuple[str, Settings, Dataset]]:
     """Each network that a method is trained with: its name among the contenders, the settings with it, and the
-    examples, which from scratch are those that the encoder sees."""
+    examples, which from scratch are not the encoder's rows."""
     contenders = [settings.network.name, *([] if name == PRETRAIN else settings.contenders)]
     for each in dict.fromkeys(contenders):
-        seen = Dataset.load(behind(dataset)) if each == NO_ENCODER else packed
+        seen = Dataset.load(without_encoder(dataset)) if each == NO_ENCODER else packed
         network = seen.kind.network if each == NO_ENCODER else each
         own = settings.network.model_copy(update={"name": network})
         yield each, settings.model_copy(update={"network": own}), seen

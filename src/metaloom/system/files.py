@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from metaloom.errors import MetaloomError
 from metaloom.system.rounding import nulled
 
@@ -202,6 +200,8 @@ def read_yaml(path: str | Path, remedy: str = "") -> Any:
     Raises:
         MetaloomError: it is absent or no YAML.
     """
+    import yaml
+
     try:
         return load_yaml(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -217,6 +217,8 @@ def load_yaml(content: str | bytes) -> Any:
     Raises:
         yaml.YAMLError: it is none, or nested more than `DEEPEST` deep, which the parser in C would crash on.
     """
+    import yaml  # not above: whoever asks a bundle reads none
+
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         if _may_be_deep(content) and _depth(content, loader) > DEEPEST:
@@ -235,6 +237,8 @@ def _may_be_deep(content: str | bytes) -> bool:
 
 def _depth(content: str | bytes, loader: Any) -> int:
     """Of its nesting; counted up to what is too deep."""
+    import yaml
+
     depth = deepest = 0
     for event in yaml.parse(content, loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

@@ -45,7 +45,7 @@ def fetched(package: str, version: str, integrity: str, files: Sequence[str], ne
         MetaloomError: the registry does not answer, or with something else than was pinned.
     """
     registry = (os.environ.get("NPM_CONFIG_REGISTRY") or REGISTRY).rstrip("/")
-    url = f"{registry}/{package}/-/{package}-{version}.tgz"
+    url = f"{registry}/{package}/-/{package.rpartition('/')[2]}-{version}.tgz"  # without its scope
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:  # noqa: S310 (npm's registry, hash checked)
             data = answer.read()

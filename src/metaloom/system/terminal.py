@@ -7,17 +7,25 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:  # a command without a bar need not wait for rich
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 QUIET = "METALOOM_QUIET"  # an environment variable, so that stages run by DVC hear of it too
 SILENT = 30.0  # seconds without a line, after which a log has one about what goes on
 MOST_LINES = 20  # of a bar: from ten minutes on, a log has its next line after a twentieth of the time gone
 T = TypeVar("T")
 
-console = Console(stderr=True, highlight=False)
+
+@cache
+def console() -> Console:
+    """Standard error, where bars are drawn."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
 
 
 def _shown(text: str, line: bool = False) -> str:
@@ -33,7 +41,7 @@ def quiet() -> bool:
 
 def shows_bars() -> bool:
     """Whether progress bars are seen: in a log they are not."""
-    return console.is_terminal and not quiet()
+    return console().is_terminal and not quiet()
 
 
 class _Log:
@@ -83,6 +91,8 @@ class Bar:
 @contextmanager
 def bar(description: str, total: float, text: str = "") -> Iterator[Bar]:
     """A bar on standard error with the time left, gone when done; in a log, a line about every 30 s instead."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -90,7 +100,7 @@ def bar(description: str, total: float, text: str = "") -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}", markup=False),
     )
-    with Progress(*columns, console=console, transient=True, disable=not shows_bars()) as progress:
+    with Progress(*columns, console=console(), transient=True, disable=not shows_bars()) as progress:
         yield Bar(progress, progress.add_task(description, total=total, text=_shown(text, line=True)))
 
 

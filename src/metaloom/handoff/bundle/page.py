@@ -15,14 +15,26 @@ from typing import Any
 
 import numpy as np
 
+from metaloom.errors import MetaloomError
 from metaloom.handoff.metadata import Metadata
 from metaloom.handoff.shipped import verify
 from metaloom.handoff.shipped.verify import ADAPT, CLASSIFY, LEARN, MODEL
+from metaloom.kinds import TOKENIZER, Kind
+from metaloom.system.files import read_json
 from metaloom.system.npm import fetched, kept_folder
 
 VERSION = "1.27.0"  # of onnxruntime-web (MIT), which npm's registry serves; the hash is the registry's own
 INTEGRITY = "ogDLsqIozHZwifPuN37OproAo0byX6t43/bP8GzeZWBWD6MOGExswFAx3up4NS/vvWBOg2u2PXomDt3rMmdQSg=="
 SCRIPT, GLUE, WASM = "ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"
+TOKENIZERS = "@huggingface/tokenizers"  # Apache-2.0; without any dependency
+TOKENIZERS_VERSION = "0.2.0"
+TOKENIZERS_INTEGRITY = "LidMHe1FpcSYH4vcSjXooda34pC0M8m1gmDOv7SQi6Iv+ib1zX7J3sHBCC9/3FPCkn2k1b55FneVqMRxrr99pg=="
+TOKENIZER_MODELS = (
+    "WordPiece",
+    "BPE",
+    "Unigram",
+)  # that it knows; whether it reads texts as in training, the page asks
+TOKENIZERS_CODE = "tokenizers.min.mjs"
 SHARED = ("page.css", "page.js")  # of the pages of all kinds
 PACKED = f"{WASM}.gz"
 SHOTS, ROOM = 5, 500_000  # examples of a class, and characters of all of them, that a page holds at most
@@ -30,7 +42,7 @@ SHOTS, ROOM = 5, 500_000  # examples of a class, and characters of all of them, 
 
 def write_page(
     folder: Path,
-    page: Path,
+    kind: Kind,
     graphs: Mapping[str, bytes],
     labels: list[str],
     metadata: Metadata,
@@ -41,7 +53,7 @@ def write_page(
 
     Args:
         folder: of the bundle.
-        page: the index.html that the kind of example brings.
+        kind: of example, which brings the page, and the tokenizer that its graphs need.
         graphs: by the names of their files.
         labels: class names in the order of the outputs.
         metadata: of the bundle.
@@ -50,7 +62,7 @@ def write_page(
             too, and needs no model.onnx.
 
     Raises:
-        MetaloomError: onnxruntime-web cannot be had.
+        MetaloomError: onnxruntime-web, or the package of tokenizers, cannot be had.
     """
     runtime = web_runtime()
     about = {
@@ -63,10 +75,11 @@ def write_page(
         "graphs": {
             name: _text(graphs[name]) for name in ((LEARN, CLASSIFY) if head else (MODEL, ADAPT)) if name in graphs
         },
+        "tokenizer": _tokenizer(kind),
     }
     scripts = folder / "page"
     scripts.mkdir()
-    (folder / "index.html").write_bytes(page.read_bytes())
+    (folder / "index.html").write_bytes(kind.page.read_bytes())
     for name in SHARED:
         (scripts / name).write_bytes(Path(verify.__file__).with_name(name).read_bytes())
     (scripts / SCRIPT).write_bytes((runtime / SCRIPT).read_bytes())
@@ -90,6 +103,28 @@ def web_runtime() -> Path:
         MetaloomError: the registry does not answer, or with something else than was pinned.
     """
     return kept_folder(f"onnxruntime-web-{VERSION}", _fetch_runtime)
+
+
+def _tokenizer(kind: Kind) -> dict[str, str] | None:
+    """The file of the kind's tokenizer and the code that reads it; None: it has none.
+
+    Raises:
+        MetaloomError: that code cannot be had, or does not know such tokenizers.
+    """
+    file = kind.travelling.get(TOKENIZER)
+    if file is None:
+        return None
+    model = (read_json(file).get("model") or {}).get("type")
+    if model not in (None, *TOKENIZER_MODELS):
+        raise MetaloomError(f"{TOKENIZERS} reads {', '.join(TOKENIZER_MODELS)}, and the tokenizer is a {model}")
+    code = kept_folder(f"huggingface-tokenizers-{TOKENIZERS_VERSION}", _fetch_tokenizers) / TOKENIZERS_CODE
+    return {"code": _text(code.read_bytes()), "file": _text(file.read_bytes())}
+
+
+def _fetch_tokenizers() -> dict[str, bytes]:
+    path = f"dist/{TOKENIZERS_CODE}"
+    (code,) = fetched(TOKENIZERS, TOKENIZERS_VERSION, TOKENIZERS_INTEGRITY, [path], "export.page")
+    return {TOKENIZERS_CODE: code}
 
 
 def _fetch_runtime() -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from metaloom.handoff.bundle.contents import TOLERANCE, TOLERANCE_OF_STEPS, Cont
 from metaloom.handoff.bundle.golden import write_learning_samples, write_plain_samples, write_samples
 from metaloom.handoff.bundle.page import SHOTS, write_page
 from metaloom.handoff.bundle.signing import sign
-from metaloom.handoff.graphs.costs import variant_tolerance, variants
+from metaloom.handoff.graphs.costs import variant_tolerance, variants, variants_of_encoder
 from metaloom.handoff.graphs.learning import learning_graphs
 from metaloom.handoff.graphs.plain import plain_to_onnx
 from metaloom.handoff.graphs.task import head_tensors, to_onnx
@@ -96,7 +96,7 @@ def fill_folder(folder: Path, contents: Contents, export: ExportSettings) -> Non
             graphs |= smaller
     kind = contents.task.encoding.kind
     if export.page:
-        _write_page(folder, kind.shipped / "index.html", graphs, contents, insist=export.page is True)
+        _write_page(folder, graphs, contents, insist=export.page is True)
     put_together(folder, graphs, labels, metadata.model_copy(update={"variants": costs}), kind)
 
 
@@ -125,23 +125,29 @@ def _variants(
     assert contents.learner is not None and contents.asked is not None
     encoding = contents.task.encoding
     names = sorted(encoding.golden(contents.examples[:1]).keys() - set(encoding.extreme))
-    made = variants(model, contents.learner, contents.asked, export, about(contents.metadata, contents.labels))
+    told = about(contents.metadata, contents.labels)
+    if encoding.kind.behind:
+        made = variants_of_encoder(
+            model, contents.task, contents.novelty, contents.learner, contents.asked, export, told
+        )
+    else:
+        made = variants(model, contents.learner, contents.asked, export, told)
     smaller = {
         name: GraphFile.of(data, variant_tolerance(data, samples, names), names) for name, (data, _) in made.items()
     }
     return smaller, {name: cost for name, (_, cost) in made.items()}
 
 
-def _write_page(folder: Path, page: Path, graphs: Mapping[str, GraphFile], contents: Contents, insist: bool) -> None:
+def _write_page(folder: Path, graphs: Mapping[str, GraphFile], contents: Contents, insist: bool) -> None:
     """The page, or a line that says why there is none; only `export.page: true` makes that an error."""
     encoding = contents.task.encoding
     try:
-        if page.is_file():
+        if encoding.kind.page.is_file():
             examples = [encoding.for_page(contents.support_x[rows]) for rows in _first_of_each(contents.support_y)]
             data = {name: file.data for name, file in graphs.items()}
             head = head_tensors(contents.task.model.head, contents.novelty) if verify.LEARN in graphs else {}
             numbers = {name: value.numpy() for name, value in head.items()}
-            write_page(folder, page, data, contents.labels, contents.metadata, examples, numbers)
+            write_page(folder, encoding.kind, data, contents.labels, contents.metadata, examples, numbers)
         elif insist:
             raise MetaloomError(f"there is no page for {encoding.kind.name}: set export.page to auto or false")
     except MetaloomError as error:

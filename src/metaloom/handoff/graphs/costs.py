@@ -7,22 +7,24 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
-from jaxtyping import Float, Shaped
+import torch
+from jaxtyping import Float, Float32, Shaped
 
 from metaloom.config import PARAMS, ExportSettings
 from metaloom.errors import MetaloomError
 from metaloom.handoff.graphs.learning import classify_graph, learn_graph
-from metaloom.handoff.graphs.novelty import novelty_of
+from metaloom.handoff.graphs.novelty import Novelty, novelty_of
 from metaloom.handoff.graphs.session import session_of
 from metaloom.handoff.graphs.task import to_onnx
 from metaloom.handoff.graphs.variants import Examples, variant
 from metaloom.handoff.metadata import Cost
 from metaloom.handoff.shipped.verify import HEAD, INPUT, LOOSEST_TOLERANCE, OUTPUTS, SUPPORT_X, SUPPORT_Y, VARIANTS
-from metaloom.learner import Learner
+from metaloom.learner import AdaptedTask, Learner
 from metaloom.learner.intervals import mean_and_half_width
 from metaloom.tasks import EpisodeTable
 
@@ -64,12 +66,91 @@ def variants(
     made = {}
     for precision in export.measured:
         data = variant(precision, model, asked.calibration, export, about)
-        made[f"model.{precision}.onnx"] = (data, _cost(precision, data, model, learner, asked, export))
+        differences = _differences(precision, learner, asked, export)
+        made[f"model.{precision}.onnx"] = (data, _cost(precision, data, model, differences, asked.examples[:1], export))
     return made
 
 
-def _cost(precision: str, data: bytes, model: bytes, learner: Learner, asked: Trial, export: ExportSettings) -> Cost:
-    of_settings = list(_differences(precision, learner, asked, export))
+def variants_of_encoder(
+    model: bytes,
+    task: AdaptedTask,
+    novelty: Novelty,
+    learner: Learner,
+    asked: Trial,
+    export: ExportSettings,
+    about: Mapping[str, str],
+) -> dict[str, tuple[bytes, Cost]]:
+    """The same where a frozen encoder sees the examples first: it alone is made smaller, as nearly all weights are its
+    own. Each form of it sees each example once; heads are learned from what the whole one gives.
+
+    Args:
+        model: model.onnx.
+        task: that it is of.
+        novelty: likewise.
+        learner: as of `variants`, and what follows it.
+        asked: what to calibrate with and measure on.
+        export: which variants, and how much accuracy they may cost.
+        about: goes into the files' metadata_props.
+
+    Raises:
+        MetaloomError: one loses more accuracy than the settings allow.
+    """
+    made, encoding = {}, cast(Any, task.encoding)
+    encoder = encoding.kind.encoder
+    seen = np.unique(np.concatenate([table.rows for table in _asked(asked, export).values()] or [np.zeros(0, int)]))
+    rows = encoder(asked.examples[seen])
+    for precision in export.measured:
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "encoder.onnx"
+            taken = encoder.inputs(asked.calibration)
+            file.write_bytes(variant(precision, encoder.checked().read_bytes(), taken, export, {}, encoder.given))
+            smaller = encoding.behind(file)
+            data = to_onnx(task, novelty, export, about, smaller)
+            both = np.concatenate([rows, smaller.kind.encoder(asked.examples[seen])])
+        differences = _through_encoders(learner, both, seen, asked, export)
+        raw = encoding.unpacked(asked.examples[:1])
+        made[f"model.{precision}.onnx"] = (data, _cost(precision, data, model, differences, raw, export))
+    return made
+
+
+def _asked(asked: Trial, export: ExportSettings) -> dict[str, EpisodeTable]:
+    """The settings whose ways the graphs that learn have room for."""
+    return {name: table for name, table in asked.episodes.items() if table.n_way <= export.max_ways}
+
+
+def _through_encoders(
+    learner: Learner, both: Float32[np.ndarray, "row embed"], seen: np.ndarray, asked: Trial, export: ExportSettings
+) -> Iterator[Float[np.ndarray, " episode"]]:
+    """Accuracy with queries by the smaller encoder less that with queries by the whole one, for each test episode.
+
+    Args:
+        learner: that learns from the whole one's rows.
+        both: rows of the examples that are seen by the whole one, and then by the smaller one.
+        seen: the examples' own rows.
+        asked: with the episodes.
+        export: for the ways that there is room for.
+    """
+    examples = torch.from_numpy(both)
+    for table in _asked(asked, export).values():
+        support, query = np.searchsorted(seen, table.support), np.searchsorted(seen, table.query)
+        right = []
+        for shift in (0, len(seen)):
+            own = EpisodeTable(support, query + shift, table.shots)
+            found = learner.answer(examples, own).argmax(dim=2).cpu().numpy()
+            right.append((found == table.answers).mean(axis=1))
+        yield right[1] - right[0]
+
+
+def _cost(
+    precision: str,
+    data: bytes,
+    model: bytes,
+    of_each: Iterable[np.ndarray],
+    raw: np.ndarray,
+    export: ExportSettings,
+) -> Cost:
+    """What it costs, by the differences in accuracy in each setting; `raw` is one example as the graphs take it."""
+    of_settings = list(of_each)
     if not of_settings:
         raise MetaloomError(
             f"{PARAMS}: export.variants: no setting of episodes has at most export.max_ways ({export.max_ways}) ways "
@@ -84,7 +165,7 @@ def _cost(precision: str, data: bytes, model: bytes, learner: Learner, asked: Tr
             f"{PARAMS}: export.variants: {precision} loses {loss}, more than export.max_loss allows "
             f"({100 * export.max_loss:g}): leave it out, or raise export.max_loss"
         )
-    own, models = _latencies(data, model, asked.examples[:1])
+    own, models = _latencies(data, model, raw)
     return Cost(
         bytes=len(data),
         smaller=len(model) / len(data),
@@ -107,9 +188,8 @@ def _differences(
     classify = classify_graph(learner, export, {})
     sessions = [session_of(data) for data in (classify, variant(precision, classify, asked.calibration, export, {}))]
     learn = session_of(learn_graph(learner, export, {}))
-    for table in asked.episodes.values():
-        if table.n_way <= export.max_ways:
-            yield _with_shared_body(sessions, learn, asked.examples, table)
+    for table in _asked(asked, export).values():
+        yield _with_shared_body(sessions, learn, asked.examples, table)
 
 
 def _with_shared_body(

@@ -95,13 +95,14 @@ def kept(kind: str, about: Mapping[str, Any], export: ExportSettings, make: Call
     return data
 
 
-def taking_raw(graph: bytes, encoding: Encoding, export: ExportSettings) -> bytes:
-    """A graph from `kept` whose inputs of examples are raw ones, where torch could not trace all of their way."""
+def taking_raw(graph: bytes, encoding: Encoding, export: ExportSettings, behind: Encoding | None = None) -> bytes:
+    """A graph from `kept` whose inputs of examples are raw ones, where torch could not trace all of their way; what is
+    put before it is that of `behind`, if it is given."""
     if not encoding.grafted:
         return graph
     model, front = onnx.load_model_from_string(graph), _front(encoding, export)
     for name in [each.name for each in model.graph.input if each.name in EXAMPLES]:
-        encoding.graft(model, name, front)
+        (behind or encoding).graft(model, name, front)
     return model.SerializeToString(deterministic=True)
 
 

@@ -121,8 +121,10 @@ def body_tensors(task: AdaptedTask) -> Tensors:
     return {f"{group}.{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
 
 
-def task_graph(task: AdaptedTask, export: ExportSettings, form: type[TaskGraph] = TaskGraph) -> bytes:
-    """The graph for tasks of this network and kind of examples, without any numbers."""
+def task_graph(
+    task: AdaptedTask, export: ExportSettings, form: type[TaskGraph] = TaskGraph, behind: Encoding | None = None
+) -> bytes:
+    """The graph for tasks of this network and kind of examples, without any numbers; `behind` as of `to_onnx`."""
     body = body_tensors(task)
     about = {
         "network": repr(task.model.network),
@@ -130,7 +132,7 @@ def task_graph(task: AdaptedTask, export: ExportSettings, form: type[TaskGraph] 
         "tensors": {name: list(tensor.shape) for name, tensor in body.items()},
     }
     traced = kept(form.__name__, about, export, lambda: _traced(task, body, export, form))
-    return taking_raw(traced, task.encoding, export)
+    return taking_raw(traced, task.encoding, export, behind)
 
 
 def _traced(task: AdaptedTask, body: Tensors, export: ExportSettings, form: type[TaskGraph]) -> onnx.ModelProto:
@@ -197,7 +199,13 @@ class Template:
         return data
 
 
-def to_onnx(task: AdaptedTask, novelty: Novelty, export: ExportSettings, about: Mapping[str, str]) -> bytes:
+def to_onnx(
+    task: AdaptedTask,
+    novelty: Novelty,
+    export: ExportSettings,
+    about: Mapping[str, str],
+    behind: Encoding | None = None,
+) -> bytes:
     """The task model as a self-contained ONNX file.
 
     Args:
@@ -205,9 +213,10 @@ def to_onnx(task: AdaptedTask, novelty: Novelty, export: ExportSettings, about: 
         novelty: of its support set.
         export: versions of ONNX.
         about: goes into the file's metadata_props.
+        behind: the task's encoding with another form of its encoder, which goes into the graph.
 
     Raises:
         MetaloomError: the opset needs a newer IR version.
     """
     tensors = head_tensors(task.model.head, novelty) | body_tensors(task)
-    return filled(task_graph(task, export), tensors, about, {WAYS: len(task.classes)})
+    return filled(task_graph(task, export, behind=behind), tensors, about, {WAYS: len(task.classes)})

@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +30,27 @@ Examples = Shaped[np.ndarray, "item ..."]
 
 
 def variant(
-    precision: str, model: bytes, calibration: Examples, export: ExportSettings, about: Mapping[str, str]
+    precision: str,
+    model: bytes,
+    calibration: Iterable[np.ndarray],
+    export: ExportSettings,
+    about: Mapping[str, str],
+    given: str = INPUT,
 ) -> bytes:
     """A graph in another precision.
 
     Args:
         precision: fp16 or int8.
         model: the graph.
-        calibration: packed examples whose activations set the scales of int8.
+        calibration: examples whose activations set the scales of int8, as the graph takes one.
         export: for the IR version.
         about: goes into the file's metadata_props.
+        given: name of the graph's input of examples.
     """
     from onnxscript import optimizer
 
     folded = optimizer.optimize(onnx.load_model_from_string(model), input_size_limit=2**40, output_size_limit=2**40)
-    made = _half(folded) if precision == "fp16" else _eight_bits(folded, calibration)
+    made = _half(folded) if precision == "fp16" else _eight_bits(folded, calibration, given)
     made.ir_version = export.ir_version
     return checked(made, about)
 
@@ -74,7 +81,7 @@ def _errors_only() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _eight_bits(model: onnx.ModelProto, calibration: Examples) -> onnx.ModelProto:
+def _eight_bits(model: onnx.ModelProto, calibration: Iterable[np.ndarray], given: str) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     with _errors_only(), tempfile.TemporaryDirectory() as folder:
@@ -83,7 +90,7 @@ def _eight_bits(model: onnx.ModelProto, calibration: Examples) -> onnx.ModelProt
         quantize_static(
             source,
             target,
-            _reader(model, calibration),
+            _reader(model, calibration, given),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             reduce_range=True,
@@ -95,23 +102,23 @@ def _eight_bits(model: onnx.ModelProto, calibration: Examples) -> onnx.ModelProt
         return onnx.load(target)
 
 
-def _reader(model: onnx.ModelProto, calibration: Examples) -> Any:
+def _reader(model: onnx.ModelProto, calibration: Iterable[np.ndarray], given: str) -> Any:
     """The calibration examples one by one, as onnxruntime's quantisation asks for them."""
     from onnxruntime.quantization import CalibrationDataReader
 
     without_head = {  # where the graph takes a head, any will do: it is no part of the network
         value.name: np.zeros([size.dim_value or 2 for size in value.type.tensor_type.shape.dim], np.float32)
         for value in model.graph.input
-        if value.name != INPUT
+        if value.name != given
     }
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.examples = iter(calibration[:CALIBRATION])
+            self.examples = islice(calibration, CALIBRATION)
 
         def get_next(self) -> Any:  # an example's inputs; None when there are no more
             example = next(self.examples, None)
-            return None if example is None else {INPUT: example[None], **without_head}
+            return None if example is None else {given: example[None], **without_head}
 
     return Reader()
 

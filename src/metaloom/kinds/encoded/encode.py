@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from metaloom.kinds.encoded.kind import EncodedPictures
 from metaloom.kinds.encoding import Encoding
 from metaloom.kinds.pictures.encode import PictureEncoding
+from metaloom.system.files import sha256
 
 if TYPE_CHECKING:
     import onnx
@@ -43,6 +45,11 @@ class Embeddings(Encoding):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.kind.encoder.embed,)
+
+    def behind(self, file: Path) -> Embeddings:
+        """The same behind another form of its encoder, which is in this file."""
+        encoder = replace(self.kind.encoder, file=str(file), sha256=sha256(file))
+        return replace(cast(Any, self), kind=replace(self.kind, encoder=encoder))
 
     def takes(self, shape: tuple[int, ...], dtype: str) -> bool:
         """A packed example, or its embedding."""

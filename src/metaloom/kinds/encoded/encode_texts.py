@@ -63,6 +63,9 @@ class TokenEncoding(Embeddings):
     def unpacked(self, packed: Int32[np.ndarray, "item character"]) -> Int64[np.ndarray, "item token"]:
         return filled(self.kind.encoder.ids(_texts(packed)))
 
+    def for_page(self, packed: Int32[np.ndarray, "item character"]) -> list[str]:
+        return _texts(packed)
+
     def taken(self, examples: Any) -> Any:
         return packed_texts(examples, self.kind)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -86,6 +86,10 @@ class Encoder:
                 f"{path} is another {what.split()[1]} than the model was trained on: `dvc repro` trains again"
             )
         return path
+
+    def inputs(self, packed: Shaped[np.ndarray, "item ..."]) -> Iterable[np.ndarray]:
+        """Packed examples as the graph takes each."""
+        return packed
 
     def __call__(self, packed: Shaped[np.ndarray, "item ..."]) -> Float32[np.ndarray, "item embed"]:
         """Embeddings of packed examples.

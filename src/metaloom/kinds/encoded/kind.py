@@ -36,8 +36,8 @@ class EncodedPictures(Pictures):
     encoder: Encoder = field(kw_only=True)
 
     chances: ClassVar[int] = 2
-    variants: ClassVar[bool] = False  # of the encoder's weights none are made
     enough: ClassVar[int] = 1
+    without_encoder: ClassVar[bool] = True
 
     @classmethod
     def by(cls, encoder: Encoder, pictures: Pictures) -> EncodedPictures:

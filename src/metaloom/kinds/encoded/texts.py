@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ class EncodedText(Text):
 
     chances: ClassVar[int] = 2
     enough: ClassVar[int] = 1
+    variants: ClassVar[bool] = True  # of the encoder
     without_encoder: ClassVar[bool] = True
 
     @classmethod
@@ -51,6 +53,11 @@ class EncodedText(Text):
     @property
     def shipped(self) -> Path:
         return Path(__file__).with_name("shipped")
+
+    @property
+    def page(self) -> Path:
+        """That of texts, which finds the tokenizer in what it is given."""
+        return Path(inspect.getfile(Text)).with_name("shipped") / "index.html"
 
     @property
     def travelling(self) -> dict[str, Path]:

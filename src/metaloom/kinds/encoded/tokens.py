@@ -96,6 +96,9 @@ class TextEncoder(Encoder):
         tokenizer = _tokenizer(self)
         return [each.ids or [EMPTY] for each in tokenizer.encode_batch(list(texts))]
 
+    def inputs(self, packed: Int32[np.ndarray, "item character"]) -> list[Int64[np.ndarray, " token"]]:
+        return [np.array(each, np.int64) for each in self.ids([text_of(each) for each in packed])]
+
     def batches(self, packed: Int32[np.ndarray, "item character"]) -> Iterator[Float32[np.ndarray, "batch embed"]]:
         """Rows of packed texts; those of about one length go through together, so there is one batch of all."""
         ids = self.ids([text_of(each) for each in packed])
