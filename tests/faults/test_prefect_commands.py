@@ -40,7 +40,7 @@ def alone() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("alone")
-def test_every_command_does_what_is_shown(standin: Standin, prefect_server: dict[str, str], monkeypatch):
+def test_every_command_does_what_is_shown(standin: Standin, client, prefect_server: dict[str, str], monkeypatch):
     for name, value in prefect_server.items():
         monkeypatch.setenv(name, value)
     commands = shown()
@@ -70,7 +70,8 @@ def test_every_command_does_what_is_shown(standin: Standin, prefect_server: dict
     pools = {"retrain": "metaloom", **{f"retrain-{kind}": f"metaloom-{kind}" for kind in kinds}}
     assert all(f"retrain/{name}" in said["deployment ls"] for name in pools)
     assert "Flow Runs" in said["flow-run ls"]
-    asked(standin, "prefect --no-prompt automation delete 'runs whose worker is lost'")
+    (lost,) = client.read_automations_by_name("runs whose worker is lost")
+    client.delete_automation(lost.id)
     for name, pool in pools.items():
-        asked(standin, f"prefect --no-prompt deployment delete retrain/{name}")
-        asked(standin, f"prefect --no-prompt work-pool delete {pool}")
+        client.delete_deployment(client.read_deployment_by_name(f"retrain/{name}").id)
+        client.delete_work_pool(pool)
