@@ -8,7 +8,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -24,6 +24,7 @@ from metaloom.versioning.data import DataVersion, data_lock, refuse_behind, vers
 from metaloom.versioning.gc import shared_cache
 from metaloom.versioning.holding import Holders, holders_of
 from metaloom.versioning.objects import short, tree_of, whole_tree
+from metaloom.versioning.packed import Packed, packed_before, refuse_packed, told_packed
 from metaloom.versioning.project import open_project
 from metaloom.versioning.purged import note_purged
 from metaloom.versioning.reached import unreached
@@ -50,6 +51,7 @@ class Purge:
         other: hashes of other files that were at the same path in older versions.
         data: the version that data/ held then; empty where it was absent.
         shared: DVC's cache, where it lies outside of the project.
+        packed: archives of older versions that have it inside.
     """
 
     oid: str
@@ -62,6 +64,7 @@ class Purge:
     other: list[str]
     data: str
     shared: Path | None
+    packed: list[Packed] = field(default_factory=list)
 
     @property
     def is_there(self) -> bool:
@@ -79,14 +82,15 @@ def find_purge(root: Path, example: str, listed: Listed) -> Purge:
 
     Raises:
         BusyError: a remote does not answer.
-        MetaloomError: nothing holds it, it is not one example, its class has no other, or data/ is not what data.dvc
-            names.
+        MetaloomError: nothing holds it, it is not one example, its class has no other, an archive in data/ has it
+            inside, or data/ is not what data.dvc names.
     """
     with data_lock(root), open_project(root, lock=True) as repo:
         refuse_behind(repo, root)
         tree = _tree(repo, root)
         held = {Path(DATA, *key): oid.value for key, _, oid in tree or ()}
         oid, other = _hash_of(repo, root, example, held)
+        refuse_packed(root, {oid})
         files = sorted(path for path, each in held.items() if each == oid)
         if files:
             _refuse_last(listed(), files, root, oid)
@@ -107,6 +111,7 @@ def find_purge(root: Path, example: str, listed: Listed) -> Purge:
             other,
             _version(tree),
             shared_cache(repo, root),
+            list(packed_before(repo, root, {oid})),
         )
     if not found.is_there:
         raise MetaloomError(f"{example}: neither {DATA}/ nor DVC's cache nor a remote holds it")
@@ -351,6 +356,7 @@ def told(found: Purge) -> Iterator[str]:
     if found.in_git:
         yield "not purged: git itself has the file, which only rewriting its history removes (git filter-repo)"
     yield from (f"not purged: {oid} is another file that an older version has at this path" for oid in found.other)
+    yield from told_packed(found.packed)
 
 
 def _made_of(holders: Holders) -> Iterator[str]:
