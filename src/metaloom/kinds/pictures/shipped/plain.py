@@ -4,6 +4,7 @@
 and pillow.
 """
 
+import io
 import json
 import struct
 import sys
@@ -33,7 +34,7 @@ DAMAGED += (struct.error, zlib.error, Image.DecompressionBombError)  # what Pill
 def opened(path):
     """A picture as Pillow has it: upright, 8 bits per channel, on white, where a light shape alone is drawn black."""
     try:
-        picture = Image.open(path)
+        picture = Image.open(io.BytesIO(Path(path).read_bytes()))
         picture.load()
     except DAMAGED as error:
         sys.exit(f"{path} cannot be read: {error}")
