@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,9 +80,8 @@ def _show(root: Path, dataset: str, minutes: float | None, heard: frozenset[str]
         budget = _chosen(root, kept, minutes, raw, here)
         here.measured(budget.effort)
         made = make_plan(raw, overrides, data, SPLITS_FILE, budget)
-        for line in _lines(made, usual, auto_keys(raw), budget.minutes):
-            if line not in heard or not line:
-                show(line)
+        for line in _unheard(_lines(made, usual, auto_keys(raw), budget.minutes), heard):
+            show(line)
         seconds = here.seconds(budget)
         print("\n".join(["", *_times(seconds), f"{'memory':<24}{here.rates(made).memory / GIGA:.1f} GB", ""]))
         for line in (*left_out(budget, here), *left_over(budget.minutes or 0, sum(seconds.values()))):
@@ -135,6 +134,11 @@ def _prepare(root: Path) -> frozenset[str]:
         if not is_current(root, stage):
             reproduce_in_child(root, stage, hear, lambda line: None)
     return frozenset(heard)
+
+
+def _unheard(lines: Iterable[str], heard: frozenset[str]) -> Iterator[str]:
+    """Without what a stage has just printed; empty lines stay."""
+    return (line for line in lines if not line or line not in heard)
 
 
 def _lines(made: Plan, usual: Plan, auto: frozenset[str], minutes: float | None) -> Iterator[str]:
