@@ -126,11 +126,6 @@ def _names(path: Path, oid: str) -> bool:
     return oid.encode() in path.read_bytes()
 
 
-def _made_from(root: Path, name: str, versions: list[str]) -> bool:
-    """Whether dvc.lock of a branch or a tag has one of these versions of data/: nothing was made of it otherwise."""
-    return any(version in line for line in found_in_refs(root, VERSION, LOCK, [name]) for version in versions)
-
-
 def _versions(root: Path, names: list[str]) -> dict[str, str]:
     """The version of data/ of each commit, branch or tag that has one."""
     found: dict[str, str] = {}
@@ -138,3 +133,8 @@ def _versions(root: Path, names: list[str]) -> dict[str, str]:
         name, _, version = line.partition(f":{POINTER}:md5: ")
         found[name] = version
     return found
+
+
+def _made_from(root: Path, name: str, versions: list[str]) -> bool:
+    """Whether dvc.lock of a branch or a tag has one of these versions of data/: nothing was made of it otherwise."""
+    return any(version in line for line in found_in_refs(root, VERSION, LOCK, [name]) for version in versions)

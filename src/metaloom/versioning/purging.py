@@ -8,7 +8,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -64,7 +64,7 @@ class Purge:
     other: list[str]
     data: str
     shared: Path | None
-    packed: list[Packed] = field(default_factory=list)
+    packed: tuple[Packed, ...] = ()
 
     @property
     def is_there(self) -> bool:
@@ -82,8 +82,8 @@ def find_purge(root: Path, example: str, listed: Listed) -> Purge:
 
     Raises:
         BusyError: a remote does not answer.
-        MetaloomError: nothing holds it, it is not one example, its class has no other, an archive in data/ has it
-            inside, or data/ is not what data.dvc names.
+        MetaloomError: nothing holds it, it is not one example, its class has no other, or data/ is not what data.dvc
+            names.
     """
     with data_lock(root), open_project(root, lock=True) as repo:
         refuse_behind(repo, root)
@@ -111,7 +111,7 @@ def find_purge(root: Path, example: str, listed: Listed) -> Purge:
             other,
             _version(tree),
             shared_cache(repo, root),
-            list(packed_before(repo, root, {oid})),
+            tuple(packed_before(repo, root, {oid})),
         )
     if not found.is_there:
         raise MetaloomError(f"{example}: neither {DATA}/ nor DVC's cache nor a remote holds it")
