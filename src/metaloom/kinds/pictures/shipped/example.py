@@ -42,7 +42,7 @@ def opened(path):
     except DAMAGED as error:
         sys.exit(f"{path} cannot be read: {error}")
     try:
-        turn = TURNS.get(picture.getexif().get(ORIENTATION))
+        turn = TURNS.get(picture.getexif().get(ORIENTATION, 1))
     except (*DAMAGED, AttributeError):  # damaged data about the picture: its pixels are whole
         turn = None
     picture = picture if turn is None else picture.transpose(turn)
