@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
 from projects import run_here
 
-from metaloom.cli.compare import lines
+from metaloom.cli.compare import _conclude, lines
+from metaloom.errors import FAILED, MetaloomError
 from metaloom.evaluation.drift import DataChange
 from metaloom.system.files import write_json
 from metaloom.versioning.comparison import Comparison, compare
 from metaloom.versioning.comparison import figures as of_both
+from metaloom.versioning.revisions import refuse_unrun
 
 
 def figure(before: float | None, now: float | None) -> dict:
@@ -92,3 +95,21 @@ def test_a_version_of_which_git_alone_is_left_has_its_headline_and_an_earlier_on
     reason = "figures other than the champion's: HEAD has no artifacts/evaluation/figures.json: `metaloom run` there"
     assert found.missing[-1].startswith(reason)
     assert "protonet  5w1s              90.0 ± 1.0 → 95.0" in list(lines(found))
+
+
+def test_where_nothing_was_made_yet_it_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run_here(tmp_path, "git", "init", "-q")
+    run_here(tmp_path, "git", "commit", "-q", "--allow-empty", "-m", "begun")
+    with pytest.raises(MetaloomError, match=r"made nothing yet at HEAD \(no dvc.lock\); `git log dvc.lock` lists"):
+        refuse_unrun(tmp_path, "HEAD")
+    with pytest.raises(MetaloomError, match="made nothing yet in the working tree"):
+        refuse_unrun(tmp_path, "workspace")
+    refuse_unrun(tmp_path, "nowhere")  # which is said with more knowledge
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n  prepare: {}\n")
+    refuse_unrun(tmp_path, "workspace")
+    run_here(tmp_path, "git", "add", "-A")
+    run_here(tmp_path, "git", "commit", "-q", "-m", "run")
+    refuse_unrun(tmp_path, "HEAD")
+    with pytest.raises(typer.Exit) as ended:
+        _conclude(Comparison())
+    assert ended.value.exit_code == FAILED

@@ -280,3 +280,13 @@ def test_without_git_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MetaloomError, match="git is not installed"):
         init(tmp_path / "mine")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_inside_a_project_it_is_one_of_its_own_unless_git_ignores_the_folder(mine: Path):
+    assert "mine/sub is a metaloom project" in init(mine / "sub")
+    assert stage_names(mine / "sub") and (mine / "sub/.dvc/config").is_file()
+    assert "A  sub/dvc.yaml" in run_here(mine, "git", "status", "--short").stdout
+    for name in ("artifacts/new", "data", "report/a/b"):
+        with pytest.raises(MetaloomError, match=rf"{name} is ignored by git \(.gitignore:\d:/\w+/?\): choose a folder"):
+            init(mine / name)
+    assert not (mine / "artifacts").exists() and not (mine / "data").exists()

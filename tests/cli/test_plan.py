@@ -85,3 +85,17 @@ def test_a_mistake_in_a_setting_is_said_before_anything_is_prepared(tmp_path, mo
     monkeypatch.setattr(plan, "_prepare", lambda root: pytest.fail("it began"))
     refused = CliRunner().invoke(app.app, ["plan", "--set", "methods=[protonets]"])
     assert isinstance(refused.exception, MetaloomError) and "methods" in str(refused.exception)
+
+
+def test_what_prepare_has_just_said_is_not_said_again(tmp_path, monkeypatch, capsys):
+    def reproduced(root, stage, out, err):
+        out("images: read in colour, as 9 of 9 are")
+        out("")
+
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr("metaloom.pipeline.stages.is_current", lambda root, stage: stage != "prepare")
+    monkeypatch.setattr("metaloom.pipeline.child.reproduce_in_child", reproduced)
+    heard = plan._prepare(tmp_path)
+    assert "images: read in colour" in capsys.readouterr().out
+    fitted = ["seed  1", "", "images: read in colour, as 9 of 9 are", "episodes: 3 ways"]
+    assert list(plan._unheard(fitted, heard)) == ["seed  1", "", "episodes: 3 ways"]

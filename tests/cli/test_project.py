@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from metaloom.cli import bundle, engine, report
 from metaloom.cli.app import app
-from metaloom.cli.project import trained_or_champion
+from metaloom.cli.project import given_overrides, trained_or_champion
 from metaloom.errors import MetaloomError
+from metaloom.versioning.data import absent, refuse_no_data
 
 
 def test_the_champion_is_of_those_that_a_run_has_trained(repo, tmp_path, monkeypatch):
@@ -18,7 +19,7 @@ def test_the_champion_is_of_those_that_a_run_has_trained(repo, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(repo / name, tmp_path)
-    with pytest.raises(MetaloomError, match="train@protonet"):
+    with pytest.raises(MetaloomError, match="^artifacts/models has no meta-learner yet: `metaloom run` trains them$"):
         trained_or_champion(None)
     for name, accuracy in (("maml", 0.5), ("ridge", 0.9)):
         (tmp_path / "artifacts/models" / name).mkdir(parents=True)
@@ -66,3 +67,41 @@ def test_outside_of_a_project_every_command_says_the_same(command, tmp_path, mon
     assert str(failed).startswith(
         f"no project at {tmp_path} or above it: a project has dvc.yaml and params.yaml; go to"
     )
+
+
+def test_all_that_is_wrong_with_what_set_gives_is_said(repo):
+    given = ["a.b=1", "seed=3", "protonet.steps=abc", "x", "train.n_shots=2"]
+    with pytest.raises(MetaloomError) as refused:
+        given_overrides(repo, given)
+    said = str(refused.value)
+    for words in (
+        "--set a.b: there is no setting 'a'",
+        "protonet.steps=abc: protonet.steps",
+        "--set x: write KEY=VALUE",
+    ):
+        assert words in said
+    assert "--set train.n_shots: there is no setting 'n_shots'" in said and "seed" not in said.partition("Known")[0]
+    assert given_overrides(repo, ["seed=3", "kind=text", "network.name=linear"])["kind"] == "text"
+
+
+@pytest.fixture
+def own(repo, tmp_path, monkeypatch):
+    """A project of `metaloom init`, as far as what looks for data can see."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(repo / name, tmp_path)
+    (tmp_path / "code.yaml").write_text("{}\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", ["run", "run train", "plan", "data list", "data list greek"])
+def test_without_data_each_command_says_at_once_what_fills_it(own, command, monkeypatch):
+    monkeypatch.setattr("metaloom.cli.run.prefect_server", lambda root: pytest.fail("a server was started"))
+    monkeypatch.setattr("metaloom.cli.run.stages_for", lambda root, stage: None)
+    failed = CliRunner().invoke(app, command.split()).exception
+    assert str(failed) == "there is no data/ yet: `metaloom data add PATH` fills it"
+    (own / "code.yaml").unlink()  # a clone of the tool's repository, which has the glyphs
+    assert str(absent(own)).endswith("fills it, the first `metaloom run` too")
+    refuse_no_data(own)
+    (own / "data.dvc").touch()
+    assert str(absent(own)).endswith("`metaloom run` or `dvc pull` fetch it")

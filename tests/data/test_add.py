@@ -225,3 +225,22 @@ def test_what_is_refused_is_listed_before_it_is_added(here, more):
     (here / "loop").symlink_to("loop")
     with pytest.raises(MetaloomError, match="not found: give a folder or one of these files"):
         metaloom_data("check", here / "loop")
+
+
+def test_what_is_in_data_already_is_counted_and_more_than_may_be_is_refused(here, more, tmp_path_factory, monkeypatch):
+    again = Path(shutil.copytree(here / "data", tmp_path_factory.mktemp("copy") / "again"))
+    before = names(here / "data")
+    total = len(list(again.rglob("*.png")))
+    with pytest.raises(MetaloomError) as refused:
+        metaloom_data("add", again)
+    said = str(refused.value)
+    assert f"{total:,} of {total:,} images are in data/ already, in domain0, " in said and "Nothing was added" in said
+    assert re.search(
+        r"\(again/domain0/class0/0.png is domain0/class0/0.png\): with them (49|50|100)\.\d% of data/", said
+    )
+    assert names(here / "data") == before
+    shutil.copy(here / "data/domain3/class1/0.png", more / "class0/known.png")
+    output = metaloom_data("add", more, "--name", "fresh")
+    assert "1 of 15 images is in data/ already, in domain3 (fresh/class0/known.png is domain3/class1/0.png): " in output
+    assert "already" not in metaloom_data("add", more, "--name", "fresh", "--only")
+    assert "already" not in metaloom_data("add", more, "--name", "fresh", "--replace")  # of itself

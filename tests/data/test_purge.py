@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_a_purged_example_is_nowhere_and_nothing_is_damaged(small):
     ]
     assert lines[5].startswith("in versions of data/ that can then not be checked out whole any more: ")
     assert lines[5].endswith("(named by 2 of the commits that changed data.dvc)")
-    assert lines[6].startswith("not purged: models and bundles of version v0.1.0, ma") and lines[7].endswith(
+    assert lines[6].startswith("not purged: models and bundles of version v0.1.0 were made") and lines[7].endswith(
         ": copy.png is the same file"
     )
     assert "[y/N]" in lines[8] and holding(small, content) == places and not Path(PURGED).exists()
@@ -373,3 +374,59 @@ def test_a_cache_that_others_may_use_is_named(small):
 def test_versions_without_data_dvc_say_where_it_is(small):
     os.unlink("data.dvc")
     assert metaloom_data("list", "--versions").splitlines()[-1] == "data.dvc is not here: `git checkout data.dvc`"
+
+
+def test_what_an_archive_holds_too_is_named_until_it_is_out_of_there(small):
+    """In data/, and then in the archive that an older version has."""
+    content, oid = (small / PATH).read_bytes(), md5(small / PATH)
+
+    def write(members: dict[str, bytes]) -> None:
+        with zipfile.ZipFile("pack.zip", "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+
+    others = {f"pack/class{n}/{path.name}": path.read_bytes() for n in (0, 1) for path in png_of(small, n)}
+    write({"pack/class0/mine.png": content} | others)
+    metaloom_data("add", "pack.zip")
+    packed = md5(Path("pack.zip"))
+    for name in (PATH, oid):
+        with pytest.raises(
+            MetaloomError, match=r"^data/pack.zip holds it too, as (pack/)?class0/mine.png: make that archive again"
+        ):
+            metaloom_data("purge", name, "--yes")
+    assert not Path(PURGED).exists() and (small / PATH).is_file()
+
+    note_purged(small, [oid])  # in another clone, where the archive was not there yet
+    faults = [f"{fault.what}: {fault.remedy}" for fault in of_purged(small)]
+    assert any(
+        "class0/mine.png in data/pack.zip was purged (purged.yaml): make that archive again" in f for f in faults
+    )
+    Path(PURGED).unlink()
+
+    write(others)
+    metaloom_data("add", "pack.zip", "--replace")
+    said = metaloom_data("purge", PATH, "--yes")
+    held = "not purged: data/pack.zip of an older version holds it too, as pack/class0/mine.png: "
+    assert f"{held}`metaloom data purge {packed}`" in said
+    (fault,) = of_purged(small)
+    assert fault.what.startswith("pack/class0/mine.png in data/pack.zip of an older version was purged")
+    assert fault.remedy == f"metaloom data purge {packed}"
+    metaloom_data("purge", packed, "--yes")
+    assert list(of_purged(small)) == []
+
+
+def png_of(root: Path, number: int) -> list[Path]:
+    """Pictures of which none shows what the one shows that is purged."""
+    return sorted((root / f"data/domain0/class{number}").glob("[01].png"))
+
+
+def test_only_branches_with_results_of_it_have_models_that_were_made_with_it(small):
+    """The version of the model was made of it in any case."""
+    made = "not purged: models and bundles of"
+    assert f"{made} version v0.1.0 were made with it" in CliRunner().invoke(app, ["purge", PATH], input="n\n").output
+    named = next(line for line in Path("data.dvc").read_text().split() if line.endswith(".dir"))
+    Path("dvc.lock").write_text(f"stages:\n  prepare:\n    deps:\n    - path: data\n      md5: {named}\n")
+    commit("a run")
+    assert f"{made} version v0.1.0, main were made with it" in (
+        CliRunner().invoke(app, ["purge", PATH], input="n\n").output
+    )

@@ -27,6 +27,7 @@ from metaloom.kinds.text.kind import Text
 from metaloom.tasks.kept import read_kept
 from metaloom.versioning import renaming
 from metaloom.versioning.data import ADDING, DataVersion
+from metaloom.versioning.removing import remove_from_data
 
 TEXTS = Text(features=100, length=100, text=None, label=None)
 DRAWN = {"seed": 0, "by": "auto", "train": "rest", "validation": 0.15, "test": 0.25}
@@ -120,6 +121,11 @@ def test_what_a_table_names_is_changed_there(bare):
     (bare / "data/p/labels.csv").write_text("path,label\npics/1.png,x\npics/2.png,y\n")
     with pytest.raises(MetaloomError, match=r"^p/x is no folder of its own .*a table names it \(p/labels.csv\)"):
         renaming.rename_in_data(bare, "p/x", "z", listed)
+    for name in ("p/x", "data/p/x/"):
+        with pytest.raises(MetaloomError, match=r"^p/x is no folder of its own .*a table names it \(p/labels.csv\)"):
+            remove_from_data(bare, name, listed)
+    with pytest.raises(MetaloomError, match=r"^there is no data/p/z: "):
+        remove_from_data(bare, "p/z", listed)
     renaming.rename_in_data(bare, "p", "r", listed)
     assert set(classes()) == {"r/x", "r/y", "q/x"}
 
@@ -138,15 +144,15 @@ def test_merging_keeps_every_file_and_takes_what_both_have_once(bare):
     touch(bare / "data", "a/x/1.png", "a/x/2.png", "b/x/1.png", "b/x/3.png", "b/w/1.png", "c/x/1.png")
     (bare / "data/a/x/1.png").write_bytes(PNG + b"another")
     (bare / "data/b/x/2.png").write_bytes(PNG)
-    (bare / "data/a/x/1-x.png").write_bytes(PNG + b"a third")
+    (bare / "data/a/x/1-a.png").write_bytes(PNG + b"a third")
     done = renaming.merge_in_data(bare, "a", "b", listed)
     assert classes() == {"b/x": 5, "b/w": 1, "c/x": 1} and not (bare / "data/a").exists()
     assert {path.name: path.read_bytes() for path in (bare / "data/b/x").iterdir()} == {
         "1.png": PNG,
         "2.png": PNG,
         "3.png": PNG,
-        "1-x.png": PNG + b"a third",
-        "1-x-2.png": PNG + b"another",
+        "1-a.png": PNG + b"a third",
+        "1-a-2.png": PNG + b"another",
     }
     assert done.notes == [
         "1 of the files were in b already, with the same name and content",

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import typer
-from projects import environment, metaloom
+from projects import environment, metaloom, run_here
 from typer.testing import CliRunner
 
 from metaloom.cli.fleet import fleet
@@ -59,7 +59,13 @@ def test_a_killed_fleet_goes_on_where_it_was(copied: Path, tasks: Path, prefect_
 
 def test_one_bundle_for_all(copied: Path, tasks: Path, tmp_path: Path):
     few = a_few(tasks, tmp_path)
-    done = metaloom(copied, "fleet", str(few), "--out", str(tmp_path / "all"), "--shared")
+    (copied / "near").mkdir()
+    shutil.copytree(few, copied / "near/few")
+    done = run_here(copied / "near", "metaloom", "fleet", "few", "--out", "all", "--shared")
+    assert done.stdout.splitlines()[-1] == "all"
+    shutil.move(copied / "near/all", tmp_path / "all")
+    made = json.loads((tmp_path / "all/fleet.json").read_text())["tasks"]
+    assert [(each["task"], each["status"]) for each in made] == [("task01", "made"), ("task02", "made")]
     assert "2 tasks: 2 made" in done.stdout and "a model.onnx each would be" in done.stdout
     assert not verify(tmp_path / "all").problems
 

@@ -163,7 +163,10 @@ def test_one_bundle_of_all_goes_on_where_it_was(model: Path, tasks: Path, tmp_pa
     part = max(shared_fleet.SOLVED.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     part.write_bytes(part.read_bytes()[:99])  # damaged: learned again
     assert {each.status for each in shared_fleet.solve_part(folders(mine), str(model)).outcomes} == {"made"}
-    shared_fleet.write_shared([again], tmp_path / "all", str(model))
+    died = fleet.Outcome("task9", fleet.Status.FAILED, "killed by signal 9")
+    shared_fleet.write_shared([again], tmp_path / "all", str(model), [died])
+    told = {each["task"]: each["status"] for each in json.loads((tmp_path / "all/fleet.json").read_text())["tasks"]}
+    assert told == {f"task{place}": "made" for place in range(5)} | {"task9": "failed"}
     assert not verify.verify(tmp_path / "all").problems and not shared_fleet.SOLVED.exists()
 
 

@@ -235,3 +235,9 @@ def test_a_bundle_in_python_answers_as_predict_does(bundle: Path, drawings: Path
     assert loaded.predict(files[2]) == [found[2].label]
     with pytest.raises(MetaloomError, match="this bundle is of one task"):
         metaloom.load_bundle(bundle, "other")
+
+
+def test_standard_input_that_names_no_file_is_said(bundle: Path):
+    for given in ("", "\n\n", "\0"):
+        done = CliRunner().invoke(app, ["predict", str(bundle), "-"], input=given)
+        assert str(done.exception).startswith("standard input names no file: give one per line") and not done.output

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.config import DOMAIN_SUFFIX, METHODS
-from metaloom.errors import MetaloomError
+from metaloom.errors import FAILED, MetaloomError
 from metaloom.system.escaping import on_one_line
 from metaloom.system.files import strict_json
 from metaloom.system.plural import several, some
@@ -31,19 +31,26 @@ def compare(
     open_: Annotated[bool, typer.Option("--open", help="Open the plots in the browser.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="All of it as JSON, without plots.")] = False,
 ) -> None:
-    """Set two versions side by side: data, drift, figures, settings and plots."""
+    """Set two versions side by side: data, drift, figures, settings and plots.
+
+    Ends with 1 where neither data nor figures could be compared.
+    """
     from metaloom.cli.report import open_in_browser
-    from metaloom.versioning.comparison import compare as compared
     from metaloom.versioning.project import find_root
-    from metaloom.versioning.revisions import plots_differ, resolved
+    from metaloom.versioning.revisions import plots_differ, refuse_unrun, resolved
 
     root = find_root()
     if rev_a == WORKSPACE:
         raise MetaloomError(f"{WORKSPACE} is compared with by itself: give a version, branch, tag or commit first")
     rev_a, rev_b = resolved(root, rev_a), resolved(root, rev_b)
+    for rev in (rev_a, rev_b):
+        refuse_unrun(root, rev)  # before torch is imported
+    from metaloom.versioning.comparison import compare as compared
+
     found = compared(root, rev_a, rev_b)
     if json_:
         print(strict_json(as_json(found)))
+        _conclude(found)
         return
     print("\n".join(map(on_one_line, lines(found))))
     page = None if found.nothing else plots_differ(root, rev_a, rev_b, root / out)
@@ -51,6 +58,12 @@ def compare(
         print(f"\nplots     {page}")
         if open_:
             open_in_browser(page.as_uri())
+    _conclude(found)
+
+
+def _conclude(found: Comparison) -> None:
+    if found.nothing:
+        raise typer.Exit(FAILED)
 
 
 def as_json(found: Comparison) -> dict[str, Any]:

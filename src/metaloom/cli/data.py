@@ -81,7 +81,7 @@ def add(
         found, values, words = _found(path, settings, kind, text=text, label=label, domain=domain)
         alone = only or not FOLDER.is_dir() or {each.name for each in FOLDER.iterdir()} <= {FILE, name or path.name}
         refuse_changes(values, settings, path, FOLDER, alone)
-        addition = inspect_addition(path, FOLDER, name, found, settings.prepare, replace, layout)
+        addition = inspect_addition(path, FOLDER, name, found, settings.prepare, replace, layout, only)
         if (replace or only) and FOLDER.is_dir() and any(FOLDER.iterdir()):
             version_data(root)  # what goes out of data/ stays in the cache
         install_addition(addition, FOLDER, Path(ADDING), only)
@@ -161,9 +161,12 @@ def list_(
     from metaloom.kinds import packing_of
     from metaloom.system.files import strict_json
     from metaloom.system.provenance import data_version
+    from metaloom.versioning.data import absent
 
     go_to_root()
     kind = packing_of(load_settings())
+    if not FOLDER.is_dir():
+        raise absent(Path.cwd())
     counts = _counts(list_sources(FOLDER, kind).items)
     if domain is not None and domain not in counts:
         raise MetaloomError(f"there is no domain {domain!r}: there are {some(list(counts), _SHOWN)}")
@@ -315,6 +318,8 @@ def _say_added(addition: Addition, kind: Kind) -> None:
         report["reading"] += f"; all of {DATA}/ decides (`metaloom data check` says how)"
     _say_read(addition.branches, report, given=addition.layout is not None)
     _say_problems(report)
+    if addition.already is not None:
+        say(f"{addition.already.in_words(kind)}: `metaloom data check` says which of them are left out")
     if others:
         say(f"beside it in {DATA}/: {some(others, _SHOWN)} (--only would have taken them out)")
 

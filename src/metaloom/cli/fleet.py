@@ -36,10 +36,10 @@ def fleet(
 ) -> None:
     """Adapt to every task in a folder and write a bundle for each; one that fails does not stop the others.
 
-    Ends with 0 when all went well, 1 when a task failed (fleet.json, or standard error with --shared, says
-    which and why), 2 on bad input.
+    Ends with 0 when all went well, 1 when a task failed (fleet.json says which
+    and why), 2 on bad input.
     """
-    tasks, out = tasks.resolve(), out.resolve()
+    given, tasks, out = out, tasks.resolve(), out.resolve()
     root = enter_project()
     from metaloom.cli.prefect_server import prefect_server
     from metaloom.config import load_settings
@@ -64,6 +64,9 @@ def fleet(
     if lost := _lost(paths, model):
         say(lost)
     _conclude(outcomes, out, shared, time.monotonic() - started)
+    print(given)
+    if any(each.failed for each in outcomes):
+        raise typer.Exit(FAILED)
 
 
 def _lost(paths: Sequence[str], model: str) -> str:
@@ -94,7 +97,7 @@ def _written(results: list[Any], out: Path, model: str, shared: bool) -> list[Ou
         parts = [each for each in results if not isinstance(each, list)]
         if not parts:
             raise MetaloomError(f"every process of the fleet died, so {out} is as it was: {outcomes[0].why}")
-        return write_shared(parts, out, model) + outcomes
+        return write_shared(parts, out, model, outcomes)
     write_summary(out, outcomes)
     return outcomes
 
@@ -125,9 +128,6 @@ def _conclude(outcomes: Sequence[Outcome], out: Path, shared: bool, seconds: flo
         complain(f"failed: {each.task}: {each.why}")
     if len(failed) > SHOWN:
         complain(f"failed: {len(failed) - SHOWN} more")
-    print(out)
-    if failed:
-        raise typer.Exit(FAILED)
 
 
 def weak(outcomes: Sequence[Outcome]) -> str:

@@ -15,7 +15,7 @@ import typer
 
 from metaloom.config.settings import KindName
 from metaloom.errors import MetaloomError
-from metaloom.system.files import atomic_dir, write_text
+from metaloom.system.files import write_text
 from metaloom.system.git import revision
 from metaloom.system.plural import some
 
@@ -58,14 +58,11 @@ def init(
     from metaloom.system.terminal import say
 
     there = _there(folder)
-    if there is None:
-        with atomic_dir(folder) as made:
-            write_text(made / NOTE, "")
-            _fill(made, folder.resolve().name, kind)
-    else:
-        with _emptied_if_it_fails(folder, there):  # it may be where the user's shell is, so it stays the same folder
-            write_text(folder / NOTE, "\n".join(there))
-            _fill(folder, folder.resolve().name, kind)
+    _refuse_ignored(folder)
+    with _emptied_if_it_fails(folder, there):  # it may be where the user's shell is, so it stays the same folder
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / NOTE, "\n".join(there or ()))
+        _fill(folder, folder.resolve().name, kind)
     _stage(folder)
     shutil.rmtree(folder / ".metaloom")
     say(f"{folder} is a metaloom project. Next:\n  cd {folder}\n  metaloom data add PATH\n  metaloom run")
@@ -90,12 +87,29 @@ def _there(folder: Path) -> set[str] | None:
     return there
 
 
+def _refuse_ignored(folder: Path) -> None:
+    """Raises MetaloomError where the folder is one that git leaves out, as DVC refuses to start there."""
+    if shutil.which("git") is None:
+        return  # said when git is first needed
+    path = folder.absolute()
+    above = next(each for each in path.parents if each.is_dir())
+    command = ["git", "check-ignore", "--verbose", str(path)]
+    found = subprocess.run(command, cwd=above, capture_output=True, text=True, check=False)
+    if found.returncode == 0:
+        rule = found.stdout.partition("\t")[0]  # file:line:pattern
+        raise MetaloomError(f"{folder} is ignored by git ({rule}): choose a folder that is not")
+
+
 @contextmanager
-def _emptied_if_it_fails(folder: Path, there: set[str]) -> Iterator[None]:
+def _emptied_if_it_fails(folder: Path, there: set[str] | None) -> Iterator[None]:
+    """With what was there before; None: the folder itself goes too."""
     try:
         yield
     except BaseException:
-        _empty(folder, there)
+        if folder.is_dir():
+            _empty(folder, there or set())
+        if there is None and folder.is_dir():
+            folder.rmdir()
         raise
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +19,7 @@ from metaloom.config import (
     read_params,
     value_at,
 )
-from metaloom.errors import BAD_INPUT, MetaloomError
+from metaloom.errors import BAD_INPUT
 from metaloom.system.lock import project_lock
 from metaloom.system.provenance import DATA
 from metaloom.system.quantities import duration
@@ -55,12 +55,13 @@ def plan(
     root = enter_project()
     with overriding(given_overrides(root, set_)):  # a mistake is said before `prepare` runs
         with ended_by_signals(), project_lock(root, 0):
-            _prepare(root)
-        _show(root, Outputs(root).embedded, minutes)
+            heard = _prepare(root)
+        _show(root, Outputs(root).embedded, minutes, heard)
     say("everything fits: `metaloom run" + (f" --minutes {minutes:g}`" if minutes is not None else "`"))
 
 
-def _show(root: Path, dataset: str, minutes: float | None) -> None:
+def _show(root: Path, dataset: str, minutes: float | None, heard: frozenset[str] = frozenset()) -> None:
+    """The settings, then time and memory; of what was fitted nothing that was heard already."""
     from metaloom.data.packed import Dataset
     from metaloom.measuring.choose import left_out, left_over, measuring
     from metaloom.measuring.keeping import Question
@@ -79,7 +80,7 @@ def _show(root: Path, dataset: str, minutes: float | None) -> None:
         budget = _chosen(root, kept, minutes, raw, here)
         here.measured(budget.effort)
         made = make_plan(raw, overrides, data, SPLITS_FILE, budget)
-        for line in _lines(made, usual, auto_keys(raw), budget.minutes):
+        for line in _unheard(_lines(made, usual, auto_keys(raw), budget.minutes), heard):
             show(line)
         seconds = here.seconds(budget)
         print("\n".join(["", *_times(seconds), f"{'memory':<24}{here.rates(made).memory / GIGA:.1f} GB", ""]))
@@ -115,15 +116,29 @@ def _times(seconds: dict[str, float]) -> Iterator[str]:
         yield f"{stage:<24}{duration(each)}"
 
 
-def _prepare(root: Path) -> None:
+def _prepare(root: Path) -> frozenset[str]:
+    """Data that are new are prepared; the lines that the stages have printed."""
     from metaloom.pipeline.child import reproduce_in_child
     from metaloom.pipeline.stages import is_current
+    from metaloom.versioning.data import absent
 
     if not Path(root, DATA).is_dir():
-        raise MetaloomError("there is no data/ yet: `metaloom data add PATH` fills it, the first `metaloom run` too")
+        raise absent(root)
+    heard: set[str] = set()
+
+    def hear(line: str) -> None:
+        heard.add(line)
+        say(line)
+
     for stage in ("prepare", "embed"):
         if not is_current(root, stage):
-            reproduce_in_child(root, stage, say, lambda line: None)
+            reproduce_in_child(root, stage, hear, lambda line: None)
+    return frozenset(heard)
+
+
+def _unheard(lines: Iterable[str], heard: frozenset[str]) -> Iterator[str]:
+    """Without what a stage has just printed; empty lines stay."""
+    return (line for line in lines if not line or line not in heard)
 
 
 def _lines(made: Plan, usual: Plan, auto: frozenset[str], minutes: float | None) -> Iterator[str]:

@@ -43,13 +43,33 @@ def given_overrides(root: Path, set_: list[str] | None) -> dict[str, Any]:
         set_: KEY=VALUE each.
 
     Raises:
-        MetaloomError: one of them, or of params.yaml, is no such setting.
+        MetaloomError: some of them, or of params.yaml, are no such settings; it names all.
     """
-    from metaloom.config import PARAMS, environment_overrides, load_settings, parse_override
+    from metaloom.config import (
+        PARAMS,
+        apply_overrides,
+        environment_overrides,
+        load_settings,
+        parse_override,
+        read_params,
+    )
 
-    overrides = dict(map(parse_override, set_ or []))
-    load_settings(root / PARAMS, environment_overrides() | overrides)
-    return overrides
+    problems: list[str] = []
+
+    def tried(part: Callable[[], Any]) -> Any:
+        try:
+            return part()
+        except MetaloomError as error:
+            problems.append(str(error))
+            return None
+
+    parsed = [pair for text in set_ or [] if (pair := tried(lambda text=text: parse_override(text))) is not None]
+    raw = read_params(root / PARAMS, {})
+    known = [(key, value) for key, value in parsed if tried(lambda one=(key, value): apply_overrides(raw, dict([one])))]
+    tried(lambda: load_settings(root / PARAMS, environment_overrides() | dict(known)))
+    if problems:
+        raise MetaloomError("; ".join(problems))
+    return dict(parsed)
 
 
 def enter_project() -> Path:
@@ -107,4 +127,6 @@ def _champion(models: Path) -> str:
 
     methods = load_settings().methods
     trained = [name for name in methods if (models / name / "metrics.json").is_file()]
-    return champion(models, trained or methods)
+    if not trained:
+        raise MetaloomError(f"{models} has no meta-learner yet: `metaloom run` trains them")
+    return champion(models, trained)

@@ -20,6 +20,7 @@ from metaloom.pipeline.stages import stage_names, stages_for
 from metaloom.planning.budget import check_minutes
 from metaloom.system.lock import project_lock
 from metaloom.system.terminal import QUIET, complain, console, quiet, say
+from metaloom.versioning.data import refuse_no_data
 from metaloom.versioning.project import overriding
 
 
@@ -56,6 +57,7 @@ def run(
     check_minutes(minutes)
     root = enter_project()
     overrides = given_overrides(root, set_)
+    refuse_no_data(root)
     if stage is not None:
         with overriding(overrides):
             stages_for(root, stage)  # before a server starts

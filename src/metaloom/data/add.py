@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.config import PrepareSettings
+from metaloom.data.already import Already, find_already, refuse_already
 from metaloom.data.archives import SUFFIXES, archive_stem
 from metaloom.data.given import check_layout, read_given, write_given
 from metaloom.data.layouts import Branch
@@ -33,6 +34,7 @@ class Addition:
     report: dict[str, Any]  # as quality.json
     layout: str | None = None  # that was given
     branches: list[Branch] = field(default_factory=list)  # how its files lie
+    already: Already | None = None  # what of it is in data/ under another name
 
 
 def inspect_addition(
@@ -43,6 +45,7 @@ def inspect_addition(
     settings: PrepareSettings,
     overwrite: bool,
     layout: str | None = None,
+    only: bool = False,
 ) -> Addition:
     """Decode all of a folder or an archive as `prepare` would do it in data/.
 
@@ -51,10 +54,11 @@ def inspect_addition(
         kind: of its examples.
         overwrite: data/ may hold something of that name.
         layout: how its files lie, one of `metaloom.data.given.LAYOUTS`; None: it is found out.
+        only: nothing else stays in data/.
 
     Raises:
-        MetaloomError: it is absent, no such thing, unsafe, lies in data/, its name is taken, or too
-            much of it is bad.
+        MetaloomError: it is absent, no such thing, unsafe, lies in data/, its name is taken, too much of it is bad, or
+            so much of it is in data/ already that too much of data/ would be bad.
     """
     _check_path(path, kind, layout)
     source, target = path.resolve(), data.resolve()
@@ -64,13 +68,17 @@ def inspect_addition(
     if (data / name).exists() and not overwrite:
         raise MetaloomError(f"{data / name} exists: add --replace to replace it, or choose another --name")
     listing = _listed(path, name, kind, layout)
-    quality = judge(scan(listing), settings.min_examples)
+    scanned = scan(listing)
+    quality = judge(scanned, settings.min_examples)
     given = [] if layout is None else ["--layout", layout]
     check_quality(
         quality.report, settings, kind, str(path), shlex.join(["metaloom", "data", "check", str(path), *given])
     )
+    already = None if only or not data.is_dir() else find_already(scanned, data, kind, settings, without=name)
+    if already is not None:
+        refuse_already(already, path, kind, settings)
     domains = sorted({listing.items[index].domain for index in quality.used})
-    return Addition(path, name, domains, quality.report, layout, listing.branches)
+    return Addition(path, name, domains, quality.report, layout, listing.branches, already)
 
 
 def list_elsewhere(path: Path, kind: Kind, layout: str | None) -> Listing:

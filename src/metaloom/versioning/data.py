@@ -174,6 +174,21 @@ def _differing(
     )
 
 
+def refuse_no_data(root: Path) -> None:
+    """Raises MetaloomError where there are no data, and a run has none to fetch or to make."""
+    if (root / CODE).is_file() and not (root / POINTER).is_file() and not _holds_files(root / DATA):
+        raise absent(root)
+
+
+def absent(root: Path) -> MetaloomError:
+    """What fills data/, which is not there."""
+    if (root / POINTER).is_file():
+        return MetaloomError(f"{DATA}/ is absent, and {POINTER} names a version: `metaloom run` or `dvc pull` fetch it")
+    own = (root / CODE).is_file()  # of `metaloom init`
+    run = "" if own else ", the first `metaloom run` too"
+    return MetaloomError(f"there is no {DATA}/ yet: `metaloom data add PATH` fills it{run}")
+
+
 def _no_data(root: Path) -> MetaloomError:
     return MetaloomError(f"{root / DATA} holds no files: put data there, or `metaloom data add PATH`")
 

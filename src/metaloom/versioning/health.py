@@ -17,6 +17,7 @@ from metaloom.versioning import leftovers
 from metaloom.versioning.config_file import BROKEN, CONFIG, as_committed, lost, take_committed
 from metaloom.versioning.intact import Hashes, damaged, put_back
 from metaloom.versioning.objects import NAMED, fetch, tree_of
+from metaloom.versioning.packed import packed_before, packed_in_data
 from metaloom.versioning.project import DAG, open_project
 from metaloom.versioning.purged import PURGED, purged
 from metaloom.versioning.purging import objects_held, remove_objects
@@ -151,8 +152,10 @@ def of_purged(root: Path) -> Iterator[Fault]:
         return
     with open_project(root) as repo:
         found = objects_held(repo, gone)
+        packed = list(_packed(repo, root, set(gone)))
         tree = tree_of(repo, root / DATA) if (root / DATA).is_dir() else ()
         files = ["/".join((DATA, *key)) for key, _, oid in tree if oid.value in gone]
+    yield from packed
     if files:
         were = "was" if len(files) == 1 else "were"
         yield Fault(f"{some(files, NAMED)} {were} purged ({PURGED})", f"metaloom data purge {files[0]}")
@@ -163,6 +166,23 @@ def of_purged(root: Path) -> Iterator[Fault]:
             "`--fix` removes it there",
             partial(_remove_again, root, held),
         )
+
+
+def _packed(repo: Any, root: Path, gone: set[str]) -> Iterator[Fault]:
+    """Archives that have it inside."""
+    try:
+        for each in packed_in_data(root, gone):
+            yield Fault(
+                f"{each.member} in {each.archive} was purged ({PURGED})",
+                "make that archive again without it, then `metaloom data add --replace`",
+            )
+        for each in packed_before(repo, root, gone):
+            yield Fault(
+                f"{each.member} in {each.archive} of an older version was purged ({PURGED})",
+                f"metaloom data purge {each.oid}",
+            )
+    except MetaloomError as error:
+        yield Fault(f"whether what was purged is in an archive is not known: {error}", "put it right, then look again")
 
 
 def _remove_again(root: Path, oids: list[str]) -> bool:

@@ -111,7 +111,8 @@ def holders_of(repo: Any, root: Path, oids: set[str]) -> Holders:
     named = _versions(root, refs(root))
     of = [name for name, version in named.items() if version in holding]
     models = [name.partition("@")[2] for name in of if name.startswith(f"{BUNDLE}@")]
-    names = [name for name in of if not name.startswith((f"{BUNDLE}@", f"{BUNDLE}#"))]
+    others = [name for name in of if not name.startswith((f"{BUNDLE}@", f"{BUNDLE}#"))]
+    names = [name for name in others if _made_from(root, name, holding)]
     lock = root / LOCK
     here = lock.is_file() and any(version in lock.read_text(encoding="utf-8") for version in holding)
     unknown = {each for each in commits.values() if not Path(repo.cache.local.oid_to_path(each)).is_file()}
@@ -127,3 +128,8 @@ def _versions(root: Path, names: list[str]) -> dict[str, str]:
         name, _, version = line.partition(f":{POINTER}:md5: ")
         found[name] = version
     return found
+
+
+def _made_from(root: Path, name: str, versions: list[str]) -> bool:
+    """Whether dvc.lock of a branch or a tag has one of these versions of data/: nothing was made of it otherwise."""
+    return any(version in line for line in found_in_refs(root, VERSION, LOCK, [name]) for version in versions)

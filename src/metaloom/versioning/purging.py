@@ -28,6 +28,7 @@ from metaloom.versioning.data import DataVersion, data_lock, refuse_behind, vers
 from metaloom.versioning.gc import shared_cache
 from metaloom.versioning.holding import Holders, holders_of
 from metaloom.versioning.objects import short, tree_of, whole_tree
+from metaloom.versioning.packed import Packed, packed_before, refuse_packed, told_packed
 from metaloom.versioning.project import open_project
 from metaloom.versioning.purged import note_purged
 from metaloom.versioning.reached import unreached
@@ -55,6 +56,7 @@ class Purge:
         other: hashes of other files that were at the same path in older versions.
         data: the version that data/ held then; empty where it was absent.
         shared: DVC's cache, where it lies outside of the project.
+        packed: archives of older versions that have it inside.
     """
 
     oids: list[str]
@@ -68,6 +70,7 @@ class Purge:
     other: list[str]
     data: str
     shared: Path | None
+    packed: tuple[Packed, ...] = ()
 
     @property
     def is_there(self) -> bool:
@@ -94,6 +97,7 @@ def find_purge(root: Path, example: str, listed: Listed) -> Purge:
         tree = _tree(repo, root)
         held = {Path(DATA, *key): oid.value for key, _, oid in tree or ()}
         oids, other, folder = _meant(repo, root, example, held)
+        refuse_packed(root, set(oids))
         files = sorted(path for path, each in held.items() if each in oids)
         if files and folder is not None:
             _refuse_all(listed(), files, root, folder)
@@ -113,6 +117,7 @@ def find_purge(root: Path, example: str, listed: Listed) -> Purge:
             other,
             _version(tree),
             shared_cache(repo, root),
+            tuple(packed_before(repo, root, set(oids))),
         )
     if not found.is_there:
         raise MetaloomError(f"{example}: neither {DATA}/ nor DVC's cache nor a remote holds it")
@@ -425,6 +430,7 @@ def told(found: Purge) -> Iterator[str]:
         what = "the file" if found.folder is None else several(found.in_git, "of the files", "of the files")
         yield f"not purged: git itself has {what}, which only rewriting its history removes (git filter-repo)"
     yield from (f"not purged: {oid} is another file that an older version has at this path" for oid in found.other)
+    yield from told_packed(found.packed)
 
 
 def _places(files: list[Path]) -> Iterator[str]:

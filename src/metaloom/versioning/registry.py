@@ -365,6 +365,8 @@ def _present_commit(root: Path) -> str:
     if found is None:
         raise MetaloomError("there is no commit to make a version of: `git init`, `metaloom run`, `git commit`")
     commit, code_differs = found
+    if not (root / LOCK).is_file() and not (root / Outputs(root).bundle).exists():
+        raise MetaloomError("there is no bundle yet: `metaloom run`, then `git commit`")
     if code_differs or changed(root, LOCK, POINTER):
         names = some(differing(root), FEW)
         raise MetaloomError(f"code, settings or results differ from the last commit ({names}): `git commit` them first")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePath
-from typing import Any
 
 from metaloom.data.archives import archive_stem
 from metaloom.data.given import FILE, read_given, write_given
+from metaloom.data.sources import Listing
 from metaloom.errors import MetaloomError
 from metaloom.system.lock import STATE
 from metaloom.system.plural import some
 from metaloom.versioning.data import DataVersion, data_lock, version_data
 from metaloom.versioning.objects import DATA
+from metaloom.versioning.renaming import refuse_elsewhere
 
 SHOWN = 5  # names in a message
 STAGING = "removing"  # in `STATE`: what is on its way out
@@ -55,13 +56,13 @@ def find_in_data(root: Path, name: str) -> Path:
     )
 
 
-def remove_from_data(root: Path, name: str, check: Callable[[], Any]) -> tuple[Path, DataVersion]:
+def remove_from_data(root: Path, name: str, check: Callable[[], Listing]) -> tuple[Path, DataVersion]:
     """Take a file or a folder out of data/, and make the rest the new version.
 
     Args:
         root: the project's root.
         name: as `find_in_data` takes it.
-        check: raises MetaloomError where the rest is no data set; then all stays as it was.
+        check: lists data/; where it raises MetaloomError the rest is no data set, and all stays as it was.
 
     Returns:
         What went, and the new version.
@@ -70,7 +71,12 @@ def remove_from_data(root: Path, name: str, check: Callable[[], Any]) -> tuple[P
         MetaloomError: there is no such thing, its folder would be left empty, or `check` raises.
     """
     with data_lock(root):
-        target = find_in_data(root, name)
+        try:
+            target = find_in_data(root, name)
+        except MetaloomError:
+            if (root / DATA).is_dir():
+                refuse_elsewhere(root, check(), name)
+            raise
         _refuse_last(root, target)
         version_data(root)  # what goes stays in the cache
         staging = root / STATE / STAGING

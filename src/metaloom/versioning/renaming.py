@@ -142,6 +142,13 @@ def found_name(name: str, items: Sequence[Item]) -> str:
     )
 
 
+def refuse_elsewhere(root: Path, listing: Listing, name: str) -> None:
+    """Raises MetaloomError where a domain or a class is there by a table, and no folder has its name."""
+    wanted = name.removesuffix("/").removeprefix(f"{DATA}/")
+    if _is_there(wanted, listing.items):
+        _entries(root / DATA, listing, wanted, wanted)
+
+
 def _is_there(name: str, items: Sequence[Item]) -> bool:
     return any(_below(each, name) for item in items for each in (item.domain, item.class_name))
 
@@ -299,7 +306,7 @@ def _all_moved(root: Path, moves: list[tuple[Path, Path]]) -> Iterator[int]:
 
     try:
         for here, there in moves:
-            for file, place in list(_into(here, there)):
+            for file, place in list(_into(here, there, here.name)):
                 move(file, place)
             if here.exists():  # what the target has already
                 move(here, staging / str(len(done)))
@@ -314,8 +321,8 @@ def _all_moved(root: Path, moves: list[tuple[Path, Path]]) -> Iterator[int]:
         _remove_empty(here.parent, root / DATA)
 
 
-def _into(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
-    """What to move where: as a whole where nothing is there, else file by file, under a free name."""
+def _into(source: Path, target: Path, name: str) -> Iterator[tuple[Path, Path]]:
+    """What to move where: as a whole where nothing is there, else file by file, under a free name with `name` in it."""
     if not target.exists():
         yield source, target
         return
@@ -324,13 +331,13 @@ def _into(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
     for each in inside:
         there = target / each.name
         if each.is_dir() and (there.is_dir() or not there.exists()):
-            yield from _into(each, there)
+            yield from _into(each, there, name)
         elif not there.exists():
             yield each, there
         elif not (each.is_file() and there.is_file() and md5(each) == md5(there)):
-            name = _free(each, source.name, taken)
-            taken.add(name)
-            yield each, target / name
+            free = _free(each, name, taken)
+            taken.add(free)
+            yield each, target / free
 
 
 def _free(file: Path, source: str, taken: set[str]) -> str:

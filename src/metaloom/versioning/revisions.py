@@ -12,9 +12,9 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.system.escaping import plotted
-from metaloom.system.git import revision
+from metaloom.system.git import found_in_refs, revision
 from metaloom.system.lock import STATE
-from metaloom.system.provenance import POINTER, version_in
+from metaloom.system.provenance import LOCK, POINTER, version_in
 from metaloom.versioning.paths import BUNDLE
 from metaloom.versioning.plots import NEEDED, PAGE, keep_offline
 from metaloom.versioning.project import dvc_errors, open_project, verify_remotes
@@ -104,6 +104,20 @@ def check_revision(root: str | Path, rev: str) -> None:
             raise MetaloomError(
                 f"there is no revision {rev[:100]!r}: give a branch, a tag or a commit (`git log`)"
             ) from None
+
+
+def refuse_unrun(root: Path, rev: str) -> None:
+    """Raises MetaloomError where nothing was made yet at a revision: it has no dvc.lock."""
+    if rev == WORKSPACE:
+        has = (root / LOCK).is_file()
+    else:
+        has = not revision(root, rev) or bool(found_in_refs(root, "^stages:", LOCK, [rev]))
+    if not has:
+        where = "in the working tree" if rev == WORKSPACE else f"at {rev}"
+        raise MetaloomError(
+            f"there is nothing to compare: `metaloom run` has made nothing yet {where} (no {LOCK}); `git log {LOCK}` "
+            "lists the commits that have results"
+        )
 
 
 def params_differ(root: str | Path, a: str, b: str) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from metaloom.data.support import Support
 from metaloom.errors import MetaloomError
-from metaloom.handoff.adapting.fleet import GOLDEN, Outcome, Status, accuracy, maker_of, read
+from metaloom.handoff.adapting.fleet import GOLDEN, Outcome, Status, accuracy, maker_of, read, write_summary
 from metaloom.handoff.adapting.solve import answers, solve
 from metaloom.handoff.bundle.contents import TOLERANCE, Maker, TaskCard, about
 from metaloom.handoff.bundle.golden import save_sample
@@ -118,13 +118,22 @@ def _bytes(head: dict[str, Tensor]) -> int:
     return sum(each.numel() * each.element_size() for each in head.values())
 
 
-def write_shared(parts: Sequence[SharedHeads], out: Path, model: str) -> list[Outcome]:
-    """One bundle of all parts; what stands at `out` is replaced.
+def write_shared(parts: Sequence[SharedHeads], out: Path, model: str, lost: Sequence[Outcome] = ()) -> list[Outcome]:
+    """One bundle of all parts, with fleet.json; what stands at `out` is replaced.
+
+    Args:
+        parts: of the fleet.
+        out: its folder.
+        model: folder of the meta-learner.
+        lost: tasks of parts that could not be learned.
+
+    Returns:
+        What became of each task.
 
     Raises:
         MetaloomError: no task could be learned, or the bundle does not verify.
     """
-    maker, outcomes = maker_of(model), [outcome for part in parts for outcome in part.outcomes]
+    maker, outcomes = maker_of(model), [*(outcome for part in parts for outcome in part.outcomes), *lost]
     labels = {task: names for part in parts for task, names in part.labels.items()}
     if not labels:
         raise MetaloomError("no task could be learned: " + next(outcome.why for outcome in outcomes))
@@ -138,6 +147,7 @@ def write_shared(parts: Sequence[SharedHeads], out: Path, model: str) -> list[Ou
     kind = maker.learner.encoding.kind
     with atomic_dir(out.absolute()) as new:
         _save_golden(parts, new / verify.SAMPLES, ways, maker.learner.encoding)
+        write_summary(new, [each if each.failed else replace(each, status=Status.MADE) for each in outcomes])
         put_together(new, {verify.FLEET: GraphFile.of(graph, TOLERANCE)}, labels, metadata, kind)
         verified(new, out, with_onnx=False)  # `fleet_to_onnx` has had it checked
     shutil.rmtree(SOLVED, ignore_errors=True)

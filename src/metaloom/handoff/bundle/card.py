@@ -53,7 +53,8 @@ def fleet_card(metadata: Metadata, labels: dict[str, list[str]]) -> str:
     use = (
         f"`{verify.FLEET}` takes `{verify.INPUT}`: {metadata.input.description} With them goes `task_id`, one for each "
         f"{_kind(metadata).one}. It gives `probabilities` in the order of the task's names in `labels.json`, and "
-        f"`novelty`: {_novelty(metadata)}. `python verify.py` checks this bundle."
+        f"`novelty`: {_novelty(metadata)}. `python example.py --task NAME {_file(metadata)}` shows how. "
+        "`python verify.py` checks this bundle."
     )
     title = f"# {len(labels)} tasks that share one network"
     tasks = "\n".join(["## Tasks", "", *head, *rows])
@@ -170,12 +171,15 @@ def _row(classes: str, setting: str, score: Score, accuracy: str) -> str:
     return f"| {classes} | {setting} | {accuracy} | {nll} | {score.episodes} |"
 
 
+def _file(metadata: Metadata) -> str:
+    return f"FILE{_kind(metadata).suffixes[0]}"
+
+
 def _use(metadata: Metadata) -> str:
     kind, graphs = _kind(metadata), metadata.graphs
-    file = f"FILE{kind.suffixes[0]}"
     text = f"""## Use
 
-`python example.py {file}` classifies {kind.many}: it is short, and its first lines say what it needs.
+`python example.py {_file(metadata)}` classifies {kind.many}: it is short, and its first lines say what it needs.
 
 `model.onnx` takes `{verify.INPUT}`: {metadata.input.description} It gives `probabilities` in the order of
 `labels.json`, and `novelty`: {_novelty(metadata)}."""

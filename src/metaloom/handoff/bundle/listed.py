@@ -29,11 +29,11 @@ def listed(
         on_skipped: gets a sentence about the files of a folder that are no examples.
 
     Raises:
-        MetaloomError: a folder has no examples.
+        MetaloomError: a folder has no examples, or standard input names none.
     """
     for argument in arguments:
         if argument == STDIN:
-            yield from _names(stdin)
+            yield from _some(_names(stdin))
         elif _is_folder(argument):
             yield from _below(Path(argument), kind, on_skipped)
         else:
@@ -45,6 +45,14 @@ def _is_folder(argument: str) -> bool:
         return Path(argument).is_dir()
     except OSError:  # a text of more characters than a name may have
         return False
+
+
+def _some(names: Iterator[str]) -> Iterator[str]:
+    first = next(names, None)
+    if first is None:
+        raise MetaloomError("standard input names no file: give one per line, or ended by NUL as find -print0 does")
+    yield first
+    yield from names
 
 
 def _names(stdin: Iterable[bytes]) -> Iterator[str]:

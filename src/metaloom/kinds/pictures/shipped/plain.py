@@ -4,8 +4,11 @@
 and pillow.
 """
 
+import io
 import json
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +17,51 @@ from PIL import Image, ImageOps
 
 HERE = Path(__file__).parent
 about = json.loads((HERE / "metadata.json").read_text(encoding="utf-8"))["input"]
+ORIENTATION = 0x0112  # of EXIF
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, RuntimeError)
+DAMAGED += (struct.error, zlib.error, Image.DecompressionBombError)  # what Pillow raises on damaged files
 
 
-def pixels(path):
-    """Raw pixels (height, width, channel), on white, where a transparent picture's one light colour is black."""
-    picture = Image.open(path).convert("RGBA")
+def opened(path):
+    """A picture as Pillow has it: upright, 8 bits per channel, on white, where a light shape alone is drawn black."""
+    try:
+        picture = Image.open(io.BytesIO(Path(path).read_bytes()))
+        picture.load()
+    except DAMAGED as error:
+        sys.exit(f"{path} cannot be read: {error}")
+    try:
+        turn = TURNS.get(picture.getexif().get(ORIENTATION, 1))
+    except (*DAMAGED, AttributeError):  # damaged data about the picture: its pixels are whole
+        turn = None
+    picture = picture if turn is None else picture.transpose(turn)
+    if picture.mode == "F":
+        sys.exit(f"{path} has floating-point numbers as pixels: save it with 8 or 16 bits per channel")
+    if picture.mode.startswith("I"):
+        wide = np.asarray(picture).clip(0, 65535).astype(np.uint32)
+        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    if "transparency" not in picture.info and picture.mode not in ("LA", "PA", "RGBA", "La", "RGBa"):
+        return picture
+    picture = picture.convert("RGBA")
     opacity = np.asarray(picture)[..., 3]
     seen = np.asarray(picture)[opacity > 0, :3]
     if opacity.min() < 255 and len(seen) and (seen == seen[0]).all() and seen[0].min() >= 192:
-        picture = ImageOps.invert(picture.getchannel("A")).convert("RGBA")
-    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    colours = picture.convert("RGB" if about["channels"] == 3 else "L")
-    return np.asarray(colours).reshape(*picture.size[::-1], -1)
+        return ImageOps.invert(picture.getchannel("A"))
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+
+
+def pixels(path):
+    """Raw pixels (height, width, channel)."""
+    picture = opened(path).convert("RGB" if about["channels"] == 3 else "L")
+    return np.asarray(picture).reshape(*picture.size[::-1], -1)
 
 
 def prepared(raw):
@@ -57,6 +93,8 @@ def weights(n_in, n_out):
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:
+        sys.exit("usage: python plain.py PICTURE…")
     labels = json.loads((HERE / "labels.json").read_text(encoding="utf-8"))
     session = onnxruntime.InferenceSession(HERE / "model.plain.onnx")
     for path in sys.argv[1:]:
