@@ -122,6 +122,8 @@ def test_bad_input_is_one_line_and_changes_nothing(small, monkeypatch):
         assert "\n" not in str(error.value), name
     monkeypatch.setattr(purging, "unreached", lambda repo, name: "no route")
     with pytest.raises(BusyError, match=r"^remote backup does not answer \(no route\), and may hold it"):
+        metaloom_data("purge", "domain1/class0/1.png", "--yes")
+    with pytest.raises(MetaloomError, match=r"^data/packed.zip holds it too, as class0/new0.png: make that archive"):
         metaloom_data("purge", PATH, "--yes")
     after = files(small)
     assert {path: it for path, it in after.items() if path[0] != "."} == {
