@@ -41,10 +41,10 @@ def prepared(kernels: Float[Tensor, "task out channel 3 3"], parts: Sequence[Par
     kernels, form = kernels.detach(), form_of(kernels, parts)
     if form == LOOPS:
         kernels = kernels.flip(3, 4).transpose(1, 2) if turned else kernels
-        return Kernels(kernels.permute(0, 2, 3, 4, 1).flatten(2, 3).contiguous().numpy(), form)
+        return Kernels(list(kernels.permute(0, 2, 3, 4, 1).flatten(2, 3).contiguous().numpy()), form)
     of_nine = kernels.flatten(3).contiguous().numpy()
     if form == OWN:
-        return Kernels(of_nine, LEADS_BACK if turned else OWN)
+        return Kernels(list(of_nine), LEADS_BACK if turned else OWN)
 
     def prepare(part: Part) -> np.ndarray:
         return kernel_tiles(of_nine[part.task], turned)
