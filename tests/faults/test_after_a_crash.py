@@ -147,6 +147,24 @@ def test_entries_that_got_lost_are_found_again_by_their_hashes(root, standin):
     assert locked_stages(root) == whole and standin.steps() == [] and "prepare" not in due_stages(root)
 
 
+def test_a_folder_of_the_run_cache_without_an_entry_is_removed(root, standin):
+    """DVC makes the folder, writes a file there and gives it its name: it was killed before it wrote."""
+    (root / "dvc.lock").unlink()
+    entries = list((root / ".dvc/cache/runs").glob("*/*/*"))
+    assert entries
+    for entry in entries:
+        entry.unlink()
+        os.utime(entry.parent, (0, 0))
+    assert reproduce(root, "prepare") is StageExit.RAN
+
+
+def test_a_folder_of_the_run_cache_that_is_being_written_to_stays(root):
+    fresh = root / ".dvc/cache/runs/ab/abc"
+    fresh.mkdir(parents=True)
+    due_stages(root)
+    assert fresh.is_dir()
+
+
 def test_dvc_writes_its_lock_whole_or_not_at_all(root, monkeypatch):
     from dvc.utils.serialize import _yaml
 

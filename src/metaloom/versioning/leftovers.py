@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from metaloom.system.provenance import LOCK, POINTER
 from metaloom.system.terminal import say
 
 INEXACT = 2  # seconds to which the start of a process is known
+AT_WORK = 2  # seconds within which another process may write an entry into a new folder of the run cache
 CONFLICT = b"<<<<<<<"
 READERS = ".dvc/tmp/rwlock"  # which process reads or writes which file
 
@@ -24,6 +26,14 @@ def put_right(root: Path) -> None:
     """Each thing that is put right is said in a line."""
     for line in (*_free_readers(root / READERS), *_whole_again(root, LOCK), *_whole_again(root, POINTER)):
         say(line)
+
+
+def remove_empty_runs(repo: Any) -> None:
+    """Remove folders of DVC's run cache that have no entry, on which it fails: it was killed before it wrote one."""
+    for folder in Path(repo.stage_cache.cache_dir).glob("??/*"):
+        with suppress(OSError):  # it has one
+            if folder.stat().st_mtime < time.time() - AT_WORK:
+                folder.rmdir()
 
 
 def conflicts(root: Path) -> bool:

@@ -18,7 +18,7 @@ from metaloom.system.files import is_full
 from metaloom.system.lock import BusyError
 from metaloom.system.permissions import refused
 from metaloom.versioning.config_file import in_our_words
-from metaloom.versioning.leftovers import put_right, written_whole
+from metaloom.versioning.leftovers import put_right, remove_empty_runs, written_whole
 from metaloom.versioning.noted import noted
 from metaloom.versioning.silence import limit_silence
 
@@ -85,6 +85,7 @@ def open_project(root: str | Path, lock: bool = False) -> Iterator[Any]:
     ):
         verify_remotes(repo)
         limit_silence(repo)
+        remove_empty_runs(repo)
         yield repo
 
 
