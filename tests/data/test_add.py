@@ -242,5 +242,5 @@ def test_what_is_in_data_already_is_counted_and_more_than_may_be_is_refused(here
     shutil.copy(here / "data/domain3/class1/0.png", more / "class0/known.png")
     output = metaloom_data("add", more, "--name", "fresh")
     assert "1 of 15 images is in data/ already, in domain3 (fresh/class0/known.png is domain3/class1/0.png): " in output
-    assert "already" not in metaloom_data("add", more, "--name", "fresh", "--only")
-    assert "already" not in metaloom_data("add", more, "--name", "fresh", "--replace")  # of itself
+    assert "already" not in metaloom_data("add", more, "--name", "alone", "--only")
+    assert "already" not in metaloom_data("add", more, "--name", "alone", "--replace")  # of itself
