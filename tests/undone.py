@@ -279,8 +279,8 @@ UNDONE: dict[str, tuple[Mutant, str]] = {
             "silent_remote",
             "versioning",
             "a remote that hangs in the middle of a push holds the run for ever",
-            "        limit_silence(repo)\n        yield repo",
-            "        yield repo",
+            "        verify_remotes(repo)\n        limit_silence(repo)",
+            "        verify_remotes(repo)",
             f"{FAULTS}remotes.py::test_s3_that_hangs",
         ),
         (
