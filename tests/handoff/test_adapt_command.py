@@ -180,7 +180,7 @@ def test_a_failure_leaves_nothing(shapes: Path, root: Path, tmp_path: Path):
             adapt.adapt(support, out, model=model)
         assert not out.exists()
     shutil.rmtree(root / "artifacts")
-    with pytest.raises(MetaloomError, match="dvc repro train@protonet"):
+    with pytest.raises(MetaloomError, match="has no meta-learner yet: `metaloom run` trains them"):
         adapt.adapt(shapes / "domain0", out)
 
 
