@@ -50,6 +50,9 @@ def test_what_a_bundle_says_of_its_task():
 
 
 def commit(root: Path, name: str) -> str:
+    """As if a run had made its bundle."""
+    (root / "dvc.lock").touch()
+    run_here(root, "git", "add", "dvc.lock")
     run_here(root, "git", "commit", "-q", "--allow-empty", "-m", name)
     return run_here(root, "git", "rev-parse", "HEAD").stdout.strip()
 
