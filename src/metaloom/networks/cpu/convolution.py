@@ -53,7 +53,7 @@ def prepared(kernels: Float[Tensor, "task out channel 3 3"], parts: Sequence[Par
 
 
 def gradient_space(kernels: Float[Tensor, "task out channel 3 3"], parts: Sequence[Part]) -> np.ndarray:
-    """Room for the gradients of the parts, in the form of `Kernels.values`; zeros where parts add to it."""
+    """Room for the gradients of the parts, in the form of `Kernels.values`; zeros, but for `OWN`, which is filled."""
     out, channels = kernels.shape[1:3]
     form = form_of(kernels, parts)
     if form == OWN:
@@ -65,7 +65,7 @@ def gradient_space(kernels: Float[Tensor, "task out channel 3 3"], parts: Sequen
 def gathered(
     gradients: np.ndarray, parts: Sequence[Part], kernels: Float[Tensor, "task out channel 3 3"]
 ) -> Float[Tensor, "task out channel 3 3"]:
-    """Each task's gradient from those of its parts, which began as `gradient_space`."""
+    """Each task's gradient from those of its parts, which began as `gradient_space`; it may be the same memory."""
     form, of_parts = form_of(kernels, parts), torch.from_numpy(gradients)
     if form == OWN:
         return of_parts.view(kernels.shape)
@@ -82,7 +82,7 @@ def gathered(
 
 
 def form_of(kernels: Tensor, parts: Sequence[Part]) -> int:
-    """Tiles where there are channels enough, made once for all parts of a task, or by the only one itself."""
+    """Plain loops below `CHANNELS`; else tiles, which the pass makes itself where a task is one part."""
     if min(kernels.shape[1:3]) < CHANNELS:
         return LOOPS
     return OWN if len(parts) == len(kernels) else TILES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -65,12 +66,17 @@ def _shared_out(tasks: int, each: int, size: int) -> list[Part]:
 
 
 def over(parts: Sequence[Part], work: Callable[[Part], T]) -> list[T]:
-    """`work` for every part, in order, on as many threads as this one may use.
+    """`work` for every part, in order, on as many threads as this one may use, this one among them.
 
-    A part keeps to one thread: convolutions wait for each other less than when torch shares out each of them. This
-    thread takes its turns, too, and waits for no other one to wake up that would find nothing left.
+    A part keeps to one thread: convolutions wait for each other less than when torch shares out each of them. A helper
+    that has not begun when all parts are taken is not waited for. Gradients are off in helpers alone: the caller is a
+    Function's forward or backward, where they are off.
+
+    Raises:
+        BaseException: what `work` raised first, when no part is left to be taken.
     """
-    threads = min(getattr(_own, "threads", 0) or torch.get_num_threads(), len(parts))
+    allowed = getattr(_own, "threads", 0) or torch.get_num_threads()
+    threads = min(allowed, len(parts))
     if threads == 1:
         return [work(part) for part in parts]
     left, done = iter(parts), SimpleQueue[tuple[int, Any]]()
@@ -78,14 +84,17 @@ def over(parts: Sequence[Part], work: Callable[[Part], T]) -> list[T]:
     def take() -> None:
         for part in left:  # the threads take turns as they get free
             try:
-                done.put((part.index, work(part)))
+                result = work(part)
             except BaseException as error:
                 done.put((FAILED, error))
+            else:
+                done.put((part.index, result))
 
-    for _ in range(threads - 1):
-        _pool(threads).submit(take)
+    helpers = [_pool(allowed).submit(take) for _ in range(threads - 1)]
     with threads_for_parts():
         take()
+    for helper in helpers:
+        helper.cancel()
     return _in_order(parts, done)
 
 
@@ -124,6 +133,9 @@ def _pool(threads: int) -> ThreadPoolExecutor:
         torch.set_grad_enabled(False)
 
     return ThreadPoolExecutor(threads - 1, "metaloom", initializer=alone)
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its threads
 
 
 def channels_last(x: Float[Tensor, "example channel height width"]) -> Float[Tensor, "example channel height width"]:

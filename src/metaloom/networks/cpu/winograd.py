@@ -131,8 +131,8 @@ def kernel_tiles(kernel, turned):
 
 
 @jit
-def kernel_of_tiles(tiles, kernel):
-    """GᵀtG of (36, channel, out): an (out, channel, 9) kernel's gradient from that of its tiles."""
+def kernel_of_tiles(tiles, d_kernel):
+    """GᵀtG of (36, channel, out): fills an (out, channel, 9) kernel's gradient from that of its tiles."""
     channels, out, lanes = tiles.shape[1], tiles.shape[2], WIDTH // tiles.itemsize
     numbers, places = np.empty((9, out), tiles.dtype), np.empty((36, out), tiles.dtype)
     for k in range(channels):
@@ -144,7 +144,7 @@ def kernel_of_tiles(tiles, kernel):
             _kernel_of_tile(places, c, 6 * out, out, numbers, c, 3 * out, out)
         for c in range(out):
             for at in range(9):
-                kernel[c, k, at] = numbers[at, c]
+                d_kernel[c, k, at] = numbers[at, c]
 
 
 @jit
