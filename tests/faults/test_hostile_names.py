@@ -144,7 +144,7 @@ def test_messages(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
 
 def test_what_doctor_judge_promote_plan_and_gc_print(tmp_path: Path, capsys, monkeypatch):
     """What they were asked for: domains, files, and other users' processes have names."""
-    for check in ("_code", "_room", "_versions", "_processes", "_deployment", "_flow_runs"):
+    for check in ("_code", "_room", "_versions", "_processes", "_names", "_deployment", "_flow_runs"):
         monkeypatch.setattr(doctor, check, lambda root: [])
     for check in ("of_config", "of_dvc", "of_cache", "of_outputs", "of_hashes", "of_remotes"):
         monkeypatch.setattr(health, check, lambda root: [health.Fault(EVIL, EVIL)])
