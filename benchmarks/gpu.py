@@ -36,16 +36,14 @@ from typing import Any
 import bare  # noqa: F401 (first: it makes the path for what follows)
 import torch
 from contenders import works
+from gpu_alone import FORMS, alone, count
 from gpu_steps import (
-    FORMS,
     MANY,
     PRECISIONS,
     Bench,
     Figures,
-    alone,
     beside_peers,
     ceilings,
-    count,
     host,
     joined,
     not_captured,
@@ -257,7 +255,9 @@ def main() -> None:
     print(f"{card}, torch {torch.__version__}", flush=True)
     words, rows = ["count: "] if options.count else options.only, []
     bench = Bench(device, device.type == "cpu", options.omniglot, options.all)
-    seconds = options.seconds or (math.inf if options.count else SECONDS * (2 if options.all else 1))
+    seconds = options.seconds
+    if seconds is None:
+        seconds = math.inf if options.count else SECONDS * (2 if options.all else 1)
     for done in results(bench, lambda name: any(word in name for word in words), device.type == "cuda", seconds):
         rows.append(done)
         text = json.dumps(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
 import time
 import zipfile
 from dataclasses import replace
@@ -106,6 +107,22 @@ def test_a_step_that_takes_too_long_ends_and_those_after_the_limit_are_left_out(
     bench = gpu.Bench(torch.device("cpu"), True, None)
     late = list(gpu.results(bench, lambda name: True, at_once=False, seconds=0))
     assert [each["left out"] for each in late] == ["the time is up: give more --seconds"] * 2
+
+
+def test_a_line_of_json_for_each_step_comes_before_the_table(gpu, monkeypatch, tmp_path, capsys):
+    """With no time at all every step is left out."""
+    out = tmp_path / "lines.jsonl"
+    monkeypatch.setattr(
+        "sys.argv", ["gpu.py", "--device", "cpu", "--seconds", "0", "--only", "rate: ", "--out", str(out)]
+    )
+    gpu.main()
+    machine, *lines = capsys.readouterr().out.splitlines()
+    assert machine == f"small, on a CPU, torch {torch.__version__}"
+    lines, (blank, _, _, *rows) = lines[: lines.index("")], lines[lines.index("") :]
+    done = [json.loads(line) for line in lines]
+    assert not blank and len(rows) == len(done)
+    assert out.read_text().splitlines() == lines
+    assert {each["left out"] for each in done} == {"the time is up: give more --seconds", "it needs CUDA"}
 
 
 def test_the_most_telling_steps_come_first(gpu):
