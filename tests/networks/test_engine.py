@@ -126,6 +126,12 @@ def test_a_processor_that_numba_cannot_compile_for_gets_torch_s_layers(monkeypat
     assert "numba does not work here (LoweringError: " in capsys.readouterr().out
 
 
+def test_the_first_call_may_be_one_for_inference():
+    """Where the self-test's own gradients would be refused."""
+    with torch.inference_mode():
+        assert engine.machine_code() is not None
+
+
 def test_an_engine_that_is_asked_for_is_had_or_refused(wrong, monkeypatch):
     engine.choose_engine("numba")
     with pytest.raises(MetaloomError, match="engine is numba, which does not work here .*: give `--set engine=auto`"):

@@ -104,7 +104,7 @@ def _compare(cpu: ModuleType) -> None:
     """
     generator = torch.Generator().manual_seed(0)
     shapes = ((4, 16, 6, 6), (4, 16), (4, 16), (1, 16, 16, 3, 3))
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         leaves = [torch.randn(shape, generator=generator, dtype=torch.float32).requires_grad_() for shape in shapes]
         results = []
         for block in (lambda *given: cpu.convolve_and_pool(*given, sums=True, twice=False), _by_torch):
