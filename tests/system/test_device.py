@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metaloom.errors import MetaloomError
-from metaloom.system.device import choose_device, keep_freed_memory, tf32
+from metaloom.system.device import choose_device, finish, keep_freed_memory, tf32
 
 FAULTS = """
 import resource, sys, torch
@@ -70,6 +70,15 @@ def test_tf32_ends_with_its_block(wanted):
         assert allowed() == (wanted, wanted)
         raise KeyError
     assert allowed() == before
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "cpu"])
+def test_a_clock_waits_for_a_device_that_works_by_itself(kind, monkeypatch):
+    waited = []
+    for each in ("cuda", "mps"):
+        monkeypatch.setattr(f"torch.{each}.synchronize", lambda each=each: waited.append(each))
+    finish(torch.device(kind))
+    assert waited == [kind] * (kind != "cpu")
 
 
 @pytest.mark.slow
