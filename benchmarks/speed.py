@@ -155,6 +155,8 @@ def memory_of(name: str, steps: int, quick: bool) -> dict[str, float | str]:
         alone = contender(name.split(",")[0], replace(work, recompute="recompute" in name))
     except peers.Absent as reason:
         return {"absent": str(reason)}
+    if name.startswith(OURS):
+        described()  # makes the engine ready, as the peers' libraries are by now
     before = _resident("VmRSS")
     for _ in range(2):
         alone.forget()

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -54,6 +55,19 @@ def test_every_row_is_a_step_of_ours(modules):
     for work in {row.title: row.work for row in speed.rows(quick=True)}.values():
         here, _ = speed.present(replace(work, width=8))
         assert math.isfinite(float(here[0].step()))
+
+
+def test_the_engine_itself_is_no_part_of_what_steps_take(modules, monkeypatch):
+    """It is there before memory is looked at, as the peers' libraries are."""
+    speed, events = importlib.import_module("speed"), []
+    step = SimpleNamespace(forget=lambda: None, step=lambda: events.append("step"))
+    monkeypatch.setattr(speed, "contender", lambda *given: step)
+    monkeypatch.setattr(speed, "described", lambda: events.append("engine"))
+    monkeypatch.setattr(speed, "_resident", lambda field: events.append(field) or 1.0)
+    for name in (speed.OURS, f"{speed.OURS}, recompute", "higher"):
+        speed.memory_of(name, 1, quick=True)
+    taken = ["VmRSS", "step", "step", "VmHWM"]
+    assert events == [*["engine", *taken] * 2, *taken]
 
 
 @pytest.mark.slow
