@@ -11,7 +11,7 @@ def engine() -> None:
     """Show the engine of networks on this processor, and what multiplies its matrices.
 
     The libraries and our own code (numba) are measured once per processor and version. In a project its
-    setting `engine` decides.
+    setting `engine` decides. The first time after an installation machine code is compiled, which takes a while.
     """
     from metaloom.networks.engine import ENGINES, choose_engine, described, machine_code
 
