@@ -178,6 +178,11 @@ def test_kernels_that_do_not_fit_are_refused_before_machine_code_reads_beyond_th
             inspect.unwrap(convolve_and_pool)(wrong_x, None, None, wrong_kernels, True, False)
 
 
+def test_kernels_of_another_type_than_x_are_refused():
+    with pytest.raises(ValueError, match=r"kernels are torch.float32 and x is torch.float64"):
+        Convolution.apply(torch.ones(4, 3, 8, 8, dtype=torch.float64), torch.ones(2, 16, 3, 3, 3), TILED)
+
+
 def test_a_checkpoint_is_of_the_engine_that_ran(monkeypatch):
     assert ran_by("mlp", CPU) == "cpu"
     assert ran_by("conv4", torch.device("cuda")) == "cuda"

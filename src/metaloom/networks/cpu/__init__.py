@@ -45,7 +45,7 @@ def convolve_and_pool(
         twice: the gradient is going to be differentiated again.
 
     Raises:
-        ValueError: kernels that do not fit x.
+        ValueError: kernels that do not fit x, or are of another type.
     """
     check_fit(x, kernels)
     if not twice and gain is None and x.shape[1] <= first.CHANNELS and not x.requires_grad:

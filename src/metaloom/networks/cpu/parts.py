@@ -34,8 +34,11 @@ def check_fit(x: Tensor, kernels: Tensor) -> None:
     """Machine code would read beyond the ends of what does not fit.
 
     Raises:
-        ValueError: kernels for other channels than x has, or for tasks that cannot share its examples equally.
+        ValueError: kernels for other channels than x has, for tasks that cannot share its examples equally, or of
+            another type of number.
     """
+    if x.dtype != kernels.dtype:
+        raise ValueError(f"kernels are {kernels.dtype} and x is {x.dtype}: take one type for both")
     if x.shape[1] != kernels.shape[2] or len(x) % len(kernels):
         raise ValueError(f"kernels (task, out, channel, k, k) {tuple(kernels.shape)} do not fit x {tuple(x.shape)}")
 
