@@ -77,7 +77,7 @@ class Work:
         if self.method == "maml":
             own |= {"inner_steps": self.inner_steps, "inner_rate": self.rate, "first_order": self.first_order}
             own |= {"recompute": self.recompute, "learned_rates": False, "multi_step": False, "beta": 1.0}
-            own |= {"head": "zero"}  # as the peers' starts
+            own |= {"head": "zero", "take_turns": False}  # as the peers' starts and tasks
         else:
             own |= {"temperature": "fixed", "take_turns": self.turns}
         fixed = {"network.name": "conv4", "network.width": self.width, "network.dropout": 0.0, "pictures.test_shift": 0}

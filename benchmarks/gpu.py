@@ -74,6 +74,7 @@ FIRST = (  # how the names of steps begin, the most telling ones first; all othe
 )
 PEERS = ("higher", "torchopt", "learn2learn", "easyfsl")
 SECOND_ORDER = {"maml.n_way": 5, "maml.inner_rate": 0.1, "maml.first_order": False, "maml.head": "zero"}
+SECOND_ORDER |= {"maml.take_turns": False}
 EAGER_TOO = "protonet", "maml, k=5, 4 tasks"
 STEADY = {"reptile.inner_steps": 2, "reptile.inner_rate": 0.01}  # ten large steps on noise multiply what is rounded
 

@@ -3,9 +3,13 @@
 python benchmarks/uneven.py [--models FOLDER_WITH_TRAINED_MODELS] [--draws 100]
 
 A task has five digits (of scikit-learn, enlarged to 28×28 pixels, black on white) with 1, 2, 3, 7 and 12 labelled
-examples, and beside it the same task with 5 of each. Digits and examples are drawn again for every task, and both
+examples, and beside it the same task with 5 of each. Digits and examples are drawn again for every task, and all
 spreads answer the same 50 queries. Nothing is chosen on them. Without --models every method is trained on a fresh
 clone, with the settings of params.yaml.
+
+An example more is worth less the more there are already, so an uneven spread loses even where no class is favoured.
+How much, is told by the mean over tasks in which every class has 1 example, every class 2, and so on: by what a method
+is right in on the same numbers of examples. What an uneven task has less than that is lost by its being uneven.
 """
 
 from __future__ import annotations
@@ -57,13 +61,19 @@ def drawn(target: np.ndarray, digits: range, draws: int) -> EpisodeTable:
 
 
 def row(learner: Learner, images: torch.Tensor, table: EpisodeTable) -> Iterator[str]:
-    """Accuracy spread evenly and not, their paired difference, accuracy on the class with fewest and most, NLL."""
+    """Accuracy spread evenly and not, their paired difference, the mean over even tasks with the numbers of the uneven
+    one, how far that one is from it, accuracy on the class with fewest and most, NLL."""
     tables = {"even": table.with_labels(EVEN), "uneven": table.with_labels(*UNEVEN)}
-    answers = learner.answers(images, tables)
+    same_numbers = {f"{shots} of each": table.with_labels(shots) for shots in UNEVEN}
+    answers = learner.answers(images, tables | same_numbers)
     right, nll = zip(*(scores(answers[name], tables[name]) for name in tables), strict=True)
     for each in right:
         yield percent(each.numpy())
     yield percent((right[1] - right[0]).numpy())
+    each_number = [scores(answers[name], asked)[0] for name, asked in same_numbers.items()]
+    expected = torch.stack(each_number).mean(dim=0)
+    yield percent(expected.numpy())
+    yield percent((right[1] - expected).numpy())
     own = answers["uneven"].argmax(dim=2).unflatten(1, (len(UNEVEN), -1)) == torch.arange(len(UNEVEN))[:, None]
     for way in (0, len(UNEVEN) - 1):
         yield percent(own[:, way].double().mean(dim=1).numpy())
@@ -93,8 +103,8 @@ def table(models: Path, draws: int) -> None:
     fewest, most = min(UNEVEN), max(UNEVEN)
     spread = ", ".join(map(str, UNEVEN))
     print(
-        f"| method | digits | {EVEN} of each, % | {spread}, % | difference | of the class with {fewest} | with {most} |"
-        f" NLL, even and uneven |\n{'|---' * 8}|"
+        f"| method | digits | {EVEN} of each, % | {spread}, % | difference | mean of tasks with {spread} of each"
+        f" | difference from it | of the class with {fewest} | with {most} | NLL, even and uneven |\n{'|---' * 10}|"
     )
     for name in METHOD_CLASSES:
         if not (models / name).exists():

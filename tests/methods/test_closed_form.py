@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from metaloom.networks import Conv4
 NETWORK = Conv4(shape=(1, 28, 28), width=8, norm="batch")
 
 
-def method_of(name: str, settings, **changes):
-    method = build_method(name, NETWORK, settings.method(name).model_copy(update=changes))
+def method_of(name: str, settings, norm: str = "batch", **changes):
+    network = replace(NETWORK, norm=norm)
+    method = build_method(name, network, settings.method(name).model_copy(update={"norm": norm} | changes))
     return method, method.init(torch.Generator().manual_seed(0))
 
 
@@ -167,15 +169,16 @@ def test_the_learned_temperature_starts_as_the_fixed_one_and_learns(tiny_setting
 
 
 @pytest.mark.parametrize("wide", [0, 1024])
-@pytest.mark.parametrize("name", ["protonet", "ridge"])
+@pytest.mark.parametrize("name", ["protonet", "ridge", "anil", "maml"])
 def test_taking_turns_is_the_mean_over_episodes_with_another_part_as_support(tiny_settings, name, wide, monkeypatch):
     """Three ways of four examples, two of them support; stood class by class."""
     monkeypatch.setattr(embedding, "WIDE", wide)
     images = torch.rand(2, 3, 4, 1, 28, 28, generator=torch.Generator().manual_seed(3))
-    ways = torch.arange(3).repeat_interleave(2)
+    ways, norm = torch.arange(3).repeat_interleave(2), "group" if name == "maml" else "batch"
 
     def loss(take_turns: bool, order: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        method, params = method_of(name, tiny_settings, take_turns=take_turns)
+        method, params = method_of(name, tiny_settings, norm, take_turns=take_turns)
+        assert method.takes_turns == take_turns
         conv = params.weights["0.conv"].requires_grad_()
         support, query = (images[:, :, part].flatten(1, 2) for part in (order[:2], order[2:]))
         result, _ = method.loss(params, Episodes(support, ways, query, ways, 3))
@@ -184,3 +187,9 @@ def test_taking_turns_is_the_mean_over_episodes_with_another_part_as_support(tin
     each = [loss(False, order) for order in ([0, 1, 2, 3], [3, 0, 1, 2], [2, 3, 0, 1], [1, 2, 3, 0])]
     for got, expected in zip(loss(True, [0, 1, 2, 3]), zip(*each, strict=True), strict=True):
         torch.testing.assert_close(got, torch.stack(expected).mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("norm", "steps"), [("group", 2), ("batch", 1)])
+def test_maml_takes_no_turns_where_a_task_changes_the_network_or_its_statistics(tiny_settings, norm, steps):
+    method, _ = method_of("maml", tiny_settings, norm, inner_steps=steps, take_turns=True)
+    assert not method.takes_turns

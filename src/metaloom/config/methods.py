@@ -79,7 +79,13 @@ class StartSettings(GradientSettings):
     head: Literal["prototypes", "zero"] = "zero"  # of models and projects made before there was a choice
 
 
-class MamlSettings(StartSettings):
+class TurnsSettings(StartSettings):
+    """Those whose tasks may leave the network as it is."""
+
+    take_turns: bool = False  # of models and projects made before there was a choice
+
+
+class MamlSettings(TurnsSettings):
     """MAML and what MAML++ adds."""
 
     first_order: bool
@@ -88,7 +94,7 @@ class MamlSettings(StartSettings):
     recompute: bool
 
 
-class AnilSettings(StartSettings):
+class AnilSettings(TurnsSettings):
     """ANIL."""
 
     first_order: bool

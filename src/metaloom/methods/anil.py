@@ -5,9 +5,10 @@ Raghu, Raghu, Bengio, Vinyals: Rapid Learning or Feature Reuse? Towards Understa
 learns is mostly good features. `inner_steps`, `inner_rate`: of the head's gradient descent on the support set;
 `first_order` takes the support embeddings in its gradients as constants.
 
-We deviate in one place: the head starts at the prototypes or at zero (`head`, `metaloom.methods.gradient`) instead of
+We deviate in two places. The head starts at the prototypes or at zero (`head`, `metaloom.methods.gradient`) instead of
 a learned start for each class, so that one model serves any number of ways. From zero β scales the logits: it changes
-how sure the model is, not what it predicts.
+how sure the model is, not what it predicts. And in training the examples of a task may take turns as support
+(`take_turns`, `metaloom.methods.embedding`).
 """
 
 from __future__ import annotations
@@ -22,12 +23,17 @@ from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.gradient import first_head, head_of, interpolated, named
 from metaloom.methods.head_fit import fit_head
 from metaloom.methods.model import Head, Params, of_length, of_ways
+from metaloom.networks import Network
 
 
 class Anil(EmbeddingMethod):
     """Gradient steps on the head alone."""
 
     settings: AnilSettings
+
+    def __init__(self, network: Network, settings: AnilSettings) -> None:
+        super().__init__(network, settings)
+        self.takes_turns = settings.take_turns
 
     def head(
         self,

@@ -1,4 +1,9 @@
-"""Methods that leave the network as it is, and fit a head to its embeddings."""
+"""Methods that leave the network as it is, and fit a head to its embeddings.
+
+Every example of a training task may be support in one turn and a query in the others, for the same embeddings:
+Laenen, Bertinetto: On Episodes, Prototypical Networks, and Few-Shot Learning, 2021 (https://arxiv.org/abs/2012.09831),
+find that episodes waste the other pairs of a batch.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +17,10 @@ from metaloom.methods.model import Episodes, Head, Params, TaskModel, query_loss
 WIDE = 1024  # numbers of an embedding above which copies of it take longer than further products
 
 
-class EmbeddingMethod(Method):
-    """A method that adapts its head alone: examples are embedded once, for any number of tasks."""
+class TakingTurns(Method):
+    """How a method trains where a task leaves the network as it is."""
 
     takes_turns = False  # whether in training every example serves as support once
-
-    @property
-    def frozen(self) -> bool:
-        return True
 
     def balanced_head(
         self,
@@ -31,20 +32,11 @@ class EmbeddingMethod(Method):
         """`head` of a task all of whose classes have as many examples, as in training."""
         return self.head(params, support_z, support_y, n_way)
 
-    def adapt(
-        self,
-        params: Params,
-        support_x: Float[Tensor, ...],
-        support_y: Int[Tensor, " support"],
-        n_way: int,
-    ) -> TaskModel:
-        head = self.head(params, self.embed(params, support_x), support_y, n_way)
-        return TaskModel(self.network, params.weights, params.statistics, head)
-
-    def loss(
-        self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0
+    def loss_of_heads(
+        self, params: Params, episodes: Episodes, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, ""], Params]:
-        """As for any method, but all examples of a task pass the network together, under their own statistics.
+        """The loss and the parameters of `loss`; all examples of a task pass the network together, under their own
+        statistics.
 
         Where they take turns, support and query stand class by class.
         """
@@ -80,6 +72,29 @@ class EmbeddingMethod(Method):
         logits = (of_way.flatten(1, 2) @ weight.mT).unflatten(2, (turns, n_way)).unflatten(1, (n_way, turns))
         moved = torch.cat([logits[:, :, :, turn].roll(turn, dims=2) for turn in range(turns)])
         return moved[:, :, shots:].flatten(1, 2) + head.bias.unsqueeze(-2)
+
+
+class EmbeddingMethod(TakingTurns):
+    """A method that adapts its head alone: examples are embedded once, for any number of tasks."""
+
+    @property
+    def frozen(self) -> bool:
+        return True
+
+    def adapt(
+        self,
+        params: Params,
+        support_x: Float[Tensor, ...],
+        support_y: Int[Tensor, " support"],
+        n_way: int,
+    ) -> TaskModel:
+        head = self.head(params, self.embed(params, support_x), support_y, n_way)
+        return TaskModel(self.network, params.weights, params.statistics, head)
+
+    def loss(
+        self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0
+    ) -> tuple[Float[Tensor, ""], Params]:
+        return self.loss_of_heads(params, episodes, generator)
 
 
 def every_turn(

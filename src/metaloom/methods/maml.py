@@ -9,10 +9,11 @@ derivatives (section 5.2).
 Antoniou, Edwards, Storkey: How to train your MAML, 2019 (https://arxiv.org/abs/1810.09502). `learned_rates`: α is
 learned, one for every weight tensor and step (LSLR). `multi_step`: the query losses after all steps count (MSL).
 
-We deviate in two places. The head starts at the prototypes or at zero (`head`) instead of a learned start for each
+We deviate in three places. The head starts at the prototypes or at zero (`head`) instead of a learned start for each
 class, so that one model serves any number of ways; what follows from that is in `metaloom.methods.gradient`. Batch
 norm takes the support set's statistics for the queries too: published figures mostly take the queries' own, which
-makes a prediction depend on its neighbours.
+makes a prediction depend on its neighbours. And where one step leaves the network as it is, the examples of a training
+task may take turns as support (`take_turns`, `metaloom.methods.embedding`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metaloom.config import MamlSettings
-from metaloom.methods.base import Method
+from metaloom.methods.embedding import TakingTurns
 from metaloom.methods.gradient import (
     HEAD,
     descended,
@@ -39,16 +40,20 @@ from metaloom.methods.gradient import (
 )
 from metaloom.methods.model import Episodes, Head, Params, TaskModel, query_loss
 from metaloom.methods.recompute import recomputed
-from metaloom.networks import Tensors
+from metaloom.networks import Network, Tensors
 
 RATE = "rate."  # "rate.{step}.{name}": a learned inner rate among the weights
 ANNEALED = 0.1  # share of training after which the last step alone counts: the authors' 10 of 100 epochs
 
 
-class Maml(Method):
+class Maml(TakingTurns):
     """Gradient steps on all weights, from weights from which a few of them go far."""
 
     settings: MamlSettings
+
+    def __init__(self, network: Network, settings: MamlSettings) -> None:
+        super().__init__(network, settings)
+        self.takes_turns = settings.take_turns and self.frozen
 
     def init(self, generator: torch.Generator) -> Params:
         """The network's weights, and a rate for every tensor that a step moves if rates are learned."""
@@ -95,6 +100,8 @@ class Maml(Method):
         self, params: Params, episodes: Episodes, generator: torch.Generator | None = None, progress: float = 1.0
     ) -> tuple[Float[Tensor, ""], Params]:
         """As for any method; with `multi_step` the weighted mean of the losses after each step."""
+        if self.takes_turns:
+            return self.loss_of_heads(params, episodes, generator)
         z, statistics = self.network(_shared(params), episodes.support_x)
         if self.settings.multi_step:
             loss = self._loss_of_steps(params, z, episodes, generator, progress)
