@@ -275,30 +275,6 @@ def test_more_effort_is_never_less_of_anything():
     assert planned(SHAPES["plenty"], effort=1.0).settings == planned(SHAPES["plenty"]).settings
 
 
-def test_of_few_examples_more_minutes_train_the_same_models():
-    """24 classes of 12 in one folder: without a budget their training sees each example about a hundred times."""
-    some, many = (planned([[12] * 24], {}, effort, minutes=minutes) for effort, minutes in ((4.0, 10), (16.0, 30)))
-    usual = planned([[12] * 24])
-    for settings in (some.settings, many.settings):
-        assert settings.network == usual.settings.network and settings.train == usual.settings.train
-        assert settings.protonet == usual.settings.protonet and settings.maml == usual.settings.maml
-    assert usual.settings.baselines.scratch.elsewhere < some.settings.baselines.scratch.elsewhere
-    assert some.settings.baselines.scratch.elsewhere < many.settings.baselines.scratch.elsewhere
-    assert many.fitted[-1].startswith("30 minutes: network 64 wide, steps of protonet 200, maml 250, pretrain 200, ")
-    assert many.fitted[-1].endswith("; no more steps, as these see each of your images 100 times or more")
-
-
-@pytest.mark.parametrize("effort", [1.4, 2.0, 4.0])
-def test_training_grows_with_the_effort_until_it_has_seen_each_example_often_enough(effort):
-    """Without a budget protonet sees each of these 210 · 40 examples 200 · 60 · 6 / 8400 = 8.6 times."""
-    plenty = planned(SHAPES["plenty"], {}, effort).settings
-    assert plenty.protonet.steps == 200 * effort and plenty.maml.steps == 250 * effort
-    most = planned(SHAPES["plenty"], {"methods": ["protonet"]}, 64.0)
-    examples = 40 * (most.classes["split"] == "train").sum()
-    assert 100 <= most.settings.protonet.steps * 60 * 6 / examples < 101
-    assert most.settings.protonet.steps < 64 * 200
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 33)])
 def test_multiplications_are_those_of_the_layers(name, shape):

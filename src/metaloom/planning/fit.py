@@ -16,7 +16,6 @@ from metaloom.system.certainty import FEWEST_EPISODES
 
 SHARE = 0.4  # of a class's examples that are asked about; the others are there to learn from
 FEW = 3  # classes of a domain from which on it pays to ask within domains
-PASSES = 100  # over the training examples: with more, those of small data are learned by heart; see RESULTS.md
 
 
 @dataclass(frozen=True)
@@ -194,24 +193,7 @@ def _export_shots(case: Case) -> int:
 
 
 def _width(case: Case) -> int:
-    return work.width(case.settings.network, case.data.shape, training_effort(case))
-
-
-def training_effort(case: Case) -> float:
-    """The budget's effort, or as much of it as training gains from: with more of it, the method that sees fewest
-    examples sees each of them PASSES times, or as often as without a budget where that is more.
-
-    So minutes beyond that change no model, and the one that is chosen is as good as with fewer.
-    """
-    settings, data = case.settings, case.data
-
-    def seen(method: str) -> int:
-        own, cost = settings.method(method), step_work(settings, case.auto, data, method)
-        steps = work.steps(MOST[f"{method}.steps"], cost, effort=1)
-        return steps * own.tasks_per_step * own.n_way * settings.train.examples
-
-    most = PASSES * data.training_examples / min(map(seen, settings.methods))
-    return min(data.budget.effort, max(1.0, most))
+    return work.width(case.settings.network, case.data.shape, case.data.budget.effort)
 
 
 def step_work(settings: Settings, auto: frozenset[str], data: Data, method: str) -> float:
@@ -234,7 +216,7 @@ def _steps(method: str) -> Rule:
         if method in out and set(case.settings.methods).difference(out):  # they may have changed since it was chosen
             return 0
         cost = step_work(case.settings, case.auto, case.data, method)
-        return work.steps(MOST[key], cost, training_effort(case))
+        return work.steps(MOST[key], cost, case.data.budget.effort)
 
     return steps
 
@@ -277,7 +259,7 @@ RULES: dict[str, Rule] = {
     "bank.window": _bank_window,
     "bank.stride": _bank_stride,
     "bank.n_way": _bank_n_way,
-    "train.patience": lambda case: math.ceil(MOST["train.patience"] * max(1.0, training_effort(case))),
+    "train.patience": lambda case: math.ceil(MOST["train.patience"] * max(1.0, case.data.budget.effort)),
     "network.width": _width,
     **{f"{method}.steps": _steps(method) for method in METHOD_SETTINGS},
     "baselines.settings": lambda case: same_ways(case.settings.episodes.settings),

@@ -87,8 +87,3 @@ class Data:
     def training(self, examples: int) -> int:
         """Training classes with so many examples, each counted in every view."""
         return self.pool("train").ways(examples) * self.views
-
-    @property
-    def training_examples(self) -> int:
-        """Examples of all training classes, each counted in every view."""
-        return int(self.pool("train").classes["count"].sum()) * self.views

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from metaloom.config import MOST, PRETRAIN, Setting, Settings, most_for, value_at
 from metaloom.planning.deployment import of_domain
-from metaloom.planning.fit import PASSES, Case, plain, training_effort
+from metaloom.planning.fit import plain
 from metaloom.planning.pools import Data
 from metaloom.planning.work import times
 from metaloom.system.plural import several
@@ -19,9 +19,7 @@ def sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[
     values, most = plain(settings), most_for(settings.model_dump())
     less = {key for key in auto if value_at(values, key) != most[key]}
     trained = [name for name in (*settings.trained, PRETRAIN) if f"{name}.n_way" in less]
-    other_work = any(key == "network.width" or key.endswith(".steps") for key in less)
-    timed = data.budget.minutes is not None
-    enough = timed and training_effort(Case(settings, auto, data)) < data.budget.effort
+    cheaper = any(key == "network.width" or key.endswith(".steps") for key in less)
     if "prepare.min_examples" in less:
         least = settings.prepare.min_examples
         yield f"prepare: classes from {least} {data.many} upward are used, as many of yours have no more"
@@ -34,8 +32,8 @@ def sentences(settings: Settings, auto: frozenset[str], data: Data) -> Iterator[
         yield f"studies: up to {several(max(settings.studies.labels), 'shot')}{ways}"
     if trained or "train.n_query" in less:
         yield _training(settings, trained, data)
-    if other_work or enough:
-        yield _work(settings, data, enough)
+    if cheaper:
+        yield _work(settings, data)
     chosen = of_domain(data.classes, settings.export.domain)
     if "export.n_shot" in less and len(chosen):
         shots = several(settings.export.n_shot, "shot", "shots")
@@ -66,15 +64,14 @@ def _training(settings: Settings, trained: list[str], data: Data) -> str:
     return f"training: {ways}{queries} of {data.pool('train').typical} {data.many}"
 
 
-def _work(settings: Settings, data: Data, enough: bool) -> str:
+def _work(settings: Settings, data: Data) -> str:
     steps = ", ".join(f"{name} {settings.method(name).steps}" for name in (*settings.trained, PRETRAIN))
     chosen = f"network {settings.network.width} wide, steps of {steps}"
     if data.budget.minutes is not None:
         out = [name for name in settings.methods if name not in settings.trained]
         lacking = f"; too little time for {', '.join(out)}" if out else ""
         episodes = f"{settings.baselines.scratch.episodes} episodes from scratch"
-        seen = f"; no more steps, as these see each of your {data.many} {PASSES} times or more" if enough else ""
-        return f"{data.budget.minutes:g} minutes: {chosen}, {episodes}{lacking}{seen}"
+        return f"{data.budget.minutes:g} minutes: {chosen}, {episodes}{lacking}"
     costly = times(settings.network, MOST["network.width"], data.shape)
     return f"work: {data.many} {costly:.1f} times as costly as embedded ones: {chosen}"
 
