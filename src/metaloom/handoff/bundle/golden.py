@@ -42,14 +42,14 @@ def write_learning_samples(folder: Path, learner: Learner, contents: Contents, m
     for name, ways in (("two_ways", 2), ("all_ways", min(max_ways, len(contents.labels)))):
         own = contents.support_y < ways
         support, labels = contents.support_x[own], contents.support_y[own]
-        task, z = _learned(exact, support, labels)
+        task, z = learned(exact, support, labels)
         probabilities, novelty = answers(task, Novelty.of(z, torch.tensor(labels), ways), raw)
         padded = np.pad(probabilities, ((0, 0), (0, max_ways - ways)))
         inputs = [learner.encoding.unpacked(support), labels.astype(np.int64), raw]
         save_sample(folder, name, verify.ADAPT, inputs, [padded, novelty])
 
 
-def _learned(
+def learned(
     exact: Learner, support: Shaped[np.ndarray, "support ..."], labels: Int[np.ndarray, " support"]
 ) -> tuple[AdaptedTask, Float64[Tensor, "support embed"]]:
     """A task in float64 and the embeddings of its support set, which the head alone takes where the network stays."""
