@@ -82,7 +82,7 @@ def fitting(example: Example, shape: tuple[int | str, ...], kind: Kind) -> Shape
 
 
 def _rows(kind: Tables, content: bytes) -> list[Row]:
-    """A table's rows: the column of domains, which the settings may name for data/, need not be in a user's own file."""
+    """A table's rows: a user's own file need not have the column of domains that the settings name for data/."""
     try:
         return kind.table(content).rows
     except MetaloomError:
