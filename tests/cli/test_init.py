@@ -138,9 +138,12 @@ def test_an_upgrade_says_what_it_makes_again(mine: Path):
         **hashes((mine / "dvc.yaml").read_text()),
     }
     upgraded(mine, metaloom="0.0.9", train="0" * 16, report="1" * 16)
-    said = f"metaloom 0.0.9 → {__version__}: other code than before for train, report, so these run again"
+    said = f"metaloom 0.0.9 → {__version__}: other code than before for train, report: these run again, and"
+    said += " what depends on them"
     assert take_over(mine) == said and read_code(mine) == now and take_over(mine) is None
     assert (mine / SEEN).is_file()
+    upgraded(mine, train="0" * 16)
+    assert (take_over(mine) or "").endswith("for train: it runs again, and what depends on it")
     upgraded(mine, metaloom="0.0.9")
     assert take_over(mine) is None and read_code(mine) == now  # another version with the same code
 
@@ -148,7 +151,7 @@ def test_an_upgrade_says_what_it_makes_again(mine: Path):
 def test_a_conflict_of_git_in_it_is_written_over(mine: Path):
     now = read_code(mine)
     (mine / CODE).write_text("<<<<<<< HEAD\nprepare: 1\n")
-    assert "so these run again" in (take_over(mine) or "") and read_code(mine) == now
+    assert "these run again" in (take_over(mine) or "") and read_code(mine) == now
 
 
 BROKEN = {

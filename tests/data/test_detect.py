@@ -96,6 +96,13 @@ def test_what_cannot_be_told_is_asked_with_what_to_type(tmp_path: Path, settings
     table.write_text(rows(["one", "two"], [["a b c", "d e f"]] * 3))
     with pytest.raises(MetaloomError, match=r"which one is of texts\? Say it with --text COLUMN"):
         detect(table, settings, {})
+    table.write_text("site,fault,x,y\n" + "".join(f"s{n % 3},f{n % 2},{n}.5,{n}\n" for n in range(12)))
+    with pytest.raises(MetaloomError, match=r"are of numbers, which .* --label COLUMN and --domain COLUMN"):
+        detect(table, settings, {})
+    with pytest.raises(MetaloomError, match=r"has the columns site, fault, x, y: which one is of classes, and"):
+        detect(table, settings, {}, "vectors")
+    given = {"label": "fault", "domain": "site"}
+    assert found(table, settings, **given) == (Vectors(**given), given)
     (tmp_path / "u.csv").write_text("text,label\na,b\n")
     Image.new("L", (20, 20)).save(tmp_path / "logo.png")
     with pytest.raises(MetaloomError, match=r"holds 1 picture and 2 tables: say which you mean with --kind pictures"):

@@ -110,6 +110,7 @@ def test_bad_input_is_one_line_and_changes_nothing(small, monkeypatch):
         "domain1/class0/none.png": "there is no data/domain1/class0/none.png, and no version of data/",
         "packed.zip": "data/packed.zip holds many examples: make it again without the one, add it",
         "packed.zip/class0/0.png": "data/packed.zip holds many examples",
+        "packed.zip#3": "data/packed.zip holds many examples",
         "0" * 32: "neither data/ nor DVC's cache nor a remote holds it",
         "0" * 64: "no file in data/ or DVC's cache has this SHA-256",
         "../params.yaml": "give the path of one example in data/",

@@ -241,6 +241,14 @@ def test_a_comparison_with_plots_of_before(plotted: Path, monkeypatch: pytest.Mo
     assert_harmless(page.read_text())
 
 
+def test_curves_of_a_method_that_was_not_trained_are_not_spoken_of(plotted: Path, monkeypatch, capfd):
+    monkeypatch.setattr("metaloom.versioning.revisions.keep_offline", lambda root: False)
+    with (plotted / "dvc.yaml").open("a") as file:
+        file.write("        untrained.csv: learner\n")
+    assert plots_differ(plotted, "HEAD", "workspace", plotted / "out") is not None
+    assert capfd.readouterr().err == ""
+
+
 def test_a_bundles_page_shows_names_as_text():
     """Names are in a script of its own file, and the page shows them as text."""
     page = (REPO / "src/metaloom/kinds/pictures/shipped/index.html").read_text(encoding="utf-8")

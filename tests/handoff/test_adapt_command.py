@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
@@ -182,6 +183,22 @@ def test_a_failure_leaves_nothing(shapes: Path, root: Path, tmp_path: Path):
     shutil.rmtree(root / "artifacts")
     with pytest.raises(MetaloomError, match="has no meta-learner yet: `metaloom run` trains them"):
         adapt.adapt(shapes / "domain0", out)
+
+
+def test_few_examples_take_one_thread(shapes: Path, tmp_path: Path, monkeypatch):
+    """Two threads of torch would wait for each other for longer than they work."""
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setattr(one, "FEW", 1)
+        adapt.adapt(shapes / "domain0", tmp_path / "many")
+        assert torch.get_num_threads() == 2
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path / "root")
+        adapt.adapt(shapes / "domain0", tmp_path / "few")
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_the_task_is_called_as_it_is_given(app: typer.Typer, shapes: Path, tmp_path: Path, monkeypatch):

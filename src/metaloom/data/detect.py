@@ -124,9 +124,11 @@ def _of_tables(tables: list[_File], kinds: dict[str, Kind], path: Path) -> Detec
         raise MetaloomError(f"{first.source} cannot be read: {error.strerror or error}") from None
     names = [str(name) for name in sample.columns]
     if not found:
+        of_texts = "which one is of texts? Say it with --text COLUMN; or if its rows are of numbers, "
         raise MetaloomError(
-            f"{first.source} has the columns {some(names, SHOWN)}: which one is of texts? Say it with --text COLUMN; "
-            "or if its rows are of numbers, leave out all columns that are no numbers but the one of classes"
+            f"{first.source} has the columns {some(names, SHOWN)}: {of_texts if 'text' in kinds else ''}"
+            "which one is of classes, and which of domains? Say it with --label COLUMN and --domain COLUMN, and leave "
+            "out all others that are no numbers"
         )
     kind, columns = found[0]
     if LABEL not in columns:

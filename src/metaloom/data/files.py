@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ from jaxtyping import Shaped
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, Row, Tables
+from metaloom.kinds.columns import DOMAIN
 
 
 class Example(NamedTuple):
@@ -40,7 +43,7 @@ def read_examples(path: str | Path, kind: Kind) -> list[Example]:
     if not isinstance(kind, Tables):
         return [_example(kind, str(path), None, content)]
     try:
-        rows = kind.table(content).rows
+        rows = _rows(kind, content)
     except MetaloomError as error:
         raise MetaloomError(f"{path} {error}") from None
     if not rows:
@@ -76,6 +79,17 @@ def fitting(example: Example, shape: tuple[int | str, ...], kind: Kind) -> Shape
         sizes, wanted = (" x ".join(map(str, each)) for each in (found, shape))
         raise MetaloomError(f"{example.source}: its size is {sizes}, this model takes {kind.many} of {wanted}")
     return example.raw
+
+
+def _rows(kind: Tables, content: bytes) -> list[Row]:
+    """A table's rows: a user's own file need not have the column of domains that the settings name for data/."""
+    try:
+        return kind.table(content).rows
+    except MetaloomError:
+        if getattr(kind, DOMAIN, None) is not None:
+            with suppress(MetaloomError):
+                return replace(kind, **{DOMAIN: None}).table(content).rows
+        raise
 
 
 def _label(row: Row, several: bool) -> str | None:

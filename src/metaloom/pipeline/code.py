@@ -90,7 +90,10 @@ def compared(root: str | Path) -> str:
     was = before.get(VERSION, "another version")
     versions = __version__ if was == __version__ else f"{was} → {__version__}"
     names = ", ".join(changed)
-    return f"metaloom {versions}: other code than before for {names}, so these run again" if changed else ""
+    these = (
+        "it runs again, and what depends on it" if len(changed) == 1 else "these run again, and what depends on them"
+    )
+    return f"metaloom {versions}: other code than before for {names}: {these}" if changed else ""
 
 
 def _has_code_file(root: str | Path) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -124,15 +127,11 @@ def whole_tree(repo: Any, version: str) -> Any | None:
 
 
 def tree_of_hashes(files: Mapping[tuple[str, ...], str]) -> str:
-    """The hash that DVC gives a folder with these files, by the parts of their paths."""
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_data.hashfile.tree import Tree
-
-    tree = Tree()
-    for key, oid in files.items():
-        tree.add(key, None, HashInfo("md5", oid))
-    tree.digest()
-    return str(tree.oid)
+    """The hash that DVC gives a folder with these files, by the parts of their paths: the MD5 of dvc-data's
+    `Tree.as_bytes`, without importing that for a fifth of a second."""
+    entries = [{"md5": oid, "relpath": "/".join(parts)} for parts, oid in files.items()]
+    text = json.dumps(sorted(entries, key=itemgetter("relpath")), sort_keys=True)
+    return f"{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}.dir"
 
 
 def saved_tree(repo: Any, version: str) -> Any | None:

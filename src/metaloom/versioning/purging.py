@@ -3,22 +3,19 @@ more either."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-from metaloom.data.archives import archive_stem
 from metaloom.data.given import read_given, write_given
 from metaloom.data.sources import Listing
 from metaloom.errors import MetaloomError
-from metaloom.system.files import md5, sha256
+from metaloom.system.files import md5
 from metaloom.system.git import holds_blob
 from metaloom.system.lock import STATE, BusyError
 from metaloom.system.plural import several, some
@@ -27,14 +24,14 @@ from metaloom.versioning import removing, renaming
 from metaloom.versioning.data import DataVersion, data_lock, refuse_behind, version_data
 from metaloom.versioning.gc import shared_cache
 from metaloom.versioning.holding import Holders, holders_of
-from metaloom.versioning.objects import short, tree_of, whole_tree
+from metaloom.versioning.meant import SHOWN, meant, refuse_all, refuse_last
+from metaloom.versioning.objects import short, tree_of
 from metaloom.versioning.packed import Packed, packed_before, refuse_packed, told_packed
 from metaloom.versioning.project import open_project
 from metaloom.versioning.purged import note_purged
 from metaloom.versioning.reached import unreached
 from metaloom.versioning.remotes import remote_errors
 
-SHOWN = 3  # names in a message
 LEFTOVERS = (removing.STAGING, renaming.STAGING)  # in `STATE`: what a killed command may have left
 UNSEEN = {".git", ".venv", "__pycache__"}  # folders in which nobody looks for copies
 Listed = Callable[[], Listing]
@@ -96,13 +93,13 @@ def find_purge(root: Path, example: str, listed: Listed) -> Purge:
         refuse_behind(repo, root)
         tree = _tree(repo, root)
         held = {Path(DATA, *key): oid.value for key, _, oid in tree or ()}
-        oids, other, folder = _meant(repo, root, example, held)
+        oids, other, folder = meant(repo, root, example, held)
         refuse_packed(root, set(oids))
         files = sorted(path for path, each in held.items() if each in oids)
         if files and folder is not None:
-            _refuse_all(listed(), files, root, folder)
+            refuse_all(listed(), files, root, folder)
         elif files:
-            _refuse_last(listed(), files, root, min(oids))
+            refuse_last(listed(), files, root, min(oids))
         contents = _contents(repo, root, held, oids)
         remotes = list(_remotes(repo))
         found = Purge(
@@ -233,125 +230,6 @@ def _tree(repo: Any, root: Path) -> Any | None:
 
 def _version(tree: Any | None) -> str:
     return "" if tree is None else str(tree.hash_info.value)
-
-
-def _meant(repo: Any, root: Path, example: str, held: dict[Path, str]) -> tuple[set[str], list[str], Path | None]:
-    """The hashes that are meant, those of other files that older versions have at the same path, and the folder that
-    is meant as a whole, or the archive."""
-    if re.fullmatch(r"[0-9a-fA-F]{32}", example):
-        return {example.lower()}, [], None
-    if re.fullmatch(r"[0-9a-fA-F]{64}", example):
-        return {_by_sha256(repo, root, example.lower(), held)}, [], None
-    if "\0" in example:
-        raise MetaloomError(f"{example!r} has a NUL character, which no name has")
-    parts = PurePath(example).parts
-    parts = parts[1:] if parts[:1] == (DATA,) and Path(DATA, *parts) not in held else parts
-    if not parts or ".." in parts or PurePath(example).is_absolute():
-        raise MetaloomError(f"{example!r}: give the path of one example in {DATA}/, such as domain/class/1.png")
-    path = Path(DATA, *parts)
-    at_path = _at_path(repo, parts)
-    if path in held:
-        return {held[path]}, sorted(at_path - {held[path]}), None
-    if len(at_path) == 1:
-        return at_path, [], None
-    if at_path:
-        raise MetaloomError(f"{path} was {some(sorted(at_path), SHOWN)} in older versions: name one of these hashes")
-    archive = next((each for each in (root / path).parents if each.is_file()), None)
-    if archive is not None:
-        raise _inside(archive.relative_to(root), md5(archive))
-    top = Path(DATA, parts[0])
-    packed = [each for each in held if each.parent == Path(DATA) and top in (each.with_suffix(""), _stem(each))]
-    if len(packed) == 1 and not (root / top).exists():  # an archive or a table of that domain
-        if path != top:
-            raise _inside(packed[0], held[packed[0]])
-        return {held[packed[0]]}, [], packed[0]
-    below = {oid for each, oid in held.items() if path in each.parents} | _below(repo, parts)
-    if below:
-        return below, [], path
-    raise MetaloomError(f"there is no {path}, and no version of {DATA}/ in DVC's cache has it")
-
-
-def _stem(path: Path) -> Path:
-    return path.with_name(archive_stem(path.name) or path.name)
-
-
-def _at_path(repo: Any, parts: tuple[str, ...]) -> set[str]:
-    """The hashes that folders in DVC's cache have at a path: those of data/ among them."""
-    return {oid for key, oid in _in_versions(repo, parts[-1]) if key == parts}
-
-
-def _below(repo: Any, parts: tuple[str, ...]) -> set[str]:
-    """The hashes that they have below a path."""
-    return {oid for key, oid in _in_versions(repo, parts[-1]) if key[: len(parts)] == parts and len(key) > len(parts)}
-
-
-def _in_versions(repo: Any, name: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Path and hash of each file of the folders in DVC's cache in which a name occurs."""
-    spelled = [json.dumps(name, ensure_ascii=plain)[1:-1].encode(errors="replace") for plain in (True, False)]
-    for path in Path(repo.cache.local.path).glob("??/*.dir"):
-        if any(each in path.read_bytes() for each in spelled):
-            for key, _, oid in whole_tree(repo, path.parent.name + path.name) or ():
-                yield key, oid.value
-
-
-def _by_sha256(repo: Any, root: Path, wanted: str, held: dict[Path, str]) -> str:
-    for path, oid in held.items():
-        if sha256(root / path) == wanted:
-            return oid
-    for path in Path(repo.cache.local.path).glob("??/*"):
-        if path.suffix != ".dir" and path.is_file() and sha256(path) == wanted:
-            return path.parent.name + path.name
-    raise MetaloomError(f"{wanted}: no file in {DATA}/ or DVC's cache has this SHA-256")
-
-
-def _refuse_last(listing: Listing, files: list[Path], root: Path, oid: str) -> None:
-    """Raises MetaloomError where one is no single example, or the last one of its class."""
-    own = {root / file for file in files}
-    there = [item for item in listing.items if item.file.absolute() in own]
-    for item in there:
-        if item.member is not None or item.row:
-            raise _inside(Path(DATA, item.file.relative_to(listing.root)), oid)
-    left = Counter(item.class_name for item in listing.items if item.file.absolute() not in own)
-    for item in there:
-        if not left[item.class_name]:
-            raise MetaloomError(
-                f"{files[0]} is the last example of {item.class_name}: `metaloom data remove {item.class_name}` takes "
-                f"the class out, then `metaloom data purge {oid}` the example out of all that still has it"
-            )
-
-
-def _refuse_all(listing: Listing, files: list[Path], root: Path, folder: Path) -> None:
-    """Raises MetaloomError where a class or a domain is the last one of its domain or of data/, or where another class
-    would have no example left, as they are the same files."""
-    own = {root / file for file in files}
-    there = [item for item in listing.items if item.file.absolute() in own]
-    left = [item for item in listing.items if item.file.absolute() not in own]
-    within = [item for item in there if (root / folder) in (item.file.absolute(), *item.file.absolute().parents)]
-    if there and not left:
-        raise MetaloomError(
-            f"{folder} is all that {DATA}/ has: put other data in its place with `metaloom data add PATH --only`, then "
-            f"`metaloom data purge {folder.relative_to(DATA)}` takes it out of all that still has it"
-        )
-    classes, inside = {item.class_name for item in left}, {item.class_name for item in within}
-    for item in there:
-        if item.class_name not in classes | inside:
-            raise MetaloomError(
-                f"the last examples of {item.class_name} are the same files as some of {folder}: `metaloom data remove "
-                f"{item.class_name}` takes the class out first"
-            )
-    a_class = within and all(item.file.absolute().parent == root / folder for item in within)
-    if a_class and within[0].domain not in {item.domain for item in left}:
-        raise MetaloomError(
-            f"{folder} is the last class of {within[0].domain}: "
-            f"`metaloom data purge {folder.parent.relative_to(DATA)}` takes out the whole domain"
-        )
-
-
-def _inside(file: Path, oid: str) -> MetaloomError:
-    return MetaloomError(
-        f"{file} holds many examples: make it again without the one, add it with `metaloom data add --replace`, then "
-        f"`metaloom data purge {oid}` takes the file as it is now out of all that still has it"
-    )
 
 
 def _cached(repo: Any, oid: str) -> list[Path]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from metaloom.config import Settings
 from metaloom.data.lost import lost_of
 from metaloom.data.support import Support, files_of, read_support, task_name
@@ -66,7 +68,7 @@ def adapt_to(
     on_step(1, f"reading {encoding.kind.many}")
     support = read_support(path, encoding.kind, encoding.packed)
     files = files_of(path, encoding.kind)
-    _choose_engine(maker, support)
+    _for_few(maker, support)
     on_step(2, "adapting and cross-validating")
     (solved,) = solve(maker, {name or task_name(path.resolve()): support})
     advice = _advice(maker, path, support, solved.estimate, invert)
@@ -77,10 +79,14 @@ def adapt_to(
     )
 
 
-def _choose_engine(maker: Maker, support: Support) -> None:
-    """torch's layers for few examples that are embedded once: they are slower, but need no second to start."""
-    few = maker.learner.method.frozen and support.examples.size <= FEW
-    if few and maker.settings.engine == "auto":
+def _for_few(maker: Maker, support: Support) -> None:
+    """For few examples that are embedded once, until the process ends: one thread, as two wait for each other longer
+    than they work where a core has something else to do; and torch's layers, which are slower but need no second to
+    start."""
+    if not maker.learner.method.frozen or support.examples.size > FEW:
+        return
+    torch.set_num_threads(1)
+    if maker.settings.engine == "auto":
         choose_engine("torch")
 
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -171,14 +173,21 @@ def open_bundle(
     if problems:
         return None, problems
     n_way = max(map(len, labels.values())) if isinstance(labels, dict) else len(labels)
+    names = [name for name in graphs if name in metadata["graphs"]]
     sessions = {}
-    for name in (name for name in graphs if name in metadata["graphs"]):
-        session, problems = _load_graph(folder / name, metadata, n_way, provider, threads)
+    loaded = _at_once(lambda name: _load_graph(folder / name, metadata, n_way, provider, threads), names)
+    for name, (session, problems) in zip(names, loaded):  # noqa: B905
         if session is None:
             return None, problems
         sessions[name] = session
     problems = _check_told(metadata, labels, n_way)
     return (None, problems) if problems else (Bundle(sessions, labels, metadata), [])
+
+
+def _at_once(work: Callable[[Any], Any], pieces: Iterable[Any]) -> list[Any]:
+    """What the work gives of each piece, in order: onnxruntime leaves Python free while it works."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(work, pieces))
 
 
 def _load_graph(
@@ -533,14 +542,19 @@ def _check_samples(bundle: Bundle, folder: Path) -> Verdict:
     problems: list[str] = []
     worst: dict[str, float] = {}
     examples = 0
-    for graphs, name, inputs, expected in _samples(bundle, folder, problems):
-        for graph in (graph for graph in graphs if _is_asked(bundle, graph, name)):
-            difference, problem = _compared(bundle, graph, name, inputs, expected)
-            if problem:
-                problems.append(problem)
-            if difference is not None:
-                worst[graph] = max(worst.get(graph, 0.0), difference)
-                examples += len(expected[0])
+    asked = [
+        (graph, name, inputs, expected)
+        for graphs, name, inputs, expected in _samples(bundle, folder, problems)
+        for graph in graphs
+        if _is_asked(bundle, graph, name)
+    ]
+    compared = _at_once(lambda each: _compared(bundle, *each), asked)
+    for (graph, _, _, expected), (difference, problem) in zip(asked, compared):  # noqa: B905
+        if problem:
+            problems.append(problem)
+        if difference is not None:
+            worst[graph] = max(worst.get(graph, 0.0), difference)
+            examples += len(expected[0])
     problems += [f"{SAMPLES}: there are none for {name}" for name in bundle.sessions.keys() - worst.keys() - {LEARN}]
     graphs = ", ".join(name for name in INTERFACES if name in bundle.sessions)
     known = f"{len(bundle.labels)} {'tasks' if FLEET in bundle.sessions else 'classes'}, {examples} golden examples"
