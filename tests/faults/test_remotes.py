@@ -27,6 +27,7 @@ from proxy import Proxy
 from standins import PATIENCE
 
 from metaloom.errors import MetaloomError
+from metaloom.cli import models
 from metaloom.retraining import clones, relay
 from metaloom.retraining.nights import Night
 from metaloom.system.files import write_json
@@ -186,6 +187,15 @@ def test_an_absent_extra_is_named(project: Path, protocol: str):
 
 def test_without_a_remote_nothing_is_pushed(project: Path):
     assert push_version(project, "HEAD") is None
+
+
+def test_a_promotion_whose_files_stay_behind_says_how_they_are_sent(project: Path, monkeypatch: pytest.MonkeyPatch):
+    def away(*_: object) -> None:
+        raise BusyError("the remote does not answer")
+
+    monkeypatch.setattr(remotes, "push_version", away)
+    said = refusal(lambda: models._kept(project, "v0.0.1", "HEAD", "candidate"))
+    assert "cache alone: the remote does not answer; then `metaloom promote v0.0.1` sends them (with --stage" in said
 
 
 def test_an_older_commit_is_sought_where_files_lie_now(project: Path):
