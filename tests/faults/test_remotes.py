@@ -26,8 +26,8 @@ from projects import REPO, free_port, run_here
 from proxy import Proxy
 from standins import PATIENCE
 
-from metaloom.errors import MetaloomError
 from metaloom.cli import models
+from metaloom.errors import MetaloomError
 from metaloom.retraining import clones, relay
 from metaloom.retraining.nights import Night
 from metaloom.system.files import write_json
