@@ -89,10 +89,14 @@ def _noted(root: str | Path) -> Iterator[tuple[UUID, bool]]:
     for path in Path(root, FOLDER).glob("*.json"):
         try:
             found, written = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
+            run, host, pid = UUID(path.stem), str(found["host"]), int(found["pid"])
         except FileNotFoundError:  # the flow has ended
             continue
-        if found["host"] == socket.gethostname():
-            yield UUID(path.stem), lives(found["pid"], written)
+        except (ValueError, KeyError, TypeError):  # the machine lost its power before the disk had it
+            path.unlink(missing_ok=True)
+            continue
+        if host == socket.gethostname():
+            yield run, lives(pid, written)
 
 
 def mark_crashed(root: str | Path, taken_before: datetime | None = None) -> list[str]:

@@ -263,7 +263,7 @@ UNDONE: dict[str, tuple[Mutant, str]] = {
             "server_dies",
             "cli",
             "the temporary server dies, and serve stays up and triggers nothing",
-            "        threading.Thread(target=_end_without, args=(process, log, ours), daemon=True).start()",
+            "        threading.Thread(target=_end_without, args=(process, root, log, ours), daemon=True).start()",
             "        log.exists()",
             f"{FAULTS}server_dies.py",
         ),

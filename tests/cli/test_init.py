@@ -70,6 +70,15 @@ def test_its_kind_comes_with_a_network_that_takes_it(tmp_path: Path):
     assert params["kind"] == "text" and params["network"]["name"] == "linear"
 
 
+@pytest.mark.parametrize("name", ["2026", "2026-11-28", "yes", "null", "0x1F", "Bolts & nuts"])
+def test_a_name_that_yaml_reads_as_something_else_is_quoted(name: str):
+    own = "Bolts-nuts" if name.startswith("Bolts") else name
+    params = yaml.safe_load(module._settings((REPO / "params.yaml").read_text(), "pictures", name))
+    assert params["retrain"]["name"] == own
+    deployments = yaml.safe_load(module._deployments((REPO / "prefect.yaml").read_text(), name))["deployments"]
+    assert [each["name"] for each in deployments] == [own, f"{own}-workers", f"{own}-docker", f"{own}-kubernetes"]
+
+
 def test_without_data_it_says_so_and_builds_no_glyphs(mine: Path):
     with pytest.raises(MetaloomError, match="holds no files: put data there, or `metaloom data add PATH`"):
         version_dataset(mine)

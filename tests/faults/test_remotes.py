@@ -26,6 +26,7 @@ from projects import REPO, free_port, run_here
 from proxy import Proxy
 from standins import PATIENCE
 
+from metaloom.cli import models
 from metaloom.errors import MetaloomError
 from metaloom.retraining import clones, relay
 from metaloom.retraining.nights import Night
@@ -186,6 +187,34 @@ def test_an_absent_extra_is_named(project: Path, protocol: str):
 
 def test_without_a_remote_nothing_is_pushed(project: Path):
     assert push_version(project, "HEAD") is None
+
+
+def test_a_promotion_whose_files_stay_behind_says_how_they_are_sent(project: Path, monkeypatch: pytest.MonkeyPatch):
+    def away(*_: object) -> None:
+        raise BusyError("the remote does not answer")
+
+    monkeypatch.setattr(remotes, "push_version", away)
+    said = refusal(lambda: models._kept(project, "v0.0.1", "HEAD", "candidate"))
+    assert "cache alone: the remote does not answer; then `metaloom promote v0.0.1` sends them (with --stage" in said
+
+
+def test_an_older_commit_is_sought_where_files_lie_now(project: Path):
+    """The commit was made before there was this remote, or a cache elsewhere."""
+    run_here(project, "dvc", "remote", "add", "-d", "gone", "s3://nowhere/gone")
+    run_here(project, "git", "commit", "-qam", "a remote that is given up later")
+    run_here(project, "dvc", "remote", "remove", "gone")
+    run_here(project, "dvc", "remote", "add", "-d", "store", str(project.parent / "store"))
+    run_here(project, "dvc", "cache", "dir", str(project.parent / "cache"))
+    shutil.move(project / ".dvc/cache", project.parent / "cache")
+    run_here(project, "git", "commit", "-qam", "cache and remote are elsewhere")
+    for commit in ("HEAD~1", "HEAD~2"):
+        with at_revision(project, commit) as revision:
+            assert (revision.get("data", project.parent / f"cached_{commit}") / "b").read_text() == "b\n"
+    assert push_version(project, "HEAD~2") == 3
+    shutil.rmtree(project.parent / "cache")
+    for commit in ("HEAD~1", "HEAD~2"):
+        with at_revision(project, commit) as revision:
+            assert (revision.get("data", project.parent / f"pulled_{commit}") / "b").read_text() == "b\n"
 
 
 def test_a_folder_as_remote_is_asked_what_it_holds(project: Path, at_once: None, monkeypatch: pytest.MonkeyPatch):

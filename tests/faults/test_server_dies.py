@@ -13,8 +13,11 @@ def test_serve_ends_with_an_error_when_its_server_dies(standin):
     process = standin.start("serve", "--interval", "86400")
     assert "serving the deployment" in process.stdout.readline()
     (server,) = psutil.Process(process.pid).children()
+    login = standin.root / ".metaloom/prefect.env"
+    assert login.exists()
     server.kill()
     out, err = process.communicate(timeout=SOON)
     assert process.returncode == 1
     assert err.startswith("error: Prefect's temporary server has ended (") and "start again" in err
     assert standin.ended(server.pid)
+    assert not login.exists()  # commands that take it would ask a server that is gone

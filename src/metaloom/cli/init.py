@@ -153,20 +153,34 @@ def _stage(folder: Path) -> None:
 
 def _settings(params: str, kind: str, name: str) -> str:
     """params.yaml with the kind of example, the network and the name that a project starts with; comments stay."""
-    params = re.sub(r"^(retrain: .*\n  name: )\S+", rf"\g<1>{_own(name)}", params, flags=re.MULTILINE)
+    own = _as_yaml(_own(name))
+    params = re.sub(r"^(retrain: .*\n  name: )\S+", lambda found: found[1] + own, params, flags=re.MULTILINE)
     params = re.sub(r"^(kind: )\w+", rf"\g<1>{kind}", params, flags=re.MULTILINE)
     return re.sub(r"^(network:\n  name: )\w+", rf"\g<1>{NETWORKS[kind]}", params, flags=re.MULTILINE)
 
 
 def _deployments(prefect: str, name: str) -> str:
     """prefect.yaml with the flow as it is installed, and the project's name in what Prefect's server tells apart."""
-    named = re.sub(r"^(  - name: (?:&\w+ )?)retrain\b", rf"\g<1>{_own(name)}", prefect, flags=re.MULTILINE)
-    return named.replace(*ENTRYPOINT).replace("metaloom.project.retrain", f"metaloom.project.{_own(name)}")
+    own = _own(name)
+    named = re.sub(
+        r"^(  - name: (?:&\w+ )?)retrain([\w-]*)",
+        lambda found: found[1] + _as_yaml(own + found[2]),
+        prefect,
+        flags=re.MULTILINE,
+    )
+    return named.replace(*ENTRYPOINT).replace("metaloom.project.retrain", f"metaloom.project.{own}")
 
 
 def _own(name: str) -> str:
     """How Prefect's server knows the project in a folder of this name."""
     return re.sub(r"[^0-9A-Za-z]+", "-", name)[:50].strip("-") or "retrain"
+
+
+def _as_yaml(name: str) -> str:
+    """In quotes where YAML would read a number, a date or a switch: `2026`, `yes`."""
+    import yaml
+
+    return yaml.safe_dump(name).removesuffix("\n").removesuffix("\n...")
 
 
 def _start_dvc(folder: Path) -> None:

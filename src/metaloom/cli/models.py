@@ -80,19 +80,22 @@ def promote(
 
     root = find_root()
     name, commit, compared = promoted(root, version, stage, force, partial(before_promotion, root))
-    print(f"{name} is {stage}; {_kept(root, commit)}")
+    print(f"{name} is {stage}; {_kept(root, name, commit, stage)}")
     if compared:
         show(compared)
 
 
-def _kept(root: Path, commit: str) -> str:
+def _kept(root: Path, version: str, commit: str, stage: str) -> str:
     """What becomes of its files; the stage is as it should be, whatever the remote says."""
     from metaloom.versioning.remotes import push_version
 
     try:
         files = push_version(root, commit)
     except MetaloomError as error:
-        raise MetaloomError(f"the stage has changed, but its files are in this cache alone: {error}") from None
+        raise MetaloomError(
+            f"the stage has changed, but its files are in this cache alone: {error}; then `metaloom promote {version}` "
+            f"sends them{'' if stage == 'prod' else f' (with --stage {stage})'}"
+        ) from None
     if files is None:
         return f"its files are in this cache alone: `dvc remote add -d NAME URL`; {SHARE}"
     return f"its {several(files, 'file')} are in the remote; share it: `git push --tags`"

@@ -23,11 +23,13 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from metaloom.cli.guard import start_guard
 from metaloom.errors import FAILED, MetaloomError
 from metaloom.system import lifeline
 from metaloom.system.ending import end_children
-from metaloom.system.lock import STATE
+from metaloom.system.lock import STATE, BusyError
 from metaloom.system.terminal import complain
 
 START = """\
@@ -40,6 +42,7 @@ server = uvicorn.Server(uvicorn.Config(app, factory=True, lifespan="on", log_lev
 server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 sys.exit(not server.started)
 """
+LOGIN_FILE = "prefect.env"
 URL, LOGIN = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"  # what a client of the server has in its environment
 STARTUP_SECONDS = 300  # the first start on a machine is slow, and so is any on a busy one
 
@@ -76,9 +79,29 @@ def prefect_server(root: Path, served: bool = False) -> Server:
         os.environ.setdefault("PREFECT_HOME", str(root / STATE / "prefect"))
     url = _configured()
     if not url:
+        if served:
+            _serve_alone(root)
         return _temporary(root)
     start_guard(root, served)
     return Server(False, lambda: _check(url))
+
+
+def _serve_alone(root: Path) -> None:
+    """Hold off a second `metaloom serve` with a temporary server: it would take the first one's login away.
+
+    Raises:
+        BusyError: there is one.
+    """
+    (root / STATE).mkdir(exist_ok=True)
+    lock = FileLock(root / STATE / "serve.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BusyError(
+            f"another `metaloom serve` is at work in this project, and {STATE}/{LOGIN_FILE} is of its server: end it "
+            "first"
+        ) from None
+    atexit.register(lock.release)  # which also keeps it until then
 
 
 def _configured() -> str | None:
@@ -134,22 +157,24 @@ def _temporary(root: Path) -> Server:
                     "machine is less busy"
                 )
             time.sleep(0.05)
-        threading.Thread(target=_end_without, args=(process, log, ours), daemon=True).start()
+        threading.Thread(target=_end_without, args=(process, root, log, ours), daemon=True).start()
 
     return Server(True, wait)
 
 
-def _end_without(process: subprocess.Popen[str], log: Path, ours: threading.Event) -> None:
+def _end_without(process: subprocess.Popen[str], root: Path, log: Path, ours: threading.Event) -> None:
     """End with the server: without it no run is started, and none can say what became of it.
 
     Args:
         process: the server's.
+        root: the project's root.
         log: of the server.
         ours: is set when it is us who end it.
     """
     process.wait()
     if ours.is_set():
         return
+    _forget_login(root)
     complain(f"error: Prefect's temporary server has ended ({log} says why): start again; what was finished is kept")
     end_children()
     os._exit(FAILED)
@@ -180,15 +205,23 @@ def _environment(login: str) -> dict[str, str]:
 @contextmanager
 def kept_login(root: Path) -> Iterator[Path]:
     """A file that only this user can read: address and password of the temporary server, as `prefect` takes them."""
-    path = root / STATE / "prefect.env"
-    path.unlink(missing_ok=True)
+    path = root / STATE / LOGIN_FILE
+    path.unlink(missing_ok=True)  # of one that was killed
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(file, "w", encoding="utf-8") as opened:
         opened.write("".join(f"{name}={os.environ[name]}\n" for name in (URL, LOGIN)))
     try:
         yield path
     finally:
-        path.unlink(missing_ok=True)
+        _forget_login(root)
+
+
+def _forget_login(root: Path) -> None:
+    """Where its server is gone, the file would send a user's commands to nobody; that of another server stays."""
+    path = root / STATE / LOGIN_FILE
+    with suppress(OSError):
+        if f"{URL}={os.environ[URL]}\n" in path.read_text(encoding="utf-8"):
+            path.unlink()
 
 
 def _check(url: str) -> None:

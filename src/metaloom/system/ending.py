@@ -65,5 +65,7 @@ def end_after_sigterm() -> None:
         while signal.SIGTERM not in told.recv(1):
             pass
         end_after()
+        while told.recv(1):  # of further signals, whose numbers would go into whatever file had the descriptor after us
+            pass
 
     threading.Thread(target=watch, args=(tells,), daemon=True).start()

@@ -294,7 +294,7 @@ def _holds_files(folder: Path) -> bool:
 
 def _seen(root: Path) -> str | None:
     path = root / SEEN
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else None
 
 
 def _saw(root: Path, md5: str) -> None:

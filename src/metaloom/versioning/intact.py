@@ -27,9 +27,10 @@ class Hashes:
     def __init__(self, root: str | Path, fresh: bool = False) -> None:
         self._path, self._changed = Path(root, KNOWN), False
         try:
-            self._known: dict[str, list[Any]] = {} if fresh else json.loads(self._path.read_text(encoding="utf-8"))
+            known = {} if fresh else json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            self._known = {}
+            known = {}
+        self._known: dict[str, list[Any]] = known if isinstance(known, dict) else {}
 
     def of(self, path: Path) -> str:
         """The hash of a file that is there."""

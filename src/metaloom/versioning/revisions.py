@@ -76,9 +76,20 @@ def at_revision(root: str | Path, rev: str) -> Iterator[Revision]:
 
     check_revision(root, rev)
     with dvc_errors():
-        files = DVCFileSystem(str(Path(root).resolve()), rev=None if rev == WORKSPACE else rev)
+        files = DVCFileSystem(str(Path(root).resolve()), rev=None if rev == WORKSPACE else rev, **_places_now(root))
         verify_remotes(files.repo)
         yield Revision(rev, files)
+
+
+def _places_now(root: str | Path) -> dict[str, Any]:
+    """Cache and remotes as they are configured now: DVC takes those of the revision, which may have had none yet, or
+    others that are gone."""
+    with open_project(root) as repo:
+        cache, remotes = repo.cache.local_cache_dir, repo.config["remote"]
+        return {
+            "config": {"cache": {"dir": cache}, "remote": {name: dict(each) for name, each in remotes.items()}},
+            "remote": repo.config["core"].get("remote"),
+        }
 
 
 def resolved(root: str | Path, rev: str) -> str:
