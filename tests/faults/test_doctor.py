@@ -64,15 +64,16 @@ def test_all_that_can_be_is_put_right(root, standin):
             "remote store is not verified by `dvc pull` (metaloom itself verifies it)",
             "remote gone is not verified by `dvc pull` (metaloom itself verifies it)",
         ]
-        assert f"process {left.pid} " in named[0] and "remote gone does not answer" in named[3]
+        assert f"process {left.pid} " in named[0] and "remote gone cannot be used" in named[3]
         fixed = standin.command("doctor", "--fix")
         rest = [line for line in fixed.stdout.splitlines() if line.startswith("wrong")]
-        assert fixed.returncode == 1 and len(rest) == 1 and "remote gone does not answer" in rest[0]
+        assert fixed.returncode == 1 and len(rest) == 1 and "remote gone cannot be used" in rest[0]
     finally:
         left.kill()
         reaper.join()
     assert left.returncode == -signal.SIGTERM
     assert (root / "prepare.txt").read_text() == right
+    assert standin.command("doctor").stdout.endswith("\nthis is yours to put right\n")
     standin.dvc("remote", "remove", "gone")
     assert standin.command("doctor").stdout == "all is well\n"
 

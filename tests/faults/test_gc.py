@@ -85,6 +85,11 @@ def test_it_shows_asks_and_keeps_every_tagged_version(versions: Path, gc: Callab
     assert (versions / "data/a").read_text() == "55555\n"
     assert "belongs to a tag" in gc("--yes")
 
+    metric = versions / ".dvc/cache/files/md5/99/914b932bd37a50b983c5e7c90ae93b"  # of git's, which DVC has once more
+    metric.parent.mkdir(exist_ok=True)
+    metric.write_text("{}")
+    assert gc(answer="n\n").startswith("copies of single files, such as metrics, ")
+
 
 def test_a_cache_that_others_may_use_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cache = SimpleNamespace(local=SimpleNamespace(path=str(tmp_path / "shared")))

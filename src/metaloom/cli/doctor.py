@@ -41,7 +41,7 @@ def doctor(
 
     root = enter_project()
     load_settings(root / PARAMS)
-    left, stopped = 0, False
+    left, fixable, stopped = 0, False, False
     with project_lock(root):
         for check in (
             of_config,
@@ -62,12 +62,16 @@ def doctor(
             for each in [] if stopped else list(check(root)):
                 done = fix and each.fix is not None and each.fix()
                 left += not done
+                fixable |= each.fix is not None
                 stopped |= each.stops and not done
                 show(f"fixed: {each.what}" if done else f"wrong: {each.what}: {each.remedy}")
     if not left:
         print("all is well")
         return
-    print("the rest is yours to put right" if fix else "`metaloom doctor --fix` puts right what it can")
+    if fix or not fixable:
+        print("the rest is yours to put right" if fixable else "this is yours to put right")
+    else:
+        print("`metaloom doctor --fix` puts right what it can")
     raise typer.Exit(FAILED)
 
 

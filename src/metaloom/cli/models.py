@@ -128,6 +128,8 @@ def gc(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = F
         show(f"{path:<32}{several(versions, 'version')} of earlier commits")
     if found.unnamed:
         print(f"{several(found.unnamed, 'folder')} of runs that were never committed")
+    if not found.outputs and not found.unnamed:
+        print("copies of single files, such as metrics, by which DVC restores a stage that has run before")
     what = f"{several(found.objects, 'file')} in DVC's cache, {size(found.size)}"
     if yes or typer.confirm(f"Delete {what}?"):
         collect_garbage(root)

@@ -135,7 +135,7 @@ def of_remotes(root: Path) -> Iterator[Fault]:
             )
         for name in names:
             if trouble := unreached(repo, name):
-                yield Fault(f"remote {name} does not answer ({trouble})", "see its url, login and network")
+                yield Fault(f"remote {name} cannot be used ({trouble})", "see its url, login and network")
     for name, config in plain.items():
         if not config.get("verify"):
             yield Fault(

@@ -22,6 +22,7 @@ from metaloom.versioning.project import dvc_errors, open_project, verify_remotes
 from metaloom.versioning.remotes import remote_errors
 
 WORKSPACE = "workspace"  # DVC's word for the working tree
+CACHE = "auto-generated-upstream"  # and for the cache, as a remote of a project that has none
 
 
 @dataclass(frozen=True)
@@ -76,20 +77,22 @@ def at_revision(root: str | Path, rev: str) -> Iterator[Revision]:
 
     check_revision(root, rev)
     with dvc_errors():
-        files = DVCFileSystem(str(Path(root).resolve()), rev=None if rev == WORKSPACE else rev, **_places_now(root))
+        files = DVCFileSystem(
+            str(Path(root).resolve()), rev=None if rev == WORKSPACE else rev, config=_places_now(root)
+        )
         verify_remotes(files.repo)
         yield Revision(rev, files)
 
 
 def _places_now(root: str | Path) -> dict[str, Any]:
-    """Cache and remotes as they are configured now: DVC takes those of the revision, which may have had none yet, or
-    others that are gone."""
+    """Cache and remotes as they are configured now, as DVC's settings: it takes those of the revision, which may have
+    had none yet, or others that are gone."""
     with open_project(root) as repo:
-        cache, remotes = repo.cache.local_cache_dir, repo.config["remote"]
-        return {
-            "config": {"cache": {"dir": cache}, "remote": {name: dict(each) for name, each in remotes.items()}},
-            "remote": repo.config["core"].get("remote"),
-        }
+        cache, default = repo.cache.local_cache_dir, repo.config["core"].get("remote")
+        remotes = {name: dict(each) for name, each in repo.config["remote"].items()}
+    if not default:  # DVC wants one: the cache
+        default, remotes = CACHE, remotes | {CACHE: {"url": cache}}
+    return {"cache": {"dir": cache}, "core": {"remote": default}, "remote": remotes}
 
 
 def resolved(root: str | Path, rev: str) -> str:
