@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.elsewhere import Elsewhere, Matrices
 from flows.notes import FORGET, note
 from metaloom.config import PARAMS, load_settings, read_params
 from metaloom.config.settings import LimitSettings
@@ -81,6 +83,20 @@ def stage(root: str, name: str, force: bool, limits: LimitSettings, current: boo
     if outcome is StageExit.RAN:
         return Completed(name="Ran", message=f"{name} ran")
     return Completed(name="Cached", message=f"{name} was restored from DVC's run cache")
+
+
+@task(**RETRIED)
+def taken(root: str, name: str, take: Callable[[], None]) -> State[Any]:
+    """A stage that another worker has made, of the same inputs to the last bit; `take` brings it here."""
+    try:
+        take()
+        if is_current(root, name):
+            return Completed(name="Ran", message=f"{name} ran on another worker")
+    except BusyError:
+        raise
+    except MetaloomError as error:
+        return _failure(error)
+    return Failed(message=f"{name} was made of other inputs than it has here")
 
 
 def _watch(limits: LimitSettings) -> Watch:
@@ -151,6 +167,7 @@ def pipeline(
     minutes: int | float | None = None,
     force: bool = False,
     only: str | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> State[Any]:
     """Bring everything up to date.
 
@@ -162,6 +179,7 @@ def pipeline(
         minutes: for the whole run, from now on; 0: without a budget again; None: as before.
         force: run every stage, also those that are up to date.
         only: a stage: it and those that it depends on, and no others.
+        elsewhere: other workers, where they can make stages of a matrix at the same time.
     """
     started = time.monotonic()
     try:
@@ -171,7 +189,7 @@ def pipeline(
         with overriding(overrides or {}), project_lock(project, wait):
             limits = load_settings(Path(project, PARAMS)).limits
             renew_code(project)
-            return _run(project, locked, minutes, force, limits, started, only)
+            return _run(project, locked, minutes, force, limits, started, only, elsewhere)
     except MetaloomError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))
@@ -185,6 +203,7 @@ def _run(
     limits: LimitSettings,
     started: float,
     only: str | None,
+    elsewhere: Elsewhere | None,
 ) -> State[Any]:
     wanted = None if only is None else stages_for(root, only)
     planned = wanted is None or "plan" in wanted
@@ -200,24 +219,33 @@ def _run(
     asked = minutes or 0, time.time() - (time.monotonic() - started)
     due, unchanged = _due(root), True
     names = list(due) if wanted is None else wanted
+    at_once = Matrices(elsewhere, root, names, partial(_made, root, limits=limits), partial(_taken, root))
     for name in _with_budget(names, minutes) if planned else names:
         began = time.monotonic()
-        named = stage.with_options(name=name, task_run_name=name)
         if name == "budget":
             state = budget(root, *asked, limits, return_state=True)
             unchanged = unchanged and state.name == "Cached"
         else:
             unchanged = unchanged and not due[name]
-            state = named(root, name, force, limits, unchanged, return_state=True)
+            state = None if unchanged else at_once.made(name)
+            state = state or _made(root, name, limits, force, unchanged)
         if not state.is_completed():
             return failed(state)
-        done.append(StageRun(name, state.name or "Ran", time.monotonic() - began))
+        done.append(StageRun(name, state.name or "Ran", at_once.seconds.get(name, time.monotonic() - began)))
     summary = summarise(root, str(data.message), done, time.monotonic() - started)
     summary = summary if len(names) == len(due) else summary.of_a_part()
     get_run_logger().info(as_text(summary))
     with suppress(HTTPError):  # a client of its own, which does not wait for a server that is away, as the flow's does
         create_markdown_artifact(key="pipeline-summary", markdown=as_markdown(summary))
     return Completed(message=f"{only or 'all stages'} {'is' if only else 'are'} up to date", data=summary)
+
+
+def _made(root: str, name: str, limits: LimitSettings, force: bool = False, current: bool = False) -> State[Any]:
+    return stage.with_options(name=name, task_run_name=name)(root, name, force, limits, current, return_state=True)
+
+
+def _taken(root: str, name: str, take: Callable[[], None]) -> State[Any]:
+    return taken.with_options(name=name, task_run_name=name)(root, name, take, return_state=True)
 
 
 def _due(root: str) -> dict[str, bool]:

@@ -6,6 +6,7 @@ fixed list; what is run they never say: the project is the one in whose folder i
 
 # no annotations from the future: where a served flow runs, Prefect could not tell what their names mean
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import approval
+from flows.elsewhere import found
 from flows.missed import refuse_after_crashes, skip_missed
 from flows.notes import FORGET, mark_crashed, note
 from flows.pipeline import pipeline, reason
@@ -62,7 +64,9 @@ def retrain(
         else:
             refuse_after_crashes()
             skip_missed()
-            result = loop.retrain(project, run_pipeline, force, dry_run, wait, settle, changed=changed)
+            result = loop.retrain(
+                project, partial(run_pipeline, root=project), force, dry_run, wait, settle, changed=changed
+            )
     except MetaloomError as error:
         get_run_logger().error(str(error))
         if project:
@@ -76,12 +80,18 @@ def retrain(
     return Completed(name=result.state, message=result.message)
 
 
-def run_pipeline(place: Path, force: bool) -> None:
+def run_pipeline(place: Path, force: bool, root: Path | None = None) -> None:
     """Bring a workspace up to date, as a subflow.
+
+    Args:
+        place: the workspace.
+        force: run every stage.
+        root: the project's, whose other workers may make stages of a matrix at the same time.
 
     Raises:
         MetaloomError: a stage failed.
     """
-    state = pipeline(str(place), force=force, return_state=True)
+    others = found(root, place) if root and not force else None
+    state = pipeline(str(place), force=force, elsewhere=others, return_state=True)
     if not state.is_completed():
         raise MetaloomError(reason(state))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,55 @@ def main(source, destination):
 run_stage(main)
 """
 
+METHODS = ("protonet", "ridge", "maml")
+METHODS_DAG = """\
+stages:
+  prepare:
+    cmd: python step.py data prepared.txt
+    deps: [data, step.py]
+    outs: [prepared.txt]
+  train:
+    matrix: {method: [protonet, ridge, maml]}
+    cmd: python step.py prepared.txt ${item.method}.txt
+    deps: [prepared.txt, step.py]
+    outs:
+      - "${item.method}.txt": {persist: true}
+    metrics:
+      - "${item.method}.json": {cache: false}
+  join:
+    cmd: cat protonet.txt ridge.txt maml.txt > join.txt
+    deps: [protonet.txt, ridge.txt, maml.txt]
+    outs: [join.txt]
+"""
+METHODS_STEP = """\
+import os, sys, time
+from pathlib import Path
+from metaloom.stages import run_stage
+
+TOLD = Path(os.environ["WORKERS"])
+
+def main(source, destination):
+    checkpoint = Path(".metaloom/checkpoints", destination).with_suffix(".safetensors")
+    began = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    with open(TOLD / "steps.log", "a") as log:
+        log.write(f"{destination} {began} {os.getpid()} {Path.cwd()}\\n")
+    step = began
+    while (TOLD / f"slow-{destination}").exists():
+        step += 1
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        new = checkpoint.with_suffix(".new")
+        new.write_text(str(step))
+        new.rename(checkpoint)
+        time.sleep(0.2)
+    inputs = sorted(Path(source).iterdir()) if Path(source).is_dir() else [Path(source)]
+    Path(destination).write_text(destination + "".join(path.read_text() for path in inputs))
+    if destination != "prepared.txt":
+        Path(destination).with_suffix(".json").write_text('{"loss": 0.5}')
+    checkpoint.unlink(missing_ok=True)
+
+run_stage(main)
+"""
+
 
 def cluster(home: Path) -> None:
     """PostgreSQL, a Prefect server on it, a pool, and the automation that marks runs of lost workers."""
@@ -96,8 +146,10 @@ def cluster(home: Path) -> None:
 class Workers:
     """A project in a bare repository and a DVC remote, and whoever works on it; all below `home`."""
 
-    def __init__(self, home: Path, environment: dict[str, str], postgres: Postgres) -> None:
-        self.home, self.postgres = home, postgres
+    def __init__(
+        self, home: Path, environment: dict[str, str], postgres: Postgres | None, dag: str = DAG, step: str = STEP
+    ) -> None:
+        self.home, self.postgres, self.dag, self.step = home, postgres, dag, step
         self.here, self.origin = home / "here", home / "origin.git"
         self.environment = {**environment, "WORKERS": str(home), "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'src'}"}
         self.started: list[subprocess.Popen[bytes]] = []
@@ -109,20 +161,30 @@ class Workers:
         """In the bare repository."""
         return self.run("git", *arguments, root=self.origin).strip()
 
-    def make(self, bundle: Path) -> None:
-        """The project, whose model is what data/ says, with a bundle that verifies."""
-        self.here.mkdir()
-        (self.here / "dvc.yaml").write_text(DAG)
-        (self.here / "step.py").write_text(STEP)
+    def make(self, bundle: Path | None = None, **remote: str) -> None:
+        """The project, whose model is what data/ says, with a bundle that verifies.
+
+        Args:
+            bundle: the one; None: the project has none.
+            remote: of DVC, its options; none: a folder.
+        """
+        self.here.mkdir(exist_ok=True)
+        (self.here / "dvc.yaml").write_text(self.dag)
+        (self.here / "step.py").write_text(self.step)
         (self.here / ".gitignore").write_text("/data\n/.metaloom/\n/artifacts/\n/*.txt\n")
-        shutil.copy(REPO / "params.yaml", self.here)
-        deployments = (REPO / "prefect.yaml").read_text().replace(*ENTRYPOINT).replace("handover: 10", HANDOVER)
+        if not (self.here / "params.yaml").exists():
+            shutil.copy(REPO / "params.yaml", self.here)
+        deployments = re.sub(*ENTRYPOINT, (REPO / "prefect.yaml").read_text()).replace("handover: 10", HANDOVER)
         (self.here / "prefect.yaml").write_text(deployments)
-        shutil.copytree(bundle, self.here / "bundle")
+        if bundle:
+            shutil.copytree(bundle, self.here / "bundle")
         self.run("git", "init", "-q", "-b", "main")
         self.run("git", "init", "-q", "--bare", "-b", "main", str(self.origin))
         self.run("dvc", "init", "-q")
-        self.run("dvc", "remote", "add", "-q", "-d", "there", str(self.home / "store"))
+        remote = {"url": str(self.home / "store"), **remote}
+        self.run("dvc", "remote", "add", "-q", "-d", "there", remote.pop("url"))
+        for name, value in remote.items():
+            self.run("dvc", "remote", "modify", "there", name, value)
         self.run("git", "remote", "add", "origin", str(self.origin))
         self.data("1")
 

@@ -58,7 +58,8 @@ def test_a_project_has_settings_and_no_code(mine: Path):
     assert (mine / "params.yaml").read_text() == its_own
     prefect = (mine / "prefect.yaml").read_text()
     names = [each["name"] for each in yaml.safe_load(prefect)["deployments"]]
-    assert names == ["mine", "mine-workers", "mine-docker", "mine-kubernetes"]
+    teams = (f"mine-{kind}{stages}" for kind in ("workers", "docker", "kubernetes") for stages in ("", "-stages"))
+    assert names == ["mine", *teams]
     assert "metaloom.project.mine" in prefect and list(doctor._names(mine)) == []
     assert stage_names(mine)[:4] == ["prepare", "embed", "plan", "split"]  # DVC takes it
     assert not run_here(mine, "git", "status", "--short").stdout and revision(mine)
@@ -256,10 +257,16 @@ def test_a_project_made_from_a_wheel_runs(whole: bool, tmp_path: Path, shapes: P
 
 def test_the_deployment_is_found_without_a_file_of_its_own(mine: Path):
     deployments = yaml.safe_load((mine / "prefect.yaml").read_text())["deployments"]
-    (entrypoint,) = {each["entrypoint"] for each in deployments}
-    code = "from prefect.flows import load_flow_from_entrypoint as load; import sys; print(load(sys.argv[1]).name)"
-    found = run_here(mine, sys.executable, "-c", code, entrypoint, PYTHONPATH=f"{REPO}{os.pathsep}{REPO / 'src'}")
-    assert found.stdout.strip() == "retrain"
+    entrypoints = sorted({each["entrypoint"] for each in deployments})
+    code = (
+        "from prefect.flows import load_flow_from_entrypoint as load; import sys; "
+        "print(*(load(each).name for each in sys.argv[1:]))"
+    )
+    path = f"{REPO}{os.pathsep}{REPO / 'src'}"
+    assert run_here(mine, sys.executable, "-c", code, *entrypoints, PYTHONPATH=path).stdout.split() == [
+        "retrain",
+        "stage",
+    ]
 
 
 def test_without_a_name_for_git_there_is_a_first_commit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

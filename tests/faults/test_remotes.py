@@ -7,13 +7,8 @@ import importlib.util
 import io
 import os
 import shutil
-import subprocess
-import sys
 import threading
-import time
 import tomllib
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,13 +17,14 @@ from typing import Any
 import pytest
 import together
 import yaml
-from projects import REPO, free_port, run_here
+from projects import REPO, run_here
 from proxy import Proxy
+from s3 import BUCKET, Moto, needs_s3
 from standins import PATIENCE
 
 from metaloom.cli import models
 from metaloom.errors import MetaloomError
-from metaloom.retraining import clones, relay
+from metaloom.retraining import clones, relay, transfers
 from metaloom.retraining.nights import Night
 from metaloom.system.files import write_json
 from metaloom.system.limits import HungError
@@ -41,74 +37,7 @@ from metaloom.versioning.revisions import at_revision
 from metaloom.versioning.silence import limit_silence
 
 EXTRAS = {"s3": "dvc_s3", "gs": "dvc_gs", "azure": "dvc_azure", "ssh": "dvc_ssh"}
-needs_s3 = pytest.mark.skipif(
-    not (importlib.util.find_spec("dvc_s3") and importlib.util.find_spec("moto")), reason="dvc-s3 or moto is absent"
-)
-BUCKET = "models"
 SIZE = 3_000_000  # bytes of one file: several pieces for a proxy to count
-
-MOTO = """\
-import sys
-from metaloom.system.lifeline import end_with_parent
-end_with_parent()
-from moto.server import main
-main(["-H", "127.0.0.1", "-p", sys.argv[1]])
-"""
-
-
-class Moto:
-    """S3 that checks who asks, as soon as the bucket and one user with a policy are there."""
-
-    ACTIONS = 5  # without a password: the user, its key, its policy, another user and its key
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, port: int | None = None) -> None:
-        self.port = port or self.port
-        env = os.environ | {"INITIAL_NO_AUTH_ACTION_COUNT": str(self.ACTIONS)}
-        lifeline = together.lifeline()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", MOTO, str(self.port)],
-            env=env, stdin=lifeline, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        os.close(lifeline)
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/moto-api/", timeout=5)
-                break
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                time.sleep(0.1)
-        self.users = self._users()
-
-    def _users(self) -> dict[str, tuple[str, str]]:
-        import boto3
-
-        def client(service: str, key: str = "a", secret: str = "b"):
-            url = f"http://127.0.0.1:{self.port}"
-            return boto3.client(
-                service, "us-east-1", endpoint_url=url, aws_access_key_id=key, aws_secret_access_key=secret
-            )
-
-        iam = client("iam")
-        users = {}
-        for name in ("owner", "stranger"):
-            iam.create_user(UserName=name)
-            key = iam.create_access_key(UserName=name)["AccessKey"]
-            users[name] = key["AccessKeyId"], key["SecretAccessKey"]
-        policy = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}'
-        iam.put_user_policy(UserName="owner", PolicyName="all", PolicyDocument=policy)
-        client("s3", *users["owner"]).create_bucket(Bucket=BUCKET)
-        return users
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +198,7 @@ def test_s3_403_is_a_403(project: Path, moto: Moto, at_once: None, who: str):
 def test_a_checkpoint_goes_through_s3(project: Path, moto: Moto):
     use_s3(project, moto.port, moto.users["owner"])
     write_json(project / clones.OTHERS, {"handover": 10})
-    night, here = Night("n", "k" * 64, "HEAD", "", 1.0), project / relay.CHECKPOINTS / "maml.safetensors"
+    night, here = Night("n", "k" * 64, "HEAD", "", 1.0), project / transfers.CHECKPOINTS / "maml.safetensors"
     here.parent.mkdir(parents=True)
     for text in ("step 7", "step 8"):
         here.write_text(text)

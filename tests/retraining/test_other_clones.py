@@ -11,7 +11,7 @@ import pytest
 from nights import BEGAN
 
 from metaloom.errors import MetaloomError
-from metaloom.retraining import clones, others, relay
+from metaloom.retraining import clones, others, relay, transfers
 from metaloom.retraining.nights import DAY, Night
 from metaloom.retraining.workspace import open_workspace
 
@@ -111,8 +111,8 @@ def test_half_done_training_is_gone_on_with_elsewhere(worker, capsys):
     night = a_night(a)
     place = open_workspace(a.root, night)
     a.train(place, False)  # its only stage
-    (place / relay.CHECKPOINTS).mkdir(parents=True)
-    (place / relay.CHECKPOINTS / "maml.safetensors").write_text("step 7")
+    (place / transfers.CHECKPOINTS).mkdir(parents=True)
+    (place / transfers.CHECKPOINTS / "maml.safetensors").write_text("step 7")
     sent: dict = {}
     relay.leave(a.root, place, night, sent)
     before = dict(sent)
@@ -122,16 +122,16 @@ def test_half_done_training_is_gone_on_with_elsewhere(worker, capsys):
     b = worker("b")
     there = open_workspace(b.root, night)
     relay.take(b.root, there, night)
-    assert (there / relay.CHECKPOINTS / "maml.safetensors").read_text() == "step 7"
+    assert (there / transfers.CHECKPOINTS / "maml.safetensors").read_text() == "step 7"
     for name in ("dvc.lock", "metrics.json", "artifacts/bundle/metadata.json"):
         assert (there / name).read_text() == (place / name).read_text()
     told = capsys.readouterr().out
     assert "another worker has finished export" in told and "left the checkpoint maml.safetensors" in told
 
     relay.forget(b.root, night)
-    shutil.rmtree(there / relay.CHECKPOINTS)
+    shutil.rmtree(there / transfers.CHECKPOINTS)
     relay.take(b.root, there, night)
-    assert not (there / relay.CHECKPOINTS).exists()
+    assert not (there / transfers.CHECKPOINTS).exists()
 
 
 def test_what_nobody_goes_on_with_is_cleared_away(worker):
@@ -142,12 +142,12 @@ def test_what_nobody_goes_on_with_is_cleared_away(worker):
     store = a.root.parents[1] / "store/metaloom/half"
     for days, key in enumerate("abcde"):
         night = Night(f"n-{key}", 40 * key, a.git("rev-parse", "HEAD"), "d", BEGAN)
-        checkpoint = place / relay.CHECKPOINTS / "maml.safetensors"
+        checkpoint = place / transfers.CHECKPOINTS / "maml.safetensors"
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.write_text(key)
         relay.leave(a.root, place, night, {})
-        (store / night.key / relay.SENT).write_text(str(int(began - (days + 0.5) * DAY)))
-    (store / ("e" * 40) / relay.SENT).unlink()  # killed before it was written
+        (store / night.key / transfers.SENT).write_text(str(int(began - (days + 0.5) * DAY)))
+    (store / ("e" * 40) / transfers.SENT).unlink()  # killed before it was written
     gone = relay.clear(a.root, 2, 3.0, {40 * "c"}, now=began)
     assert gone == [40 * "d", 40 * "e"] and left(a, store) == {40 * "a", 40 * "b", 40 * "c"}
     assert relay.clear(a.root, 0, 3.0, {40 * "c"}, now=began) == [40 * "b"]  # that of the last day stays

@@ -22,7 +22,7 @@ from metaloom.system.plural import some
 PACKAGE = Path(__file__).parents[1]
 SHIPPED = PACKAGE / "template"  # in an installed wheel
 COPIED = (".dvcignore", "budget.yaml", ".dvc/plots")
-ENTRYPOINT = "flows/retrain.py:retrain", "flows.retrain.retrain"  # by its file, and as it is installed
+ENTRYPOINT = r"\bflows/(\w+)\.py:(\w+)", r"flows.\1.\2"  # of a flow by its file, and as it is installed
 DVC = (sys.executable, "-m", "dvc")
 SETTINGS = {"core.analytics": "false", "core.check_update": "false", "plots.html_template": "plots/page.html"}  # of DVC
 NOBODY = ("-c", "user.name=metaloom", "-c", "user.email=metaloom@localhost")  # where git knows no name yet
@@ -160,7 +160,7 @@ def _settings(params: str, kind: str, name: str) -> str:
 
 
 def _deployments(prefect: str, name: str) -> str:
-    """prefect.yaml with the flow as it is installed, and the project's name in what Prefect's server tells apart."""
+    """prefect.yaml with the installed flows, and the project's name in what Prefect's server tells apart."""
     own = _own(name)
     named = re.sub(
         r"^(  - name: (?:&\w+ )?)retrain([\w-]*)",
@@ -168,7 +168,7 @@ def _deployments(prefect: str, name: str) -> str:
         prefect,
         flags=re.MULTILINE,
     )
-    return named.replace(*ENTRYPOINT).replace("metaloom.project.retrain", f"metaloom.project.{own}")
+    return re.sub(*ENTRYPOINT, named).replace("metaloom.project.retrain", f"metaloom.project.{own}")
 
 
 def _own(name: str) -> str:

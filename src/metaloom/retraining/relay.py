@@ -22,20 +22,26 @@ from metaloom.retraining.clones import handover
 from metaloom.retraining.committing import make_commit, stage_results
 from metaloom.retraining.git import asked, file_at, git, remote_of
 from metaloom.retraining.nights import DAY, Night, nights
+from metaloom.retraining.transfers import (
+    SENT,
+    dvc_remote,
+    fetch_outputs,
+    leave_checkpoints,
+    locked,
+    send_outputs,
+    stages_in,
+    take_checkpoints,
+    text_of,
+)
 from metaloom.system import lifeline
-from metaloom.system.files import atomic_file, load_yaml
 from metaloom.system.lock import STATE
 from metaloom.system.plural import some
 from metaloom.system.provenance import LOCK
 from metaloom.system.terminal import say
-from metaloom.versioning.project import open_project
-from metaloom.versioning.remotes import remote_errors
 
 REFS = "refs/metaloom/half"  # of what is half done, by the key of what it starts from
-FOLDER = "metaloom/half"  # in DVC's remote, beside its files
-CHECKPOINTS = f"{STATE}/checkpoints"
+STAGES = "refs/metaloom/stages"  # what is offered to other workers, and the stages that they have made, by that key
 INDEX = f"{STATE}/relay-index"
-SENT = "sent"  # in a training's folder there: the Unix time at which something was sent last
 FEW = 4  # stages in a message
 
 
@@ -66,8 +72,14 @@ def relayed(root: Path, place: Path, night: Night, force: bool) -> Iterator[None
     if not minutes:
         yield
         return
-    command = ["-m", "metaloom.retraining.relay", str(root), str(place), night.name, str(60 * minutes)]
-    sender = lifeline.start(command, cwd=root, env=dict(os.environ), out=subprocess.DEVNULL, err=None)
+    with sending(root, __name__, str(root), str(place), night.name, str(60 * minutes)):
+        yield
+
+
+@contextmanager
+def sending(root: Path, module: str, *arguments: str) -> Iterator[None]:
+    """A module that sends again and again is at work, in a process of its own that ends with the block."""
+    sender = lifeline.start(["-m", module, *arguments], root, dict(os.environ), subprocess.DEVNULL, None)
     try:
         yield
     finally:
@@ -81,28 +93,18 @@ def take(root: Path, place: Path, night: Night) -> None:
         MetaloomError: a remote refuses, or does not answer.
     """
     ref, remote = f"{REFS}/{night.key}", remote_of(root)
-    fresh = file_at(place, "HEAD", LOCK) == _text(place / LOCK)
+    fresh = file_at(place, "HEAD", LOCK) == text_of(place / LOCK)
     taken = bool(fresh and remote and asked(root, "ls-remote", remote, ref))
     if taken:
         git(root, "fetch", "--quiet", "--no-tags", remote, f"+{ref}:{ref}")
         files = git(place, "diff", "--name-only", "--diff-filter=d", "--relative", "-z", f"{ref}^", ref).split("\0")
         git(place, "checkout", "--quiet", ref, "--", *filter(None, files))
-        before = _stages(file_at(place, "HEAD", LOCK))
-        done = sorted(name for name, entry in _locked(place).items() if entry != before.get(name))
+        before = stages_in(file_at(place, "HEAD", LOCK))
+        done = sorted(name for name, entry in locked(place).items() if entry != before.get(name))
         say(f"another worker has finished {some(done, FEW)}: taken over")
-    with _remote(place) as found:
-        if found is None:
-            return
-        repo, fs, folder = found
-        if taken:
-            _between(repo, place, lambda cache, there: (there, cache))
-            repo.checkout(force=True, allow_missing=True)
-        for path in fs.find(fs.join(folder, night.key)):
-            here = place / CHECKPOINTS / fs.relpath(path, fs.join(folder, night.key))
-            if here.name != SENT and not here.exists():
-                with atomic_file(here) as temporary:
-                    fs.get_file(path, str(temporary))
-                say(f"another worker has left the checkpoint {here.name}: training goes on from it")
+    if taken:
+        fetch_outputs(place)
+    take_checkpoints(place, night.key)
 
 
 def leave(root: Path, place: Path, night: Night, sent: dict[str, Any]) -> None:
@@ -117,44 +119,25 @@ def leave(root: Path, place: Path, night: Night, sent: dict[str, Any]) -> None:
     Raises:
         MetaloomError: a remote refuses, or does not answer.
     """
-    lock, remote = _text(place / LOCK), remote_of(root)
-    with _remote(place) as found:
-        if found is None:
+    lock, remote = text_of(place / LOCK), remote_of(root)
+    leave_checkpoints(place, night.key, sent)
+    if lock != sent.setdefault(LOCK, file_at(place, "HEAD", LOCK)) and remote:
+        if not send_outputs(place, night.key):
             return
-        repo, fs, folder = found
-        ended = lock != sent.setdefault(LOCK, file_at(place, "HEAD", LOCK)) and bool(remote)
-        fresh = {path: when for path, when in _checkpoints(place) if sent.get(path.name) != when}
-        if ended or fresh:  # `clear` goes by it, so it comes first
-            fs.makedirs(fs.join(folder, night.key), exist_ok=True)
-            fs.pipe_file(fs.join(folder, night.key, SENT), str(int(time.time())).encode())
-        for path, when in fresh.items():
-            with suppress(FileNotFoundError):  # that stage has ended meanwhile
-                there = fs.join(folder, night.key, *path.relative_to(place / CHECKPOINTS).parts)
-                fs.makedirs(fs.parent(there), exist_ok=True)
-                fs.put_file(str(path), there)
-                sent[path.name] = when
-        if ended:
-            _between(repo, place, lambda cache, there: (cache, there))
-            _leave_lock(root, place, night, remote)
-            sent[LOCK] = lock
-
-
-def _checkpoints(place: Path) -> Iterator[tuple[Path, int]]:
-    """Those of a workspace, and when each was written, in nanoseconds."""
-    for path in sorted((place / CHECKPOINTS).rglob("*.safetensors")):
-        with suppress(FileNotFoundError):
-            yield path, path.stat().st_mtime_ns
+        leave_state(root, place, night)
+        sent[LOCK] = lock
 
 
 def forget(root: Path, night: Night) -> None:
     """Take away what was left of a training that has ended; where that fails, it is of no harm."""
     if handover(root) is None:
         return
-    ref, remote = f"{REFS}/{night.key}", remote_of(root)
-    if remote and asked(root, "ls-remote", remote, ref):
-        asked(root, "push", "--quiet", remote, f":{ref}")
-    asked(root, "update-ref", "-d", ref)
-    with suppress(MetaloomError), _remote(root) as found:
+    if remote := remote_of(root):
+        patterns = [f"{REFS}/{night.key}", f"{STAGES}/{night.key}/*"]
+        if refs := asked(root, "ls-remote", remote, *patterns).split()[1::2]:
+            asked(root, "push", "--quiet", remote, *(f":{ref}" for ref in refs))
+    _forget_here(root, night.key)
+    with suppress(MetaloomError), dvc_remote(root) as found:
         if found is not None:
             _remove(*found[1:], night.key)
 
@@ -176,7 +159,7 @@ def clear(root: Path, kept: int, days: float, busy: set[str], now: float | None 
         MetaloomError: a remote refuses, or does not answer.
     """
     now = time.time() if now is None else now
-    with _remote(root) as found:
+    with dvc_remote(root) as found:
         if found is None:
             return []
         _, fs, folder = found
@@ -185,13 +168,19 @@ def clear(root: Path, kept: int, days: float, busy: set[str], now: float | None 
         spare = {key for key in newest[kept:] if now - added[key] > DAY}
         gone = [key for key in newest if key in spare or now - added[key] > days * DAY]
         if gone and (remote := remote_of(root)):
-            there = git(root, "ls-remote", remote, f"{REFS}/*").split()[1::2]
-            if refs := [ref for ref in there if ref.rpartition("/")[2] in gone]:
+            there = git(root, "ls-remote", remote, f"{REFS}/*", f"{STAGES}/*").split()[1::2]
+            if refs := [ref for ref in there if ref.split("/")[3] in gone]:
                 git(root, "push", "--quiet", remote, *(f":{ref}" for ref in refs))
         for key in gone:
-            asked(root, "update-ref", "-d", f"{REFS}/{key}")
+            _forget_here(root, key)
             _remove(fs, folder, key)
     return gone
+
+
+def _forget_here(root: Path, key: str) -> None:
+    refs = asked(root, "for-each-ref", "--format=%(refname)", f"{REFS}/{key}", f"{STAGES}/{key}").split()
+    for ref in refs:
+        asked(root, "update-ref", "-d", ref)
 
 
 def _left_there(fs: Any, folder: str) -> Iterator[tuple[str, float]]:
@@ -210,60 +199,41 @@ def _remove(fs: Any, folder: str, key: str) -> None:
         fs.remove(left)
 
 
-@contextmanager
-def _remote(root: Path) -> Iterator[tuple[Any, Any, str] | None]:
-    """DVC's repository, the file system of its default remote, and the folder there; None where there is no remote."""
-    with open_project(root) as repo:
-        if not repo.config["core"].get("remote"):
-            yield None
-            return
-        with remote_errors():
-            there = repo.cloud.get_remote()
-            yield repo, there.fs, there.fs.join(there.path, *FOLDER.split("/"))
+def leave_state(root: Path, place: Path, night: Night, ref: str = "", index: str = INDEX) -> None:
+    """Push a commit of what git keeps of the stages that have ended, made by an index of its own.
+
+    Args:
+        root: the project's.
+        place: the workspace.
+        night: the retraining.
+        ref: that names it in git's remote; empty: that of the half-done training.
+        index: for who does so at the same time.
+
+    Raises:
+        MetaloomError: git's remote refuses, or does not answer.
+    """
+    own = {"GIT_INDEX_FILE": str(place / index)}
+    git(place, "read-tree", "HEAD", **own)
+    made = make_commit(root, night, stage_results(place, **own), "half done\n")
+    git(root, "push", "--quiet", "--force", remote_of(root), f"{made}:{ref or f'{REFS}/{night.key}'}")
 
 
-def _between(repo: Any, place: Path, way: Callable[[Any, Any], tuple[Any, Any]]) -> None:
-    """Copy the outputs that dvc.lock names between DVC's cache and its remote. No lock: a stage may be at work."""
-    from dvc_data.hashfile import transfer
-    from dvc_data.hashfile.hash_info import HashInfo
-
-    source, target = way(repo.cache.local, repo.cloud.get_remote_odb())
-    named = {HashInfo("md5", out["md5"]) for stage in _locked(place).values() for out in stage.get("outs", ())}
-    there = set(source.oids_exist([each.value for each in named]))
-    transfer.transfer(source, target, {each for each in named if each.value in there}, shallow=False)
-
-
-def _leave_lock(root: Path, place: Path, night: Night, remote: str) -> None:
-    """A commit of what git keeps of the stages that have ended, by an index of its own."""
-    index = {"GIT_INDEX_FILE": str(place / INDEX)}
-    git(place, "read-tree", "HEAD", **index)
-    made = make_commit(root, night, stage_results(place, **index), "half done\n")
-    git(root, "push", "--quiet", "--force", remote, f"{made}:{REFS}/{night.key}")
-
-
-def _locked(place: Path) -> dict[str, Any]:
-    return _stages(_text(place / LOCK))
-
-
-def _stages(lock: str) -> dict[str, Any]:
-    return (load_yaml(lock) or {}).get("stages", {})
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+def again_and_again(send: Callable[[], None], seconds: float) -> None:
+    """Until the flow's process ends this one."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    lifeline.end_with_parent()
+    while True:
+        time.sleep(seconds)
+        with suppress(MetaloomError):  # a remote that is away now is there the next time
+            send()
 
 
 def main() -> None:
-    """Send again and again, until the flow's process ends this one."""
+    """Send what is new of a workspace."""
     root, place, name, seconds = sys.argv[1:]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    lifeline.end_with_parent()
     sent: dict[str, Any] = {}
     (night,) = (each for each in nights(Path(root)) if each.name == name)
-    while True:
-        time.sleep(float(seconds))
-        with suppress(MetaloomError):  # a remote that is away now is there the next time
-            leave(Path(root), Path(place), night, sent)
+    again_and_again(lambda: leave(Path(root), Path(place), night, sent), float(seconds))
 
 
 if __name__ == "__main__":

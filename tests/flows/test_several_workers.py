@@ -1,0 +1,221 @@
+"""Who makes which stage of a matrix, with a server of our own making: what others do is said by the test."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from uuid import UUID, uuid4
+
+import pytest
+from httpx import ConnectError
+from prefect.states import Completed, Crashed, Failed, Pending, Running, Scheduled
+
+from flows import elsewhere
+from metaloom.errors import MetaloomError
+from metaloom.retraining.nights import FOLDER, Night
+
+NAMES = ["train@protonet", "train@ridge", "train@maml"]
+
+
+class Server:
+    """Runs that were asked for, by their idempotency keys, and what tests make of them."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, SimpleNamespace] = {}
+        self.beats = False  # whether workers give signs of life
+        self.away = False
+
+    def run(self, name: str, number: int = 0) -> SimpleNamespace:
+        return self.runs[f"{'a' * 40} {name} {number}"]
+
+    def create_flow_run_from_deployment(self, deployment: UUID, parameters: dict, idempotency_key: str):
+        made = SimpleNamespace(id=uuid4(), state=Scheduled(), name=parameters["name"])
+        assert parameters["training"] == "a" * 40
+        return self.runs.setdefault(idempotency_key, made)
+
+    def read_flow_run(self, run: UUID):
+        if self.away:
+            raise ConnectError("away")
+        return next(each for each in self.runs.values() if each.id == run)
+
+    def set_flow_run_state(self, run: UUID, state, force: bool):
+        assert force
+        self.read_flow_run(run).state = state
+
+    def read_events(self, of_run, limit: int):
+        beat = [SimpleNamespace(id=time.monotonic())]
+        return SimpleNamespace(events=beat if self.beats else [])
+
+
+class Work:
+    """A retraining whose three methods are due; `here` and `there` note who made what."""
+
+    def __init__(self, root: Path, server: Server) -> None:
+        self.server, self.made, self.bad = server, [], set()
+        self.during = lambda name: None
+        Night("n", "a" * 40, "b" * 40, "d", 1.0).save(root)
+        self.others = elsewhere.Elsewhere(root, root / FOLDER / "n", uuid4())
+
+    def here(self, name: str):
+        self.during(name)
+        self.made.append((name, "here"))
+        return Failed(message="bad") if name in self.bad else Completed(name="Ran")
+
+    def there(self, name: str, take):
+        take()
+        self.made.append((name, "there"))
+        return Failed(message="of other inputs") if name in self.bad else Completed(name="Ran")
+
+    def run(self) -> dict[str, str]:
+        shared = elsewhere._Shared(self.others, NAMES, self.here, self.there)
+        return {name: state.name for name, state in shared.made().items()}
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
+    server = Server()
+
+    @contextmanager
+    def client(sync_client: bool):
+        yield server
+
+    monkeypatch.setattr(elsewhere, "get_client", client)
+    monkeypatch.setattr(elsewhere, "EVERY", 0.01)
+    for name in ("offer", "take", "put_in_order"):
+        monkeypatch.setattr(elsewhere.elsewhere, name, lambda *_: None)
+    monkeypatch.setattr(
+        elsewhere.transfers, "take_checkpoints", lambda place, key, name: made.made.append((name, "checkpoints"))
+    )
+    made = Work(tmp_path, server)
+    return made
+
+
+def test_what_nobody_begins_is_made_here(work: Work):
+    """The last first, as others begin with the first."""
+    assert work.run() == dict.fromkeys(NAMES, "Ran")
+    assert work.made == [("train@protonet", "here"), ("train@maml", "here"), ("train@ridge", "here")]
+    assert {each.state.name for each in work.server.runs.values()} == {"Skipped"} and len(work.server.runs) == 2
+
+
+def test_what_others_have_made_is_taken(work: Work):
+    def during(name: str) -> None:
+        for each in work.server.runs.values():
+            each.state = Completed(name="Ran")
+
+    work.during = during
+    assert work.run() == dict.fromkeys(NAMES, "Ran")
+    assert work.made == [("train@protonet", "here"), ("train@ridge", "there"), ("train@maml", "there")]
+
+
+def test_who_is_at_work_is_waited_for(work: Work):
+    work.server.beats = True
+
+    def during(name: str) -> None:
+        for each in work.server.runs.values():
+            each.state = Running()
+        threading.Timer(0.3, end).start()
+
+    def end() -> None:
+        for each in work.server.runs.values():
+            each.state = Completed(name="Ran")
+
+    work.during = during
+    work.run()
+    assert work.made[1:] == [("train@ridge", "there"), ("train@maml", "there")]
+
+
+@pytest.mark.parametrize("state", [Failed(message="no"), Completed(name="Skipped")])
+def test_what_others_fail_at_is_made_here(work: Work, state):
+    def during(name: str) -> None:
+        work.server.run("train@ridge").state = state
+
+    work.during = during
+    assert work.run() == dict.fromkeys(NAMES, "Ran")
+    assert work.made[1:3] == [("train@ridge", "checkpoints"), ("train@ridge", "here")]
+
+
+def test_what_was_made_of_other_inputs_is_made_here(work: Work, capsys):
+    work.bad = {"train@ridge"}
+
+    def during(name: str) -> None:
+        work.server.run("train@ridge").state = Completed(name="Ran")
+        if name == "train@ridge":
+            work.bad = set()
+
+    work.during = during
+    assert work.run() == dict.fromkeys(NAMES, "Ran")
+    assert ("train@ridge", "there") in work.made and ("train@ridge", "here") in work.made
+    assert "train@ridge was not made by another worker (Failed: of other inputs)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("state", [Running(), Pending()])
+def test_a_silent_worker_is_lost(work: Work, monkeypatch, state):
+    monkeypatch.setattr(elsewhere, "SILENT", 0.2)
+
+    def during(name: str) -> None:
+        if name == NAMES[0]:
+            work.server.run("train@ridge").state = state
+
+    work.during = during
+    assert work.run() == dict.fromkeys(NAMES, "Ran")
+    assert work.made[-1] == ("train@ridge", "here") and work.server.run("train@ridge").state.is_crashed()
+
+
+def test_while_this_worker_is_busy_another_is_asked_in_the_place_of_a_lost_one(work: Work):
+    def during(name: str) -> None:
+        work.server.run("train@ridge").state = Crashed(message="its worker is lost")
+        end = time.monotonic() + 30
+        while len(work.server.runs) < 3 and time.monotonic() < end:
+            time.sleep(0.01)
+        work.server.run("train@ridge", 1).state = Completed(name="Ran")
+        work.server.run("train@maml").state = Completed(name="Ran")
+
+    work.during = during
+    assert work.run() == dict.fromkeys(NAMES, "Ran")
+    assert work.made == [("train@protonet", "here"), ("train@ridge", "there"), ("train@maml", "there")]
+
+
+def test_who_takes_the_retraining_over_asks_for_nothing_twice(work: Work):
+    """The run that another worker had asked for is at work still, or has ended."""
+    for name, state in (("train@ridge", Completed(name="Ran")), ("train@maml", Completed(name="Skipped"))):
+        run = work.server.create_flow_run_from_deployment(
+            uuid4(), {"training": "a" * 40, "name": name}, f"{'a' * 40} {name} 0"
+        )
+        run.state = state
+    work.run()
+    assert work.made == [("train@protonet", "here"), ("train@ridge", "there"), ("train@maml", "here")]
+    assert len(work.server.runs) == 3
+
+
+def test_after_a_failure_here_no_more_are_begun(work: Work):
+    work.bad = {NAMES[0]}
+    assert work.run() == {NAMES[0]: "Failed"} and work.made == [(NAMES[0], "here")]
+    assert {each.state.name for each in work.server.runs.values()} == {"Skipped"}
+
+
+def test_where_the_state_cannot_be_offered_one_worker_makes_all(work: Work, monkeypatch, capsys):
+    def refuses(*_) -> None:
+        raise MetaloomError("the remote refuses")
+
+    monkeypatch.setattr(elsewhere.elsewhere, "offer", refuses)
+    work.run()
+    assert work.made == [(name, "here") for name in NAMES] and not work.server.runs
+    assert "no other worker helps: the remote refuses" in capsys.readouterr().out
+
+
+def test_while_the_server_is_away_this_worker_makes_them_in_the_end(work: Work, monkeypatch):
+    monkeypatch.setattr(elsewhere, "SILENT", 0.2)
+
+    def during(name: str) -> None:
+        work.server.away = True
+
+    work.during = during
+    assert work.run() == dict.fromkeys(NAMES, "Ran")
+    assert {name for name, where in work.made if where == "here"} == set(NAMES)
+
+
+def test_outside_of_a_deployment_nobody_is_asked(tmp_path: Path):
+    assert elsewhere.found(tmp_path, tmp_path) is None
