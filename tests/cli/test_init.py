@@ -77,7 +77,8 @@ def test_a_name_that_yaml_reads_as_something_else_is_quoted(name: str):
     params = yaml.safe_load(module._settings((REPO / "params.yaml").read_text(), "pictures", name))
     assert params["retrain"]["name"] == own
     deployments = yaml.safe_load(module._deployments((REPO / "prefect.yaml").read_text(), name))["deployments"]
-    assert [each["name"] for each in deployments] == [own, f"{own}-workers", f"{own}-docker", f"{own}-kubernetes"]
+    pools = [f"{own}-{pool}{of}" for pool in ("workers", "docker", "kubernetes") for of in ("", "-stages")]
+    assert sorted(each["name"] for each in deployments) == sorted([own, *pools])
 
 
 def test_without_data_it_says_so_and_builds_no_glyphs(mine: Path):
