@@ -8,8 +8,8 @@ spreads answer the same 50 queries. Nothing is chosen on them. Without --models 
 clone, with the settings of params.yaml.
 
 An example more is worth less the more there are already, so an uneven spread loses even where no class is favoured.
-How much, is told by the mean over tasks in which every class has 1 example, every class 2, and so on: by what a method
-is right in on the same numbers of examples. What an uneven task has less than that is lost by its being uneven.
+The mean over tasks in which every class has 1 example, every class 2, and so on says how much: it is the accuracy on
+the same numbers of examples. What an uneven task lacks of that mean is lost by being uneven.
 """
 
 from __future__ import annotations

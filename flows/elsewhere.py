@@ -69,10 +69,10 @@ def found(root: Path, place: Path) -> Elsewhere | None:
 
 
 def _several(client: SyncPrefectClient, pool: str) -> bool:
-    """Whether another worker may take a stage; one of another kind than process begins a job for each."""
+    """Whether another worker may take a stage; a cluster begins a job for each, with a clone of its own."""
     workers = client.read_workers_for_work_pool(pool)
     at_work = [each for each in workers if each.status == WorkerStatus.ONLINE]
-    return len(at_work) > 1 or client.read_work_pool(pool).type != "process"
+    return len(at_work) > 1 or client.read_work_pool(pool).type not in ("process", "docker")
 
 
 class Matrices:
@@ -107,21 +107,21 @@ class Matrices:
         matrix = name.partition("@")[0]
         if self.others and "@" in name and matrix not in self._seen:
             self._seen.add(matrix)
-            due = self._due(matrix)
-            if len(due) > 1:
-                shared = _Shared(self.others, due, self._timed, self.there)
-                self._states |= shared.made()
+            whole = [each for each in self.names if each.startswith(f"{matrix}@")]
+            if due := self._due(whole):
+                self._states |= _Shared(self.others, due, whole, self._timed).made()
         return next((each for each in self._states.values() if not each.is_completed()), self._states.get(name))
 
-    def _due(self, matrix: str) -> list[str]:
+    def _due(self, names: list[str]) -> list[str]:
         try:
-            return [name for name in self.names if name.startswith(f"{matrix}@") and not is_current(self.place, name)]
+            return [name for name in names if not is_current(self.place, name)]
         except BusyError:  # each stage's task asks for itself, and again
             return []
 
-    def _timed(self, name: str) -> State[Any]:
+    def _timed(self, name: str, *take: Callable[[], None]) -> State[Any]:
+        """Made here, or taken from another worker."""
         began = time.monotonic()
-        state = self.here(name)
+        state = self.there(name, *take) if take else self.here(name)
         self.seconds[name] = time.monotonic() - began
         return state
 
@@ -142,42 +142,47 @@ class _Asked:
 
 
 class _Shared:
-    """Stages of one matrix that are due."""
+    """Stages of one matrix that are due.
 
-    def __init__(
-        self,
-        others: Elsewhere,
-        names: list[str],
-        here: Callable[[str], State[Any]],
-        there: Callable[[str, Callable[[], None]], State[Any]],
-    ) -> None:
-        self.others, self.names, self.here, self.there = others, names, here, there
+    Args:
+        others: who helps.
+        names: of the stages that are due.
+        whole: the matrix, in its order.
+        have: makes one of them here; with a function that brings it, has one that another worker has made.
+    """
+
+    def __init__(self, others: Elsewhere, names: list[str], whole: list[str], have: Callable[..., State[Any]]) -> None:
+        self.others, self.names, self.whole, self.have = others, names, whole, have
         self.night = _night(others)
         self.asked: dict[str, _Asked] = {}
         self.states: dict[str, State[Any]] = {}
 
     def made(self) -> dict[str, State[Any]]:
         """Make all, here and elsewhere; after one that fails here, no more are begun."""
-        try:
-            elsewhere.offer(self.others.root, self.others.place, self.night)
-            self._ask(self.names[1:])
-            say(f"other workers may make {some(list(self.asked), 4)}")
-        except (MetaloomError, HTTPError) as error:
-            say(f"no other worker helps: {error}")
+        if len(self.names) > 1:
+            self._offer()
         try:
             own = [name for name in self.names if name not in self.asked]
             while own or self.asked:
                 for name in own:
                     with self._watched():
-                        self.states[name] = self.here(name)
+                        self.states[name] = self.have(name)
                     if not self.states[name].is_completed():
                         return self.states
                 own = self._come_back() or self._next()
-            elsewhere.put_in_order(self.others.place, self.names)
+            elsewhere.put_in_order(self.others.place, self.whole)
         finally:
             for name in list(self.asked):
                 self._take_back(name)
         return self.states
+
+    def _offer(self) -> None:
+        try:
+            elsewhere.offer(self.others.root, self.others.place, self.night)
+            self._ask(self.names[1:])
+            say(f"other workers may make {some(list(self.asked), 4)}")
+        except (MetaloomError, HTTPError, ObjectNotFound) as error:
+            say(f"no other worker helps: {error}")
 
     def _ask(self, names: list[str]) -> None:
         with get_client(sync_client=True) as client:
@@ -207,7 +212,7 @@ class _Shared:
                     state = self._state(asked)
                     if state is not None and state.is_crashed() and asked.run not in seen:
                         seen.add(asked.run)
-                        with suppress(HTTPError):
+                        with suppress(HTTPError, ObjectNotFound):
                             self._ask([name])
 
         watching = threading.Thread(target=watch, daemon=True)
@@ -227,8 +232,7 @@ class _Shared:
                 continue
             del self.asked[name]
             if state.name == GIVEN:
-                take = _take(self.others, self.night, name)
-                made = self.there(name, take)
+                made = self.have(name, _take(self.others, self.night, name))
                 if made.is_completed():
                     self.states[name] = made
                     continue
@@ -242,16 +246,21 @@ class _Shared:
     def _state(self, asked: _Asked) -> State[Any] | None:
         """Of a run; one that has been silent for too long has crashed. None while the server does not say."""
         sign, run = "", None
-        with suppress(HTTPError), get_client(sync_client=True) as client:
-            run = client.read_flow_run(asked.run)
-            sign = _sign(client, run)
+        try:
+            with get_client(sync_client=True) as client:
+                run = client.read_flow_run(asked.run)
+                sign = _sign(client, run)
+        except ObjectNotFound:
+            return Crashed(message="its run was deleted")
+        except HTTPError:  # the server is away
+            pass
         silent = asked.is_silent(sign)
         if run is not None and run.state is not None and (run.state.is_final() or run.state.is_scheduled()):
             return run.state
         if not silent:
             return None
         lost = Crashed(message=f"nothing was heard of its worker for {SILENT:g} s")
-        with suppress(HTTPError), get_client(sync_client=True) as client:
+        with suppress(HTTPError, ObjectNotFound), get_client(sync_client=True) as client:
             client.set_flow_run_state(asked.run, lost, force=True)
         return lost
 
@@ -259,21 +268,23 @@ class _Shared:
         """The last stage that nobody has begun; where there is none, wait a little."""
         for name, asked in reversed(self.asked.items()):
             state = self._state(asked)
-            if state is not None and state.is_scheduled():
-                self._take_back(name)
+            if state is not None and state.is_scheduled() and self._take_back(name):
                 return [name]
         if self.asked:
             time.sleep(EVERY)
         return []
 
-    def _take_back(self, name: str) -> None:
-        """Nobody begins it any more; who has begun goes on, for the next run of this retraining."""
-        run = self.asked.pop(name).run
-        with suppress(HTTPError), get_client(sync_client=True) as client:
+    def _take_back(self, name: str) -> bool:
+        """Whether nobody begins it any more; who has begun goes on, and what comes of it may be taken."""
+        run = self.asked[name].run
+        with suppress(HTTPError, ObjectNotFound), get_client(sync_client=True) as client:
             state = client.read_flow_run(run).state
             if state is not None and state.is_scheduled():
                 message = "the worker that has the retraining was free before another"
                 client.set_flow_run_state(run, Completed(name="Skipped", message=message), force=True)
+                del self.asked[name]
+                return True
+        return False
 
 
 def _night(others: Elsewhere) -> Night:
@@ -286,7 +297,7 @@ def _take(others: Elsewhere, night: Night, name: str) -> Callable[[], None]:
 
 
 def _sign(client: SyncPrefectClient, run: FlowRun) -> str:
-    """What changes while a run's worker is there: its newest event, heartbeats among them."""
+    """What changes while a run's worker is there: its state, and its newest event, heartbeats among them."""
     of_run = EventFilter(resource=EventResourceFilter(id=[f"prefect.flow-run.{run.id}"]))
-    events = client.read_events(of_run, limit=1).events
-    return str(events[0].id) if events else ""
+    events = client.read_events(of_run, limit=1).events  # written some seconds late, so the state counts too
+    return f"{run.state.id if run.state else ''} {events[0].id if events else ''}"

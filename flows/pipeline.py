@@ -228,7 +228,9 @@ def _run(
         else:
             unchanged = unchanged and not due[name]
             state = None if unchanged else at_once.made(name)
-            state = state or _made(root, name, limits, force, unchanged)
+            if state is None:
+                began = time.monotonic()
+                state = _made(root, name, limits, force, unchanged)
         if not state.is_completed():
             return failed(state)
         done.append(StageRun(name, state.name or "Ran", at_once.seconds.get(name, time.monotonic() - began)))

@@ -63,8 +63,8 @@ UNDONE: dict[str, tuple[Mutant, str]] = {
             "older_commit",
             "versioning",
             "files of a commit that is older than the remote or the cache folder count as lost",
-            "config=_places_now(root)",
-            "config={}",
+            "place, now = str(Path(root).resolve()), _places_now(root)",
+            "place, now = str(Path(root).resolve()), {}",
             f"{FAULTS}remotes.py::test_an_older_commit_is_sought_where_files_lie_now",
         ),
         (

@@ -35,6 +35,13 @@ def test_the_column_of_domains_may_be_absent(tmp_path: Path, kind: Kind, lines: 
         assert [each.raw.tolist() for each in found] == [[1, 2], [3, 4]]
 
 
+def test_a_column_of_domains_that_is_there_has_to_be_right(tmp_path: Path):
+    table = tmp_path / "mine.csv"
+    table.write_bytes(b"shop,body,wish\na\0b,where is it,track\n")
+    with pytest.raises(MetaloomError, match="NUL"):
+        read_examples(table, TEXTS)
+
+
 def test_what_else_is_wrong_is_said_of_the_table_as_it_is(tmp_path: Path):
     table = tmp_path / "mine.csv"
     table.write_text("site,fault,x\na,leak,1\n")

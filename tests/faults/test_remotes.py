@@ -129,9 +129,10 @@ def test_a_promotion_whose_files_stay_behind_says_how_they_are_sent(project: Pat
 
 def test_an_older_commit_is_sought_where_files_lie_now(project: Path):
     """The commit was made before there was this remote, or a cache elsewhere."""
-    run_here(project, "dvc", "remote", "add", "-d", "gone", "s3://nowhere/gone")
-    run_here(project, "git", "commit", "-qam", "a remote that is given up later")
-    run_here(project, "dvc", "remote", "remove", "gone")
+    run_here(project, "dvc", "remote", "add", "-d", "store", "s3://nowhere/gone")
+    run_here(project, "dvc", "remote", "modify", "store", "endpointurl", "http://127.0.0.1:1")
+    run_here(project, "git", "commit", "-qam", "a remote that is given up later, of the same name as the next")
+    run_here(project, "dvc", "remote", "remove", "store")
     run_here(project, "dvc", "remote", "add", "-d", "store", str(project.parent / "store"))
     run_here(project, "dvc", "cache", "dir", str(project.parent / "cache"))
     shutil.move(project / ".dvc/cache", project.parent / "cache")

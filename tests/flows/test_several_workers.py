@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from httpx import ConnectError
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from flows import elsewhere
@@ -39,7 +40,10 @@ class Server:
     def read_flow_run(self, run: UUID):
         if self.away:
             raise ConnectError("away")
-        return next(each for each in self.runs.values() if each.id == run)
+        for each in self.runs.values():
+            if each.id == run:
+                return each
+        raise ObjectNotFound(KeyError(run))
 
     def set_flow_run_state(self, run: UUID, state, force: bool):
         assert force
@@ -59,6 +63,9 @@ class Work:
         Night("n", "a" * 40, "b" * 40, "d", 1.0).save(root)
         self.others = elsewhere.Elsewhere(root, root / FOLDER / "n", uuid4())
 
+    def have(self, name: str, *take):
+        return self.there(name, *take) if take else self.here(name)
+
     def here(self, name: str):
         self.during(name)
         self.made.append((name, "here"))
@@ -70,7 +77,7 @@ class Work:
         return Failed(message="of other inputs") if name in self.bad else Completed(name="Ran")
 
     def run(self) -> dict[str, str]:
-        shared = elsewhere._Shared(self.others, NAMES, self.here, self.there)
+        shared = elsewhere._Shared(self.others, NAMES, NAMES, self.have)
         return {name: state.name for name, state in shared.made().items()}
 
 
@@ -162,6 +169,45 @@ def test_a_silent_worker_is_lost(work: Work, monkeypatch, state):
     work.during = during
     assert work.run() == dict.fromkeys(NAMES, "Ran")
     assert work.made[-1] == ("train@ridge", "here") and work.server.run("train@ridge").state.is_crashed()
+
+
+def test_who_begins_after_a_long_wait_is_not_silent(work: Work, monkeypatch):
+    """Events are written some seconds after the state."""
+    monkeypatch.setattr(elsewhere, "SILENT", 0.3)
+
+    def during(name: str) -> None:
+        if name == NAMES[0]:
+            time.sleep(0.5)
+            for each in work.server.runs.values():
+                each.state = Running()
+            time.sleep(0.1)
+            for each in work.server.runs.values():
+                each.state = Completed(name="Ran")
+
+    work.during = during
+    assert work.run() == dict.fromkeys(NAMES, "Ran")
+    assert work.made[1:] == [("train@ridge", "there"), ("train@maml", "there")] and len(work.server.runs) == 2
+
+
+def test_a_run_that_somebody_has_deleted_is_made_here(work: Work):
+    work.during = lambda name: work.server.runs.clear()
+    assert work.run() == dict.fromkeys(NAMES, "Ran")
+    assert sorted(name for name, where in work.made if where == "here") == sorted(NAMES)
+
+
+def test_who_begins_while_this_worker_looks_is_waited_for(work: Work, monkeypatch):
+    found = elsewhere._Shared._state
+
+    def state(shared, asked):
+        seen = found(shared, asked)
+        run = work.server.read_flow_run(asked.run)
+        if seen is not None and seen.is_scheduled():
+            run.state = Completed(name="Ran")  # it began, and has ended, after the look
+        return seen
+
+    monkeypatch.setattr(elsewhere._Shared, "_state", state)
+    assert work.run() == dict.fromkeys(NAMES, "Ran")
+    assert work.made[1:] == [("train@ridge", "there"), ("train@maml", "there")]
 
 
 def test_while_this_worker_is_busy_another_is_asked_in_the_place_of_a_lost_one(work: Work):

@@ -1,4 +1,4 @@
-"""Golden samples of the graphs that learn, against `Learner.adapt` in float64, which embeds each part anew."""
+"""Golden samples of the graphs that learn, against `Learner.adapt` in float64, which embeds each part again."""
 
 from __future__ import annotations
 

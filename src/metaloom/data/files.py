@@ -85,8 +85,9 @@ def _rows(kind: Tables, content: bytes) -> list[Row]:
     """A table's rows: a user's own file need not have the column of domains that the settings name for data/."""
     try:
         return kind.table(content).rows
-    except MetaloomError:
-        if getattr(kind, DOMAIN, None) is not None:
+    except MetaloomError as error:
+        domain = getattr(kind, DOMAIN, None)
+        if domain is not None and str(error).startswith(f"has no column {domain},"):
             with suppress(MetaloomError):
                 return replace(kind, **{DOMAIN: None}).table(content).rows
         raise

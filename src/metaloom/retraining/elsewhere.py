@@ -111,14 +111,15 @@ def taken_up(root: Path, key: str, name: str) -> Iterator[tuple[Path, Night]]:
 
     Raises:
         BusyError: this clone is at work.
-        MetaloomError: nothing is offered under this key, it has no such stage, or it is of another metaloom.
+        MetaloomError: git's remote does not answer, nothing is offered under this key, it has no such stage, or it is
+            of another metaloom.
     """
     minutes, remote, ref = handover(root), remote_of(root), _ref(key, OFFERED)
     if minutes is None or not remote:
         raise MetaloomError("stages are made for other workers in a worker's clone alone: docs/scheduling.md, Workers")
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     with project_lock(root / FOLDER):
-        if not asked(root, "ls-remote", remote, ref):
+        if not git(root, "ls-remote", remote, ref):
             raise MetaloomError(f"no retraining {key[:8]} is offered in git's remote: it has ended")
         git(root, "fetch", "--quiet", "--no-tags", remote, f"+{ref}:{ref}")
         night = Night(f"stage-{name.replace('@', '-')}", key, git(root, "rev-parse", ref), "", time.time())
@@ -155,7 +156,7 @@ def _ref(key: str, name: str) -> str:
 
 
 def main() -> None:
-    """Send what is new of a stage's checkpoints; those that were there at the start came from the remote."""
+    """Send what is new of a stage's checkpoints; those that are there at the start came from the remote."""
     place, key, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     sent = {path.name: written for path, written in transfers.checkpoints(place)}
     if seconds:

@@ -24,6 +24,7 @@ from metaloom.retraining.git import asked, file_at, git, remote_of
 from metaloom.retraining.nights import DAY, Night, nights
 from metaloom.retraining.transfers import (
     SENT,
+    checkpoints,
     dvc_remote,
     fetch_outputs,
     leave_checkpoints,
@@ -231,7 +232,7 @@ def again_and_again(send: Callable[[], None], seconds: float) -> None:
 def main() -> None:
     """Send what is new of a workspace."""
     root, place, name, seconds = sys.argv[1:]
-    sent: dict[str, Any] = {}
+    sent: dict[str, Any] = {path.name: when for path, when in checkpoints(Path(place))}  # others may have sent newer
     (night,) = (each for each in nights(Path(root)) if each.name == name)
     again_and_again(lambda: leave(Path(root), Path(place), night, sent), float(seconds))
 

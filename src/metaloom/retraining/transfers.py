@@ -56,7 +56,9 @@ def send_outputs(place: Path, key: str, stage: str | None = None) -> bool:
 
 
 def take_checkpoints(place: Path, key: str, stage: str = "") -> None:
-    """Have the checkpoints that another worker has left of a training; those that are here already stay.
+    """Have the checkpoints that another worker has left of a training.
+
+    Those that are here already stay, unless one stage is asked for: another worker has gone on with it.
 
     Args:
         place: the workspace.
@@ -74,7 +76,7 @@ def take_checkpoints(place: Path, key: str, stage: str = "") -> None:
             name = fs.relpath(path, fs.join(folder, key))
             here = place / CHECKPOINTS / name
             wanted = not stage or fs.parts(name)[0].partition(".")[0] == stage.partition("@")[2]
-            if wanted and here.name != SENT and not here.exists():
+            if wanted and here.name != SENT and (stage or not here.exists()):
                 with atomic_file(here) as temporary:
                     fs.get_file(path, str(temporary))
                 say(f"another worker has left the checkpoint {here.name}: training goes on from it")

@@ -22,6 +22,7 @@ from metaloom.versioning.project import dvc_errors, open_project, verify_remotes
 from metaloom.versioning.remotes import remote_errors
 
 WORKSPACE = "workspace"  # DVC's word for the working tree
+OWN = "metaloom-now"  # a remote's name that no project has
 CACHE = "auto-generated-upstream"  # and for the cache, as a remote of a project that has none
 
 
@@ -73,15 +74,24 @@ def at_revision(root: str | Path, rev: str) -> Iterator[Revision]:
     Raises:
         MetaloomError: there is no such revision, or no git repository.
     """
-    from dvc.api import DVCFileSystem
-
     check_revision(root, rev)
     with dvc_errors():
-        files = DVCFileSystem(
-            str(Path(root).resolve()), rev=None if rev == WORKSPACE else rev, config=_places_now(root)
-        )
+        yield Revision(rev, _opened(root, None if rev == WORKSPACE else rev))
+
+
+def _opened(root: str | Path, rev: str | None) -> Any:
+    from dvc.api import DVCFileSystem
+    from dvc.config import ConfigError
+
+    place, now = str(Path(root).resolve()), _places_now(root)
+    try:
+        files = DVCFileSystem(place, rev=rev, config=now)
         verify_remotes(files.repo)
-        yield Revision(rev, files)
+    except ConfigError:  # a remote of that name was of another kind then, and DVC mixes the options of both
+        own = now["remote"][now["core"]["remote"]]
+        files = DVCFileSystem(place, rev=rev, config=now | {"core": {"remote": OWN}, "remote": {OWN: own}})
+        verify_remotes(files.repo)
+    return files
 
 
 def _places_now(root: str | Path) -> dict[str, Any]:
