@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zipfile
@@ -227,3 +228,15 @@ def test_missing_classes_of_a_dataset_are_missing():
     with pa.ipc.new_file(sink, named.schema) as writer:
         writer.write_table(named)
     assert [row.label for row in Vectors().table(sink.getvalue().to_pybytes()).rows] == ["x", None]
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed, np.save])
+def test_one_wrong_byte_of_a_numpy_file_is_one_line(save):
+    buffer = io.BytesIO()
+    save(buffer, np.arange(60, dtype=np.float32).reshape(20, 3))
+    content = buffer.getvalue()
+    for place in range(0, len(content), 3):
+        damaged = bytearray(content)
+        damaged[place] ^= 255
+        with contextlib.suppress(MetaloomError):  # or it is read: a byte of a number, or of a date
+            Vectors().table(bytes(damaged))

@@ -231,7 +231,7 @@ def test_what_was_removed_before_is_found_by_its_path_and_by_its_sha256(small):
         asked = CliRunner().invoke(app, ["purge", name], input="n\n")
         assert asked.output.splitlines()[:2] == [f"hash: {oid}", "in DVC's cache"], name
     said = metaloom_data("purge", sha, "--yes").splitlines()
-    assert said[-1].startswith("commit purged.yaml; ") and holding(small, content) == set()
+    assert said[-1].startswith("commit purged.yaml and data.dvc; ") and holding(small, content) == set()
 
 
 def test_killed_midway_the_hash_does_the_rest(small, monkeypatch):
@@ -245,8 +245,9 @@ def test_killed_midway_the_hash_does_the_rest(small, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             purging.purge(small, purging.find_purge(small, PATH, listed), listed)
     assert purged(small) == {oid} and PATH not in files(small)
-    metaloom_data("purge", oid, "--yes")
+    said = metaloom_data("purge", oid, "--yes").splitlines()
     assert holding(small, content) == set()
+    assert said[-1].startswith("commit purged.yaml and data.dvc; ")  # whose version had it
 
 
 def test_a_list_of_hashes_that_is_none_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import io
 import os
@@ -32,7 +33,7 @@ from metaloom.system.lock import BusyError
 from metaloom.versioning import remotes
 from metaloom.versioning.data import version_dataset
 from metaloom.versioning.project import open_project
-from metaloom.versioning.remotes import push_version
+from metaloom.versioning.remotes import _problem, push_version
 from metaloom.versioning.revisions import at_revision
 from metaloom.versioning.silence import limit_silence
 
@@ -145,6 +146,15 @@ def test_an_older_commit_is_sought_where_files_lie_now(project: Path):
     for commit in ("HEAD~1", "HEAD~2"):
         with at_revision(project, commit) as revision:
             assert (revision.get("data", project.parent / f"pulled_{commit}") / "b").read_text() == "b\n"
+
+
+def test_a_disk_that_is_full_under_a_remote_is_no_silence():
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    said = str(_problem([full]))
+    assert (
+        said.startswith("the remote cannot be written to: ") and "No space left" in said and "make room there" in said
+    )
+    assert not isinstance(_problem([full]), BusyError)  # it would be tried again
 
 
 def test_a_folder_as_remote_is_asked_what_it_holds(project: Path, at_once: None, monkeypatch: pytest.MonkeyPatch):

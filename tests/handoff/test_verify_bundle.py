@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -328,6 +329,30 @@ def test_bad_samples(bundle: Path):
         path.unlink()
     reseal(bundle)
     assert "samples: there are none for adapt.onnx" in verify(bundle).problems
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"{'descr': '<f4', 'shape': (", b"{1: 2, 'a': 3}", b"{'descr': (), 'fortran_order': False, 'shape': (1,)}"],
+)
+def test_samples_with_a_damaged_header_are_named(bundle: Path, header: bytes):
+    (bundle / "samples" / "examples.examples.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    )
+    reseal(bundle)
+    assert "samples/examples: cannot be read" in the_problem(bundle)
+
+
+def test_a_list_of_checksums_that_is_a_link_or_endless_is_refused(bundle: Path, tmp_path: Path):
+    sums = bundle / "SHA256SUMS"
+    shutil.copy(sums, tmp_path / "sums")
+    sums.unlink()
+    sums.symlink_to(tmp_path / "sums")
+    assert the_problem(bundle).startswith("SHA256SUMS: a link")
+    sums.unlink()
+    with sums.open("wb") as file:
+        file.truncate(2**34)
+    assert the_problem(bundle).startswith("SHA256SUMS: a link, or far too large")
 
 
 def test_pickled_samples_are_not_opened(bundle: Path):

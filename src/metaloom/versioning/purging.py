@@ -19,7 +19,7 @@ from metaloom.system.files import md5
 from metaloom.system.git import holds_blob
 from metaloom.system.lock import STATE, BusyError
 from metaloom.system.plural import several, some
-from metaloom.system.provenance import DATA
+from metaloom.system.provenance import DATA, data_version
 from metaloom.versioning import removing, renaming
 from metaloom.versioning.data import DataVersion, data_lock, refuse_behind, version_data
 from metaloom.versioning.gc import shared_cache
@@ -130,7 +130,7 @@ def purge(root: Path, found: Purge, listed: Listed) -> DataVersion | None:
         listed: lists data/, as it is at that moment.
 
     Returns:
-        The new version of data/; None where it was not in data/.
+        The new version of data/; None where `data.dvc` names it already.
 
     Raises:
         BusyError: a remote does not answer.
@@ -144,7 +144,8 @@ def purge(root: Path, found: Purge, listed: Listed) -> DataVersion | None:
         _take_out(root, found, listed)
         for name in LEFTOVERS:
             shutil.rmtree(root / STATE / name, ignore_errors=True)
-        version = version_data(root) if found.files else None
+        behind = bool(found.data) and data_version(root) != found.data  # a purge was killed before it came to that
+        version = version_data(root) if found.files or behind else None
         with open_project(root, lock=True) as repo:
             remove_objects(repo, found.oids)
         return version

@@ -32,6 +32,7 @@ REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNot
 CLIENTS = ("botocore", "asyncssh", "azure", "google", "aiohttp")  # packages of the client libraries
 REFUSES = "the remote refuses access: {}: give its credentials with `dvc remote modify --local NAME …`"
 ABSENT = {"NoSuchBucket", "404"}
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 SILENT = {"ReadTimeoutError", "ConnectTimeoutError", "FSTimeoutError", "ServiceRequestTimeoutError"}
 
 
@@ -81,6 +82,8 @@ def _problem(errors: list[BaseException]) -> MetaloomError:
         return MetaloomError(REFUSES.format(said))
     if any(_code(each) in ABSENT for each in causes):
         return MetaloomError(f"the remote is not there: {said}: make its bucket, or `dvc remote modify NAME url …`")
+    if any(isinstance(each, OSError) and each.errno in FULL for each in causes):
+        return MetaloomError(f"the remote cannot be written to: {said}: make room there, or let it be written to")
     if any(_is_silent(each) for each in causes):
         return HungError(f"the remote has been silent for too long ({SETTING}): {said}", "TimedOut")
     return BusyError(f"the remote does not answer: {said}")
@@ -95,7 +98,7 @@ def _is_silent(error: BaseException) -> bool:
 def _is_local(error: OSError) -> bool:
     """Whether the error is of this machine's disk, or of a file that a remote has not got."""
     absent = isinstance(error, FileNotFoundError) and not _says_why(error)
-    return absent or error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return absent or error.filename is not None or error.errno in FULL
 
 
 def _says_why(error: BaseException) -> bool:

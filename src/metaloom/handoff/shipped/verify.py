@@ -17,6 +17,8 @@ import math
 import os
 import subprocess
 import sys
+import tokenize
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -30,6 +32,9 @@ import onnxruntime.capi.onnxruntime_pybind11_state as ort_state  # pyright: igno
 CPU = "CPUExecutionProvider"
 FORMAT = 3  # of bundles, the one that this file knows
 SUMS, LABELS, METADATA, SAMPLES = "SHA256SUMS", "labels.json", "metadata.json", "samples"
+LARGEST_SUMS = 2**24  # bytes: some 100,000 files
+# what NumPy makes of an array's header that is damaged, beside ValueError
+DAMAGED = (SyntaxError, TypeError, LookupError, OverflowError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile)
 TOKENIZER = "tokenizer.json"  # of texts behind an encoder
 SIGNATURE = "model.sig"  # which is of all files, so no checksum is of it
 MODEL, ADAPT, LEARN, CLASSIFY = "model.onnx", "adapt.onnx", "learn.onnx", "classify.onnx"
@@ -255,15 +260,20 @@ def check_files(folder: Path) -> list[str]:
         return [f"{folder} is no bundle: there is no such folder"]
     if not (folder / SUMS).is_file():
         return [f"{folder} is no bundle: it has no {SUMS}"]
+    if (folder / SUMS).is_symlink() or (folder / SUMS).stat().st_size > LARGEST_SUMS:
+        return [f"{SUMS}: a link, or far too large, where a list of checksums should be"]
     expected: dict[str, str] = {}
     for number, line in enumerate((folder / SUMS).read_bytes().decode("utf-8", "replace").splitlines(), start=1):
         digest, gap, name = line.partition("  ")
         if len(digest) != 64 or not gap or not _is_plain(name):
             return [f"{SUMS}: line {number} is no checksum of a file in the bundle"]
         expected[name] = digest
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not _is_folder(path)}
+    try:
+        found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not _is_folder(path)}
+    except OSError as error:  # folders within each other until no path is long enough
+        return [f"its files cannot be listed ({error.strerror})"]
     found.pop(SUMS)
-    if SIGNATURE not in expected:
+    if SIGNATURE not in expected and not (folder / SIGNATURE).is_symlink():
         found.pop(SIGNATURE, None)
     model = FLEET if FLEET in expected else MODEL
     problems = [f"{name}: missing" for name in (model, LABELS, METADATA) if name not in expected]
@@ -607,7 +617,10 @@ def _samples(
 
 
 def _array(path: Path) -> np.ndarray:
-    values = np.load(path, allow_pickle=False)
+    try:
+        values = np.load(path, allow_pickle=False)
+    except DAMAGED as error:
+        raise ValueError(_one_line(error)) from None
     if not isinstance(values, np.ndarray):
         raise ValueError("an archive, where an array should be")
     return values

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +26,11 @@ NPZ, NPY = b"PK\x03\x04", b"\x93NUMPY"  # what a file begins with
 # names of the arrays in an .npz, beside the usual names of columns
 LABELS, DOMAINS, NAMES = ("y", "labels", "classes", "target"), ("domains",), "columns"
 LARGEST = 2**31  # bytes of an array
+# what NumPy and zip files raise where a byte is wrong
+DAMAGED = (
+    *(ValueError, OSError, EOFError, SyntaxError, TypeError, LookupError, OverflowError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 MARK = "="
 NAMELESS = re.compile(r"\s*|Unnamed: \d+")  # the second is what pandas makes of the first
 SHOWN = 4  # columns that a message names
@@ -123,9 +130,10 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except MemoryError as error:  # a header may say any size
         raise MetaloomError(f"is no file of NumPy arrays that fits into memory ({error}): fix or remove it") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         remedy = "write classes as text, np.array(classes, str)" if "allow_pickle" in str(error) else "fix or remove it"
-        raise MetaloomError(f"is no file of NumPy arrays ({str(error).splitlines()[0]}): {remedy}") from None
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MetaloomError(f"is no file of NumPy arrays ({said}): {remedy}") from None
 
 
 def _beside(arrays: dict[str, np.ndarray], names: tuple[str, ...], what: str, rows: int) -> list[str | None]:
