@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind, Row, Tables
-from metaloom.kinds.columns import DOMAIN
+from metaloom.kinds.columns import DOMAIN, AbsentColumnError
 
 
 class Example(NamedTuple):
@@ -85,9 +85,8 @@ def _rows(kind: Tables, content: bytes) -> list[Row]:
     """A table's rows: a user's own file need not have the column of domains that the settings name for data/."""
     try:
         return kind.table(content).rows
-    except MetaloomError as error:
-        domain = getattr(kind, DOMAIN, None)
-        if domain is not None and str(error).startswith(f"has no column {domain},"):
+    except AbsentColumnError as error:
+        if error.what == DOMAIN:
             with suppress(MetaloomError):
                 return replace(kind, **{DOMAIN: None}).table(content).rows
         raise

@@ -39,6 +39,14 @@ def whole(word: str) -> bool:
     return "\0" not in word and word.encode("utf-8", "replace").decode() == word
 
 
+class AbsentColumnError(MetaloomError):
+    """A table has no column of the name that a setting gives; `what` is it that the column would hold."""
+
+    def __init__(self, what: str, message: str) -> None:
+        super().__init__(message)
+        self.what = what
+
+
 def check_cells(cells: Iterable[str | None], column: str | None) -> None:
     """Raises MetaloomError where a name of a class or domain cannot be one."""
     for number, cell in enumerate(cells, start=1):
@@ -59,10 +67,10 @@ def given(what: str, name: str | None, names: Collection[str], setting: str) -> 
     """The column that a setting names; None where the setting is.
 
     Raises:
-        MetaloomError: there is no such column.
+        AbsentColumnError: there is no such column.
     """
     if name is not None and name not in names:
-        raise MetaloomError(f"has no column {name}, only {some(list(names), SHOWN)}: change {setting}.{what}")
+        raise AbsentColumnError(what, f"has no column {name}, only {some(list(names), SHOWN)}: change {setting}.{what}")
     return name
 
 

@@ -25,7 +25,7 @@ from metaloom.learner.task import BATCH, AdaptedTask, checked
 from metaloom.learner.temperature import Temperature
 from metaloom.methods.base import TASKS_AT_A_TIME, Method, Weighing
 from metaloom.methods.catalogue import METHOD_CLASSES, build_method, method_class
-from metaloom.methods.model import Head, Params
+from metaloom.methods.model import Params
 from metaloom.networks import build_network
 from metaloom.networks.layerless import Layerless
 from metaloom.system.device import check_device
@@ -192,7 +192,7 @@ class Learner:
                 counts = torch.as_tensor(own, device=self.device, dtype=x.dtype)
                 model = self._weighing().adapt_weighted(self.params, x, y, len(classes), counts)
             t = self.temperature.of_task(labels, len(classes), own)
-            model = replace(model, head=Head(model.head.weight / t, model.head.bias / t))
+            model = replace(model, head=model.head.over(t))
         return AdaptedTask(model, self.encoding, classes.tolist())
 
     def _weighing(self) -> Weighing:

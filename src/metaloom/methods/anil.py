@@ -23,17 +23,12 @@ from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.gradient import first_head, head_of, interpolated, named
 from metaloom.methods.head_fit import fit_head
 from metaloom.methods.model import Head, Params, of_length, of_ways
-from metaloom.networks import Network
 
 
 class Anil(EmbeddingMethod):
     """Gradient steps on the head alone."""
 
     settings: AnilSettings
-
-    def __init__(self, network: Network, settings: AnilSettings) -> None:
-        super().__init__(network, settings)
-        self.takes_turns = settings.take_turns
 
     def head(
         self,

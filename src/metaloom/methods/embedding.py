@@ -20,7 +20,10 @@ WIDE = 1024  # numbers of an embedding above which copies of it take longer than
 class TakingTurns(Method):
     """How a method trains where a task leaves the network as it is."""
 
-    takes_turns = False  # whether in training every example serves as support once
+    @property
+    def takes_turns(self) -> bool:
+        """Whether in training every example serves as support once: where set, and a task changes the head alone."""
+        return self.frozen and getattr(self.settings, "take_turns", False)
 
     def balanced_head(
         self,

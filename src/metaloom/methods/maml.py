@@ -40,7 +40,7 @@ from metaloom.methods.gradient import (
 )
 from metaloom.methods.model import Episodes, Head, Params, TaskModel, query_loss
 from metaloom.methods.recompute import recomputed
-from metaloom.networks import Network, Tensors
+from metaloom.networks import Tensors
 
 RATE = "rate."  # "rate.{step}.{name}": a learned inner rate among the weights
 ANNEALED = 0.1  # share of training after which the last step alone counts: the authors' 10 of 100 epochs
@@ -50,10 +50,6 @@ class Maml(TakingTurns):
     """Gradient steps on all weights, from weights from which a few of them go far."""
 
     settings: MamlSettings
-
-    def __init__(self, network: Network, settings: MamlSettings) -> None:
-        super().__init__(network, settings)
-        self.takes_turns = settings.take_turns and self.frozen
 
     def init(self, generator: torch.Generator) -> Params:
         """The network's weights, and a rate for every tensor that a step moves if rates are learned."""

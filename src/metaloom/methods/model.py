@@ -30,6 +30,10 @@ class Head(NamedTuple):
         """Scores whose softmax are probabilities."""
         return z @ self.weight.mT + self.bias.unsqueeze(-2)
 
+    def over(self, temperature: float) -> Head:
+        """The head whose scores are these over a temperature."""
+        return Head(self.weight / temperature, self.bias / temperature)
+
 
 @dataclass(frozen=True)
 class Params:

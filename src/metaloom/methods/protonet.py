@@ -33,7 +33,6 @@ from torch import Tensor
 from metaloom.config import ProtonetSettings
 from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.model import Head, Params, TaskModel, bias_of_unseen, classes_seen, of_length, one_hot
-from metaloom.networks import Network
 
 TEMPERATURE = "temperature"
 
@@ -43,10 +42,6 @@ class ProtoNet(EmbeddingMethod):
 
     settings: ProtonetSettings
     test_augmentation = True
-
-    def __init__(self, network: Network, settings: ProtonetSettings) -> None:
-        super().__init__(network, settings)
-        self.takes_turns = settings.take_turns
 
     def init(self, generator: torch.Generator) -> Params:
         params = super().init(generator)

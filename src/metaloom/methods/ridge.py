@@ -27,7 +27,6 @@ from metaloom.config import RidgeSettings
 from metaloom.methods.embedding import EmbeddingMethod
 from metaloom.methods.model import Head, Params, blank_head, class_weights, classes_seen, of_length, one_hot
 from metaloom.methods.protonet import excess_of_fit
-from metaloom.networks import Network
 
 REGULARISATION, SCALE = "ridge.regularisation", "ridge.scale"  # networks have a "scale" of their own
 FIRST_SCALE = 8.0  # answers to one-hot targets lie between 0 and 1, too close together for a softmax
@@ -38,10 +37,6 @@ class Ridge(EmbeddingMethod):
 
     settings: RidgeSettings
     test_augmentation = True
-
-    def __init__(self, network: Network, settings: RidgeSettings) -> None:
-        super().__init__(network, settings)
-        self.takes_turns = settings.take_turns
 
     def init(self, generator: torch.Generator) -> Params:
         params = super().init(generator)

@@ -93,9 +93,11 @@ def leave_checkpoints(place: Path, key: str, sent: dict[str, Any]) -> None:
     Raises:
         MetaloomError: the remote refuses, or does not answer.
     """
+    fresh = {path: when for path, when in checkpoints(place) if sent.get(path.name) != when}
+    if not fresh:
+        return
     with dvc_remote(place) as found:
-        fresh = {path: when for path, when in checkpoints(place) if sent.get(path.name) != when}
-        if found is None or not fresh:
+        if found is None:
             return
         _, fs, folder = found
         _note_sent(fs, fs.join(folder, key))

@@ -83,15 +83,17 @@ def _opened(root: str | Path, rev: str | None) -> Any:
     from dvc.api import DVCFileSystem
     from dvc.config import ConfigError
 
-    place, now = str(Path(root).resolve()), _places_now(root)
-    try:
-        files = DVCFileSystem(place, rev=rev, config=now)
+    def opened(config: dict[str, Any]) -> Any:
+        files = DVCFileSystem(str(Path(root).resolve()), rev=rev, config=config)
         verify_remotes(files.repo)
+        return files
+
+    now = _places_now(root)
+    try:
+        return opened(now)
     except ConfigError:  # a remote of that name was of another kind then, and DVC mixes the options of both
         own = now["remote"][now["core"]["remote"]]
-        files = DVCFileSystem(place, rev=rev, config=now | {"core": {"remote": OWN}, "remote": {OWN: own}})
-        verify_remotes(files.repo)
-    return files
+        return opened(now | {"core": {"remote": OWN}, "remote": {OWN: own}})
 
 
 def _places_now(root: str | Path) -> dict[str, Any]:

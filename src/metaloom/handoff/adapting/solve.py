@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metaloom.data.support import Support
 from metaloom.handoff.bundle.contents import Contents, Maker, TaskCard
+from metaloom.handoff.bundle.golden import answers_to
 from metaloom.handoff.graphs.learning import body_of
 from metaloom.handoff.graphs.novelty import Novelty
 from metaloom.learner import AdaptedTask, Learner
@@ -80,9 +81,7 @@ def solve(maker: Maker, supports: Mapping[str, Support]) -> Iterator[Solved]:
 
 def answers(solved: Solved, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities and novelty of some of its support examples, by torch, without embedding them again."""
-    z = solved.z[torch.as_tensor(rows)].double()
-    probabilities = Head(*(each.double() for each in solved.task.model.head)).logits(z).softmax(dim=1)
-    return probabilities.numpy().astype(np.float32), solved.novelty.score(z).numpy().astype(np.float32)
+    return answers_to(solved.task.model.head, solved.novelty, solved.z[torch.as_tensor(rows)].double())
 
 
 def _one_by_one(learner: Learner, supports: Sequence[Support], seed: int) -> Iterator[Learned]:

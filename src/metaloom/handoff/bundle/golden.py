@@ -61,16 +61,21 @@ def learned(
     with torch.no_grad():
         head = exact.method.head(exact.params, z, torch.tensor(labels), ways)
     t = exact.temperature.of_task(labels, ways)
-    model = replace(body.model, head=Head(head.weight / t, head.bias / t))
-    return replace(body, model=model, classes=list(range(ways))), z
+    return replace(body, model=replace(body.model, head=head.over(t)), classes=list(range(ways))), z
 
 
 def answers(
     task: AdaptedTask, novelty: Novelty, raw: Shaped[np.ndarray, "item ..."]
 ) -> tuple[Float[np.ndarray, "item n_way"], Float[np.ndarray, " item"]]:
     """Probabilities and novelty of raw examples."""
-    z = embedded(task, task.encoding.repacked(raw))
-    probabilities = task.model.double().head.logits(z).softmax(dim=1)
+    return answers_to(task.model.head, novelty, embedded(task, task.encoding.repacked(raw)))
+
+
+def answers_to(
+    head: Head, novelty: Novelty, z: Float64[Tensor, "item embed"]
+) -> tuple[Float[np.ndarray, "item n_way"], Float[np.ndarray, " item"]]:
+    """Probabilities and novelty by embeddings."""
+    probabilities = Head(*(each.double() for each in head)).logits(z).softmax(dim=1)
     return probabilities.numpy().astype(np.float32), novelty.score(z).numpy().astype(np.float32)
 
 
