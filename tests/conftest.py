@@ -15,7 +15,7 @@ from server import environment_of_server
 from metaloom.config import Settings, load_settings
 from metaloom.handoff.graphs import onnxfile
 
-pytest_plugins = ["longest_first", "touching", "standins", "serving", "bundles"]
+pytest_plugins = ["longest_first", "touching", "standins", "serving", "bundles", "s3"]
 
 # the networks here are tiny: threads would only wait for each other, and processes take longer to start than their work
 os.environ |= {"OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 
 import pytest
 import together
 from projects import free_port
 from standins import PATIENCE
 
-needs_s3 = pytest.mark.skipif(
-    not (importlib.util.find_spec("dvc_s3") and importlib.util.find_spec("moto")), reason="dvc-s3 or moto is absent"
-)
 BUCKET = "models"
 
 MOTO = """\
@@ -82,3 +79,11 @@ class Moto:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[Moto]:
+    server = Moto()
+    server.start()
+    yield server
+    server.stop()

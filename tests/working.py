@@ -9,14 +9,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psutil
+import pytest
 import together
-from postgres import Postgres
+from filelock import FileLock
+from postgres import Postgres, program
 from projects import REPO, block, environment, free_port, run_here
 from server import start
 from serving import final_state
@@ -25,17 +28,23 @@ from standins import PATIENCE
 from metaloom.cli.init import ENTRYPOINT
 from metaloom.cli.prefect_server import ENVIRONMENT
 
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
 POOL, DEPLOYMENT = "metaloom-workers", "retrain/retrain-workers"
 LOST = "name: runs whose worker is lost"  # the automation of docs/scheduling.md
 HANDOVER = "handover: 0.02"  # minutes
 QUICK = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1"}
 
-DAG = """\
+PREPARE = """\
 stages:
   prepare:
     cmd: python step.py data prepared.txt
     deps: [data, step.py]
     outs: [prepared.txt]
+"""
+DAG = f"""\
+{PREPARE}\
   train:
     cmd: python step.py prepared.txt model.txt
     deps: [prepared.txt, step.py]
@@ -46,9 +55,9 @@ stages:
     deps: [model.txt, bundle]
     outs: [artifacts/bundle]
     metrics:
-      - metrics.json: {cache: false}
+      - metrics.json: {{cache: false}}
 artifacts:
-  handoff: {path: artifacts/bundle, type: model}
+  handoff: {{path: artifacts/bundle, type: model}}
 """
 
 STEP = """\
@@ -79,20 +88,16 @@ run_stage(main)
 """
 
 METHODS = ("protonet", "ridge", "maml")
-METHODS_DAG = """\
-stages:
-  prepare:
-    cmd: python step.py data prepared.txt
-    deps: [data, step.py]
-    outs: [prepared.txt]
+METHODS_DAG = f"""\
+{PREPARE}\
   train:
-    matrix: {method: [protonet, ridge, maml]}
-    cmd: python step.py prepared.txt ${item.method}.txt
+    matrix: {{method: [protonet, ridge, maml]}}
+    cmd: python step.py prepared.txt ${{item.method}}.txt
     deps: [prepared.txt, step.py]
     outs:
-      - "${item.method}.txt": {persist: true}
+      - "${{item.method}}.txt": {{persist: true}}
     metrics:
-      - "${item.method}.json": {cache: false}
+      - "${{item.method}}.json": {{cache: false}}
   join:
     cmd: cat protonet.txt ridge.txt maml.txt > join.txt
     deps: [protonet.txt, ridge.txt, maml.txt]
@@ -242,6 +247,50 @@ class Workers:
         for process in self.started:
             if process.poll() is None:
                 self.kill(process)
+
+
+@contextmanager
+def at_work(
+    home: Path,
+    deployed: Sequence[str],
+    bundle: Path | None = None,
+    credentials: dict[str, str] | None = None,
+    remote: dict[str, str] | None = None,
+    **project: str,
+) -> Iterator[Workers]:
+    """A project with deployments on the server of the test run, which one test has at a time; nobody works on it yet.
+
+    Args:
+        home: a folder for all of it.
+        deployed: the deployments, by their names in prefect.yaml.
+        bundle: see `Workers.make`.
+        credentials: for the remote, in everybody's environment.
+        remote: of DVC, its options; none: a folder.
+        project: further arguments of `Workers`.
+    """
+    if not program("initdb"):
+        pytest.skip("PostgreSQL is absent")
+    server = together.once("workers", cluster)
+    with FileLock(together.folder() / "workers.lock"):
+        postgres = Postgres(server / "postgres", int((server / "port").read_text()))
+        environment = json.loads((server / "environment.json").read_text()) | (credentials or {})
+        made = Workers(home, environment, postgres, **project)
+        made.make(bundle, **(remote or {}))
+        for name in deployed:
+            made.run("prefect", "--no-prompt", "deploy", "--name", name)
+        yield made
+        made.end()
+
+
+@contextmanager
+def client_of(workers: Workers, *deployments: str) -> Iterator[SyncPrefectClient]:
+    """Of the server on PostgreSQL; the deployments are gone afterwards."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    with SyncPrefectClient(workers.environment["PREFECT_API_URL"]) as client:
+        yield client
+        for name in deployments:
+            client.delete_deployment(client.read_deployment_by_name(name).id)
 
 
 def until(found: Callable[[], Any], seconds: float = PATIENCE) -> Any:

@@ -20,7 +20,7 @@ import together
 import yaml
 from projects import REPO, run_here
 from proxy import Proxy
-from s3 import BUCKET, Moto, needs_s3
+from s3 import BUCKET, Moto
 from standins import PATIENCE
 
 from metaloom.cli import models
@@ -39,14 +39,6 @@ from metaloom.versioning.silence import limit_silence
 
 EXTRAS = {"s3": "dvc_s3", "gs": "dvc_gs", "azure": "dvc_azure", "ssh": "dvc_ssh"}
 SIZE = 3_000_000  # bytes of one file: several pieces for a proxy to count
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[Moto]:
-    server = Moto()
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
@@ -169,7 +161,6 @@ def test_a_folder_as_remote_is_asked_what_it_holds(project: Path, at_once: None,
     assert "1 of 3 files have not arrived" in refusal(lambda: push_version(project, "HEAD"), BusyError)
 
 
-@needs_s3
 @pytest.mark.slow
 def test_s3_whole(project: Path, moto: Moto, at_once: None):
     proxy = Proxy(moto.port)
@@ -186,7 +177,6 @@ def test_s3_whole(project: Path, moto: Moto, at_once: None):
     proxy.close()
 
 
-@needs_s3
 @pytest.mark.slow
 @pytest.mark.parametrize("who", ["stranger", "wrong secret", "nobody"])
 def test_s3_403_is_a_403(project: Path, moto: Moto, at_once: None, who: str):
@@ -204,7 +194,6 @@ def test_s3_403_is_a_403(project: Path, moto: Moto, at_once: None, who: str):
     assert "the remote refuses access: " in refusal(get)
 
 
-@needs_s3
 @pytest.mark.slow
 def test_a_checkpoint_goes_through_s3(project: Path, moto: Moto):
     use_s3(project, moto.port, moto.users["owner"])
@@ -223,14 +212,12 @@ def test_a_checkpoint_goes_through_s3(project: Path, moto: Moto):
     assert not here.exists()
 
 
-@needs_s3
 @pytest.mark.slow
 def test_s3_without_its_bucket(project: Path, moto: Moto, at_once: None):
     use_s3(project, moto.port, moto.users["owner"], "nowhere")
     assert "the remote is not there: " in refusal(lambda: push_version(project, "HEAD"))
 
 
-@needs_s3
 @pytest.mark.slow
 def test_s3_down_and_back(project: Path, at_once: None, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # of the client itself, whose waits are long
@@ -268,7 +255,6 @@ def assert_given_up(transfer: Callable[[], Any]) -> None:
     assert caught.value.state == "TimedOut" and "\n" not in str(caught.value)
 
 
-@needs_s3
 @pytest.mark.slow
 def test_s3_that_hangs(project: Path, moto: Moto):
     key, secret = moto.users["owner"]

@@ -2,56 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import together
-from filelock import FileLock
-from postgres import Postgres, program
-from s3 import BUCKET, Moto, needs_s3
-from working import DEPLOYMENT, METHODS, METHODS_DAG, METHODS_STEP, Workers, cluster, until
+from s3 import BUCKET, Moto
+from working import DEPLOYMENT, METHODS, METHODS_DAG, METHODS_STEP, Workers, at_work, client_of, until
 
 STAGES = "stage/retrain-workers-stages"
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[Moto]:
-    server = Moto()
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def team(tmp_path: Path, moto: Moto) -> Iterator[Callable[..., Workers]]:
-    """`team(files)`: a project in a bare repository and S3, with both deployments; nobody works on it yet."""
-    if not program("initdb"):
-        pytest.skip("PostgreSQL is absent")
-    home = together.once("workers", cluster)
-    with FileLock(together.folder() / "workers.lock"):
-        postgres = Postgres(home / "postgres", int((home / "port").read_text()))
-        key, secret = moto.users["owner"]
-        environment = json.loads((home / "environment.json").read_text())
-        environment |= {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_DEFAULT_REGION": "us-east-1"}
-        made = Workers(tmp_path, environment, postgres, METHODS_DAG, METHODS_STEP)
-        made.make(url=f"s3://{BUCKET}/{tmp_path.name}", endpointurl=f"http://127.0.0.1:{moto.port}")
-        for name in ("retrain-workers", "retrain-workers-stages"):
-            made.run("prefect", "--no-prompt", "deploy", "--name", name)
+def team(tmp_path: Path, moto: Moto) -> Iterator[Workers]:
+    """A project in a bare repository and S3, with both deployments; nobody works on it yet."""
+    key, secret = moto.users["owner"]
+    credentials = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_DEFAULT_REGION": "us-east-1"}
+    remote = {"url": f"s3://{BUCKET}/{tmp_path.name}", "endpointurl": f"http://127.0.0.1:{moto.port}"}
+    deployed = ["retrain-workers", "retrain-workers-stages"]
+    methods = {"dag": METHODS_DAG, "step": METHODS_STEP}
+    with at_work(tmp_path, deployed, credentials=credentials, remote=remote, **methods) as made:
         yield made
-        made.end()
 
 
 @pytest.fixture
 def client(team: Workers):
-    from prefect.client.orchestration import SyncPrefectClient
-
-    with SyncPrefectClient(team.environment["PREFECT_API_URL"]) as client:
+    with client_of(team, DEPLOYMENT, STAGES) as client:
         yield client
-        for name in (DEPLOYMENT, STAGES):
-            client.delete_deployment(client.read_deployment_by_name(name).id)
 
 
 def slow(team: Workers, *methods: str) -> None:
@@ -80,7 +57,6 @@ def trigger(client):
     return client.create_flow_run_from_deployment(client.read_deployment_by_name(DEPLOYMENT).id).id
 
 
-@needs_s3
 @pytest.mark.slow
 def test_three_workers_train_the_methods_at_the_same_time(team: Workers, client):
     """And what comes out is what one worker makes, to the last byte of dvc.lock."""
@@ -98,7 +74,6 @@ def made_alone(team: Workers) -> str:
     return (team.here / "dvc.lock").read_text()
 
 
-@needs_s3
 @pytest.mark.slow
 def test_another_goes_on_with_the_stage_of_a_worker_that_is_killed(team: Workers, client):
     """The first is at its own stage all the while."""
@@ -116,7 +91,6 @@ def test_another_goes_on_with_the_stage_of_a_worker_that_is_killed(team: Workers
     assert len(team.steps()) == 5 and lock(team).strip() == made_alone(team).strip()
 
 
-@needs_s3
 @pytest.mark.slow
 def test_stages_go_on_while_the_worker_that_has_the_retraining_is_killed(team: Workers, client):
     """Who takes the retraining over takes what others have made of it, or make still."""
@@ -136,7 +110,6 @@ def test_stages_go_on_while_the_worker_that_has_the_retraining_is_killed(team: W
     assert lock(team).strip() == made_alone(team).strip()
 
 
-@needs_s3
 @pytest.mark.slow
 def test_one_worker_asks_nobody(team: Workers, client):
     team.work("a")
