@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.elsewhere import Elsewhere, Matrices
+from flows.matrices import Elsewhere, Matrices
 from flows.notes import FORGET, note
 from metaloom.config import PARAMS, load_settings, read_params
 from metaloom.config.settings import LimitSettings

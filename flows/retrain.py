@@ -17,7 +17,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import approval
-from flows.elsewhere import found
+from flows.matrices import found
 from flows.missed import refuse_after_crashes, skip_missed
 from flows.notes import FORGET, mark_crashed, note
 from flows.pipeline import pipeline, reason

@@ -1,4 +1,4 @@
-"""One stage of a retraining that another worker is at: `flows.elsewhere` asks for runs of this flow.
+"""One stage of a retraining that another worker is at: `flows.matrices` asks for runs of this flow.
 
 Whoever reaches Prefect's server may start it, so its parameters name a retraining that git's remote offers and a stage
 of its dvc.yaml, and nothing else; what is run they never say.
@@ -16,7 +16,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import pipeline
-from flows.elsewhere import FLOW, GIVEN
+from flows.matrices import FLOW, GIVEN
 from flows.notes import FORGET, mark_crashed, note
 from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError

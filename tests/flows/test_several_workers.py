@@ -14,7 +14,7 @@ from httpx import ConnectError
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Crashed, Failed, Pending, Running, Scheduled
 
-from flows import elsewhere
+from flows import matrices
 from metaloom.errors import MetaloomError
 from metaloom.retraining.nights import FOLDER, Night
 
@@ -61,7 +61,7 @@ class Work:
         self.server, self.made, self.bad = server, [], set()
         self.during = lambda name: None
         Night("n", "a" * 40, "b" * 40, "d", 1.0).save(root)
-        self.others = elsewhere.Elsewhere(root, root / FOLDER / "n", uuid4())
+        self.others = matrices.Elsewhere(root, root / FOLDER / "n", uuid4())
 
     def have(self, name: str, *take):
         return self.there(name, *take) if take else self.here(name)
@@ -77,7 +77,7 @@ class Work:
         return Failed(message="of other inputs") if name in self.bad else Completed(name="Ran")
 
     def run(self) -> dict[str, str]:
-        shared = elsewhere._Shared(self.others, NAMES, NAMES, self.have)
+        shared = matrices._Shared(self.others, NAMES, NAMES, self.have)
         return {name: state.name for name, state in shared.made().items()}
 
 
@@ -89,12 +89,12 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     def client(sync_client: bool):
         yield server
 
-    monkeypatch.setattr(elsewhere, "get_client", client)
-    monkeypatch.setattr(elsewhere, "EVERY", 0.01)
+    monkeypatch.setattr(matrices, "get_client", client)
+    monkeypatch.setattr(matrices, "EVERY", 0.01)
     for name in ("offer", "take", "put_in_order"):
-        monkeypatch.setattr(elsewhere.elsewhere, name, lambda *_: None)
+        monkeypatch.setattr(matrices.elsewhere, name, lambda *_: None)
     monkeypatch.setattr(
-        elsewhere.transfers, "take_checkpoints", lambda place, key, name: made.made.append((name, "checkpoints"))
+        matrices.transfers, "take_checkpoints", lambda place, key, name: made.made.append((name, "checkpoints"))
     )
     made = Work(tmp_path, server)
     return made
@@ -160,7 +160,7 @@ def test_what_was_made_of_other_inputs_is_made_here(work: Work, capsys):
 
 @pytest.mark.parametrize("state", [Running(), Pending()])
 def test_a_silent_worker_is_lost(work: Work, monkeypatch, state):
-    monkeypatch.setattr(elsewhere, "SILENT", 0.2)
+    monkeypatch.setattr(matrices, "SILENT", 0.2)
 
     def during(name: str) -> None:
         if name == NAMES[0]:
@@ -173,7 +173,7 @@ def test_a_silent_worker_is_lost(work: Work, monkeypatch, state):
 
 def test_who_begins_after_a_long_wait_is_not_silent(work: Work, monkeypatch):
     """Events are written some seconds after the state."""
-    monkeypatch.setattr(elsewhere, "SILENT", 0.3)
+    monkeypatch.setattr(matrices, "SILENT", 0.3)
 
     def during(name: str) -> None:
         if name == NAMES[0]:
@@ -196,7 +196,7 @@ def test_a_run_that_somebody_has_deleted_is_made_here(work: Work):
 
 
 def test_who_begins_while_this_worker_looks_is_waited_for(work: Work, monkeypatch):
-    found = elsewhere._Shared._state
+    found = matrices._Shared._state
 
     def state(shared, asked):
         seen = found(shared, asked)
@@ -205,7 +205,7 @@ def test_who_begins_while_this_worker_looks_is_waited_for(work: Work, monkeypatc
             run.state = Completed(name="Ran")  # it began, and has ended, after the look
         return seen
 
-    monkeypatch.setattr(elsewhere._Shared, "_state", state)
+    monkeypatch.setattr(matrices._Shared, "_state", state)
     assert work.run() == dict.fromkeys(NAMES, "Ran")
     assert work.made[1:] == [("train@ridge", "there"), ("train@maml", "there")]
 
@@ -246,14 +246,14 @@ def test_where_the_state_cannot_be_offered_one_worker_makes_all(work: Work, monk
     def refuses(*_) -> None:
         raise MetaloomError("the remote refuses")
 
-    monkeypatch.setattr(elsewhere.elsewhere, "offer", refuses)
+    monkeypatch.setattr(matrices.elsewhere, "offer", refuses)
     work.run()
     assert work.made == [(name, "here") for name in NAMES] and not work.server.runs
     assert "no other worker helps: the remote refuses" in capsys.readouterr().out
 
 
 def test_while_the_server_is_away_this_worker_makes_them_in_the_end(work: Work, monkeypatch):
-    monkeypatch.setattr(elsewhere, "SILENT", 0.2)
+    monkeypatch.setattr(matrices, "SILENT", 0.2)
 
     def during(name: str) -> None:
         work.server.away = True
@@ -264,4 +264,4 @@ def test_while_the_server_is_away_this_worker_makes_them_in_the_end(work: Work, 
 
 
 def test_outside_of_a_deployment_nobody_is_asked(tmp_path: Path):
-    assert elsewhere.found(tmp_path, tmp_path) is None
+    assert matrices.found(tmp_path, tmp_path) is None
