@@ -19,7 +19,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.matrices import Elsewhere, Matrices
+from flows.asking import Team
+from flows.matrices import Matrices
 from flows.notes import FORGET, note
 from metaloom.config import PARAMS, load_settings, read_params
 from metaloom.config.settings import LimitSettings
@@ -167,7 +168,7 @@ def pipeline(
     minutes: int | float | None = None,
     force: bool = False,
     only: str | None = None,
-    elsewhere: Elsewhere | None = None,
+    team: Team | None = None,
 ) -> State[Any]:
     """Bring everything up to date.
 
@@ -179,7 +180,7 @@ def pipeline(
         minutes: for the whole run, from now on; 0: without a budget again; None: as before.
         force: run every stage, also those that are up to date.
         only: a stage: it and those that it depends on, and no others.
-        elsewhere: other workers, where they can make stages of a matrix at the same time.
+        team: other workers, where they can make stages of a matrix at the same time.
     """
     started = time.monotonic()
     try:
@@ -189,7 +190,7 @@ def pipeline(
         with overriding(overrides or {}), project_lock(project, wait):
             limits = load_settings(Path(project, PARAMS)).limits
             renew_code(project)
-            return _run(project, locked, minutes, force, limits, started, only, elsewhere)
+            return _run(project, locked, minutes, force, limits, started, only, team)
     except MetaloomError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))
@@ -203,7 +204,7 @@ def _run(
     limits: LimitSettings,
     started: float,
     only: str | None,
-    elsewhere: Elsewhere | None,
+    team: Team | None,
 ) -> State[Any]:
     wanted = None if only is None else stages_for(root, only)
     planned = wanted is None or "plan" in wanted
@@ -219,7 +220,7 @@ def _run(
     asked = minutes or 0, time.time() - (time.monotonic() - started)
     due, unchanged = _due(root), True
     names = list(due) if wanted is None else wanted
-    at_once = Matrices(elsewhere, root, names, partial(_made, root, limits=limits), partial(_taken, root))
+    at_once = Matrices(team, root, names, partial(_made, root, limits=limits), partial(_taken, root))
     for name in _with_budget(names, minutes) if planned else names:
         began = time.monotonic()
         if name == "budget":

@@ -17,7 +17,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import approval
-from flows.matrices import found
+from flows.asking import team_of
 from flows.missed import refuse_after_crashes, skip_missed
 from flows.notes import FORGET, mark_crashed, note
 from flows.pipeline import pipeline, reason
@@ -91,7 +91,7 @@ def run_pipeline(place: Path, force: bool, root: Path | None = None) -> None:
     Raises:
         MetaloomError: a stage failed.
     """
-    others = found(root, place) if root and not force else None
-    state = pipeline(str(place), force=force, elsewhere=others, return_state=True)
+    team = team_of(root, place) if root and not force else None
+    state = pipeline(str(place), force=force, team=team, return_state=True)
     if not state.is_completed():
         raise MetaloomError(reason(state))

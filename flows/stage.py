@@ -1,4 +1,4 @@
-"""One stage of a retraining that another worker is at: `flows.matrices` asks for runs of this flow.
+"""One stage of a retraining that another worker is at: `flows.asking` asks for runs of this flow.
 
 Whoever reaches Prefect's server may start it, so its parameters name a retraining that git's remote offers and a stage
 of its dvc.yaml, and nothing else; what is run they never say.
@@ -16,11 +16,11 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import pipeline
-from flows.matrices import FLOW, GIVEN
+from flows.asking import FLOW, GIVEN
 from flows.notes import FORGET, mark_crashed, note
 from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError
-from metaloom.retraining.elsewhere import give, taken_up
+from metaloom.retraining.elsewhere import give_stage, taken_up
 from metaloom.versioning.project import find_root
 
 Training = Annotated[str, Field(pattern=r"^[0-9a-f]{40,64}$")]
@@ -46,7 +46,7 @@ def stage(training: Training, name: Name) -> State[Any]:
             state = made(str(place), name, False, limits, return_state=True)
             if not state.is_completed():
                 return pipeline.failed(state)
-            give(project, place, night, name)
+            give_stage(project, place, night, name)
     except MetaloomError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))

@@ -14,6 +14,7 @@ SECONDS = {
     "tests/e2e/test_retraining.py": 290,
     "tests/handoff/test_verify_bundle.py": 190,
     "tests/workers/test_workers.py": 190,
+    "tests/workers/test_methods_at_once.py": 150,
     "tests/e2e/test_pictures_behind_an_encoder.py": 160,
     "tests/e2e/test_texts_behind_an_encoder.py": 150,
     "tests/training/test_distributed.py": 110,

@@ -11,13 +11,16 @@ from uuid import UUID, uuid4
 
 import pytest
 from httpx import ConnectError
+from prefect.client.schemas.objects import WorkerStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Crashed, Failed, Pending, Running, Scheduled
 
-from flows import matrices
+from flows import asking, matrices
+from flows.asking import Team, team_of
 from metaloom.errors import MetaloomError
 from metaloom.retraining.nights import FOLDER, Night
 
+DEPLOYMENT = uuid4()
 NAMES = ["train@protonet", "train@ridge", "train@maml"]
 
 
@@ -30,7 +33,7 @@ class Server:
         self.away = False
 
     def run(self, name: str, number: int = 0) -> SimpleNamespace:
-        return self.runs[f"{'a' * 40} {name} {number}"]
+        return self.runs[f"{DEPLOYMENT} {'a' * 40} {name} {number}"]
 
     def create_flow_run_from_deployment(self, deployment: UUID, parameters: dict, idempotency_key: str):
         made = SimpleNamespace(id=uuid4(), state=Scheduled(), name=parameters["name"])
@@ -58,10 +61,10 @@ class Work:
     """A retraining whose three methods are due; `here` and `there` note who made what."""
 
     def __init__(self, root: Path, server: Server) -> None:
-        self.server, self.made, self.bad = server, [], set()
+        self.server, self.made, self.bad, self.cleared = server, [], set(), set()
         self.during = lambda name: None
         Night("n", "a" * 40, "b" * 40, "d", 1.0).save(root)
-        self.others = matrices.Elsewhere(root, root / FOLDER / "n", uuid4())
+        self.team = Team(root, root / FOLDER / "n", DEPLOYMENT)
 
     def have(self, name: str, *take):
         return self.there(name, *take) if take else self.here(name)
@@ -77,7 +80,7 @@ class Work:
         return Failed(message="of other inputs") if name in self.bad else Completed(name="Ran")
 
     def run(self) -> dict[str, str]:
-        shared = matrices._Shared(self.others, NAMES, NAMES, self.have)
+        shared = matrices.Shared(self.team, NAMES, NAMES, self.have)
         return {name: state.name for name, state in shared.made().items()}
 
 
@@ -89,9 +92,10 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     def client(sync_client: bool):
         yield server
 
-    monkeypatch.setattr(matrices, "get_client", client)
+    monkeypatch.setattr(asking, "get_client", client)
     monkeypatch.setattr(matrices, "EVERY", 0.01)
-    for name in ("offer", "take", "put_in_order"):
+    monkeypatch.setattr(asking, "is_given", lambda root, key, name: name not in made.cleared)
+    for name in ("offer", "take_stage", "put_in_order"):
         monkeypatch.setattr(matrices.elsewhere, name, lambda *_: None)
     monkeypatch.setattr(
         matrices.transfers, "take_checkpoints", lambda place, key, name: made.made.append((name, "checkpoints"))
@@ -160,7 +164,7 @@ def test_what_was_made_of_other_inputs_is_made_here(work: Work, capsys):
 
 @pytest.mark.parametrize("state", [Running(), Pending()])
 def test_a_silent_worker_is_lost(work: Work, monkeypatch, state):
-    monkeypatch.setattr(matrices, "SILENT", 0.2)
+    monkeypatch.setattr(asking, "SILENT", 0.2)
 
     def during(name: str) -> None:
         if name == NAMES[0]:
@@ -173,7 +177,7 @@ def test_a_silent_worker_is_lost(work: Work, monkeypatch, state):
 
 def test_who_begins_after_a_long_wait_is_not_silent(work: Work, monkeypatch):
     """Events are written some seconds after the state."""
-    monkeypatch.setattr(matrices, "SILENT", 0.3)
+    monkeypatch.setattr(asking, "SILENT", 0.3)
 
     def during(name: str) -> None:
         if name == NAMES[0]:
@@ -196,16 +200,16 @@ def test_a_run_that_somebody_has_deleted_is_made_here(work: Work):
 
 
 def test_who_begins_while_this_worker_looks_is_waited_for(work: Work, monkeypatch):
-    found = matrices._Shared._state
+    found = Team.state
 
-    def state(shared, asked):
-        seen = found(shared, asked)
+    def state(team, asked):
+        seen = found(team, asked)
         run = work.server.read_flow_run(asked.run)
         if seen is not None and seen.is_scheduled():
             run.state = Completed(name="Ran")  # it began, and has ended, after the look
         return seen
 
-    monkeypatch.setattr(matrices._Shared, "_state", state)
+    monkeypatch.setattr(Team, "state", state)
     assert work.run() == dict.fromkeys(NAMES, "Ran")
     assert work.made[1:] == [("train@ridge", "there"), ("train@maml", "there")]
 
@@ -227,13 +231,48 @@ def test_while_this_worker_is_busy_another_is_asked_in_the_place_of_a_lost_one(w
 def test_who_takes_the_retraining_over_asks_for_nothing_twice(work: Work):
     """The run that another worker had asked for is at work still, or has ended."""
     for name, state in (("train@ridge", Completed(name="Ran")), ("train@maml", Completed(name="Skipped"))):
-        run = work.server.create_flow_run_from_deployment(
-            uuid4(), {"training": "a" * 40, "name": name}, f"{'a' * 40} {name} 0"
-        )
-        run.state = state
+        asked_before(work, name).state = state
     work.run()
     assert work.made == [("train@protonet", "here"), ("train@ridge", "there"), ("train@maml", "here")]
     assert len(work.server.runs) == 3
+
+
+def asked_before(work: Work, name: str, deployment: UUID = DEPLOYMENT) -> SimpleNamespace:
+    wanted = {"training": "a" * 40, "name": name}
+    return work.server.create_flow_run_from_deployment(deployment, wanted, f"{deployment} {'a' * 40} {name} 0")
+
+
+def test_what_was_given_to_the_same_training_of_an_earlier_time_is_made_again(work: Work):
+    """Once that had ended, its stages were cleared away; its runs are there still."""
+    asked_before(work, "train@ridge").state = Completed(name="Ran")
+    work.cleared = {"train@ridge"}
+
+    def during(name: str) -> None:
+        work.server.run("train@ridge", 1).state = Completed(name="Ran")
+
+    work.during = during
+    work.run()
+    assert work.made == [("train@protonet", "here"), ("train@ridge", "there"), ("train@maml", "here")]
+
+
+def test_what_another_deployment_s_workers_have_made_is_not_theirs(work: Work):
+    """As of a clone of the project that another team has, with the same data."""
+    asked_before(work, "train@ridge", uuid4()).state = Completed(name="Ran")
+    work.run()
+    assert work.made == [("train@protonet", "here"), ("train@maml", "here"), ("train@ridge", "here")]
+
+
+def test_after_so_many_failures_nobody_is_asked(work: Work):
+    refused = Server()
+
+    def failing(deployment: UUID, parameters: dict, idempotency_key: str):
+        made = Server.create_flow_run_from_deployment(refused, deployment, parameters, idempotency_key)
+        made.state = Failed(message="no")
+        return made
+
+    work.server.create_flow_run_from_deployment = failing
+    assert work.run() == dict.fromkeys(NAMES, "Ran")
+    assert len(refused.runs) == 2 * asking.TRIES and {where for _, where in work.made} == {"here"}
 
 
 def test_after_a_failure_here_no_more_are_begun(work: Work):
@@ -253,7 +292,7 @@ def test_where_the_state_cannot_be_offered_one_worker_makes_all(work: Work, monk
 
 
 def test_while_the_server_is_away_this_worker_makes_them_in_the_end(work: Work, monkeypatch):
-    monkeypatch.setattr(matrices, "SILENT", 0.2)
+    monkeypatch.setattr(asking, "SILENT", 0.2)
 
     def during(name: str) -> None:
         work.server.away = True
@@ -264,4 +303,22 @@ def test_while_the_server_is_away_this_worker_makes_them_in_the_end(work: Work, 
 
 
 def test_outside_of_a_deployment_nobody_is_asked(tmp_path: Path):
-    assert matrices.found(tmp_path, tmp_path) is None
+    assert team_of(tmp_path, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "online", "asked"),
+    [("process", 1, False), ("process", 2, True), ("docker", 1, False), ("docker", 2, True), ("kubernetes", 0, True)],
+)
+def test_a_worker_that_is_alone_asks_nobody(work: Work, monkeypatch, tmp_path: Path, kind, online, asked):
+    """In a cluster each stage has a job of its own."""
+    server = work.server
+    server.read_deployment = lambda _: SimpleNamespace(name="retrain-workers")
+    second = SimpleNamespace(id=DEPLOYMENT, paused=False, work_pool_name="pool")
+    server.read_deployment_by_name = {"stage/retrain-workers-stages": second}.__getitem__
+    there = [WorkerStatus.ONLINE] * online + [WorkerStatus.OFFLINE] * 2
+    server.read_workers_for_work_pool = lambda _: [SimpleNamespace(status=status) for status in there]
+    server.read_work_pool = lambda _: SimpleNamespace(type=kind)
+    monkeypatch.setattr(asking, "this_run", lambda: SimpleNamespace(deployment_id=uuid4()))
+    monkeypatch.setattr(asking, "handover", lambda _: 10.0)
+    assert team_of(tmp_path, tmp_path) == (Team(tmp_path, tmp_path, DEPLOYMENT) if asked else None)

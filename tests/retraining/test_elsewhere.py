@@ -46,10 +46,10 @@ class Two:
         """By the other clone."""
         with elsewhere.taken_up(self.b, self.night.key, name) as (place, night):
             reproduce(place, name)
-            elsewhere.give(self.b, place, night, name)
+            elsewhere.give_stage(self.b, place, night, name)
 
     def take(self, name: str) -> None:
-        elsewhere.take(self.a, self.place, self.night, name)
+        elsewhere.take_stage(self.a, self.place, self.night, name)
 
     def locked(self) -> list[str]:
         return list(transfers.locked(self.place))
@@ -66,6 +66,7 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Two:
 def test_a_stage_comes_back_as_if_it_had_run_here(two: Two):
     elsewhere.offer(two.a, two.place, two.night)
     two.made("train@maml")
+    assert elsewhere.is_given(two.a, two.night.key, "train@maml")
     two.take("train@maml")
     assert is_current(two.place, "train@maml") and not is_current(two.place, "train@ridge")
     assert (two.place / "maml.txt").read_text() == 'maml.txtprepared.txt{"accuracy": 1}'
@@ -84,6 +85,7 @@ def test_a_stage_comes_back_as_if_it_had_run_here(two: Two):
     ]
     relay.forget(two.a, two.night)
     assert two.origin.git("for-each-ref", "refs/metaloom") == ""
+    assert not elsewhere.is_given(two.a, two.night.key, "train@maml")
 
 
 def test_a_stage_of_other_inputs_is_not_current(two: Two):

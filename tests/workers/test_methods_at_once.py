@@ -57,17 +57,6 @@ def trigger(client):
     return client.create_flow_run_from_deployment(client.read_deployment_by_name(DEPLOYMENT).id).id
 
 
-@pytest.mark.slow
-def test_three_workers_train_the_methods_at_the_same_time(team: Workers, client):
-    """And what comes out is what one worker makes, to the last byte of dvc.lock."""
-    _, run = all_at_work(team, client)
-    slow(team)
-    assert team.outcome(client, run) == "Completed"
-    assert sorted(name for name, *_ in team.steps()) == ["maml.txt", "prepared.txt", "protonet.txt", "ridge.txt"]
-    assert team.git("for-each-ref", "refs/metaloom/half", "refs/metaloom/stages") == ""
-    assert lock(team).strip() == made_alone(team).strip()
-
-
 def made_alone(team: Workers) -> str:
     """dvc.lock, as `dvc repro` makes it in the checkout."""
     team.run("dvc", "repro", "-q")
@@ -76,7 +65,7 @@ def made_alone(team: Workers) -> str:
 
 @pytest.mark.slow
 def test_another_goes_on_with_the_stage_of_a_worker_that_is_killed(team: Workers, client):
-    """The first is at its own stage all the while."""
+    """The first is at its own stage all the while; what comes out is what one worker makes, to the last byte."""
     processes, run = all_at_work(team, client)
     first = begun(team)["prepared"]
     lost = next(method for method in METHODS if begun(team)[method] != first)
@@ -89,9 +78,10 @@ def test_another_goes_on_with_the_stage_of_a_worker_that_is_killed(team: Workers
     slow(team)
     assert team.outcome(client, run) == "Completed"
     assert len(team.steps()) == 5 and lock(team).strip() == made_alone(team).strip()
+    assert team.git("for-each-ref", "refs/metaloom/half", "refs/metaloom/stages") == ""
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_stages_go_on_while_the_worker_that_has_the_retraining_is_killed(team: Workers, client):
     """Who takes the retraining over takes what others have made of it, or make still."""
     processes, run = all_at_work(team, client)
@@ -108,14 +98,6 @@ def test_stages_go_on_while_the_worker_that_has_the_retraining_is_killed(team: W
     assert until(lambda: team.ended(client, but=run)) == ["Completed"]
     assert len(team.steps()) == 5 and [name for name, *_ in team.steps()].count(f"{still}.txt") == 1
     assert lock(team).strip() == made_alone(team).strip()
-
-
-@pytest.mark.slow
-def test_one_worker_asks_nobody(team: Workers, client):
-    team.work("a")
-    assert team.outcome(client, trigger(client)) == "Completed"
-    deployments = {each.deployment_id for each in client.read_flow_runs() if not each.auto_scheduled}
-    assert client.read_deployment_by_name(STAGES).id not in deployments
 
 
 def all_at_work(team: Workers, client):

@@ -45,7 +45,7 @@ def offer(root: Path, place: Path, night: Night) -> None:
     relay.leave_state(root, place, night, _ref(night.key, OFFERED), INDEX)
 
 
-def take(root: Path, place: Path, night: Night, name: str) -> None:
+def take_stage(root: Path, place: Path, night: Night, name: str) -> None:
     """Have a stage as another worker has made it; whether that is up to date here, DVC says.
 
     Args:
@@ -145,8 +145,22 @@ def _opened(root: Path, night: Night, name: str) -> Path:
     return place
 
 
-def give(root: Path, place: Path, night: Night, name: str) -> None:
-    """Send what the stage has made; arguments and errors of `take`, `night` being that of `taken_up`."""
+def is_given(root: Path, key: str, name: str) -> bool:
+    """Whether git's remote has a stage that another worker has made for this retraining.
+
+    Args:
+        root: the project's.
+        key: of the retraining.
+        name: of the stage.
+
+    Raises:
+        MetaloomError: git's remote does not answer.
+    """
+    return bool(git(root, "ls-remote", remote_of(root), _ref(key, name)))
+
+
+def give_stage(root: Path, place: Path, night: Night, name: str) -> None:
+    """Send what the stage has made; arguments and errors of `take_stage`, `night` being that of `taken_up`."""
     transfers.send_outputs(place, night.key, name)
     relay.leave_state(root, place, night, _ref(night.key, name))
 
