@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import typer
+from dvc_objects.fs.local import LocalFileSystem
 from projects import REPO, run_here
 from typer.testing import CliRunner
 
@@ -89,6 +90,33 @@ def test_it_shows_asks_and_keeps_every_tagged_version(versions: Path, gc: Callab
     metric.parent.mkdir(exist_ok=True)
     metric.write_text("{}")
     assert gc(answer="n\n").startswith("copies of single files, such as metrics, ")
+
+
+def test_killed_midway_every_tagged_version_is_whole_and_the_next_one_deletes_the_rest(
+    versions: Path, gc: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """DVC deletes the lists of folders first, then files: after them nothing names the files that are left."""
+    cache = versions / ".dvc/cache/files"
+    remove = LocalFileSystem.remove
+
+    def killed(files: LocalFileSystem, paths: str | list[str]) -> None:
+        """After the first file of many; all else, as DVC's own scratch files, is deleted as ever."""
+        if isinstance(paths, str) or not all(Path(path).is_relative_to(cache) for path in paths):
+            remove(files, paths)
+            return
+        Path(paths[0]).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(LocalFileSystem, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            gc_of.collect_garbage(versions)
+    assert find_unused(versions).objects == 5
+    assert bundle_of(versions, "handoff@v0.0.1", tmp_path / "first") == "1\nbundle\n"
+
+    gc("--yes")
+    assert find_unused(versions).objects == 0
+    assert bundle_of(versions, "handoff@v0.0.1", tmp_path / "again") == "1\nbundle\n"
 
 
 def test_a_cache_that_others_may_use_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -16,6 +16,7 @@ from metaloom.system.escaping import plotted
 from metaloom.system.git import found_in_refs, revision
 from metaloom.system.lock import STATE
 from metaloom.system.provenance import LOCK, POINTER, version_in
+from metaloom.system.terminal import complain
 from metaloom.versioning.paths import BUNDLE
 from metaloom.versioning.plots import NEEDED, PAGE, keep_offline
 from metaloom.versioning.project import dvc_errors, open_project, verify_remotes
@@ -23,6 +24,7 @@ from metaloom.versioning.remotes import remote_errors
 
 WORKSPACE = "workspace"  # DVC's word for the working tree
 OWN = "metaloom-now"  # a remote's name that no project has
+UNTRAINED = "DVC failed to load some plots"  # what DVC says of the curves of a method that was not trained
 CACHE = "auto-generated-upstream"  # and for the cache, as a remote of a project that has none
 
 
@@ -159,8 +161,11 @@ def plots_differ(root: str | Path, a: str, b: str, out: Path) -> Path | None:
     from dvc_render import render_html
 
     with open_project(root) as repo:
-        with redirect_stderr(StringIO()):  # of a method that was not trained, DVC says that its curves fail to load
+        with redirect_stderr(StringIO()) as said:
             data = repo.plots.diff(revs=[a, b])
+        for line in said.getvalue().splitlines():
+            if line.strip() and not line.startswith(UNTRAINED):
+                complain(line)
         found = match_defs_renderers(data=data, out=str(out / "static"), templates_dir=repo.plots.templates_dir)
         renderers = [each.renderer for each in found]
         for each in renderers:
