@@ -134,7 +134,18 @@ def clone(source: Path, kept: Path, data: Path) -> Path:
         version = yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))["outs"][0]["md5"]
         (root / "artifacts" / NOTE).write_text(version + "\n", encoding="utf-8")
     taken(root, "dvc", "commit", "--force")
+    write_pages(root)
     return root
+
+
+def write_pages(root: Path) -> None:
+    """What stages write beside their outputs names the hashes of what it shows; older code has no such pages."""
+    dag, lock = (yaml.safe_load((root / name).read_text(encoding="utf-8")) for name in ("dvc.yaml", "dvc.lock"))
+    hashes = [str(out.get("md5")) for stage in lock["stages"].values() for out in stage["outs"]]
+    for stage in dag["stages"].values():
+        if beside := (stage.get("meta") or {}).get("beside"):
+            (root / beside).parent.mkdir(exist_ok=True)
+            (root / beside).write_text("\n".join(hashes), encoding="utf-8")
 
 
 def write_random(root: Path, out: str, inside: list[str], files: int, size: int) -> None:
