@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class Team:
     place: Path
     deployment: UUID
 
-    @property
+    @cached_property
     def night(self) -> Night:
         """What is known of the retraining."""
         (night,) = (each for each in nights(self.root) if self.place.is_relative_to(each.workspace(self.root)))
