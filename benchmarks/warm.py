@@ -1,10 +1,11 @@
 """Twelve months of new alphabets: training from last month's weights (`train.start`) against training from random ones.
 
-python benchmarks/warm.py FOLDER_WITH_THE_TWO_ARCHIVES [--months 12] [--steps 600]
+python benchmarks/warm.py FOLDER_WITH_THE_TWO_ARCHIVES [--months 12] [--steps 600] [--share 0.3] [--again]
 
 Month 1 has six of Omniglot's background alphabets, and each month two more come; all that are there are trained on, so
 the old ones are rehearsed. Both ways answer the same episodes of the twenty evaluation alphabets, and, for what is
-forgotten, the same episodes of each alphabet of month 1. Whichever comes first alternates.
+forgotten, the same episodes of each alphabet of month 1. Whichever comes first alternates. With `--again` a second
+training from random weights, which has another seed, says by how much two trainings differ that forget nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from metaloom.training.trainer import Trainer
 from metaloom.training.warm import taken_over
 
 FIRST, MORE = 6, 2  # alphabets of the first month, and of every later one
-SHARE = 0.3  # train.start_steps, of params.yaml
 SETTING, OLD = "20w1s_domain", "10w1s_domain"
 EPISODES, OF_OLD = 600, 200
 RECIPE = {
@@ -48,7 +48,7 @@ class Month(NamedTuple):
     old: dict[str, np.ndarray]
 
 
-def main(archives: Path, months: int, steps: int) -> None:
+def main(archives: Path, months: int, steps: int, share: float, again: bool) -> None:
     print(machine())
     work = Work.omniglot(archives, RECIPE | {"protonet.steps": str(steps)})
     alphabets = sorted(work.classes.loc[work.classes["split"] == "train", "domain"].unique())
@@ -63,7 +63,9 @@ def main(archives: Path, months: int, steps: int) -> None:
             seen = replace(work, classes=work.classes[~work.classes["domain"].isin(set(alphabets) - set(there))])
             old = {name: of_one(seen, name) for name in first["domain"].unique()}
             kinds = ["cold", "warm"] if month else ["cold"]
-            found = {kind: trained(seen, folder, kind, steps, asked, old) for kind in kinds[:: 1 if month % 2 else -1]}
+            found = {
+                kind: trained(seen, folder, kind, steps, share, asked, old) for kind in kinds[:: 1 if month % 2 else -1]
+            }
             if not month:
                 (folder / "warm").mkdir()
                 for file in (folder / "cold").iterdir():
@@ -71,6 +73,10 @@ def main(archives: Path, months: int, steps: int) -> None:
                 continue
             done.append((found["cold"], found["warm"]))
             print(line(f"month {month + 1}, {len(there)} alphabets", *done[-1]), flush=True)
+            if again:
+                other = replace(seen, settings=seen.settings.model_copy(update={"seed": seen.settings.seed + 1}))
+                made = trained(other, folder, "again", steps, share, asked, old)
+                print(line("another seed, not warm", found["cold"], made), flush=True)
     conclude(done)
 
 
@@ -82,14 +88,14 @@ def of_one(work: Work, alphabet: str) -> EpisodeTable:
 
 
 def trained(
-    work: Work, folder: Path, kind: str, steps: int, asked: EpisodeTable, old: dict[str, EpisodeTable]
+    work: Work, folder: Path, kind: str, steps: int, share: float, asked: EpisodeTable, old: dict[str, EpisodeTable]
 ) -> Month:
     """Train in one way, and leave the model for the next month."""
     trainer = work.trainer("protonet", torch.device("cpu"), folder / f"checkpoint-{kind}")
     if kind == "warm":
-        learner, share = taken_over(trainer.learner, folder / kind)
-        assert share == 1
-        trainer = replace(trainer, learner=learner.changed(steps=round(SHARE * steps)))
+        learner, fitting = taken_over(trainer.learner, folder / kind)
+        assert fitting == 1
+        trainer = replace(trainer, learner=learner.changed(steps=round(share * steps)))
     began = time.perf_counter()
     state = trainer.run()
     seconds = time.perf_counter() - began
@@ -135,5 +141,7 @@ if __name__ == "__main__":
     parser.add_argument("archives", type=Path)
     parser.add_argument("--months", type=int, default=12)
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--share", type=float, default=0.3, help="train.start_steps, of params.yaml")
+    parser.add_argument("--again", action="store_true", help="train from random weights with another seed too")
     asked = parser.parse_args()
-    main(asked.archives, asked.months, asked.steps)
+    main(asked.archives, asked.months, asked.steps, asked.share, asked.again)
