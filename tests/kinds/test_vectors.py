@@ -20,7 +20,7 @@ from metaloom.data.packed import Dataset
 from metaloom.data.scan import scan
 from metaloom.data.sources import list_sources
 from metaloom.errors import MetaloomError
-from metaloom.kinds import KINDS, Table, kind_from, kind_of
+from metaloom.kinds import KINDS, Row, Table, kind_from, kind_of
 from metaloom.kinds.vectors.encode import VectorEncoding, jittered
 from metaloom.kinds.vectors.kind import Vectors
 from metaloom.networks import build_network
@@ -272,3 +272,14 @@ def test_golden_rows_have_a_single_one_and_one_far_away():
     golden = encoding.golden(np.ones((20, 2), np.float32))
     assert {name: len(rows) for name, rows in golden.items()} == {"examples": 8, "single": 1, "far": 1}
     np.testing.assert_array_equal(golden["far"], [[11.0, 7.0]])
+
+
+def test_numbers_are_written_as_short_as_they_are_read():
+    text = "class,length,width\nbolt,-1.7343,0.1\nnut,3.0,1e-20\n"
+    kind = Vectors().table(text.encode()).kind
+    written = kind.written(kind.table(text.encode()).rows)
+    assert written.split() == text.split()
+    drawn = np.random.default_rng(0).standard_normal((2000, 2)).astype(np.float32)
+    rows = [Row(None, "bolt", own.tobytes()) for own in drawn]
+    again = kind.table(kind.written(rows).encode()).rows
+    assert [row.content for row in again] == [row.content for row in rows]

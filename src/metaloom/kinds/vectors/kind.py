@@ -56,8 +56,8 @@ class Vectors(Tables):
         return Table(kind, [Row(domain, label, values.tobytes()) for domain, label, values in each])
 
     def written(self, rows: Sequence[Row]) -> str:
-        numbers = (np.frombuffer(row.content, np.float32) for row in rows)
-        lines = ((str(row.label), *map(str, own.tolist())) for row, own in zip(rows, numbers, strict=True))
+        numbers = (np.frombuffer(row.content, np.float32) for row in rows)  # as float32: 0.1, not 0.10000000149011612
+        lines = ((str(row.label), *map(str, own)) for row, own in zip(rows, numbers, strict=True))
         return as_csv((self.label or "class", *self.columns), lines)
 
     def columns_in(self, sample: pd.DataFrame) -> dict[str, str] | None:
