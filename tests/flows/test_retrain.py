@@ -14,6 +14,7 @@ from standins import PATIENCE
 
 from flows import missed, notes
 from metaloom.errors import MetaloomError
+from metaloom.retraining import telling
 from metaloom.retraining.nights import nights
 
 
@@ -164,6 +165,19 @@ def test_a_failed_run_is_no_success(served, retrain):
     state = retrain.retrain(settle=0, return_state=True)  # not skipped, though nothing has changed
     assert state.is_failed() and "data/bad is bad: remove it" in state.message
     assert served.git("status", "--porcelain") == ""
+
+
+def test_a_run_that_does_not_come_to_its_retraining_is_told_once(served, retrain, monkeypatch):
+    told = []
+    monkeypatch.setattr(telling, "send", lambda notify, title, message: told.append(message["message"]))
+
+    def refused():
+        raise MetaloomError("3 runs crashed within a day")
+
+    monkeypatch.setattr(retrain, "refuse_after_crashes", refused)
+    for _ in range(2):
+        assert retrain.retrain(settle=0, return_state=True).is_failed()
+    assert told == ["retraining failed: 3 runs crashed within a day"]
 
 
 def test_missed_times_are_one_run(monkeypatch):
