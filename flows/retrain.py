@@ -25,6 +25,7 @@ from flows.seen import NOTHING_NEW, announce
 from metaloom.errors import MetaloomError
 from metaloom.retraining import loop
 from metaloom.retraining.approving import answer
+from metaloom.retraining.telling import tell_failed
 from metaloom.versioning.project import find_root
 
 Seconds = Annotated[float, Field(ge=0, le=24 * 3600)]
@@ -69,7 +70,8 @@ def retrain(
             )
     except MetaloomError as error:
         get_run_logger().error(str(error))
-        if project:
+        if project and not dry_run:
+            tell_failed(project, error)  # nothing where the retraining itself has told it
             announce(project, "failed", str(error))
         return Failed(message=str(error))
     get_run_logger().info(result.message)

@@ -7,12 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from projects import GIT_IDENTITY, REPO
 
 from metaloom.judging import Verdict
+from metaloom.judging.ledger import Entry
+from metaloom.judging.records import record
 from metaloom.pipeline.stages import reproduce
 from metaloom.retraining import loop, steps
 from metaloom.retraining.loop import Result
@@ -37,6 +40,7 @@ artifacts:
 """
 BEGAN = 1_795_000_000.0
 NIGHT = 24 * 3600.0
+ALPHA = 1e-4  # error that a judgement of `noted` spends
 
 
 class Project:
@@ -103,6 +107,15 @@ def by_figures(root: Path, champion: str, challenger: str, note: bool = True) ->
     return Verdict("not worse", message, {})
 
 
+def noted(root: Path, champion: str, challenger: str, note: bool = True) -> Verdict:
+    """The same with a line in the ledger, as the judge writes it."""
+    verdict = by_figures(root, champion, challenger)
+    if note:
+        when = datetime.fromtimestamp(float(os.environ["CLOCK"]), UTC)
+        record(root, Entry(when, champion, challenger, verdict.outcome, ALPHA, "t1", 0.2, 0.1, 0.3, 900))
+    return Verdict(verdict.outcome, verdict.message, {"challenger": {"commit": challenger}})
+
+
 def template(root: Path) -> None:
     (root / "dvc.yaml").write_text(DAG)
     (root / ".gitignore").write_text("/data\n/.metaloom/\n/artifacts/\n")
@@ -148,7 +161,7 @@ def share(project: Project, there: Path) -> None:
 def one_night() -> None:
     """The project in the folder `project`, for a process of its own; $CLOCK says when."""
     registry._check_bundle = lambda root, commit: None
-    steps.judged = by_figures
+    steps.judged = noted
     project = Project(Path("project").absolute(), [])
     project.clock = float(os.environ["CLOCK"])
     print(project.night().message, flush=True)

@@ -34,7 +34,7 @@ def serve(served, client):
         running.append(served.start("serve", "--settle", "0", *arguments))
         began = datetime.now(UTC)
         deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and running[0].poll() is None:
+        while time.monotonic() < deadline and running[-1].poll() is None:
             try:
                 deployment = client.read_deployment_by_name("retrain/retrain")
                 if deployment.updated >= began - timedelta(seconds=1):
@@ -43,8 +43,8 @@ def serve(served, client):
             except ObjectNotFound:
                 pass
             time.sleep(0.2)
-        running[0].kill()
-        raise RuntimeError(running[0].communicate())
+        running[-1].kill()
+        raise RuntimeError(running[-1].communicate())
 
     with FileLock(together.folder() / "serve.lock"):
         yield start
@@ -54,7 +54,7 @@ def serve(served, client):
                 process.communicate(timeout=PATIENCE)
             finally:
                 process.kill()
-        for deployment in made:
+        for deployment in set(made):
             client.delete_deployment(deployment)  # or the server goes on planning its runs
 
 

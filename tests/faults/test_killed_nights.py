@@ -14,11 +14,16 @@ from pathlib import Path
 import pytest
 import together
 from moments import NEVER, Commands, commands, sampled
-from nights import BEGAN, NIGHT, Project, share, template
+from nights import ALPHA, BEGAN, NIGHT, Project, share, template
+
+from metaloom.judging.ledger import entries
+from metaloom.judging.records import read_ledger
+from metaloom.retraining.nights import Night
 
 MOMENTS, SEED = 100, 22
 SLOW = 10  # of them in `make test-slow`, the others in `make sweep`
 HOURS = 4 * 3600.0  # between a kill and the next try, on the same date
+OTHERS = ("refs/remotes/origin/main", "refs/notes/judge", "refs/notes/judge-there")  # notes have times: read_ledger
 TAGS = ("handoff@v0.0.1", "handoff#prod#1", "handoff@v0.0.2", "handoff#prod#2")
 
 
@@ -49,17 +54,25 @@ def trees(there: Path, prefix: str) -> dict[str, str]:
     return {name: git(there, "rev-parse", f"{commit}^{{tree}}") for name, commit in refs(there, prefix).items()}
 
 
+def said(night: Night) -> tuple[str, str]:
+    """The verdict without its evidence, in which a commit is named."""
+    return night.verdict.get("outcome", ""), night.verdict.get("message", "")
+
+
 def outcome(root: Path) -> dict[str, object]:
     """What a night leaves here and in the remotes: branches and tags with their content, and each file of DVC's."""
     both = {name: trees(root / name, "refs") for name in ("project", "origin.git")}
     for found in both.values():
-        found.pop("refs/remotes/origin/main", None)
+        for name in OTHERS:
+            found.pop(name, None)
     stores = (root / "store", root / "project/.dvc/cache/files")
     files = [path for store in stores for path in store.rglob("??/[!.]*") if path.is_file()]  # .*.tmp is half an object
     sums = {str(path.relative_to(root)): hashlib.md5(path.read_bytes()).hexdigest() for path in files}  # noqa: S324
     project = Project(root / "project", [])
-    ended = [(each.data, each.champion, each.outcome, each.version, each.verdict) for each in project.nights()]
-    return json.loads(json.dumps({"refs": both, "files": sums, "nights": [each for each in ended if each[2]]}))
+    ledger = [(each.outcome, each.alpha, each.gain, each.episodes) for each in read_ledger(root / "project")]
+    ended = [(each.data, each.champion, each.outcome, each.version, said(each)) for each in project.nights()]
+    found = {"refs": both, "files": sums, "ledger": ledger, "nights": [each for each in ended if each[2]]}
+    return json.loads(json.dumps(found))
 
 
 def assert_nothing_lost(root: Path) -> None:
@@ -119,5 +132,8 @@ def test_the_night_after_a_kill_is_whole(tmp_path, nights, index):
     code = nights.run(root, scratch, environment=at_clock(clock + HOURS))
     assert code == 0, f"{last}\n{(scratch / 'printed').read_text()}"
     assert outcome(root) == expected["outcome"], last
+    assert sum(each.alpha for each in read_ledger(root / "project")) == ALPHA, last
+    (told,) = set(entries(git(root / "origin.git", "for-each-ref", "--format=%(contents)", "refs/tags")))
+    assert told.challenger in refs(root / "origin.git", "refs/heads/retrain").values(), last
     assert nights.run(root, scratch, environment=at_clock(clock + NIGHT)) == 0
     assert "nothing is new" in (scratch / "printed").read_text().splitlines()[-1], last

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from serving import final_state
 from standins import PATIENCE
+from working import until
 
 from flows import missed, notes
+from metaloom.cli.serve import _schedule
 from metaloom.errors import MetaloomError
+from metaloom.retraining import telling
 from metaloom.retraining.nights import nights
 
 
@@ -166,6 +172,19 @@ def test_a_failed_run_is_no_success(served, retrain):
     assert served.git("status", "--porcelain") == ""
 
 
+def test_a_run_that_does_not_come_to_its_retraining_is_told_once(served, retrain, monkeypatch):
+    told = []
+    monkeypatch.setattr(telling, "send", lambda notify, title, message: told.append(message["message"]))
+
+    def refused():
+        raise MetaloomError("3 runs crashed within a day")
+
+    monkeypatch.setattr(retrain, "refuse_after_crashes", refused)
+    for _ in range(2):
+        assert retrain.retrain(settle=0, return_state=True).is_failed()
+    assert told == ["retraining failed: 3 runs crashed within a day"]
+
+
 def test_missed_times_are_one_run(monkeypatch):
     """Five late runs of the schedule: the one that starts ends the others, and neither itself, nor one by hand, nor one
     that was suspended and is resumed."""
@@ -254,11 +273,51 @@ def test_the_schedule_stays_on_after_serve_has_ended(served, client, serve):
     assert not found.paused and found.schedules[0].active
 
 
+@pytest.mark.slow
+def test_another_schedule_takes_the_runs_of_the_old_one_away(served, client, serve):
+    deployment = serve("--interval", "7200")
+    assert {each.hour for each in until(lambda: times_to_come(client, deployment))} != {3}
+    served.started[-1].terminate()
+    served.started[-1].communicate(timeout=PATIENCE)
+    assert serve("--cron", "30 3 * * *", "--timezone", "Europe/Paris") == deployment
+    to_come = until(lambda: times_to_come(client, deployment))
+    assert {(each.hour, each.minute) for each in to_come} == {(3, 30)}
+
+
+def times_to_come(client, deployment) -> list[datetime]:
+    """Of the runs that the schedule has made, in Paris."""
+    of = {"deployments": {"id": {"any_": [str(deployment)]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    found = client.request("POST", "/flow_runs/filter", json=of).json()
+    times = (datetime.fromisoformat(each["expected_start_time"]) for each in found if each["auto_scheduled"])
+    return [each.astimezone(ZoneInfo("Europe/Paris")) for each in times]
+
+
+@pytest.mark.parametrize(
+    ("line", "changes", "hours"),
+    [
+        ("0 3 * * *", datetime(2026, 3, 28, tzinfo=UTC), [2, 1, 1]),  # summer time begins on the 29th
+        ("0 3 * * *", datetime(2026, 10, 24, tzinfo=UTC), [1, 2, 2]),  # and ends on the 25th of October
+        ("30 2 * * *", datetime(2026, 3, 28, tzinfo=UTC), [1, 1, 0]),  # the 29th has no half past two: an hour later
+        ("30 2 * * *", datetime(2026, 10, 24, tzinfo=UTC), [0, 0, 1]),  # the 25th has two: the first
+    ],
+)
+def test_it_is_the_same_time_of_day_in_summer_and_winter(tmp_path, line, changes, hours):
+    """The schedule as the server reads it, three nights around a change: hours in UTC."""
+    from prefect.server.schemas.schedules import CronSchedule
+
+    schedule = CronSchedule(**_schedule(tmp_path, line, "Europe/Paris", None)["schedule"].model_dump())
+    found = asyncio.run(schedule.get_dates(3, start=changes))
+    assert [each.astimezone(UTC).hour for each in found] == hours
+    assert [each.astimezone(UTC).day - changes.day for each in found] == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--cron", "every night"], "five fields, for example '0 3 * * *'"),
         (["--cron", "0 3 * * *", "--interval", "5"], "--cron or --interval, not both"),
+        (["--cron", "0 3 * * *", "--timezone", "Mars"], "'Mars' is no time zone: write its name, for example Europe"),
+        (["--timezone", "Europe/Paris"], "--timezone is of --cron: give both"),
     ],
 )
 def test_a_bad_schedule_is_refused(served, arguments, message):

@@ -7,11 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from metaloom.cli import retrain as cli
+from metaloom.cli.models import models as list_models
 from metaloom.cli.retrain import history
 from metaloom.errors import MetaloomError
 from metaloom.judging import Verdict
@@ -95,6 +96,21 @@ def test_what_the_ledger_says_stands_beside_the_commit_and_in_its_tags(small, mo
     assert entry.challenger == night.commit == small.git("rev-parse", "handoff@v0.0.2^{commit}")
     for tag in ("handoff@v0.0.2", "handoff#prod#2"):
         assert entries(small.git("tag", "-l", "--format=%(contents)", tag)) == [entry]
+
+
+def test_models_say_what_the_judge_has_spent_and_how_worn_its_questions_are(small, monkeypatch, capsys):
+    small.night()
+    monkeypatch.chdir(small.root)
+    list_models()
+    assert "judge" not in capsys.readouterr().out
+    commit, now = small.nights()[0].commit, datetime.now(UTC)
+    for days, other, worn in ((400, "a", 0), (10, "b", 0), (1, "c", 12)):
+        when = now - timedelta(days=days)
+        record(small.root, Entry(when, other * 40, commit, "better", 0.002, "t1", 0.02, 0.01, 0.03, 900, worn=worn))
+    list_models()
+    *_, worn, spent = capsys.readouterr().out.splitlines()
+    assert worn == "the judge: its questions are worn after 3 judgements: add about 12 classes to test"
+    assert spent == "the judge has spent 8.0% of the year's error (0.004 of alpha 0.05)"
 
 
 @pytest.mark.slow

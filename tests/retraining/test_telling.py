@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socketserver
 import threading
 from email import message_from_bytes
@@ -42,6 +43,28 @@ def test_one_message_for_each_cause(settings, tmp_path):
         "project": "retrain",
         "message": "v0.0.2 is prod now",
     }
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "said"),
+    [
+        (ValueError("too few"), ValueError, "ValueError: too few"),
+        (PermissionError(errno.EACCES, "Permission denied", "dvc.lock"), MetaloomError, "dvc.lock: permission denied"),
+    ],
+)
+def test_whatever_ends_a_night_is_told(small, settings, error, raised, said):
+    """A mistake of ours too, and what the system refuses is a line."""
+
+    def refused(place, force):
+        raise error
+
+    small.set(notify=settings.notify)
+    small.train = refused
+    for _ in range(2):
+        with pytest.raises(raised, match=said.removeprefix("ValueError: ")):
+            small.night()
+    (told,) = Receiver.taken
+    assert told["cause"] == "failed" and told["message"].startswith(f"retraining failed: {said}")
 
 
 def test_nothing_new_for_days_is_told_once(settings, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,6 +50,8 @@ def models(json_: Annotated[bool, typer.Option("--json", help="The same as JSON.
             )
         if worn := _worn([each for each in entries if not each.of_shadow]):
             print(worn)
+        if entries:
+            print(_spent(root, entries))
 
 
 def _worn(entries: list[Entry]) -> str:
@@ -59,6 +62,15 @@ def _worn(entries: list[Entry]) -> str:
     if last is None or not last.worn:
         return ""
     return f"the judge: {worn_out(sum(each.test == last.test for each in entries), last.worn)}"
+
+
+def _spent(root: Path, entries: list[Entry]) -> str:
+    """How much of the error that the judge may make in a year has been used up."""
+    from metaloom.config import PARAMS, load_settings
+    from metaloom.judging.ledger import spent
+
+    alpha, used = load_settings(root / PARAMS).judge.alpha, spent(entries, datetime.now(UTC))
+    return f"the judge has spent {used / alpha:.1%} of the year's error ({used:.2g} of alpha {alpha:g})"
 
 
 def promote(

@@ -23,7 +23,10 @@ ASK = "prefect deployment run {}"
 
 
 def serve(
-    cron: Annotated[str | None, typer.Option(help="When to retrain, as a cron line (UTC).")] = None,
+    cron: Annotated[str | None, typer.Option(help="When to retrain, as a cron line.")] = None,
+    timezone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the cron line, such as Europe/Paris; UTC without it.")
+    ] = None,
     interval: Annotated[
         float | None, typer.Option(min=1, metavar="SECONDS", help="Retrain every SECONDS seconds instead.")
     ] = None,
@@ -46,6 +49,10 @@ def serve(
     """
     if cron and interval:
         raise MetaloomError("give --cron or --interval, not both")
+    if timezone and not cron:
+        raise MetaloomError(
+            "--timezone is of --cron: give both, or write `timezone:` beside the schedule of prefect.yaml"
+        )
     root = enter_project()
     with ended_by_signals():
         server = prefect_server(root, served=True)
@@ -54,7 +61,7 @@ def serve(
         from flows.seen import starts_on_arrival
         from metaloom.cli.runner import EndingRunner
 
-        name, schedule = deployment(root), _schedule(root, cron, interval)
+        name, schedule = deployment(root), _schedule(root, cron, timezone, interval)
         load_settings(root / PARAMS)
         server.wait()
         for line in mark_crashed(root, taken_before=datetime.now(UTC)):
@@ -104,16 +111,18 @@ def _watch(root: Path, name: str, settle: float, every: float) -> None:
                 time.sleep(every)
 
 
-def _schedule(root: Path, cron: str | None, interval: float | None) -> dict[str, Any]:
+def _schedule(root: Path, cron: str | None, zone: str | None, interval: float | None) -> dict[str, Any]:
     """The schedule in the words of `flow.serve`: the one given, else that of prefect.yaml."""
     from prefect.client.schemas.schedules import CronSchedule
 
     if interval:
         return {"interval": interval}
-    line, timezone = (cron, "UTC") if cron else _deployed(root)
+    line, zone = (cron, zone or "UTC") if cron else _deployed(root)
     try:
-        return {"schedule": CronSchedule(cron=line, timezone=timezone)}
-    except ValueError:
+        return {"schedule": CronSchedule(cron=line, timezone=zone)}
+    except ValueError as error:
+        if "timezone" in str(error):
+            raise MetaloomError(f"{zone!r} is no time zone: write its name, for example Europe/Paris") from None
         raise MetaloomError(f"{line!r} is no cron line: write five fields, for example '0 3 * * *'") from None
 
 

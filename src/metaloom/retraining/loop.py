@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -23,7 +24,7 @@ from metaloom.retraining.locks import clear_locks
 from metaloom.retraining.nights import FOLDER, LASTING, Night, current_keys, named, nights, nothing_comes_of
 from metaloom.retraining.steps import NothingNewError, NotYetError, Train, has_bundle
 from metaloom.retraining.taking import SPLITS, Start, find_start, key_of, save_data
-from metaloom.retraining.telling import tell, tell_quiet
+from metaloom.retraining.telling import failures_told, tell, tell_quiet
 from metaloom.retraining.tracking import follow, track
 from metaloom.retraining.workspace import clear, remove
 from metaloom.system.lock import project_lock
@@ -74,11 +75,8 @@ def retrain(
     with project_lock(root / FOLDER, wait):
         if dry_run:
             return loop.would(force)
-        try:
+        with failures_told(root, loop.settings):
             result = loop.run(force, wait, settle)
-        except MetaloomError as error:
-            tell(root, loop.settings, "failed", f"retraining failed: {error}")
-            raise
         if result.state == SKIPPED:
             tell_quiet(root, loop.settings, now())
         return result
@@ -254,7 +252,8 @@ class Loop:
             return Result(SKIPPED, str(same))
         except MetaloomError as error:
             night.reason = str(error)
-            night.save(self.root)
+            with suppress(OSError):  # a full disk, which has ended it
+                night.save(self.root)
             raise
         self._remember(night)
         self._clear(set())

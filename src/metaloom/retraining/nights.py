@@ -33,6 +33,7 @@ class Night:
         changed: settings that are changed for it, by dotted keys.
         done: steps.
         commit: that holds its result; empty before there is one.
+        apart: whether the remote has another branch of its name, as another clone has retrained the same that day.
         champion: version that was in the stage when it was judged; empty where there was none.
         verdict: outcome, message and evidence of the judge.
         outcome: what became of it; empty until it has ended.
@@ -59,6 +60,7 @@ class Night:
     changed: dict[str, Any] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     commit: str = ""
+    apart: bool = False
     champion: str = ""
     verdict: dict[str, Any] = field(default_factory=dict)
     outcome: str = ""
@@ -77,7 +79,7 @@ class Night:
     @property
     def branch(self) -> str:
         """That holds its commit."""
-        return f"retrain/{self.name}"
+        return f"retrain/{self.name}" + (f"-{self.commit[:8]}" if self.apart else "")
 
     @property
     def became(self) -> str:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from metaloom.config import PARAMS, load_settings
 from metaloom.config.retraining import RetrainSettings
 from metaloom.errors import MetaloomError
 from metaloom.retraining.nights import DAY, FOLDER, last_ended
 from metaloom.retraining.receivers import send
 from metaloom.system.files import read_json, write_json
+from metaloom.system.permissions import unable
+from metaloom.system.quantities import size
 from metaloom.system.terminal import say
 
 TOLD = f"{FOLDER}/told.json"  # the cause that was told last, and whether that was told that all is quiet
 TELLS = ("failed", "held", "promoted", "candidate")
+FAILED = "retraining failed: "
+FULL = 1 << 20  # bytes; with fewer left a disk is full
 
 
 def tell(root: Path, settings: RetrainSettings, cause: str, message: str) -> bool:
@@ -34,6 +42,49 @@ def tell(root: Path, settings: RetrainSettings, cause: str, message: str) -> boo
         return False  # told by the next run, if it is still so
     _write(root, known | {"failed": failed})
     return True
+
+
+@contextmanager
+def failures_told(root: Path, settings: RetrainSettings) -> Iterator[None]:
+    """Tell a person what ends the block, whatever it is, as nobody looks at a traceback at night.
+
+    Args:
+        root: the project's.
+        settings: who is told.
+
+    Raises:
+        MetaloomError: the system refused something, in a line: the disk is full, or a right is missing.
+    """
+    try:
+        yield
+    except Exception as error:  # raised again
+        line = _line(root, error)
+        with suppress(OSError):  # a full disk cannot keep what was told: the next night tells it again
+            tell(root, settings, "failed", f"{FAILED}{line or f'{type(error).__name__}: {error}'}")
+        if line in ("", str(error)):
+            raise
+        raise MetaloomError(line) from error
+
+
+def _line(root: Path, error: Exception) -> str:
+    """What ended it and what to do, in a line; "" where it is a mistake of ours."""
+    if isinstance(error, OSError):
+        return unable(error)
+    if not isinstance(error, MetaloomError):
+        return ""
+    free = shutil.disk_usage(root).free  # git and DVC do not always say that it is this
+    return f"{error}; the disk has {size(free)} left: free some room" if free < FULL else str(error)
+
+
+def tell_failed(root: Path, error: MetaloomError) -> None:
+    """Tell of a run that ended before it came to its retraining; nobody where the settings cannot be read.
+
+    Args:
+        root: the project's.
+        error: that ended it.
+    """
+    with suppress(MetaloomError, OSError):
+        tell(root, load_settings(root / PARAMS).retrain, "failed", f"{FAILED}{error}")
 
 
 def tell_quiet(root: Path, settings: RetrainSettings, now: float) -> None:
