@@ -30,6 +30,7 @@ from metaloom.pipeline.code import renew_code
 from metaloom.pipeline.stages import StageExit, is_current, stage_names, stages_for, which_are_due
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
 from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, check_minutes, planned_at, read_budget, write_budget
+from metaloom.system.escaping import shown
 from metaloom.system.limits import HungError, Watch
 from metaloom.system.lock import BusyError, project_lock
 from metaloom.system.provenance import data_version
@@ -105,7 +106,9 @@ def _watch(limits: LimitSettings) -> Watch:
 
 
 def _failure(error: MetaloomError) -> State[Any]:
-    return Failed(name=error.state if isinstance(error, HungError | RefusedError) else "Failed", message=str(error))
+    return Failed(
+        name=error.state if isinstance(error, HungError | RefusedError) else "Failed", message=shown(str(error))
+    )
 
 
 @task(name="budget", task_run_name="budget", **RETRIED)
@@ -148,11 +151,11 @@ def _listeners() -> tuple[Callable[[str], None], Callable[[str], None]]:
     logger = get_run_logger()
 
     def out(line: str) -> None:
-        logger.info(line)
+        logger.info(shown(line))
         say(f"  {line}")
 
     def err(line: str) -> None:
-        logger.warning(line)
+        logger.warning(shown(line))
         if not line.startswith("error: "):
             complain(line)
 
@@ -192,8 +195,8 @@ def pipeline(
             renew_code(project)
             return _run(project, locked, minutes, force, limits, started, only, team)
     except MetaloomError as error:
-        get_run_logger().error(str(error))
-        return Failed(message=str(error))
+        get_run_logger().error(shown(str(error)))
+        return Failed(message=shown(str(error)))
 
 
 def _run(
@@ -237,7 +240,7 @@ def _run(
         done.append(StageRun(name, state.name or "Ran", at_once.seconds.get(name, time.monotonic() - began)))
     summary = summarise(root, str(data.message), done, time.monotonic() - started)
     summary = summary if len(names) == len(due) else summary.of_a_part()
-    get_run_logger().info(as_text(summary))
+    get_run_logger().info(shown(as_text(summary)))
     with suppress(HTTPError):  # a client of its own, which does not wait for a server that is away, as the flow's does
         create_markdown_artifact(key="pipeline-summary", markdown=as_markdown(summary))
     return Completed(message=f"{only or 'all stages'} {'is' if only else 'are'} up to date", data=summary)

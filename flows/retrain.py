@@ -26,6 +26,7 @@ from metaloom.errors import MetaloomError
 from metaloom.retraining import loop
 from metaloom.retraining.approving import answer
 from metaloom.retraining.telling import tell_failed
+from metaloom.system.escaping import shown
 from metaloom.versioning.project import find_root
 
 Seconds = Annotated[float, Field(ge=0, le=24 * 3600)]
@@ -69,17 +70,17 @@ def retrain(
                 project, partial(run_pipeline, root=project), force, dry_run, wait, settle, changed=changed
             )
     except MetaloomError as error:
-        get_run_logger().error(str(error))
+        get_run_logger().error(shown(str(error)))
         if project and not dry_run:
             tell_failed(project, error)  # nothing where the retraining itself has told it
             announce(project, "failed", str(error))
-        return Failed(message=str(error))
-    get_run_logger().info(result.message)
+        return Failed(message=shown(str(error)))
+    get_run_logger().info(shown(result.message))
     if not dry_run:
         announce(project, result.night.outcome if result.night else NOTHING_NEW, result.message, result.night)
     if result.night and result.night.outcome == "candidate":
         approval.ask(project, result.night)
-    return Completed(name=result.state, message=result.message)
+    return Completed(name=result.state, message=shown(result.message))
 
 
 def run_pipeline(place: Path, force: bool, root: Path | None = None) -> None:

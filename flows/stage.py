@@ -21,6 +21,7 @@ from flows.notes import FORGET, mark_crashed, note
 from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError
 from metaloom.retraining.elsewhere import give_stage, taken_up
+from metaloom.system.escaping import shown
 from metaloom.versioning.project import find_root
 
 Training = Annotated[str, Field(pattern=r"^[0-9a-f]{40,64}$")]
@@ -48,6 +49,6 @@ def stage(training: Training, name: Name) -> State[Any]:
                 return pipeline.failed(state)
             give_stage(project, place, night, name)
     except MetaloomError as error:
-        get_run_logger().error(str(error))
-        return Failed(message=str(error))
+        get_run_logger().error(shown(str(error)))
+        return Failed(message=shown(str(error)))
     return Completed(name=GIVEN, message=f"{name} is made")

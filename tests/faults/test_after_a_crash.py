@@ -96,6 +96,19 @@ def test_a_lock_that_was_cut_off_between_two_lines_is_put_back(root, capfd, key)
     assert "dvc.lock was cut off: put back as it last was whole" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("last", ["", " ", "  path:", "  path: d", "  path: dat"])
+def test_a_pointer_that_was_cut_off_in_its_last_line_is_put_back(root, capfd, last):
+    """It is legal for DVC, which takes it for one of no folder, or of a folder `dat`."""
+    with open_project(root):
+        pass
+    whole = (root / "data.dvc").read_text()
+    assert whole.endswith("\n  path: data\n")
+    (root / "data.dvc").write_text(whole.removesuffix("  path: data\n") + last)
+    version_dataset(root)
+    assert (root / "data.dvc").read_text() == whole
+    assert "data.dvc was cut off: put back as it last was whole" in capfd.readouterr().out
+
+
 def test_a_lock_in_which_no_entry_has_a_size_is_whole(root):
     """As older versions of DVC wrote them."""
     lines = (root / "dvc.lock").read_text().splitlines(keepends=True)

@@ -119,6 +119,20 @@ def test_killed_midway_every_tagged_version_is_whole_and_the_next_one_deletes_th
     assert bundle_of(versions, "handoff@v0.0.1", tmp_path / "again") == "1\nbundle\n"
 
 
+@pytest.mark.parametrize("length", [0, 10])
+def test_where_a_folders_list_is_damaged_nothing_goes(versions: Path, length: int):
+    """Its files would count as named by nobody."""
+    for path in (versions / ".dvc/cache/files/md5").glob("??/*.dir"):
+        whole = path.read_bytes()
+        path.chmod(0o644)
+        path.write_bytes(whole[:length])
+        for look in (gc_of.find_unused, gc_of.collect_garbage):
+            with pytest.raises(MetaloomError, match="1 list of files in DVC's cache is damaged, .*doctor --fix"):
+                look(versions)
+        path.write_bytes(whole)
+    assert find_unused(versions).objects == 6
+
+
 def test_a_cache_that_others_may_use_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cache = SimpleNamespace(local=SimpleNamespace(path=str(tmp_path / "shared")))
     monkeypatch.setattr(f"{gc_of.__name__}.open_project", lambda root, lock: nullcontext(SimpleNamespace(cache=cache)))

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import json
+import logging
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import markdown as reader
 import numpy as np
 import pandas as pd
 import pytest
 import typer
-from bundles import change_json, reseal
+from bundles import change_json, reseal, said_by_example
 from made_up_project import make_project, write_quality
 from projects import REPO, run_here
 from typer.testing import CliRunner
 
+from flows import pipeline as flow_of_stages
+from flows import retrain as flow_of_retraining
+from flows import stage as flow_of_a_stage
 from metaloom.cli import doctor, judge, models, plan
 from metaloom.cli.app import app, main
 from metaloom.cli.data import _table
@@ -32,12 +37,14 @@ from metaloom.handoff.metadata import read_metadata
 from metaloom.pipeline.summary import RunSummary, StageRun, as_markdown
 from metaloom.report.page import build
 from metaloom.stages import _fail
+from metaloom.system.escaping import cell, on_one_line
 from metaloom.system.terminal import bar, complain, say
 from metaloom.tasks import EpisodeTable
 from metaloom.versioning import health, registry
 from metaloom.versioning.revisions import plots_differ
 
 EVIL = "=1+1|</script><script>alert(7)</script><img src=x onerror=alert(7)>*`[x](javascript:alert(7))\x1b[2J\u202e\r\n"
+SCRIPTS = sorted((REPO / "src/metaloom/kinds").glob("*/shipped/*.py"))
 ORDERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what a terminal or a reader obeys
 
 
@@ -93,10 +100,17 @@ def test_predictions_on_a_terminal_in_a_table_and_as_json(named: Path, shapes: P
     assert lines.count("\n") == len(pictures) and all(line.count("\t") == 3 for line in lines.splitlines())
 
     rows = list(csv.reader(io.StringIO(asked("predict", str(named), *pictures, "--csv"))))
-    assert_plain(str(rows))
-    for cell in (cell for row in rows for cell in row):
-        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r")) or float(cell) is not None
+    assert_plain(" ".join(map(" ".join, rows)))
+    for each in (each for row in rows for each in row):
+        assert not each.startswith(("=", "+", "-", "@", "\t", "\r")) or float(each) is not None
     assert json.loads(asked("predict", str(named), *pictures, "--json"))[0]["probabilities"].keys() >= {EVIL}
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
+def test_what_a_spreadsheet_takes_for_a_formula(first: str):
+    """https://owasp.org/www-community/attacks/CSV_Injection: full-width signs too, which some locales read so."""
+    assert cell(f"{first}1+1") == f"'{first}1+1"
+    assert cell("a" + first) == "a" + first and cell("-1.5") == "-1.5"
 
 
 def test_inspect_and_verify(named: Path, capsys: pytest.CaptureFixture[str]):
@@ -105,6 +119,21 @@ def test_inspect_and_verify(named: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main(lambda: app(["verify", str(named)]))
     assert_plain(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: "/".join(path.parts[-3::2]))
+def test_the_scripts_of_a_bundle_show_names_as_predict_does(script: Path):
+    text, names = script.read_text(encoding="utf-8"), {}
+    (function,) = (each for each in ast.parse(text).body if isinstance(each, ast.FunctionDef) and each.name == "shown")
+    exec(ast.unparse(function), names)
+    assert names["shown"](EVIL + "\t\xa0\udc80") == on_one_line(EVIL + "\t\xa0\udc80")
+    said = [line for line in text.splitlines() if "print(f" in line]
+    assert said and all("shown(labels[best])" in line for line in said)
+
+
+def test_a_bundles_own_script(named: Path, shapes: Path):
+    ((_, label, _, _),) = said_by_example(named, of_first_class(shapes))
+    assert label == on_one_line(EVIL)
 
 
 def test_the_model_card(named: Path):
@@ -124,6 +153,33 @@ def test_the_artifact_in_prefect():
     assert_plain(page)
     assert_harmless(reader.markdown(page, extensions=["tables"]))
     assert reader.markdown(page, extensions=["tables"]).count("<table>") == 2
+
+
+@pytest.mark.parametrize(
+    "flow", [flow_of_retraining, flow_of_stages, flow_of_a_stage], ids=lambda module: module.__name__
+)
+def test_a_run_s_log_and_state_in_prefect(flow: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog):
+    """`prefect flow-run logs` and `inspect` print them as they are."""
+
+    def refused(*_: object) -> None:
+        raise MetaloomError(EVIL)
+
+    monkeypatch.setattr(flow, "find_root", refused)
+    monkeypatch.setattr(flow, "get_run_logger", lambda: logging.getLogger("of the run"))
+    name = flow.__name__.rpartition(".")[2]
+    state = getattr(flow, name).fn(**({"training": "0" * 40, "name": "a@b"} if name == "stage" else {}))
+    assert_plain(state.message)
+    assert_plain(caplog.messages[-1])
+
+
+def test_what_a_stage_says_in_a_run_s_log(monkeypatch: pytest.MonkeyPatch, caplog):
+    monkeypatch.setattr(flow_of_stages, "get_run_logger", lambda: logging.getLogger("of the run"))
+    with caplog.at_level(logging.INFO):
+        for listener in flow_of_stages._listeners():
+            listener(EVIL)
+    assert len(caplog.messages) == 2
+    assert_plain("".join(caplog.messages))
+    assert_plain(flow_of_stages._failure(MetaloomError(EVIL)).message)
 
 
 def test_messages(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):

@@ -167,6 +167,24 @@ def test_a_mail(settings, tmp_path, capsys):
     assert "the mail server of retrain.notify does not take it" in said and "no mail address that Apprise" in said
 
 
+def test_a_name_is_text_in_a_mail_and_in_a_chat(settings, tmp_path):
+    """Mail is HTML unless its URL says otherwise, and Slack takes what is between `<` and `>` for an order."""
+    evil = "<img src=http://example.org/x>&amp; <!channel> \x1b[2J"
+    tell(tmp_path / "chat", settings, "held", evil)
+    assert Receiver.taken[0]["text"] == "retrain: ‹img src=http://example.org/x›&amp; ‹!channel› \\x1b[2J"
+    assert Receiver.taken[0]["message"] == evil
+    before = len(Mailbox.taken)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mailbox) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        url = f"mailto://127.0.0.1:{server.server_address[1]}?from=loom@example.org&to=team@example.org"
+        tell(tmp_path / "mail", settings.model_copy(update={"notify": url}), "held", evil)
+        server.shutdown()
+    (mail,) = map(message_from_bytes, Mailbox.taken[before:])
+    (page,) = (each for each in mail.walk() if each.get_content_type() == "text/html")
+    text = page.get_payload(decode=True).decode()
+    assert "<img" not in text and "&amp;amp;" in text
+
+
 @pytest.mark.parametrize("notify", ["ftp://example.org", "team", "slack-webhook/", "$", "$A B"])
 def test_what_is_no_receiver_is_refused_early(repo, notify):
     with pytest.raises(MetaloomError, match=r"retrain\.notify: is neither a URL"):

@@ -61,7 +61,7 @@ def _post(url: str, message: dict[str, Any]) -> None:
 
 
 def _mail(url: str, title: str, text: str) -> None:
-    from apprise import Apprise
+    from apprise import Apprise, NotifyFormat
 
     post = Apprise()
     if not post.add(url):
@@ -69,7 +69,7 @@ def _mail(url: str, title: str, text: str) -> None:
             "retrain.notify is no mail address that Apprise can read: write "
             "mailtos://USER:PASSWORD@SERVER?from=ADDRESS&to=ADDRESS"
         )
-    if not post.notify(title=title, body=text):
+    if not post.notify(title=title, body=text, body_format=NotifyFormat.TEXT):  # or it is HTML to whom mail is HTML
         raise MetaloomError("the mail server of retrain.notify does not take it")
 
 

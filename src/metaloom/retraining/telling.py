@@ -14,6 +14,7 @@ from metaloom.config.retraining import RetrainSettings
 from metaloom.errors import MetaloomError
 from metaloom.retraining.nights import DAY, FOLDER, last_ended
 from metaloom.retraining.receivers import send
+from metaloom.system.escaping import told
 from metaloom.system.files import read_json, write_json
 from metaloom.system.permissions import unable
 from metaloom.system.quantities import size
@@ -111,7 +112,7 @@ def _cause(message: str) -> str:
 
 def _sent(settings: RetrainSettings, cause: str, message: str) -> bool:
     """Whether there is nobody to tell, or it has arrived."""
-    text = f"{settings.name}: {message}"
+    text = told(f"{settings.name}: {message}")  # for a person; `message` is for programs
     body = {"text": text, "cause": cause, "project": settings.name, "message": message}
     try:
         send(settings.notify, f"metaloom {settings.name}: {cause}", body)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
+FORMULA = (*"=+-@＝＋－＠", "\t", "\r", "\n")  # what a spreadsheet takes for the beginning of a formula
 KEPT = "\n\t\N{NO-BREAK SPACE}"
 MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|!&~]")
 ANGLES = str.maketrans("<>", "‹›")
@@ -35,6 +35,11 @@ def _is_number(text: str) -> bool:
 def markdown(text: str) -> str:
     """For running text or a table of a Markdown page: its own signs and HTML's are shown as they are."""
     return MARKDOWN.sub(r"\\\g<0>", shown(" ".join(text.split())))
+
+
+def told(text: str) -> str:
+    """For a chat or a mail, of which some take `<` for an order and others for HTML."""
+    return shown(text).translate(ANGLES)
 
 
 def plotted(text: str) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.system.lock import project_lock
+from metaloom.system.plural import several
+from metaloom.versioning.objects import damaged_objects
 from metaloom.versioning.project import open_project
 
 KEPT = {"all_branches": True, "all_tags": True}  # beside the working tree
@@ -35,10 +37,12 @@ def find_unused(root: str | Path) -> Unused:
     """Look, and delete nothing.
 
     Raises:
-        MetaloomError: there is no DVC repository, another command is at work, or the cache may be others' too.
+        MetaloomError: there is no DVC repository, another command is at work, the cache may be others' too, or a
+            folder's list in it is damaged.
     """
     with project_lock(root), open_project(root, lock=True) as repo:
         _refuse_shared(repo, Path(root))
+        _refuse_damaged(repo)
         kept, cache = _named(repo, **KEPT), repo.cache.local
         gone = [each for each in cache.all() if each not in kept]
         ever = _named(repo, all_commits=True)
@@ -62,6 +66,15 @@ def _refuse_shared(repo: Any, root: Path) -> None:
         )
 
 
+def _refuse_damaged(repo: Any) -> None:
+    """A folder's list that is damaged names no files for DVC, and those of a version that is kept would go."""
+    if lists := damaged_objects(Path(repo.cache.local.path), "*.dir"):
+        raise MetaloomError(
+            f"{several(len(lists), 'list')} of files in DVC's cache {'is' if len(lists) == 1 else 'are'} damaged, so "
+            "what is in use cannot be told: `metaloom doctor --fix`, then again"
+        )
+
+
 def _named(repo: Any, **of: bool) -> dict[str, str]:
     """The hashes of all outputs and of the files in them, with their paths; of what is here, as `dvc gc` does."""
     used = repo.used_objs(force=True, **of).values()
@@ -72,4 +85,5 @@ def collect_garbage(root: str | Path) -> None:
     """Delete what `find_unused` has found; remotes stay as they are."""
     with project_lock(root), open_project(root, lock=True) as repo:
         _refuse_shared(repo, Path(root))
+        _refuse_damaged(repo)
         repo.gc(workspace=True, force=True, **KEPT)

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.system.files import md5
 from metaloom.system.plural import several, some
 from metaloom.system.provenance import DATA, LOCK
 from metaloom.versioning import leftovers
 from metaloom.versioning.config_file import BROKEN, CONFIG, as_committed, lost, take_committed
 from metaloom.versioning.intact import Hashes, damaged, put_back
-from metaloom.versioning.objects import NAMED, fetch, tree_of
+from metaloom.versioning.objects import NAMED, damaged_objects, fetch, tree_of
 from metaloom.versioning.packed import packed_before, packed_in_data
 from metaloom.versioning.project import DAG, open_project
 from metaloom.versioning.purged import PURGED, purged
@@ -84,7 +83,7 @@ def of_cache(root: Path) -> Iterator[Fault]:
     """
     with open_project(root, lock=True) as repo:
         cache = Path(repo.cache.local.path)
-    if objects := _damaged_objects(cache):
+    if objects := damaged_objects(cache):
         yield Fault(
             f"{several(len(objects), 'file')} in DVC's cache {'is' if len(objects) == 1 else 'are'} damaged",
             "they are removed, and come again from the workspace or a remote",
@@ -209,12 +208,6 @@ def _bring_back(root: Path, name: str) -> bool:
                 if fetch(repo, out):
                     out.checkout(force=True)
         return all(out.exists for out in lacking)
-
-
-def _damaged_objects(cache: Path) -> list[Path]:
-    """The files of the cache that are not what they are named by."""
-    objects = (path for path in cache.glob("??/*") if path.is_file() and not path.name.startswith("."))
-    return [path for path in objects if path.parent.name + path.name.removesuffix(".dir") != md5(path)]
 
 
 def _renew(root: Path, objects: list[Path]) -> bool:

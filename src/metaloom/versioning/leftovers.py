@@ -13,7 +13,7 @@ from typing import Any
 from metaloom.system.files import atomic_file, load_yaml
 from metaloom.system.git import committed
 from metaloom.system.lock import STATE
-from metaloom.system.provenance import LOCK, POINTER
+from metaloom.system.provenance import DATA, LOCK, POINTER
 from metaloom.system.terminal import say
 
 INEXACT = 2  # seconds to which the start of a process is known
@@ -139,9 +139,15 @@ def _valid(name: str, content: bytes) -> bool:
         value = load_yaml(content)
         if name == LOCK:
             return bool(COMPILED_LOCKFILE_SCHEMA(value)) and _sizes_complete(value)
-        return bool(COMPILED_SINGLE_STAGE_SCHEMA(value)["outs"])
+        return all(map(_path_complete, COMPILED_SINGLE_STAGE_SCHEMA(value)["outs"] or [{}]))
     except (yaml.YAMLError, UnicodeDecodeError, Invalid, KeyError):
         return False
+
+
+def _path_complete(out: dict[str, Any]) -> bool:
+    """Whether an entry of data.dvc has its last line: without it, or with a part of it, data.dvc is legal for DVC."""
+    path = str(out.get("path") or "")
+    return path == DATA or not DATA.startswith(path)
 
 
 def _sizes_complete(lock: dict[str, Any]) -> bool:

@@ -148,6 +148,12 @@ def saved_tree(repo: Any, version: str) -> Any | None:
     return tree
 
 
+def damaged_objects(cache: Path, pattern: str = "*") -> list[Path]:
+    """The files of the cache that are not what they are named by; `pattern`: of their names."""
+    objects = (path for path in cache.glob(f"??/{pattern}") if path.is_file() and not path.name.startswith("."))
+    return [path for path in objects if path.parent.name + path.name.removesuffix(".dir") != md5(path)]
+
+
 def fetch(repo: Any, output: Any) -> bool:
     """Have an output as its hash names it in the cache, from a remote if need be; whether it is there.
 

@@ -53,6 +53,11 @@ def tokens(texts):
     return ids
 
 
+def shown(name):
+    """A name in a line: whoever gave it may have put in what a terminal obeys."""
+    return "".join(c if c.isprintable() or c == "\xa0" else c.encode("unicode_escape").decode() for c in name)
+
+
 def asked(option, value):
     """The graph to ask, its inputs beside the texts, and the classes of its answers."""
     labels, inputs, name = json.loads((HERE / "labels.json").read_text(encoding="utf-8")), {}, "model.onnx"
@@ -64,7 +69,7 @@ def asked(option, value):
         inputs = {"support_x": tokens(support), "support_y": np.array([labels.index(each) for each in names])}
     elif isinstance(labels, dict):  # of a bundle of many tasks
         if value not in labels:
-            sys.exit(f"{USAGE}\nlabels.json names the tasks, such as {', '.join(list(labels)[:3])}")
+            sys.exit(f"{USAGE}\nlabels.json names the tasks, such as {shown(', '.join(list(labels)[:3]))}")
         name, inputs, labels = "fleet.onnx", {"task_id": np.array([list(labels).index(value)])}, labels[value]
     elif option:
         sys.exit("this bundle is of one task: leave out --task")
@@ -87,4 +92,4 @@ for argument in given:
     for name, text in texts(argument):
         ((probabilities,), (novelty,)) = session.run(None, {**inputs, examples: tokens([text])})
         best = probabilities[: len(labels)].argmax()
-        print(f"{name}\t{labels[best]}\t{probabilities[best]:.3f}\tnovelty {novelty:.1f}")
+        print(f"{shown(name)}\t{shown(labels[best])}\t{probabilities[best]:.3f}\tnovelty {novelty:.1f}")

@@ -79,6 +79,11 @@ def learned(folder):
     return {"support_x": support, "support_y": np.array([way for _, way in files])}, [each.name for each in classes]
 
 
+def shown(name):
+    """A name in a line: whoever gave it may have put in what a terminal obeys."""
+    return "".join(c if c.isprintable() or c == "\xa0" else c.encode("unicode_escape").decode() for c in name)
+
+
 def asked(option, value):
     """The graph to ask, its inputs beside the pictures, and the classes of its answers."""
     labels, inputs, name = json.loads((HERE / "labels.json").read_text(encoding="utf-8")), {}, "model.onnx"
@@ -86,7 +91,7 @@ def asked(option, value):
         name, (inputs, labels) = "adapt.onnx", learned(value)
     elif isinstance(labels, dict):  # of a bundle of many tasks
         if value not in labels:
-            sys.exit(f"{USAGE}\nlabels.json names the tasks, such as {', '.join(list(labels)[:3])}")
+            sys.exit(f"{USAGE}\nlabels.json names the tasks, such as {shown(', '.join(list(labels)[:3]))}")
         name, inputs, labels = "fleet.onnx", {"task_id": np.array([list(labels).index(value)])}, labels[value]
     elif option:
         sys.exit("this bundle is of one task: leave out --task")
@@ -105,4 +110,4 @@ session, inputs, labels = asked(option, value)
 for path in pictures:
     probabilities, novelty = session.run(None, {**inputs, examples: pixels(path)})
     best = probabilities[0, : len(labels)].argmax()
-    print(f"{path}\t{labels[best]}\t{probabilities[0, best]:.3f}\tnovelty {novelty[0]:.1f}")
+    print(f"{shown(path)}\t{shown(labels[best])}\t{probabilities[0, best]:.3f}\tnovelty {novelty[0]:.1f}")

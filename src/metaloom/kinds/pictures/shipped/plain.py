@@ -92,6 +92,11 @@ def weights(n_in, n_out):
     return ((weight << 21) + total) // (2 * total) / 2.0**20
 
 
+def shown(name):
+    """A name in a line: whoever gave it may have put in what a terminal obeys."""
+    return "".join(c if c.isprintable() or c == "\xa0" else c.encode("unicode_escape").decode() for c in name)
+
+
 if __name__ == "__main__":
     if not sys.argv[1:]:
         sys.exit("usage: python plain.py PICTURE…")
@@ -100,4 +105,4 @@ if __name__ == "__main__":
     for path in sys.argv[1:]:
         probabilities, novelty = session.run(None, {"prepared": prepared(pixels(path))})
         best = probabilities[0].argmax()
-        print(f"{path}\t{labels[best]}\t{probabilities[0, best]:.3f}\tnovelty {novelty[0]:.1f}")
+        print(f"{shown(path)}\t{shown(labels[best])}\t{probabilities[0, best]:.3f}\tnovelty {novelty[0]:.1f}")

@@ -36,6 +36,11 @@ def rows(path):
     return np.array(numbers, np.float32), [row.get("class", "") for row in table]
 
 
+def shown(name):
+    """A name in a line: whoever gave it may have put in what a terminal obeys."""
+    return "".join(c if c.isprintable() or c == "\xa0" else c.encode("unicode_escape").decode() for c in name)
+
+
 def asked(option, value):
     """The graph to ask, its inputs beside the rows, and the classes of its answers."""
     labels, inputs, name = json.loads((HERE / "labels.json").read_text(encoding="utf-8")), {}, "model.onnx"
@@ -47,7 +52,7 @@ def asked(option, value):
         inputs = {"support_x": support, "support_y": np.array([labels.index(each) for each in names])}
     elif isinstance(labels, dict):  # of a bundle of many tasks
         if value not in labels:
-            sys.exit(f"{USAGE}\nlabels.json names the tasks, such as {', '.join(list(labels)[:3])}")
+            sys.exit(f"{USAGE}\nlabels.json names the tasks, such as {shown(', '.join(list(labels)[:3]))}")
         name, inputs, labels = "fleet.onnx", {"task_id": np.array([list(labels).index(value)])}, labels[value]
     elif option:
         sys.exit("this bundle is of one task: leave out --task")
@@ -69,4 +74,4 @@ for path in tables:
     answers = session.run(None, {**further, examples: table})
     for place, (probabilities, novelty) in enumerate(zip(*answers), start=1):  # noqa: B905
         best = probabilities[: len(labels)].argmax()
-        print(f"{path}#{place}\t{labels[best]}\t{probabilities[best]:.3f}\tnovelty {novelty:.1f}")
+        print(f"{shown(path)}#{place}\t{shown(labels[best])}\t{probabilities[best]:.3f}\tnovelty {novelty:.1f}")
