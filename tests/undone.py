@@ -137,7 +137,7 @@ UNDONE: dict[str, tuple[Mutant, str]] = {
             "a name has a terminal obey it out of a run's log in Prefect",
             "get_run_logger().info(shown(result.message))",
             "get_run_logger().info(result.message)",
-            f"{FAULTS}hostile_names.py::test_a_run_s_log_and_state_in_prefect",
+            f"{FAULTS}hostile_names.py::test_what_a_retraining_comes_to_in_prefect",
         ),
         (
             "given_before",

@@ -36,6 +36,7 @@ from metaloom.handoff.bundle.card import model_card
 from metaloom.handoff.metadata import read_metadata
 from metaloom.pipeline.summary import RunSummary, StageRun, as_markdown
 from metaloom.report.page import build
+from metaloom.retraining.loop import Result
 from metaloom.stages import _fail
 from metaloom.system.escaping import cell, on_one_line
 from metaloom.system.terminal import bar, complain, say
@@ -168,6 +169,19 @@ def test_a_run_s_log_and_state_in_prefect(flow: ModuleType, monkeypatch: pytest.
     monkeypatch.setattr(flow, "get_run_logger", lambda: logging.getLogger("of the run"))
     name = flow.__name__.rpartition(".")[2]
     state = getattr(flow, name).fn(**({"training": "0" * 40, "name": "a@b"} if name == "stage" else {}))
+    assert_plain(state.message)
+    assert_plain(caplog.messages[-1])
+
+
+def test_what_a_retraining_comes_to_in_prefect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog):
+    monkeypatch.setattr(flow_of_retraining, "find_root", lambda: tmp_path)
+    for name in ("note", "mark_crashed", "refuse_after_crashes", "skip_missed"):
+        monkeypatch.setattr(flow_of_retraining, name, lambda *_: None)
+    monkeypatch.setattr(flow_of_retraining.approval, "asked", lambda: "")
+    monkeypatch.setattr(flow_of_retraining.loop, "retrain", lambda *_, **__: Result("Skipped", EVIL))
+    monkeypatch.setattr(flow_of_retraining, "get_run_logger", lambda: logging.getLogger("of the run"))
+    with caplog.at_level(logging.INFO):
+        state = flow_of_retraining.retrain.fn(dry_run=True)
     assert_plain(state.message)
     assert_plain(caplog.messages[-1])
 
