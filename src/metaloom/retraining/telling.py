@@ -58,7 +58,7 @@ def failures_told(root: Path, settings: RetrainSettings) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # raised again
+    except Exception as error:  # mistakes of ours too, as nobody reads a traceback at night; always raised again
         line = _line(root, error)
         with suppress(OSError):  # a full disk cannot keep what was told: the next night tells it again
             tell(root, settings, "failed", f"{FAILED}{line or f'{type(error).__name__}: {error}'}")
