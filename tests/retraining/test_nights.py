@@ -288,7 +288,8 @@ def test_a_page_that_a_fresh_worktree_lacks_is_nothing_to_train(small, monkeypat
     (small.root / "page").unlink()
     assert due_stages(small.root) == ["report"]
     monkeypatch.setattr(steps, "open_workspace", lambda root, night: small.root)
-    monkeypatch.setattr(steps, "file_at", lambda *_: "outs:\n- md5: d\n")
+    locked = (small.root / "dvc.lock").read_text().strip()
+    monkeypatch.setattr(steps, "file_at", lambda _, __, path: {"dvc.lock": locked}.get(path, "outs:\n- md5: d\n"))
     with pytest.raises(steps.NothingNewError):
         steps.train(small.root, Night("n", "k", "c", "d", 1.0), lambda *_: pytest.fail("trained"), False)
 

@@ -56,6 +56,7 @@ ADDED = {  # settings that do not depend on the data, and that files of earlier 
     "retrain": {
         "name": "retrain",
         "data": "folder",
+        "start": None,
         "when": {"examples": 0, "classes": 0, "drift": 0, "drift_days": 7},
         "stage": "prod",
         "approval": False,

@@ -46,6 +46,7 @@ class RetrainSettings(Section):
 
     name: StageName
     data: Literal["folder", "branch"]
+    start: Literal["champion"] | None
     when: WhenSettings
     stage: StageName
     approval: bool

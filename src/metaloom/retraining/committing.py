@@ -8,6 +8,7 @@ from pathlib import Path
 from metaloom.config import PARAMS
 from metaloom.config.loading import assigned
 from metaloom.errors import MetaloomError
+from metaloom.retraining.champion import IGNORE, TRACKED
 from metaloom.retraining.git import NOBODY, GitError, asked, git, identity
 from metaloom.retraining.nights import Night
 from metaloom.retraining.taking import SPLITS
@@ -38,7 +39,8 @@ def stage_results(place: Path, **environment: str) -> str:
     """
     with open_project(place) as repo:
         of_git = [out.fs_path for stage in repo.index.stages for out in stage.outs if not out.use_cache]
-    wanted = [*(place / name for name in (LOCK, POINTER, SPLITS, BUDGET, CODE, PARAMS)), *map(Path, of_git)]
+    of_start = (TRACKED, IGNORE) if (place / TRACKED).is_file() else ()
+    wanted = [*(place / name for name in (LOCK, POINTER, SPLITS, BUDGET, CODE, PARAMS, *of_start)), *map(Path, of_git)]
     there = [str(path.relative_to(place)) for path in wanted if path.exists()]
     git(place, "add", "--all", "--force", "--", *there, **environment)
     return git(place, "write-tree", **environment)
@@ -71,6 +73,7 @@ def message_of(night: Night, skip_ci: bool) -> str:
         found = night.figures
         interval = f"{percent(found['low95'])} to {percent(found['high95'])}"
         lines.append(f"accuracy: {percent(found['accuracy'])} ({interval}) at {found['task']}")
+    lines += [f"starts from: {night.start}"] if night.start else []
     lines += [f"setting: {assigned(key, value)}" for key, value in night.changed.items()]
     lines += [
         f"data: {night.data}" + (f" (of {night.past[:8]})" if night.past else ""),

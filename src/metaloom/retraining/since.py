@@ -13,6 +13,7 @@ from metaloom.config import PARAMS, load_settings
 from metaloom.config.retraining import WhenSettings
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.child import reproduce_in_child
+from metaloom.retraining.champion import CHAMPION
 from metaloom.retraining.git import asked, file_at
 from metaloom.retraining.nights import DAY, FOLDER, Night, last_ended
 from metaloom.retraining.taking import read_by_stages
@@ -96,6 +97,8 @@ def same_but_data(root: Path, place: Path, champion: str, base: str) -> bool:
 def _settings(root: Path, commit: str) -> dict[str, Any]:
     try:
         found: Any = load_yaml(file_at(root, commit, PARAMS)) or {}
+        if found.get("train", {}).get("start") == CHAMPION:  # of the retraining that made it
+            found["train"]["start"] = None
         return {name: value for name, value in found.items() if name not in OF_THE_LOOP}
     except (yaml.YAMLError, AttributeError):  # refused by the run itself
         return {}

@@ -12,10 +12,12 @@ from metaloom.judging.records import moved
 from metaloom.pipeline.code import renew_code
 from metaloom.pipeline.stages import due_stages
 from metaloom.retraining import committing, others, relay, sharing, since
+from metaloom.retraining.champion import start_from_champion
 from metaloom.retraining.clones import handover
 from metaloom.retraining.git import GitError, asked, fetch_tags, file_at, remote_of
 from metaloom.retraining.judged import FIRST, judged
 from metaloom.retraining.nights import Night, nights
+from metaloom.retraining.transfers import text_of
 from metaloom.retraining.workspace import its_own_code, open_workspace
 from metaloom.system.provenance import LOCK, POINTER, data_version, version_in
 from metaloom.versioning.paths import Outputs
@@ -85,9 +87,11 @@ def train(root: Path, night: Night, run: Train, force: bool) -> None:
     renew_code(place)
     pointer = file_at(place, "HEAD", POINTER)
     same_data = pointer and version_in(pointer, POINTER) == night.data
-    if not force and same_data and not due_stages(place, beside=False):
+    untouched = file_at(place, "HEAD", LOCK) == text_of(place / LOCK)  # else a run before has trained, and was killed
+    if not force and same_data and untouched and not due_stages(place, beside=False):
         raise NothingNewError(f"everything is up to date with data/, which is version {night.data[:8]}")
     with its_own_code(place), relay.relayed(root, place, night, force):
+        start_from_champion(root, place, night)
         run(place, force)
     night.data = data_version(place) or night.data
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from metaloom.retraining.champion import TRACKED
 from metaloom.system.files import atomic_file, load_yaml
 from metaloom.system.lock import STATE
 from metaloom.system.provenance import LOCK
@@ -141,6 +142,8 @@ def _between(repo: Any, place: Path, way: Callable[[Any, Any], tuple[Any, Any]],
 
     source, target = way(repo.cache.local, repo.cloud.get_remote_odb())
     entries = [entry for name, entry in locked(place).items() if stage in (None, name)]
+    if stage is None:
+        entries.append(load_yaml(text_of(place / TRACKED)) or {})  # what training starts from
     named = {HashInfo("md5", out["md5"]) for entry in entries for out in entry.get("outs", ())}
     there = set(source.oids_exist([each.value for each in named]))
     transfer.transfer(source, target, {each for each in named if each.value in there}, shallow=False)

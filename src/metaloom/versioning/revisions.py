@@ -35,6 +35,11 @@ class Revision:
     name: str
     files: Any
 
+    def has(self, path: str) -> bool:
+        """Whether there is such a file or folder, by what git has of it."""
+        with dvc_errors():
+            return self.files.exists(path)
+
     def get(self, path: str, to: Path) -> Path:
         """Copy a file or folder.
 
