@@ -126,8 +126,8 @@ def test_an_override_that_is_none(text):
     assert len(str(error.value)) < 600
 
 
-def test_a_file_from_before_encoders_of_texts_is_read(repo, tmp_path):
+def test_a_file_from_before_some_settings_is_read(repo, tmp_path):
     lines = (repo / "params.yaml").read_text().splitlines()
-    newer = ("  tokenizer: ", "  tokens: ", "  pooling: ")
+    newer = ("  tokenizer: ", "  tokens: ", "  pooling: ", "  start: ", "    forgetting: ")
     (tmp_path / "params.yaml").write_text("\n".join(line for line in lines if not line.startswith(newer)))
-    assert load_settings(tmp_path / "params.yaml").encoder == load_settings(repo / "params.yaml").encoder
+    assert load_settings(tmp_path / "params.yaml") == load_settings(repo / "params.yaml")

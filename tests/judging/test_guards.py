@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from metaloom.evaluation.figures import Answers
 from metaloom.judging.asking import Asked
 from metaloom.judging.bundles import BundleFigures
+from metaloom.judging.by_domain import ByDomain
 from metaloom.judging.decision import decide
 from metaloom.judging.evidence import Evidence
 from metaloom.judging.novelty import aurocs
@@ -43,17 +44,18 @@ def asked(gains: list[float], rounds: int = 60) -> Asked:
     return Asked(one, other, decide(differences, 0.05, 0.01), len(gains), 1.0)
 
 
-def evidence(rules, said: Asked, bundles=None, novelty=None) -> Evidence:
+def evidence(rules, said: Asked, bundles=None, novelty=None, old=None) -> Evidence:
     domains = [f"domain{number}" for number in range(said.domains)]
     classes = pd.DataFrame({"class": ["a", "b"], "domain": "domain0", "split": "test", "first": [0, 9], "count": 99})
     questions = Questions(Pool(np.zeros((108, 1)), classes, ["x"] * 108), 2, 1, 10, domains, "seed")
     nothing = Revision("none", SimpleNamespace(exists=lambda path: False))
     sides = (Side(name, name, nothing, Outputs(REPO), Path()) for name in ("old", "new"))
-    return Evidence(*sides, questions, said, 0.05, rules, [], bundles, novelty)
+    old = ByDomain([f"old{number}" for number in range(old.domains)], old.champion, old.challenger) if old else None
+    return Evidence(*sides, questions, said, 0.05, rules, [], bundles, novelty, old)
 
 
-def guards(settings, said: Asked, bundles=None, novelty=None) -> dict[str, str]:
-    return dict(evidence(settings.judge, said, bundles, novelty)._guards())
+def guards(settings, said: Asked, bundles=None, novelty=None, old=None) -> dict[str, str]:
+    return dict(evidence(settings.judge, said, bundles, novelty, old)._guards())
 
 
 def test_a_loss_on_one_domain_and_a_doubt_about_others(settings):
@@ -71,6 +73,15 @@ def test_worse_in_the_worst_tenth(settings):
 def test_a_bundle_that_is_slower_or_larger_by_half(settings, now, fired):
     found = guards(settings, asked([0.3, 0.3]), (BundleFigures(100, 1.0), BundleFigures(*now)))
     assert found.keys() & {"latency", "size"} == fired
+
+
+@pytest.mark.parametrize(("gains", "fired"), [([0.1, -0.3], True), ([-0.3], True), ([0.1, 0.1], False)])
+def test_a_loss_on_a_domain_that_both_were_trained_on(settings, gains, fired):
+    found = guards(settings, asked([0.3, 0.3]), old=asked(gains))
+    assert ("forgetting" in found) is fired
+    if fired:
+        worst = f"on old{len(gains) - 1}, which both were trained on, it is worse by "
+        assert found["forgetting"].startswith(worst)
 
 
 def novelty(gain: float, episodes: int = 200) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +102,7 @@ FIRED = {  # what makes each of them say something
     "domains": (asked([0.3, 0.3, -0.3]), None, None),
     "worst_domain": (asked([0.3, 0.3, -0.3]), None, None),
     "worst_tenth": (asked([-0.3, -0.3]), None, None),
+    "forgetting": (asked([0.3, 0.3]), None, None, asked([0.0, -0.3])),
     "novelty": (asked([0.3, 0.3]), None, novelty(-0.05)),
     "latency": (asked([0.3, 0.3]), (BundleFigures(100, 1.0), BundleFigures(100, 1.6)), None),
     "size": (asked([0.3, 0.3]), (BundleFigures(100, 1.0), BundleFigures(160, 1.0)), None),

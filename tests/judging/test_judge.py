@@ -15,6 +15,7 @@ from metaloom.cli.judge import before_promotion
 from metaloom.errors import MetaloomError
 from metaloom.judging import judge
 from metaloom.judging.asking import _in_time
+from metaloom.judging.forgetting import _pool
 from metaloom.judging.process import _sides
 from metaloom.judging.questions import pool
 from metaloom.judging.records import judgement_of, moved, read_ledger
@@ -174,3 +175,15 @@ def test_a_model_that_is_nowhere_is_one_line(make_versions):
             each.unlink()
     with pytest.raises(MetaloomError, match="is in neither DVC's cache nor a remote"):
         judge(made.root, "v0.0.1", "v0.0.2", note=False)
+
+
+def test_what_both_were_trained_on_is_asked_too(versions):
+    """By examples that both were trained on: of the domain a, and of no other."""
+    found = judge(versions.root, "v0.0.1", "v0.0.2", now=NOW, note=False)
+    (old,) = found.evidence["old_domains"]
+    assert old["domain"] == "a" and old["episodes"] == 300 and old["champion"] > old["challenger"] + 0.3
+    (told,) = (each for each in found.evidence["guards"] if each["guard"] == "forgetting")
+    assert told["says"].startswith("on a, which both were trained on, it is worse by ")
+    with _sides(versions.root, "v0.0.1", "v0.0.2") as (one, other):
+        one.classes["split"] = "test"
+        assert _pool(one, other, 20) is None

@@ -49,7 +49,8 @@ ADDED = {  # settings that do not depend on the data, and that files of earlier 
         "max_episodes": 3000,
         "max_minutes": 2,
         "guards": dict.fromkeys(
-            ("domains", "worst_domain", "worst_tenth", "calibration", "novelty", "latency", "size"), "warn"
+            ("domains", "worst_domain", "worst_tenth", "forgetting", "calibration", "novelty", "latency", "size"),
+            "warn",
         ),
     },
     "limits": {"stage_minutes": 0, "stall_minutes": 30, "remote_seconds": 60},
@@ -115,11 +116,15 @@ def read_params(path: str | Path = PARAMS, overrides: dict[str, Any] | None = No
 
 def _with_added(raw: dict[str, Any]) -> dict[str, Any]:
     """With the settings of `ADDED` that a file lacks; of some sections one by one, as they have newer ones."""
-    given = ADDED | raw
-    for name in ("encoder", "retrain"):
-        if isinstance(own := raw.get(name, {}), dict):
-            given |= {name: ADDED[name] | own}
-    return given
+    newer = {name: _laid_over(ADDED[name], raw[name]) for name in ("encoder", "judge", "retrain") if name in raw}
+    return ADDED | raw | newer
+
+
+def _laid_over(known: Any, own: Any) -> Any:
+    """The known values under the own ones, however deep these are nested."""
+    if not (isinstance(known, dict) and isinstance(own, dict)):
+        return own
+    return known | {name: _laid_over(known.get(name), value) for name, value in own.items()}
 
 
 def environment_overrides() -> dict[str, Any]:

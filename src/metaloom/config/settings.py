@@ -180,6 +180,7 @@ class GuardSettings(Section):
 
     domains: Guard
     worst_domain: Guard
+    forgetting: Guard
     worst_tenth: Guard
     calibration: Guard
     novelty: Guard

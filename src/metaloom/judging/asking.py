@@ -73,7 +73,7 @@ def ask(
         spare: episodes for which there has to be time afterwards.
     """
     started, domains = time.monotonic(), len(questions.domains)
-    models = [_answering(learner, questions) for learner in (champion, challenger)]
+    models = [answering(learner, questions) for learner in (champion, challenger)]
     said: list[list[Answers]] = [[], []]
     most, done, number = max(1, settings.max_episodes // domains), 0, 0
     with bar("judge", most * domains) as progress:
@@ -97,7 +97,7 @@ def _in_time(done: int, seconds: float, most: float, spare: int) -> int:
     return max(1, int((most - seconds) * done / max(seconds, 1e-9)) - spare) if done else 1 << 30
 
 
-def _answering(learner: Learner, questions: Questions) -> Answer:
+def answering(learner: Learner, questions: Questions) -> Answer:
     """A model that has embedded all that it may be asked."""
     classes = questions.asked
     rows = np.concatenate([np.arange(f, f + n) for f, n in classes[["first", "count"]].itertuples(index=False)])

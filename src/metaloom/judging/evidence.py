@@ -16,6 +16,7 @@ from metaloom.config import JudgeSettings
 from metaloom.evaluation.figures import Answers, Reliability, worst_decile
 from metaloom.judging.asking import Asked
 from metaloom.judging.bundles import BundleFigures
+from metaloom.judging.by_domain import TAIL, ByDomain, highest
 from metaloom.judging.ledger import Entry, Wear, again, wear, worn_out
 from metaloom.judging.questions import Questions
 from metaloom.judging.sequence import bounds
@@ -25,7 +26,6 @@ from metaloom.system.plural import several
 from metaloom.system.quantities import points, size
 from metaloom.system.rounding import nulled, rounded
 
-TAIL = 0.025  # of each end of a 95% interval
 FACTOR = 1.5  # by which a bundle may be slower, or larger, before its guard says so
 DIGITS = 5  # of shares in the evidence
 
@@ -45,6 +45,7 @@ class Evidence:
         past: the ledger.
         bundles: figures of both; None where they cannot be had.
         novelty: AUROC of both in the same episodes (`judging.novelty`); None where it was not asked for.
+        old: what they said about domains that both were trained on (`judging.forgetting`); None likewise.
     """
 
     champion: Side
@@ -56,6 +57,7 @@ class Evidence:
     past: Sequence[Entry]
     bundles: tuple[BundleFigures, BundleFigures] | None
     novelty: tuple[Float[np.ndarray, " episode"], Float[np.ndarray, " episode"]] | None = None
+    old: ByDomain | None = None
 
     def verdict(self) -> Verdict:
         """The outcome with its sentence and its evidence."""
@@ -92,6 +94,11 @@ class Evidence:
         return (np.bincount(code, gain, minlength=len(first)) / np.maximum(count, 1))[count > 0]
 
     @cached_property
+    def by_domain(self) -> ByDomain:
+        """Answers to the questions."""
+        return ByDomain(self.questions.domains, self.asked.champion, self.asked.challenger)
+
+    @cached_property
     def gain(self) -> float:
         """Each domain counts alike."""
         return float(self.asked.differences.mean())
@@ -122,15 +129,18 @@ class Evidence:
         if self.over_domains is not None and self.over_domains[0] < -margin:
             low, high = (points(each, None) for each in self.over_domains)
             yield "domains", f"on other domains its gain may be anything from {low} to {high} points"
-        if (worst := self._worst_domain()) is not None:
-            yield "worst_domain", f"on {worst[0]} it is worse by {points(-worst[1], None).lstrip('+')} points"
+        if self.asked.domains > 1 and (worst := self.by_domain.worst(margin)):
+            yield "worst_domain", f"on {worst[0]} it is worse by {_loss(worst[1])} points"
+        if self.old is not None and (worst := self.old.worst(margin)):
+            told = f"on {worst[0]}, which both were trained on, it is worse by {_loss(worst[1])} points"
+            yield "forgetting", told
         if (gap := _worst_tenth(other) - _worst_tenth(one)) < -margin:
             yield "worst_tenth", f"in the worst tenth of the episodes it loses {100 * -gap:.1f} points"
         if (gap := _calibration_error(other) - _calibration_error(one)) > margin:
             yield "calibration", f"its calibration error is larger by {100 * gap:.1f} points"
         if self.novelty is not None:
             before, now = self.novelty
-            if _highest((now - before)[:, None])[0] < -margin:
+            if highest((now - before)[:, None])[0] < -margin:
                 yield (
                     "novelty",
                     f"it tells new classes from known ones with an AUROC of {now.mean():.3f}, not {before.mean():.3f}",
@@ -142,18 +152,6 @@ class Evidence:
                 yield "latency", f"its bundle takes {times} for an answer"
             if now.bytes > FACTOR * before.bytes:
                 yield "size", f"its bundle's model has {size(now.bytes)} instead of {size(before.bytes)}"
-
-    def _worst_domain(self) -> tuple[str, float] | None:
-        """The worst domain with its gain, where that is a loss beyond the margin, as a one-sided t-test at 5% over all
-        domains has it (Bonferroni)."""
-        differences = self.asked.differences
-        rounds, domains = differences.shape
-        if rounds < 2 or domains < 2:
-            return None
-        means = differences.mean(axis=0)
-        worst = int(means.argmin())
-        lost = _highest(differences)[worst] < -self.settings.margin
-        return (self.questions.domains[worst], float(means[worst])) if lost else None
 
     def _figures(self) -> dict[str, Any]:
         episodes, version = len(self.asked.champion.table), self.questions.version
@@ -174,37 +172,14 @@ class Evidence:
         asked = {"episodes": episodes, "setting": self.questions.setting, "n_query": self.questions.n_query}
         asked |= {"classes": len(self.questions.asked), "test": version, "seconds": round(self.asked.seconds, 1)}
         rules = {"margin": self.settings.margin, "limited": not bool(self.asked.decision.over)}
-        rest = {"over_domains": self.over_domains, "domains": self._domains(), "bundle": bundles}
+        rest = {"over_domains": self.over_domains, "domains": self.by_domain.figures(), "bundle": bundles}
+        rest |= {"old_domains": self.old.figures() if self.old else []}
         found = rounded(nulled(sides | gains | asked | rules | rest), DIGITS)
         return found | {"alpha": self.alpha, "wear": asdict(self.wear)}
 
-    def _domains(self) -> list[dict[str, Any]]:
-        """Gain by domain, with the 95% interval of Student's t."""
-        differences = self.asked.differences
-        rounds = len(differences)
-        spread = differences.std(axis=0, ddof=1) if rounds > 1 else np.full(differences.shape[1], np.nan)
-        halves = stats.t.ppf(1 - TAIL, max(1, rounds - 1)) * spread / math.sqrt(rounds)
-        of_each = [np.nan_to_num(each.accuracy).reshape(differences.shape).mean(axis=0) for each in self._answers]
-        rows = zip(self.questions.domains, differences.mean(axis=0).tolist(), halves.tolist(), *of_each, strict=True)
-        return [
-            {"domain": domain, "gain": gain, "low95": gain - half, "high95": gain + half}
-            | {"champion": float(one), "challenger": float(other), "episodes": rounds}
-            for domain, gain, half, one, other in rows
-        ]
 
-    @property
-    def _answers(self) -> tuple[Answers, Answers]:
-        return self.asked.champion, self.asked.challenger
-
-
-def _highest(differences: Float[np.ndarray, "round column"]) -> Float[np.ndarray, " column"]:
-    """Upper ends of the means: each is above its own, all of them with a probability of 95% (Student's t, one-sided,
-    Bonferroni)."""
-    rounds, columns = differences.shape
-    if rounds < 2:
-        return np.full(columns, np.inf)
-    errors = differences.std(axis=0, ddof=1) / math.sqrt(rounds)
-    return differences.mean(axis=0) + stats.t.ppf(1 - 0.05 / columns, rounds - 1) * errors
+def _loss(gain: float) -> str:
+    return points(-gain, None).lstrip("+")
 
 
 def _figures_of(answers: Answers) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 
 from metaloom.config import PARAMS, Setting, load_settings
 from metaloom.errors import MetaloomError
+from metaloom.judging import forgetting
 from metaloom.judging.asking import Asked, ask
 from metaloom.judging.bundles import bundle_figures
 from metaloom.judging.evidence import Evidence
@@ -62,18 +63,22 @@ def judge(
         check_alike(one, other)
         episodes = other.settings.episodes
         seed = "/".join(commit_of(root, f"{each.commit}^{{tree}}") for each in (one, other))
-        questions = Questions.of(pool(one, other), Setting.parse(episodes.settings[0]), episodes.n_query, seed)
+        setting = Setting.parse(episodes.settings[0])
+        questions = Questions.of(pool(one, other), setting, episodes.n_query, seed)
         past = read_ledger(root)
         known = again(past, one.commit, other.commit, questions.version)
         alpha = known.alpha if known else share(past, now, rules.alpha)
         choose_engine(settings.engine)
         device = choose_device(settings.device)
         learners = one.learner(device), other.learner(device)
-        guarded = rules.guards.novelty != "off"
+        apart, old = (getattr(rules.guards, name) != "off" for name in ("novelty", "forgetting"))
         left = 60 * rules.max_minutes - (time.monotonic() - began)
-        asked = ask(*learners, questions, alpha, rules, left, EPISODES if guarded else 0)
-        novelty = _novelty(learners, questions, asked) if guarded else None
-        evidence = Evidence(one, other, questions, asked, alpha, rules, past, bundle_figures(one, other), novelty)
+        asked = ask(*learners, questions, alpha, rules, left, apart * EPISODES + old * forgetting.EPISODES)
+        evidence = Evidence(
+            *(one, other, questions, asked, alpha, rules, past, bundle_figures(one, other)),
+            novelty=_novelty(learners, questions, asked) if apart else None,
+            old=forgetting.answers(one, other, learners, setting, episodes.n_query, seed) if old else None,
+        )
     verdict = evidence.verdict()
     if note:
         record(root, _entry(verdict, one, other, questions, known.when if known else now))

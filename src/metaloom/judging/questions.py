@@ -23,7 +23,7 @@ ALL = "all domains"  # the one that stands for all, where none is large enough b
 
 @dataclass(frozen=True)
 class Pool:
-    """Classes that neither model has seen.
+    """Classes that may be asked about.
 
     Args:
         examples: packed, those of these classes alone.
@@ -44,27 +44,45 @@ def pool(champion: Side, challenger: Side) -> Pool:
     Raises:
         MetaloomError: no class is left.
     """
-    parts, tables, content, first = [], [], [], 0
     known = champion.contents | challenger.contents
+    of_sides = []
     for side, other in ((challenger, champion), (champion, challenger)):
         rows = _unseen(side, other, known)
         if side is champion:
             there = set(challenger.items["class"]), set(challenger.items["sha256"])
             moved = set(rows.loc[rows["sha256"].isin(there[1]), "class"]) | there[0]
             rows = rows[~rows["class"].isin(moved)]
+        of_sides.append((side, rows))
+    if sum(rows["class"].nunique() for _, rows in of_sides) < 2:
+        raise MetaloomError(
+            f"no classes are left that neither {champion.name} nor {challenger.name} has been trained or selected on: "
+            "add classes to test (split.test in params.yaml)"
+        )
+    return picked(of_sides, MOST)
+
+
+def picked(of_sides: list[tuple[Side, pd.DataFrame]], most: int) -> Pool:
+    """The pool of so many examples of each class, evenly spread, or of all.
+
+    Args:
+        of_sides: whose examples they are, and rows of the item table.
+        most: examples of a class.
+    """
+    parts, tables, content, first = [], [], [], 0
+    for side, rows in of_sides:
         for name, own in rows.groupby("class", sort=True):
-            own = own.iloc[np.linspace(0, len(own) - 1, min(MOST, len(own))).astype(int)]
+            own = own.iloc[spread(len(own), most)]
             tables.append((name, own["domain"].iloc[0], "test", first, len(own)))
             parts.append(np.asarray(side.examples[own["row"].to_numpy()]))
             content += own["sha256"].tolist()
             first += len(own)
     classes = pd.DataFrame(tables, columns=["class", "domain", "split", "first", "count"])
-    if len(classes) < 2:
-        raise MetaloomError(
-            f"no classes are left that neither {champion.name} nor {challenger.name} has been trained or selected on: "
-            "add classes to test (split.test in params.yaml)"
-        )
     return Pool(np.concatenate(parts), classes, content)
+
+
+def spread(count: int, most: int) -> Int[np.ndarray, " place"]:
+    """Places of so many of a list, evenly spread, or of all."""
+    return np.linspace(0, count - 1, min(most, count)).astype(int)
 
 
 def _unseen(side: Side, other: Side, known: set[str]) -> pd.DataFrame:

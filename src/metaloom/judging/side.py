@@ -88,6 +88,11 @@ class Side:
         """Classes that its model was trained or selected on."""
         return set(self.classes.loc[self.classes["split"].isin(SEEN), "class"])
 
+    @cached_property
+    def trained(self) -> set[str]:
+        """Classes that its model was trained on."""
+        return set(self.classes.loc[self.classes["split"] == "train", "class"])
+
     def owes(self, name: str, domain: str) -> bool:
         """Whether its model was trained or selected on a class, or on the domain that the class would belong to."""
         if (self.classes["class"] == name).any():
