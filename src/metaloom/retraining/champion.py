@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from metaloom.config import PARAMS, load_settings
@@ -52,7 +53,7 @@ def start_from_champion(root: Path, place: Path, night: Night) -> None:
         write_params(place / PARAMS, {"train.start": wanted})
 
 
-def _put(root: Path, place: Path, version: str, methods: list[str]) -> list[str]:
+def _put(root: Path, place: Path, version: str, methods: Sequence[str]) -> list[str]:
     """Copy a version's weights into the folder, and have DVC track it; the methods that it has."""
     models = Outputs(place).models
     paths = {name: f"{models}/{name}/{WEIGHTS}" for name in methods if name != "bank"}
