@@ -84,9 +84,25 @@ def test_where_all_is_up_to_date_dvc_is_asked_once(pipeline, served, monkeypatch
     assert set(names(pipeline()[1]).values()) == {"Cached"}
 
 
-def test_ran_then_cached(pipeline, served, capfd):
+@pytest.fixture
+def spans(monkeypatch):
+    """`spans()`: the names of OpenTelemetry's spans so far."""
+    export = pytest.importorskip("opentelemetry.sdk.trace.export")
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    kept, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(export.SimpleSpanProcessor(kept))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    return lambda: [each.name for each in kept.get_finished_spans()]
+
+
+def test_ran_then_cached(pipeline, served, capfd, spans):
+    """And Prefect traces the run and its tasks, as docs/scheduling.md says."""
     state, tasks = pipeline()
     assert state.is_completed()
+    assert set(TASKS) < set(spans()) and len(spans()) == len(TASKS) + 1
     assert list(tasks) == TASKS and set(names(tasks).values()) == {"Ran"}
     assert served.steps() == ["prepare.txt", "protonet.txt", "maml.txt"]
     assert logged(state.state_details.flow_run_id, "stepping to maml.txt")
