@@ -117,6 +117,8 @@ def test_what_to_do_next(small, project):
     assert verdict(small).endswith("`metaloom adapt --support FOLDER --out BUNDLE`")
     of_training(small, best_step=800)
     assert verdict(small).endswith("try `metaloom run --set protonet.steps=1600`")
+    (small.models / "protonet/read.json").write_text("{}")
+    assert verdict(small).endswith("It was still getting better: try a larger train.start_steps")
     far_apart(small, 2.0)
     assert "Your test classes look like nothing in training (2.0 times as far)" in verdict(small)
     of_training(small, at_chance=True)

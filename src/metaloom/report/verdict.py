@@ -11,7 +11,7 @@ from metaloom.report.inputs import Inputs, read_table
 from metaloom.report.sections.headline import Headline, headline
 from metaloom.report.sections.results import Results, load_results
 from metaloom.report.words import learner_title
-from metaloom.system.files import read_json
+from metaloom.system.files import READ, read_json
 from metaloom.system.quantities import percent
 
 FEW_CLASSES = 50  # training classes, below which more of them help most
@@ -56,6 +56,7 @@ def _next(inputs: Inputs, results: Results, answer: Headline) -> str:
     trained: dict[str, Any] = read_json(inputs.models / name / "metrics.json", made_by=stage)
     classes = read_table(inputs.splits / "classes.parquet", "split", ["split"])
     training = int((classes["split"] == "train").sum())
+    started = (inputs.models / name / READ).is_file()  # from an earlier model, with a share of the steps
     near = read_table(inputs.evaluation / "nearness.parquet", "evaluate", ["relative"])["relative"].median()
     if trained.get("at_chance"):
         return f"Its training loss stayed at chance: try a lower {name}.learning_rate, or another of `methods`"
@@ -64,7 +65,8 @@ def _next(inputs: Inputs, results: Results, answer: Headline) -> str:
     if near >= FAR:
         return f"Your test classes look like nothing in training ({near:.1f} times as far): add domains like them"
     if trained["best_step"] == trained["steps"]:
-        return f"It was still getting better: try `metaloom run --set {name}.steps={2 * trained['steps']}`"
+        more = "a larger train.start_steps" if started else f"`metaloom run --set {name}.steps={2 * trained['steps']}`"
+        return f"It was still getting better: try {more}"
     if _is_behind(results, answer.setting.name):
         return f"Try another of `methods`, or more classes than the {training} that it has learned from"
     return "Adapt it to classes of your own: `metaloom adapt --support FOLDER --out BUNDLE`"
