@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from typer.main import get_group
 
 from metaloom import __version__
 from metaloom.errors import BAD_INPUT, MetaloomError
+from metaloom.system.collector import spare_collector
 from metaloom.system.permissions import unable
 from metaloom.system.terminal import QUIET, complain
 from metaloom.system.utf8 import in_utf8
@@ -31,7 +31,6 @@ VERSIONS = "Versions, for example: metaloom compare HEAD~1"
 GROUPS = (PIPELINE, DATA, TASKS, BUNDLES, VERSIONS)
 
 
-YOUNG = 50_000  # new objects before the collector looks for circles among them; Python's 700 cost imports a tenth
 MARKUP = "markdown"  # it fills lines; the other modes break them where a docstring does
 
 # each command's module in metaloom.cli and group, in the order of the help page
@@ -133,7 +132,7 @@ def _give_up_output() -> None:
 
 def main(command: Callable[..., Any] = app) -> None:
     """Run the command line: a mistake that the user can fix is one line on standard error and exit code 2."""
-    gc.set_threshold(YOUNG)
+    spare_collector()
     in_utf8()
     if sys.stdin is None:  # closed by who called us
         sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 (open as long as the process lives)

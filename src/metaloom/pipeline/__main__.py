@@ -13,6 +13,7 @@ from pathlib import Path
 
 from metaloom.errors import ERROR_FILE, MetaloomError
 from metaloom.pipeline.stages import FORCE, StageExit, reproduce
+from metaloom.system.collector import spare_collector
 from metaloom.system.escaping import shown
 from metaloom.system.lifeline import end_with_parent, name_runner
 from metaloom.system.lock import BusyError
@@ -20,6 +21,7 @@ from metaloom.system.lock import BusyError
 
 def main() -> int:
     """Bring the stage of the command line up to date; returns the exit code."""
+    spare_collector()
     name, *force = sys.argv[1:] or [""]
     if not name or force not in ([], [FORCE]):
         print(f"usage: {Path(sys.executable).name} -m metaloom.pipeline STAGE [{FORCE}]", file=sys.stderr)

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from metaloom.errors import BAD_INPUT, ERROR_FILE, INTERRUPTED, MetaloomError
+from metaloom.system.collector import spare_collector
 from metaloom.system.files import is_full
 from metaloom.system.lifeline import end_with_runner
 from metaloom.system.utf8 import in_utf8
 from metaloom.versioning.code import check_version
+
+spare_collector()  # here: the modules of stages import torch before they call anything
 
 
 def run_stage(main: Callable[..., Any]) -> None:
