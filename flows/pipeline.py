@@ -29,7 +29,16 @@ from metaloom.pipeline.child import RefusedError, reproduce_in_child, run_module
 from metaloom.pipeline.code import renew_code
 from metaloom.pipeline.stages import StageExit, is_current, stage_names, stages_for, which_are_due
 from metaloom.pipeline.summary import StageRun, as_markdown, as_text, summarise
-from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, check_minutes, planned_at, read_budget, write_budget
+from metaloom.planning.budget import (
+    BUDGET,
+    NO_BUDGET,
+    budget_for,
+    check_minutes,
+    planned_at,
+    read_budget,
+    with_budget,
+    write_budget,
+)
 from metaloom.system.escaping import shown
 from metaloom.system.limits import HungError, Watch
 from metaloom.system.lock import BusyError, project_lock
@@ -224,7 +233,7 @@ def _run(
     due, unchanged = _due(root), True
     names = list(due) if wanted is None else wanted
     at_once = Matrices(team, root, names, partial(_made, root, limits=limits), partial(_taken, root))
-    for name in _with_budget(names, minutes) if planned else names:
+    for name in with_budget(names, minutes) if planned else names:
         began = time.monotonic()
         if name == "budget":
             state = budget(root, *asked, limits, return_state=True)
@@ -260,14 +269,6 @@ def _due(root: str) -> dict[str, bool]:
         return which_are_due(root)
     except BusyError:  # each stage's task asks for itself, and again
         return dict.fromkeys(stage_names(root), True)
-
-
-def _with_budget(stages: list[str], minutes: float | None) -> list[str]:
-    """The stages, with "budget" before what depends on it."""
-    if minutes is None:
-        return stages
-    place = stages.index("plan") if "plan" in stages else len(stages)
-    return [*stages[:place], "budget", *stages[place:]]
 
 
 def failed(state: State[Any]) -> State[Any]:

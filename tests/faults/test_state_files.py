@@ -44,7 +44,7 @@ def test_a_note_of_the_version_of_data_that_cannot_be_read_names_none(tmp_path: 
 
 
 def test_a_second_serve_does_not_take_the_first_one_s_login_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(prefect_server, "_configured", lambda: None)
+    monkeypatch.setattr(prefect_server, "own_server", lambda root: None)
     monkeypatch.setattr(prefect_server, "_temporary", lambda _: pytest.fail("a server was started"))
     (tmp_path / ".metaloom").mkdir()
     with FileLock(tmp_path / ".metaloom/serve.lock"), pytest.raises(BusyError, match="another `metaloom serve` is at"):

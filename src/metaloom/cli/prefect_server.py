@@ -73,11 +73,7 @@ def prefect_server(root: Path, served: bool = False) -> Server:
         root: the project's root.
         served: this process takes runs of the deployment from it.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    if not os.access(Path.home(), os.W_OK):
-        os.environ.setdefault("PREFECT_HOME", str(root / STATE / "prefect"))
-    url = _configured()
+    url = own_server(root)
     if not url:
         if served:
             _serve_alone(root)
@@ -104,12 +100,19 @@ def _serve_alone(root: Path) -> None:
     atexit.register(lock.release)  # which also keeps it until then
 
 
-def _configured() -> str | None:
-    """The address of a server of one's own.
+def own_server(root: Path) -> str | None:
+    """The address of a server of one's own, by PREFECT_API_URL or the Prefect profile; imports Prefect, as we want it.
+
+    Args:
+        root: the project's root.
 
     Raises:
         MetaloomError: Prefect's settings, which it reads when it is imported, are none.
     """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if not os.access(Path.home(), os.W_OK):
+        os.environ.setdefault("PREFECT_HOME", str(root / STATE / "prefect"))
     from pydantic import ValidationError
 
     from metaloom.config import first_problem

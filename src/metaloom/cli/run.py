@@ -13,12 +13,14 @@ from typing import Annotated, Any
 
 import typer
 
-from metaloom.cli.prefect_server import prefect_server
+from metaloom.cli.prefect_server import own_server, prefect_server
 from metaloom.cli.project import ended_by_signals, enter_project, given_overrides
 from metaloom.errors import BAD_INPUT, FAILED
+from metaloom.pipeline.cached import cached_run
 from metaloom.pipeline.stages import stage_names, stages_for
+from metaloom.pipeline.summary import NARROW, RunSummary, as_text
 from metaloom.planning.budget import check_minutes
-from metaloom.system.lock import project_lock
+from metaloom.system.lock import STATE, project_lock
 from metaloom.system.terminal import QUIET, complain, console, quiet, say
 from metaloom.versioning.data import refuse_no_data
 from metaloom.versioning.project import overriding
@@ -62,8 +64,22 @@ def run(
         with overriding(overrides):
             stages_for(root, stage)  # before a server starts
     with ended_by_signals(), project_lock(root, wait):
-        state = _pipeline(root, locked, overrides, minutes, force, stage)
-    _conclude(state, began)
+        found = None if force or minutes is not None else _cached(root, overrides, stage)
+        if found is None:
+            found = _made(_pipeline(root, locked, overrides, minutes, force, stage))
+    width = get_terminal_size().columns if sys.stdout.isatty() else NARROW
+    say(as_text(replace(found, seconds=time.monotonic() - began), width))  # with the time of Prefect's start
+
+
+def _cached(root: Path, overrides: dict[str, Any], only: str | None) -> RunSummary | None:
+    """Where nothing is due, and no server of one's own would list the run; None otherwise.
+
+    Runs that were killed, which their notes tell, are for the flow to mark.
+    """
+    if any(Path(root, STATE, "flow-runs").glob("*.json")) or own_server(root):
+        return None
+    with overriding(overrides):
+        return cached_run(root, only)
 
 
 def _pipeline(
@@ -84,15 +100,12 @@ def _pipeline(
     return pipeline(str(root), overrides=overrides or None, **options, return_state=True)
 
 
-def _conclude(state: Any, began: float) -> None:
-    """Print what the run has to say, with the time that its user has waited: Prefect's start is in it, too."""
+def _made(state: Any) -> RunSummary:
+    """What the flow's run has to say, or its error."""
     from flows.pipeline import reason
     from metaloom.pipeline.child import RefusedError
-    from metaloom.pipeline.summary import NARROW, as_text
 
     if state.is_completed():
-        width = get_terminal_size().columns if sys.stdout.isatty() else NARROW
-        say(as_text(replace(state.result(), seconds=time.monotonic() - began), width))
-        return
+        return state.result()
     complain(f"error: {reason(state)}")
     raise typer.Exit(BAD_INPUT if state.name == RefusedError.state else FAILED)

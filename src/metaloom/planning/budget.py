@@ -116,6 +116,14 @@ def read_budget(path: str | Path) -> Budget:
         raise MetaloomError(f"{path}: {first_problem(error)}: {remedy}") from None
 
 
+def with_budget(stages: list[str], minutes: float | None) -> list[str]:
+    """The stages, with "budget" before what depends on it, where there is one."""
+    if minutes is None:
+        return stages
+    place = stages.index("plan") if "plan" in stages else len(stages)
+    return [*stages[:place], "budget", *stages[place:]]
+
+
 def write_budget(path: str | Path, budget: Budget) -> None:
     """Write the file as a whole."""
     write_text(path, ABOUT + yaml.safe_dump(budget.model_dump(mode="json"), sort_keys=False))
