@@ -124,6 +124,22 @@ UNDONE: dict[str, tuple[Mutant, str]] = {
             f"{FAULTS}after_a_crash.py::test_a_pointer_that_was_cut_off_in_its_last_line_is_put_back",
         ),
         (
+            "release_for_version",
+            "retraining",
+            "training starts from a release of the code that has the name of the version",
+            'with at_revision(root, f"{BUNDLE}@{version}") as revision:',
+            "with at_revision(root, version) as revision:",
+            "tests/retraining/test_from_champion.py::test_a_release_of_the_code_that_has_the_name_of_the_version_is_not_meant",
+        ),
+        (
+            "random_for_lost",
+            "retraining",
+            "training starts from random weights where those of the model in the stage cannot be had",
+            'revision.has(f"{models}/{name}")',
+            'revision.has(f"{models}/{name}/model.safetensors")',
+            "tests/retraining/test_from_champion.py::test_where_the_model_cannot_be_had_nothing_is_trained",
+        ),
+        (
             "name_in_mail",
             "retraining",
             "a name in a message is HTML in a mail, and an order in a chat",

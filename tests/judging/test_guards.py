@@ -84,6 +84,14 @@ def test_a_loss_on_a_domain_that_both_were_trained_on(settings, gains, fired):
         assert found["forgetting"].startswith(worst)
 
 
+def test_a_certain_loss_is_not_hidden_by_a_larger_one_that_may_be_chance():
+    said = asked([0.0, 0.0])
+    found = ByDomain(["certain", "wild"], said.champion, said.challenger)
+    vars(found)["differences"] = np.tile([[-0.04, 0.8], [-0.06, -1.0]], (30, 1))
+    assert found.worst(0.01) == ("certain", pytest.approx(-0.05))
+    assert found.worst(0.06) is None
+
+
 def novelty(gain: float, episodes: int = 200) -> tuple[np.ndarray, np.ndarray]:
     """AUROCs of both in the same episodes."""
     one, other = np.random.default_rng(0).normal(0.9, 0.05, (2, episodes))

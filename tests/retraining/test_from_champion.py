@@ -7,12 +7,15 @@ import sys
 
 import pytest
 import yaml
+from projects import REPO
 
 from metaloom.config import load_settings
+from metaloom.errors import MetaloomError
 from metaloom.pipeline.stages import reproduce
 from metaloom.retraining import steps, transfers
-from metaloom.retraining.champion import CHAMPION, TRACKED
+from metaloom.retraining.champion import CHAMPION, TRACKED, start_from_champion
 from metaloom.retraining.loop import loop_of
+from metaloom.retraining.nights import Night
 from metaloom.retraining.since import same_but_data
 from metaloom.retraining.taking import find_past
 from metaloom.retraining.workspace import open_workspace
@@ -166,6 +169,50 @@ def test_broken_off_it_goes_on_from_the_same_model(warm):
 
 
 @pytest.mark.slow
+def test_broken_off_without_a_model_in_the_stage_it_goes_on_without(warm):
+    warm.night()
+    registry.take_out(warm.root, "v0.0.1", "prod", "out", ("Ann", "ann@example.org"))
+    warm.data(0.7)
+    killed_in_training(warm)
+    registry.put_into(warm.root, "v0.0.1", "prod", "in again", ("Ann", "ann@example.org"))
+    assert warm.night().night.start == "" and chain(warm) == [0.7]
+
+
+@pytest.mark.slow
+def test_where_the_model_cannot_be_had_nothing_is_trained(warm, tmp_path):
+    """It is in use, so to start from random weights would be another training than the one that was asked for."""
+    warm.night()
+    warm.data(0.7)
+    lists = list((warm.root / ".dvc/cache").rglob("*.dir"))
+    for path in lists:
+        path.rename(tmp_path / path.name)
+    with pytest.raises(MetaloomError, match="protonet of handoff@v0.0.1 is in neither DVC's cache nor a remote"):
+        warm.night()
+    assert len(warm.runs) == 1
+    for path in lists:
+        (tmp_path / path.name).rename(path)
+    assert warm.night().night.start == "v0.0.1" and chain(warm) == [0.7, 0.5]
+
+
+def test_a_release_of_the_code_that_has_the_name_of_the_version_is_not_meant(warm):
+    warm.git("tag", "v0.0.1")
+    warm.night()
+    warm.data(0.7)
+    warm.night()
+    assert chain(warm) == [0.7, 0.5]
+
+
+def test_settings_without_a_place_for_the_folder_are_refused(tmp_path):
+    """Those of a project that was made before there was `train.start`."""
+    text = (REPO / "params.yaml").read_text().replace("\n  start: null", "", 1)
+    (tmp_path / "params.yaml").write_text(text.replace("  start: null", "  start: champion"))
+    with pytest.raises(
+        MetaloomError, match="the section train has no start, .*: write `start: null` into that section"
+    ):
+        start_from_champion(tmp_path, tmp_path, Night("n", "k", "c", "d", 1.0))
+
+
+@pytest.mark.slow
 def test_settings_alone_start_one_that_goes_on_when_it_was_broken_off(warm):
     warm.night()
     merge(warm)
@@ -193,15 +240,18 @@ def test_one_of_the_past_starts_from_nothing(warm):
 
 
 @pytest.mark.slow
-def test_a_model_of_other_methods_is_no_start(warm, capsys):
+@pytest.mark.parametrize(("own", "told"), [("null", "random weights"), ("earlier", "earlier")])
+def test_a_model_of_other_methods_is_no_start(warm, capsys, own, told):
     warm.night()
     path = warm.root / "params.yaml"
-    path.write_text(path.read_text().replace("methods: [protonet, maml]", "methods: [ridge]"))
+    text = path.read_text().replace("methods: [protonet, maml]", "methods: [ridge]")
+    path.write_text(text.replace("  start: null", f"  start: {own}", 1))
     warm.git("commit", "-qam", "another method")
     warm.data(0.7)
-    warm.night()
-    assert "v0.0.1 has no model of ridge: training starts from random weights" in capsys.readouterr().out
-    assert chain(warm) == [0.7]
+    night = warm.night().night
+    assert f"v0.0.1 has no model of ridge: training starts from {told}\n" in capsys.readouterr().out
+    assert "starts from" not in warm.git("log", "-1", "--format=%B", night.branch)
+    assert chain(warm) == [0.7] and "params.yaml" not in warm.git("diff", "--name-only", "main", night.branch)
 
 
 @pytest.mark.slow

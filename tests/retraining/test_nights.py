@@ -328,3 +328,17 @@ def test_what_a_stage_reads_and_another_writes_is_none_of_what_a_retraining_star
     )
     small.git("commit", "-qam", "own")
     assert read_by_stages(small.root, "HEAD") == ["step.py"]
+
+
+@pytest.mark.parametrize(("start", "counts"), [("earlier/", True), ("champion", False), ("../earlier", False)])
+def test_other_earlier_models_to_start_from_are_something_new(small, start, counts):
+    """`dvc add earlier` again, and a commit; the folder of the model in the stage is each retraining's own."""
+    params = small.root / "params.yaml"
+    params.write_text(params.read_text().replace("  start: null", f"  start: {start}", 1))
+    keys = []
+    for content in ("one", "other"):
+        (small.root / f"{start.strip('./')}.dvc").write_text(content)
+        small.git("add", "-A")
+        small.git("commit", "-qm", content)
+        keys.append(find_start(small.root, "folder", []).key)
+    assert (keys[0] != keys[1]) is counts

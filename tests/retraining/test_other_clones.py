@@ -11,7 +11,7 @@ import pytest
 from nights import BEGAN
 
 from metaloom.errors import MetaloomError
-from metaloom.retraining import clones, others, relay, transfers
+from metaloom.retraining import clones, others, relay, sharing, transfers
 from metaloom.retraining.nights import DAY, Night
 from metaloom.retraining.workspace import open_workspace
 
@@ -82,6 +82,20 @@ def test_which_record_counts():
     other = Night("n", "k", "b", "d", 2.0, commit="2")
     assert others._is_further(ended, None) and others._is_further(ended, here) and others._is_further(other, here)
     assert not others._is_further(here, ended) and not others._is_further(here, here)
+
+
+def test_the_record_that_goes_with_a_branch_has_the_name_of_its_own(shared, tmp_path):
+    """Where the remote has another branch of the retraining's name."""
+    base = shared.git("rev-parse", "HEAD")
+    other, own = (shared.git("commit-tree", "HEAD^{tree}", "-p", base, "-m", name) for name in ("other", "own"))
+    shared.git("push", "-q", "origin", f"{other}:refs/heads/retrain/n")
+    night = Night("n", "0" * 40, base, "d", 1.0, commit=own, notes=["after `git merge retrain/n`, `metaloom run`"])
+    sharing.push_branch(shared.root, night, "origin", recorded=True)
+    there = f"--git-dir={tmp_path}/origin.git"
+    assert shared.git(there, "rev-parse", "retrain/n", f"retrain/n-{own[:8]}").split() == [other, own]
+    record = Night(**json.loads(shared.git(there, "cat-file", "blob", "refs/metaloom/nights/n")))
+    assert record.branch == night.branch == f"retrain/n-{own[:8]}"
+    assert record.notes == [f"after `git merge {night.branch}`, `metaloom run`"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from metaloom.config import load_settings
 from metaloom.errors import MetaloomError
 from metaloom.retraining.nights import DAY, Night
 from metaloom.retraining.receivers import address
-from metaloom.retraining.telling import tell, tell_quiet
+from metaloom.retraining.telling import tell, tell_failed, tell_quiet
+from metaloom.system.lock import BusyError
 
 
 @pytest.fixture
@@ -65,6 +66,15 @@ def test_whatever_ends_a_night_is_told(small, settings, error, raised, said):
             small.night()
     (told,) = Receiver.taken
     assert told["cause"] == "failed" and told["message"].startswith(f"retraining failed: {said}")
+
+
+def test_that_another_retraining_is_at_work_is_no_failure(settings, repo, tmp_path):
+    text = (repo / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("  notify: null", f"  notify: {settings.notify}"))
+    tell_failed(tmp_path, BusyError("another run is at work"))
+    assert causes() == []
+    tell_failed(tmp_path, MetaloomError("3 runs crashed within a day"))
+    assert causes() == ["failed"]
 
 
 def test_nothing_new_for_days_is_told_once(settings, tmp_path):

@@ -92,10 +92,14 @@ def test_a_bank_takes_its_own_networks_over(tmp_path):
 
 def test_a_folder_without_models_is_refused_before_anything_is_trained(prepared, monkeypatch):
     monkeypatch.setenv("METALOOM_SET", json.dumps(SET | {"train.start": "nowhere"}))
-    with pytest.raises(MetaloomError, match="has no model of protonet or maml: give a copy of an earlier run's models"):
+    copy = "train.start is nowhere, which has no model of protonet or maml: give a copy of an earlier run's models"
+    with pytest.raises(MetaloomError, match=copy):
         planned()
     Path("nowhere.dvc").touch()
     with pytest.raises(MetaloomError, match="train.start is nowhere, which .*: `dvc pull nowhere.dvc` brings it"):
+        planned()
+    Path("nowhere/ridge").mkdir(parents=True)  # it is there, and of other methods
+    with pytest.raises(MetaloomError, match=copy):
         planned()
 
 

@@ -1,4 +1,4 @@
-"""What both said, domain by domain: who gained, and where the challenger has lost for sure."""
+"""What both said, domain by domain: the gain in each, and where the challenger is worse beyond doubt."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from jaxtyping import Float
 from scipy import stats
 
 from metaloom.evaluation.figures import Answers
+from metaloom.judging.asking import gains
 
 TAIL = 0.025  # of each end of a 95% interval
 
 
 @dataclass(frozen=True)
 class ByDomain:
-    """Answers of both, one episode of each domain after the other, round by round.
+    """Answers of both to the same episodes, of which each round has one of each domain.
 
     Args:
-        domains: of a round.
-        champion, challenger: answers to the same episodes.
+        domains: in the order in which each round asks them.
+        champion, challenger: their answers.
     """
 
     domains: Sequence[str]
@@ -33,29 +34,27 @@ class ByDomain:
     @cached_property
     def differences(self) -> Float[np.ndarray, "round domain"]:
         """Accuracy of the challenger minus that of the champion."""
-        one, other = self._accuracies
-        return other - one
-
-    @property
-    def _accuracies(self) -> tuple[Float[np.ndarray, "round domain"], Float[np.ndarray, "round domain"]]:
-        """An episode that one of them failed is all wrong."""
-        sides = (np.nan_to_num(each.accuracy) for each in (self.champion, self.challenger))
-        one, other = (each.reshape(-1, len(self.domains)) for each in sides)
-        return one, other
+        return self._in_rounds(gains(self.champion, self.challenger))
 
     def worst(self, margin: float) -> tuple[str, float] | None:
-        """The worst domain with its gain, where that is a loss beyond the margin, as a one-sided t-test at 5% over all
-        domains has it (Bonferroni)."""
-        worst = int(self.differences.mean(axis=0).argmin())
-        lost = highest(self.differences)[worst] < -margin
-        return (self.domains[worst], float(self.differences[:, worst].mean())) if lost else None
+        """The domain with the largest loss, and its gain, of those with a loss beyond the margin.
+
+        A domain is one of them by a one-sided t-test at 5% over all domains (Bonferroni).
+        """
+        lost = highest(self.differences) < -margin
+        if not lost.any():
+            return None
+        means = self.differences.mean(axis=0)
+        worst = int(np.where(lost, means, np.inf).argmin())
+        return self.domains[worst], float(means[worst])
 
     def figures(self) -> list[dict[str, Any]]:
         """Gain by domain, with the 95% interval of Student's t."""
         differences, rounds = self.differences, len(self.differences)
         spread = differences.std(axis=0, ddof=1) if rounds > 1 else np.full(differences.shape[1], np.nan)
         halves = stats.t.ppf(1 - TAIL, max(1, rounds - 1)) * spread / math.sqrt(rounds)
-        of_each = [each.mean(axis=0) for each in self._accuracies]
+        answers = (self.champion, self.challenger)
+        of_each = [self._in_rounds(np.nan_to_num(each.accuracy)).mean(axis=0) for each in answers]
         rows = zip(self.domains, differences.mean(axis=0).tolist(), halves.tolist(), *of_each, strict=True)
         return [
             {"domain": domain, "gain": gain, "low95": gain - half, "high95": gain + half}
@@ -63,10 +62,13 @@ class ByDomain:
             for domain, gain, half, one, other in rows
         ]
 
+    def _in_rounds(self, values: Float[np.ndarray, " episode"]) -> Float[np.ndarray, "round domain"]:
+        return values.reshape(-1, len(self.domains))
+
 
 def highest(differences: Float[np.ndarray, "round column"]) -> Float[np.ndarray, " column"]:
-    """Upper ends of the means: each is above its own, all of them with a probability of 95% (Student's t, one-sided,
-    Bonferroni)."""
+    """Upper ends of one-sided intervals for the means of the columns (Student's t), which hold together with a
+    probability of 95% (Bonferroni); infinite where there is one round."""
     rounds, columns = differences.shape
     if rounds < 2:
         return np.full(columns, np.inf)

@@ -45,7 +45,8 @@ class Evidence:
         past: the ledger.
         bundles: figures of both; None where they cannot be had.
         novelty: AUROC of both in the same episodes (`judging.novelty`); None where it was not asked for.
-        old: what they said about domains that both were trained on (`judging.forgetting`); None likewise.
+        old: what they said about domains that both were trained on (`judging.forgetting`); None where that was not
+            asked for, or there are none.
     """
 
     champion: Side

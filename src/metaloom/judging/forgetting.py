@@ -10,16 +10,14 @@ from metaloom.config import Setting
 from metaloom.errors import MetaloomError
 from metaloom.judging.asking import answering
 from metaloom.judging.by_domain import ByDomain
-from metaloom.judging.questions import Pool, Questions, picked, spread
+from metaloom.judging.questions import Pool, Questions, evenly, pool_of
 from metaloom.judging.side import Side
 from metaloom.learner import Learner
 
 EPISODES = 300
-DOMAINS, CLASSES, EXAMPLES = (
-    30,
-    15,
-    20,
-)  # of all, of a domain, of a class: at most so many, which bounds memory and time
+DOMAINS = 30  # at most; this and the next two bound memory and time
+CLASSES = 15  # of a domain
+EXAMPLES = 20  # of a class, or as many as an episode takes
 
 
 def answers(
@@ -30,17 +28,17 @@ def answers(
     n_query: int,
     seed: str,
 ) -> ByDomain | None:
-    """Have both answer episodes of classes that both were trained on, by examples that both were trained on.
+    """Have both answer episodes of classes that both were trained on, with examples that both were trained on.
 
     Args:
         champion, challenger: who is asked.
         learners: their models.
-        setting: of the episodes; those of domains with fewer classes have fewer ways.
+        setting: of the episodes; where half of the domains have fewer classes, all episodes have fewer ways.
         n_query: of each class.
         seed: of all draws.
 
     Returns:
-        Their answers; None where they have no domain in common that is large enough.
+        Their answers; None where no two classes that both were trained on have enough examples.
     """
     pool = _pool(champion, challenger, max(EXAMPLES, setting.n_shot + n_query))
     if pool is None:
@@ -55,13 +53,13 @@ def answers(
 
 
 def _pool(champion: Side, challenger: Side, examples: int) -> Pool | None:
-    """The classes that both were trained on: so many of each domain, and of these so many examples."""
+    """Some of the classes that both were trained on, with so many examples of each; None where there are not two."""
     both = champion.trained & challenger.trained
     rows = challenger.items[challenger.items["class"].isin(both) & challenger.items["sha256"].isin(champion.contents)]
     classes = rows.drop_duplicates("class").sort_values(["domain", "class"])
     of_domains = [names.to_numpy() for _, names in classes.groupby("domain", sort=True)["class"]]
-    some = [of_domains[place] for place in spread(len(of_domains), DOMAINS)]
-    kept = {name for names in some for name in names[spread(len(names), CLASSES)]}
+    some = [of_domains[place] for place in evenly(len(of_domains), DOMAINS)]
+    kept = {name for names in some for name in names[evenly(len(names), CLASSES)]}
     if len(kept) < 2:
         return None
-    return picked([(challenger, rows[rows["class"].isin(kept)])], examples)
+    return pool_of([(challenger, rows[rows["class"].isin(kept)])], examples)

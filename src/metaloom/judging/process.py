@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from metaloom.config import PARAMS, Setting, load_settings
+from metaloom.config import PARAMS, JudgeSettings, Setting, load_settings
 from metaloom.errors import MetaloomError
 from metaloom.judging import forgetting
 from metaloom.judging.asking import Asked, ask
@@ -71,18 +71,24 @@ def judge(
         choose_engine(settings.engine)
         device = choose_device(settings.device)
         learners = one.learner(device), other.learner(device)
-        apart, old = (getattr(rules.guards, name) != "off" for name in ("novelty", "forgetting"))
         left = 60 * rules.max_minutes - (time.monotonic() - began)
-        asked = ask(*learners, questions, alpha, rules, left, apart * EPISODES + old * forgetting.EPISODES)
-        evidence = Evidence(
-            *(one, other, questions, asked, alpha, rules, past, bundle_figures(one, other)),
-            novelty=_novelty(learners, questions, asked) if apart else None,
-            old=forgetting.answers(one, other, learners, setting, episodes.n_query, seed) if old else None,
-        )
+        asked = ask(*learners, questions, alpha, rules, left, _spare(rules))
+        novelty = old = None
+        if rules.guards.novelty != "off":
+            novelty = _novelty(learners, questions, asked)
+        if rules.guards.forgetting != "off":
+            old = forgetting.answers(one, other, learners, setting, episodes.n_query, seed)
+        evidence = Evidence(one, other, questions, asked, alpha, rules, past, bundle_figures(one, other), novelty, old)
     verdict = evidence.verdict()
     if note:
         record(root, _entry(verdict, one, other, questions, known.when if known else now))
     return verdict
+
+
+def _spare(rules: JudgeSettings) -> int:
+    """Episodes that guards ask when the verdict is there."""
+    asking = ((rules.guards.novelty, EPISODES), (rules.guards.forgetting, forgetting.EPISODES))
+    return sum(count for action, count in asking if action != "off")
 
 
 def _novelty(learners: tuple[Learner, Learner], questions: Questions, asked: Asked) -> tuple[np.ndarray, np.ndarray]:

@@ -42,10 +42,10 @@ def pool(champion: Side, challenger: Side) -> Pool:
     Left out is what either was trained or selected on, by name, by domain and by content: under another name, too.
 
     Raises:
-        MetaloomError: no class is left.
+        MetaloomError: fewer than two classes are left.
     """
     known = champion.contents | challenger.contents
-    of_sides = []
+    of_sides: list[tuple[Side, pd.DataFrame]] = []
     for side, other in ((challenger, champion), (champion, challenger)):
         rows = _unseen(side, other, known)
         if side is champion:
@@ -58,20 +58,20 @@ def pool(champion: Side, challenger: Side) -> Pool:
             f"no classes are left that neither {champion.name} nor {challenger.name} has been trained or selected on: "
             "add classes to test (split.test in params.yaml)"
         )
-    return picked(of_sides, MOST)
+    return pool_of(of_sides, MOST)
 
 
-def picked(of_sides: list[tuple[Side, pd.DataFrame]], most: int) -> Pool:
-    """The pool of so many examples of each class, evenly spread, or of all.
+def pool_of(of_sides: list[tuple[Side, pd.DataFrame]], most: int) -> Pool:
+    """The pool of some examples of each class, evenly spread.
 
     Args:
         of_sides: whose examples they are, and rows of the item table.
-        most: examples of a class.
+        most: examples of a class; where it has fewer, all are taken.
     """
     parts, tables, content, first = [], [], [], 0
     for side, rows in of_sides:
         for name, own in rows.groupby("class", sort=True):
-            own = own.iloc[spread(len(own), most)]
+            own = own.iloc[evenly(len(own), most)]
             tables.append((name, own["domain"].iloc[0], "test", first, len(own)))
             parts.append(np.asarray(side.examples[own["row"].to_numpy()]))
             content += own["sha256"].tolist()
@@ -80,8 +80,8 @@ def picked(of_sides: list[tuple[Side, pd.DataFrame]], most: int) -> Pool:
     return Pool(np.concatenate(parts), classes, content)
 
 
-def spread(count: int, most: int) -> Int[np.ndarray, " place"]:
-    """Places of so many of a list, evenly spread, or of all."""
+def evenly(count: int, most: int) -> Int[np.ndarray, " place"]:
+    """Places in a list, evenly spread: at most so many."""
     return np.linspace(0, count - 1, min(most, count)).astype(int)
 
 

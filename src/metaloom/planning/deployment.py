@@ -118,11 +118,10 @@ def check_start(start: str | None, methods: Sequence[str]) -> None:
     """Raises MetaloomError where the folder of earlier models has none of a method that is trained."""
     if start is not None and not any(Path(start, name, "model.safetensors").is_file() for name in methods):
         tracked = f"{start.rstrip('/')}.dvc"
-        brought, copied = f"`dvc pull {tracked}` brings it", "give a copy of an earlier run's models"
-        remedy = brought if Path(tracked).is_file() else copied
-        raise MetaloomError(
-            f"{PARAMS}: train.start is {start}, which has no model of {' or '.join(methods)}: {remedy}, or null"
-        )
+        remedy = "give a copy of an earlier run's models, or null"
+        if Path(tracked).is_file() and not Path(start).exists():
+            remedy = f"`dvc pull {tracked}` brings it, and null starts from random weights"
+        raise MetaloomError(f"{PARAMS}: train.start is {start}, which has no model of {' or '.join(methods)}: {remedy}")
 
 
 def check_key(export: ExportSettings) -> None:

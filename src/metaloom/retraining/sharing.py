@@ -6,6 +6,7 @@ from pathlib import Path
 
 from metaloom.judging.ledger import written
 from metaloom.judging.records import NOTES, judgement_of
+from metaloom.retraining import others
 from metaloom.retraining.committing import put_on_branch
 from metaloom.retraining.git import TAGS, GitError, asked, fetch_tags, git, identity, tags_at
 from metaloom.retraining.nights import Night
@@ -14,35 +15,46 @@ from metaloom.versioning import registry
 LEDGER, THEIRS = f"refs/notes/{NOTES}", f"refs/notes/{NOTES}-there"  # here and in the remote; what was fetched of it
 
 
-def push_branch(root: Path, night: Night, remote: str, *refs: str) -> None:
-    """Send the retraining's branch, and with it other refs, or none of them.
+def push_branch(root: Path, night: Night, remote: str, recorded: bool) -> None:
+    """Send the retraining's branch.
 
     Where the remote has another branch of that name, as another clone has retrained the same data on that day, this
     one gets a name of its own.
+
+    Args:
+        root: the project's.
+        night: the retraining.
+        remote: of git.
+        recorded: whether its record for other clones goes with it: both arrive, or neither.
 
     Raises:
         GitError: the remote refuses, or does not answer.
     """
     try:
-        _push_branch(root, night, remote, refs)
+        _push_branch(root, night, remote, recorded)
     except GitError:
         if not _set_apart(root, night, remote):
             raise
-        _push_branch(root, night, remote, refs)
+        _push_branch(root, night, remote, recorded)
 
 
-def _push_branch(root: Path, night: Night, remote: str, refs: tuple[str, ...]) -> None:
-    branch = f"{night.commit}:refs/heads/{night.branch}"
-    git(root, "push", "--quiet", *(["--atomic"] if refs else []), remote, branch, *(f"+{ref}:{ref}" for ref in refs))
+def _push_branch(root: Path, night: Night, remote: str, recorded: bool) -> None:
+    refs = [f"{night.commit}:refs/heads/{night.branch}"]
+    if recorded:
+        record = others.shared(root, night)
+        refs.append(f"+{record}:{record}")
+    git(root, "push", "--quiet", *(["--atomic"] if recorded else []), remote, *refs)
 
 
 def _set_apart(root: Path, night: Night, remote: str) -> bool:
     """Rename the branch, if the remote has another one of its name."""
-    before = f"refs/heads/{night.branch}"
+    name = night.branch
+    before = f"refs/heads/{name}"
     theirs = asked(root, "ls-remote", remote, before).partition("\t")[0]
     if night.apart or theirs in ("", night.commit):
         return False
     night.apart = True
+    night.notes = [line.replace(f"`git merge {name}`", f"`git merge {night.branch}`") for line in night.notes]
     put_on_branch(root, night, night.commit)
     if asked(root, "rev-parse", "--verify", "--quiet", before) == night.commit:
         _drop(root, [before])

@@ -11,7 +11,7 @@ from metaloom.errors import MetaloomError
 from metaloom.judging.records import moved
 from metaloom.pipeline.code import renew_code
 from metaloom.pipeline.stages import due_stages
-from metaloom.retraining import committing, others, relay, sharing, since
+from metaloom.retraining import committing, relay, sharing, since
 from metaloom.retraining.champion import start_from_champion
 from metaloom.retraining.clones import handover
 from metaloom.retraining.git import GitError, asked, fetch_tags, file_at, remote_of
@@ -176,8 +176,7 @@ def share(root: Path, night: Night, settings: RetrainSettings) -> None:
         return
     push_version(root, night.commit)
     if remote := remote_of(root):
-        record = [others.shared(root, night)] if handover(root) is not None else []
-        sharing.push_branch(root, night, remote, *record)
+        sharing.push_branch(root, night, remote, recorded=handover(root) is not None)
     relay.forget(root, night)
 
 

@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from metaloom.config import PARAMS
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.code import code_state
+from metaloom.retraining.champion import CHAMPION
 from metaloom.retraining.git import GitError, asked, file_at, git, head, remote_of, submodules
 from metaloom.retraining.nights import LASTING, Night
 from metaloom.system.files import load_yaml
@@ -133,13 +137,27 @@ def key_of(root: Path, commit: str, data: str, splits: str, changed: dict[str, A
 
 def read_by_stages(root: Path, commit: str) -> list[str]:
     """What the stages of a commit depend on that none of them writes: files of the project's own, beside those that
-    every project has."""
+    every project has; the folder of `train.start` is among them."""
     stages = (load_yaml(file_at(root, commit, DAG)) or {}).get("stages", {}).values()
     bodies = [stage.get("do", stage) for stage in stages]
     outs = {
         name.partition("${")[0].rstrip("/") for kind in ("outs", "metrics", "plots") for name in _paths(bodies, kind)
     }
-    return sorted(name for name in _paths(bodies, "deps") - {DATA} if not any(_overlap(name, out) for out in outs))
+    own = {name for name in _paths(bodies, "deps") - {DATA} if not any(_overlap(name, out) for out in outs)}
+    return sorted(own | _earlier_models(root, commit))
+
+
+def _earlier_models(root: Path, commit: str) -> set[str]:
+    """The folder of `train.start`, as git has it or DVC's file beside it; that of the model in the stage is none, as
+    each retraining makes its own."""
+    try:
+        start = load_yaml(file_at(root, commit, PARAMS))["train"]["start"]
+    except (yaml.YAMLError, TypeError, KeyError):  # refused by the run itself, or of a project without the setting
+        return set()
+    if not isinstance(start, str) or start == CHAMPION or Path(start).is_absolute() or ".." in Path(start).parts:
+        return set()
+    folder = Path(start).as_posix()
+    return {folder, f"{folder}.dvc"}
 
 
 def _paths(bodies: list[Any], kind: str) -> set[str]:

@@ -16,6 +16,7 @@ from metaloom.retraining.nights import DAY, FOLDER, last_ended
 from metaloom.retraining.receivers import send
 from metaloom.system.escaping import told
 from metaloom.system.files import read_json, write_json
+from metaloom.system.lock import BusyError
 from metaloom.system.permissions import unable
 from metaloom.system.quantities import size
 from metaloom.system.terminal import say
@@ -47,18 +48,19 @@ def tell(root: Path, settings: RetrainSettings, cause: str, message: str) -> boo
 
 @contextmanager
 def failures_told(root: Path, settings: RetrainSettings) -> Iterator[None]:
-    """Tell a person what ends the block, whatever it is, as nobody looks at a traceback at night.
+    """Tell a person what ends the block, whatever it is: nobody reads a traceback at night.
 
     Args:
         root: the project's.
         settings: who is told.
 
     Raises:
-        MetaloomError: the system refused something, in a line: the disk is full, or a right is missing.
+        MetaloomError: in place of an error of the system's, with what to do: the disk is full, or a right is missing.
+            Any other exception is raised as it was.
     """
     try:
         yield
-    except Exception as error:  # mistakes of ours too, as nobody reads a traceback at night; always raised again
+    except Exception as error:  # mistakes of ours too; always raised again
         line = _line(root, error)
         with suppress(OSError):  # a full disk cannot keep what was told: the next night tells it again
             tell(root, settings, "failed", f"{FAILED}{line or f'{type(error).__name__}: {error}'}")
@@ -80,10 +82,14 @@ def _line(root: Path, error: Exception) -> str:
 def tell_failed(root: Path, error: MetaloomError) -> None:
     """Tell of a run that ended before it came to its retraining; nobody where the settings cannot be read.
 
+    That another one is at work is no failure, and that one tells what becomes of it.
+
     Args:
         root: the project's.
         error: that ended it.
     """
+    if isinstance(error, BusyError):
+        return
     with suppress(MetaloomError, OSError):
         tell(root, load_settings(root / PARAMS).retrain, "failed", f"{FAILED}{error}")
 

@@ -22,7 +22,8 @@ SENT = "sent"  # in a training's folder there: the Unix time at which something 
 
 
 def fetch_outputs(place: Path, stage: str | None = None) -> None:
-    """Have the outputs that dvc.lock names, as far as DVC's remote has them; of all stages, or of one.
+    """Have the outputs that dvc.lock names, as far as DVC's remote has them: of one stage, or of all, and with these
+    what training starts from.
 
     Raises:
         MetaloomError: the remote refuses, or does not answer.
@@ -35,7 +36,8 @@ def fetch_outputs(place: Path, stage: str | None = None) -> None:
 
 
 def send_outputs(place: Path, key: str, stage: str | None = None) -> bool:
-    """Send the outputs that dvc.lock names, as far as they are here; of all stages, or of one.
+    """Send the outputs that dvc.lock names, as far as they are here: of one stage, or of all, and with these what
+    training starts from.
 
     Args:
         place: the workspace.
@@ -136,14 +138,14 @@ def dvc_remote(root: Path) -> Iterator[tuple[Any, Any, str] | None]:
 
 
 def _between(repo: Any, place: Path, way: Callable[[Any, Any], tuple[Any, Any]], stage: str | None) -> None:
-    """Copy the outputs that dvc.lock names between DVC's cache and its remote."""
+    """Copy what a workspace has of DVC's between its cache and its remote: outputs, and what training starts from."""
     from dvc_data.hashfile import transfer
     from dvc_data.hashfile.hash_info import HashInfo
 
     source, target = way(repo.cache.local, repo.cloud.get_remote_odb())
     entries = [entry for name, entry in locked(place).items() if stage in (None, name)]
     if stage is None:
-        entries.append(load_yaml(text_of(place / TRACKED)) or {})  # what training starts from
+        entries.append(load_yaml(text_of(place / TRACKED)) or {})
     named = {HashInfo("md5", out["md5"]) for entry in entries for out in entry.get("outs", ())}
     there = set(source.oids_exist([each.value for each in named]))
     transfer.transfer(source, target, {each for each in named if each.value in there}, shallow=False)

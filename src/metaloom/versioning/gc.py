@@ -71,7 +71,7 @@ def _refuse_damaged(repo: Any) -> None:
     if lists := damaged_objects(Path(repo.cache.local.path), "*.dir"):
         raise MetaloomError(
             f"{several(len(lists), 'list')} of files in DVC's cache {'is' if len(lists) == 1 else 'are'} damaged, so "
-            "what is in use cannot be told: `metaloom doctor --fix`, then again"
+            "it is not known which files are in use: `metaloom doctor --fix`, then again"
         )
 
 

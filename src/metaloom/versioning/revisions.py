@@ -36,7 +36,10 @@ class Revision:
     files: Any
 
     def has(self, path: str) -> bool:
-        """Whether there is such a file or folder, by what git has of it."""
+        """Whether there is such a file or folder; an output of a stage counts though its files cannot be had.
+
+        A file in such an output counts only where the cache or a remote has the output's list of files.
+        """
         with dvc_errors():
             return self.files.exists(path)
 
@@ -49,17 +52,22 @@ class Revision:
         """
         from dvc.exceptions import FileTransferError
 
+        with self._lacking(path, OSError), dvc_errors(), self._lacking(path, FileTransferError), remote_errors():
+            if not self.files.exists(path):
+                raise MetaloomError(self._without(path))
+            self.files.get(path, str(to), recursive=True)
+        return to
+
+    @contextmanager
+    def _lacking(self, path: str, kind: type[Exception]) -> Iterator[None]:
+        """An exception of this kind says that the file is nowhere."""
         try:
-            with dvc_errors(), remote_errors():
-                if not self.files.exists(path):
-                    raise MetaloomError(self._without(path))
-                self.files.get(path, str(to), recursive=True)
-        except (OSError, FileTransferError) as error:
+            yield
+        except kind as error:
             raise MetaloomError(
                 f"{path} of {self.name} is in neither DVC's cache nor a remote ({error}): `dvc push` it where it was "
                 "made, or `git checkout` that revision here and `dvc repro`"
             ) from None
-        return to
 
     def _without(self, path: str) -> str:
         if self.name == WORKSPACE:
