@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,18 +15,24 @@ from server import environment_of_server
 
 from metaloom.config import Settings, load_settings
 from metaloom.handoff.graphs import onnxfile
+from metaloom.system.collector import YOUNG
 
 pytest_plugins = ["longest_first", "touching", "standins", "serving", "bundles", "s3"]
 
 # the networks here are tiny: threads would only wait for each other, and processes take longer to start than their work
 os.environ |= {"OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}
 torch.set_num_threads(1)
+gc.set_threshold(YOUNG)  # and see below: with all that is imported here, looking for garbage took a sixth of the time
 LIFELINE = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # the process that the user started, and not a worker of pytest-xdist
         config.stash[LIFELINE] = together.begin(keep=not config.getoption("cov_source", None))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
