@@ -7,8 +7,12 @@ from pathlib import Path
 
 from metaloom.config import PARAMS, load_settings
 from metaloom.config.editing import write_params
+from metaloom.errors import MetaloomError
+from metaloom.pipeline.stages import due_stages, stages_for
+from metaloom.retraining.git import asked
 from metaloom.retraining.nights import Night
-from metaloom.system.files import atomic_dir
+from metaloom.system.files import atomic_dir, load_yaml
+from metaloom.system.git import revision as known
 from metaloom.system.terminal import say
 from metaloom.versioning.paths import Outputs
 from metaloom.versioning.project import dvc_errors, open_project
@@ -19,38 +23,57 @@ WEIGHTS = "model.safetensors"  # of each method, as learners save them
 CHAMPION = "champion"  # the folder, which train.start names then
 TRACKED = f"{CHAMPION}.dvc"
 IGNORE = ".gitignore"  # to which DVC adds the folder
+TRAIN = "train"  # the stage
 
 
-def start_from_champion(root: Path, place: Path, night: Night) -> None:
+def start_from_champion(root: Path, place: Path, night: Night, force: bool = False) -> None:
     """Have training in a workspace start from the model in the stage, where `retrain.start` of its settings asks so.
 
     A retraining that was broken off starts from the same model, though another is in the stage by then. One of the
-    past starts from random weights: the model in the stage may have seen what came later.
+    past starts from random weights: the model in the stage may have seen what came later. Where nothing is due that
+    training depends on, the models that there are stay, with what they started from.
 
     Args:
         root: the project's.
         place: the workspace.
         night: the retraining; gets the version that it starts from.
+        force: whether everything is due.
 
     Raises:
         BusyError: a remote does not answer.
-        MetaloomError: the model is in neither DVC's cache nor a remote.
+        MetaloomError: the model is in neither DVC's cache nor a remote, or the project has something else of the name
+            that its weights would get.
     """
     settings = load_settings(place / PARAMS)
-    if settings.retrain.start is None:
+    if settings.retrain.start is None or not (force or _trains(place)):
         return
-    if not (night.start or night.past):
-        present = in_stage(root, settings.retrain.stage) if Outputs(root).known("bundle") else None
-        night.start = present[0] if present else ""
-        night.save(root)
-    found = _put(root, place, night.start, settings.methods) if night.start else []
+    version = _version(root, night, settings.retrain.stage)
+    found = _put(root, place, version, settings.methods) if version else []
     if found:
-        say(f"training starts from {night.start}: {', '.join(found)}")
-    elif night.start:
-        say(f"{night.start} has no model of {' or '.join(settings.methods)}: training starts from random weights")
+        say(f"training starts from {version}: {', '.join(found)}")
+    elif version:
+        say(f"{version} has no model of {' or '.join(settings.methods)}: training starts from random weights")
+    night.start = version if found else ""
+    night.save(root)
     wanted = CHAMPION if found else None
     if settings.train.start != wanted and (found or settings.train.start == CHAMPION):
         write_params(place / PARAMS, {"train.start": wanted})
+
+
+def _trains(place: Path) -> bool:
+    """Whether anything is due that training depends on, or training itself."""
+    return not set(due_stages(place, beside=False)).isdisjoint(stages_for(place, TRAIN))
+
+
+def _version(root: Path, night: Night, stage: str) -> str:
+    """The version that a retraining starts from; empty: from random weights."""
+    begun = night.start
+    if begun is not None and (not begun or known(root, resolved(root, begun))):
+        return begun
+    if night.past or not Outputs(root).known("bundle"):
+        return ""
+    present = in_stage(root, stage)
+    return present[0] if present else ""
 
 
 def _put(root: Path, place: Path, version: str, methods: Sequence[str]) -> list[str]:
@@ -61,6 +84,7 @@ def _put(root: Path, place: Path, version: str, methods: Sequence[str]) -> list[
         there = {name: path for name, path in paths.items() if revision.has(path)}
         if not there:
             return []
+        _refuse_taken(place)
         with atomic_dir(place / CHAMPION) as folder:
             for name, path in there.items():
                 (folder / name).mkdir()
@@ -68,3 +92,31 @@ def _put(root: Path, place: Path, version: str, methods: Sequence[str]) -> list[
     with open_project(place, lock=True) as repo, dvc_errors():
         repo.add(str(place / CHAMPION))
     return list(there)
+
+
+def _refuse_taken(place: Path) -> None:
+    """Raises MetaloomError where the project has something else of the folder's name, or of that of DVC's file."""
+    folder, pointer = place / CHAMPION, place / TRACKED
+    with open_project(place) as repo:
+        stages = [each for each in repo.index.stages if Path(each.path) != pointer]
+        outs = [Path(out.fs_path) for each in stages for out in each.outs]
+    if asked(place, "ls-files", "--", CHAMPION):
+        whose = f"git has {CHAMPION}"
+    elif any(folder.is_relative_to(out) or out.is_relative_to(folder) for out in outs):
+        whose = f"{CHAMPION} is a stage's output"
+    elif pointer.is_file() and _path_in(pointer) != CHAMPION:
+        whose = f"{TRACKED} is of {_path_in(pointer)}"
+    elif asked(place, "check-ignore", "--no-index", "--", TRACKED):
+        whose = f"git ignores {TRACKED}"
+    else:
+        return
+    raise MetaloomError(
+        f"retrain.start puts weights into {CHAMPION}/, which {TRACKED} tracks, and {whose}: change that, or set "
+        "retrain.start: null"
+    )
+
+
+def _path_in(pointer: Path) -> str:
+    """What a file of DVC tracks."""
+    outs = (load_yaml(pointer.read_bytes()) or {}).get("outs") or [{}]
+    return str(outs[0].get("path", ""))

@@ -31,7 +31,8 @@ class Night:
         splits: text of splits.yaml that it starts from.
         past: the commit whose data version it is, where that is one of the past: its model is put into no stage.
         changed: settings that are changed for it, by dotted keys.
-        start: version of the model whose weights its training starts from; empty for random ones.
+        start: version of the model whose weights its training starts from; empty for random ones, None before that is
+            known.
         done: steps.
         commit: that holds its result; empty before there is one.
         apart: whether the remote has another branch of its name, as another clone has retrained the same that day.
@@ -59,7 +60,7 @@ class Night:
     splits: str = ""
     past: str = ""
     changed: dict[str, Any] = field(default_factory=dict)
-    start: str = ""
+    start: str | None = None
     done: list[str] = field(default_factory=list)
     commit: str = ""
     apart: bool = False
