@@ -303,6 +303,20 @@ def test_a_version_that_is_gone_is_started_from_no_more(warm):
 
 
 @pytest.mark.slow
+def test_settings_of_an_earlier_version_get_the_key_and_are_no_others(warm):
+    path = warm.root / "params.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(each for each in lines if "# a folder of earlier models" not in each))
+    (warm.root / "dvc.yaml").write_text(DAG.replace("${train.start}", CHAMPION))
+    warm.git("commit", "-qam", "earlier settings")
+    warm.night()
+    warm.data(0.7)
+    night = warm.night().night
+    assert chain(warm) == [0.7, 0.5]
+    assert same_but_data(warm.root, night.workspace(warm.root), night.commit, night.base)
+
+
+@pytest.mark.slow
 def test_where_it_started_is_no_other_setting_and_other_workers_get_it(warm, tmp_path):
     dvc(warm, "remote", "add", "-d", "there", str(tmp_path / "store"))
     warm.git("commit", "-qam", "remote")

@@ -57,7 +57,7 @@ def start_from_champion(root: Path, place: Path, night: Night, force: bool = Fal
     night.save(root)
     wanted = CHAMPION if found else None
     if settings.train.start != wanted and (found or settings.train.start == CHAMPION):
-        write_params(place / PARAMS, {"train.start": wanted})
+        write_params(place / PARAMS, {"train.start": wanted}, new=True)
 
 
 def _trains(place: Path) -> bool:
