@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from metaloom.evaluation.figures import Answers
 from metaloom.judging.asking import Asked
 from metaloom.judging.bundles import BundleFigures
-from metaloom.judging.by_domain import ByDomain
+from metaloom.judging.by_domain import ByDomain, highest
 from metaloom.judging.decision import decide
 from metaloom.judging.evidence import Evidence
 from metaloom.judging.novelty import aurocs
@@ -82,6 +82,34 @@ def test_a_loss_on_a_domain_that_both_were_trained_on(settings, gains, fired):
     if fired:
         worst = f"on old{len(gains) - 1}, which both were trained on, it is worse by "
         assert found["forgetting"].startswith(worst)
+
+
+def test_a_loss_that_is_sure_is_said_beside_a_larger_one_that_may_be_chance():
+    rounds = 12
+    right = np.full((rounds, 2), 10)
+    lost = right - np.stack([np.tile([10, -6], rounds // 2), np.full(rounds, 1)], axis=1)
+    table = EpisodeTable(np.zeros((2 * rounds, 2, 1), int), np.zeros((2 * rounds, 2, 10), int))
+
+    def answers(count: np.ndarray) -> Answers:
+        said = np.where(np.arange(20) < count.reshape(-1, 1), table.answers, 1 - table.answers)
+        return Answers(np.log(np.eye(2)[said] * 0.8 + 0.1), table)
+
+    found = ByDomain(["wild", "sure"], answers(right), answers(lost))
+    assert found.differences.mean(axis=0) == pytest.approx([-0.1, -0.05])
+    told = found.worst(0.01)
+    assert told is not None and told[0] == "sure" and told[1] == pytest.approx(-0.05)
+    assert found.worst(0.06) is None
+
+
+@pytest.mark.parametrize(("rounds", "queries"), [(2, 10), (5, 10), (10, 75)])
+def test_a_loss_within_the_margin_is_seldom_said_to_be_more(rounds, queries):
+    """30 domains that lose just the margin of one point, and one that loses 20 points more among as many."""
+    rng, tries, margin = np.random.default_rng(0), 400, 0.01
+    lost = -rng.binomial(queries, margin, (tries, rounds, 30)) / queries
+    assert np.mean([(highest(each) < -margin).any() for each in lost]) <= 0.05
+    lost[:, :, 7] -= 0.2 + 0.1 * rng.random((tries, rounds))
+    said = np.mean([highest(each)[7] < -margin for each in lost])
+    assert said > 0.9 if rounds >= 5 else said == 0
 
 
 def novelty(gain: float, episodes: int = 200) -> tuple[np.ndarray, np.ndarray]:

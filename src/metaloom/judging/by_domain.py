@@ -15,6 +15,7 @@ from scipy import stats
 from metaloom.evaluation.figures import Answers
 
 TAIL = 0.025  # of each end of a 95% interval
+FEWEST = 5  # rounds that a test takes: differences in steps of a query are all the same by chance in fewer
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,13 @@ class ByDomain:
         return one, other
 
     def worst(self, margin: float) -> tuple[str, float] | None:
-        """The worst domain with its gain, where that is a loss beyond the margin, as a one-sided t-test at 5% over all
-        domains has it (Bonferroni)."""
-        worst = int(self.differences.mean(axis=0).argmin())
-        lost = highest(self.differences)[worst] < -margin
-        return (self.domains[worst], float(self.differences[:, worst].mean())) if lost else None
+        """Of the domains with a loss beyond the margin, as a one-sided t-test at 5% over all domains has it
+        (Bonferroni), the one that has lost most, with its gain; None where there is none."""
+        means, lost = self.differences.mean(axis=0), highest(self.differences) < -margin
+        if not lost.any():
+            return None
+        worst = int(np.where(lost, means, np.inf).argmin())
+        return self.domains[worst], float(means[worst])
 
     def figures(self) -> list[dict[str, Any]]:
         """Gain by domain, with the 95% interval of Student's t."""
@@ -66,9 +69,9 @@ class ByDomain:
 
 def highest(differences: Float[np.ndarray, "round column"]) -> Float[np.ndarray, " column"]:
     """Upper ends of the means: each is above its own, all of them with a probability of 95% (Student's t, one-sided,
-    Bonferroni)."""
+    Bonferroni); infinite where the rounds are too few."""
     rounds, columns = differences.shape
-    if rounds < 2:
+    if rounds < FEWEST:
         return np.full(columns, np.inf)
     errors = differences.std(axis=0, ddof=1) / math.sqrt(rounds)
     return differences.mean(axis=0) + stats.t.ppf(1 - 0.05 / columns, rounds - 1) * errors

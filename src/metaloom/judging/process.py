@@ -72,12 +72,15 @@ def judge(
         device = choose_device(settings.device)
         learners = one.learner(device), other.learner(device)
         apart, old = (getattr(rules.guards, name) != "off" for name in ("novelty", "forgetting"))
-        left = 60 * rules.max_minutes - (time.monotonic() - began)
-        asked = ask(*learners, questions, alpha, rules, left, apart * EPISODES + old * forgetting.EPISODES)
+        ends = began + 60 * rules.max_minutes
+        spare = apart * EPISODES + old * forgetting.EPISODES
+        asked = ask(*learners, questions, alpha, rules, ends - time.monotonic(), spare)
+        novelty = _novelty(learners, questions, asked, ends, old) if apart else None
+        left = _affordable(questions, asked, ends)
         evidence = Evidence(
             *(one, other, questions, asked, alpha, rules, past, bundle_figures(one, other)),
-            novelty=_novelty(learners, questions, asked) if apart else None,
-            old=forgetting.answers(one, other, learners, setting, episodes.n_query, seed) if old else None,
+            novelty=novelty,
+            old=forgetting.answers(one, other, learners, setting, episodes.n_query, seed, left) if old else None,
         )
     verdict = evidence.verdict()
     if note:
@@ -85,11 +88,20 @@ def judge(
     return verdict
 
 
-def _novelty(learners: tuple[Learner, Learner], questions: Questions, asked: Asked) -> tuple[np.ndarray, np.ndarray]:
-    """AUROC of both, of the first whole rounds."""
-    table = asked.champion.table.first(max(1, EPISODES // asked.domains) * asked.domains)
+def _novelty(
+    learners: tuple[Learner, Learner], questions: Questions, asked: Asked, ends: float, more: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """AUROC of both, of the first whole rounds; with half of the time that is left where more is asked afterwards."""
+    episodes = min(EPISODES, _affordable(questions, asked, ends)[0] // (1 + more))
+    table = asked.champion.table.first(max(1, episodes // asked.domains) * asked.domains)
     one, other = (aurocs(each, torch.from_numpy(questions.pool.examples), table) for each in learners)
     return one, other
+
+
+def _affordable(questions: Questions, asked: Asked, ends: float) -> tuple[int, int]:
+    """Episodes and examples for which there is time until the end, by what asking took."""
+    share = max(0.0, ends - time.monotonic()) / max(asked.seconds, 1e-9)
+    return int(share * len(asked.champion.table)), int(share * len(questions.pool.examples))
 
 
 def _entry(verdict: Verdict, champion: Side, challenger: Side, questions: Questions, when: datetime) -> Entry:
