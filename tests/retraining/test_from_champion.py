@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -288,6 +289,33 @@ def test_a_name_that_is_taken_is_said_and_nothing_is_replaced(small, words):
     with pytest.raises(MetaloomError, match=f"puts weights into champion/, which champion.dvc tracks, and {words}: "):
         _refuse_taken(small.root)
     assert small.git("status", "--porcelain") == before
+
+
+MOVED = {
+    "by hand": lambda root: (root / "splits.yaml").write_text("{train: [y], validation: [], test: [x, z]}\n"),
+    "with another seed": lambda root: replaced(root, "seed: 0", "seed: 1"),
+    "drawn again": lambda root: replaced(root, "reassign: false", "reassign: true"),
+}
+
+
+def replaced(root, old: str, new: str) -> None:
+    path = root / "params.yaml"
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", MOVED)
+def test_classes_that_the_model_in_the_stage_was_trained_on_are_not_tested_as_new(warm, capsys, how):
+    path = warm.root / "data/a"  # which is splits.yaml too
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"train": ["x"], "test": ["y", "z"]}))
+    warm.night()
+    merge(warm)
+    warm.data(0.7)
+    MOVED[how](warm.root)
+    warm.git("commit", "-qam", "another split")
+    warm.night()
+    assert "v0.0.1 was trained with another split, and may know what is tested" in capsys.readouterr().out
+    assert chain(warm) == [0.7] and warm.nights()[-1].start == ""
 
 
 @pytest.mark.slow

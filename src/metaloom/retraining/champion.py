@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from metaloom.config import PARAMS, load_settings
 from metaloom.config.editing import write_params
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.stages import due_stages, stages_for
-from metaloom.retraining.git import asked
+from metaloom.retraining.git import asked, file_at
 from metaloom.retraining.nights import Night
+from metaloom.retraining.taking import SPLITS
 from metaloom.system.files import atomic_dir, load_yaml
 from metaloom.system.git import revision as known
 from metaloom.system.terminal import say
@@ -30,7 +34,8 @@ def start_from_champion(root: Path, place: Path, night: Night, force: bool = Fal
     """Have training in a workspace start from the model in the stage, where `retrain.start` of its settings asks so.
 
     A retraining that was broken off starts from the same model, though another is in the stage by then. One of the
-    past starts from random weights: the model in the stage may have seen what came later. Where nothing is due that
+    past starts from random weights: the model in the stage may have seen what came later. So does one whose test
+    classes the model in the stage may have been trained on. Where nothing is due that
     training depends on, the models that there are stay, with what they started from.
 
     Args:
@@ -48,9 +53,13 @@ def start_from_champion(root: Path, place: Path, night: Night, force: bool = Fal
     if settings.retrain.start is None or not (force or _trains(place)):
         return
     version = _version(root, night, settings.retrain.stage)
-    found = _put(root, place, version, settings.methods) if version else []
+    knows = bool(version) and _knows_tests(root, place, resolved(root, version))
+    found = _put(root, place, version, settings.methods) if version and not knows else []
     if found:
         say(f"training starts from {version}: {', '.join(found)}")
+    elif knows:
+        why = "was trained with another split, and may know what is tested"
+        say(f"{version} {why}: training starts from random weights")
     elif version:
         say(f"{version} has no model of {' or '.join(settings.methods)}: training starts from random weights")
     night.start = version if found else ""
@@ -74,6 +83,31 @@ def _version(root: Path, night: Night, stage: str) -> str:
         return ""
     present = in_stage(root, stage)
     return present[0] if present else ""
+
+
+def _knows_tests(root: Path, place: Path, version: str) -> bool:
+    """Whether a version may have been trained or selected on classes that its successor is tested on: the splits are
+    drawn again, or some were moved by hand."""
+    (then, now), (before, after) = (
+        (
+            _mapping(file_at(root, version, name)),
+            _mapping((place / name).read_text(encoding="utf-8") if (place / name).exists() else ""),
+        )
+        for name in (PARAMS, SPLITS)
+    )
+    if any(then.get(name) != now.get(name) for name in ("seed", "split")) or (now.get("split") or {}).get("reassign"):
+        return True
+    seen = {name for split in ("train", "validation") for name in before.get(split) or ()}
+    return not seen.isdisjoint(after.get("test") or ())
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    """A file of YAML; nothing where it is none, which the run itself refuses."""
+    try:
+        found = load_yaml(text)
+    except yaml.YAMLError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _put(root: Path, place: Path, version: str, methods: Sequence[str]) -> list[str]:
