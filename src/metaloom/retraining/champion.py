@@ -35,8 +35,8 @@ def start_from_champion(root: Path, place: Path, night: Night, force: bool = Fal
 
     A retraining that was broken off starts from the same model, though another is in the stage by then. One of the
     past starts from random weights: the model in the stage may have seen what came later. So does one whose test
-    classes the model in the stage may have been trained on. Where nothing is due that
-    training depends on, the models that there are stay, with what they started from.
+    classes the model in the stage may have been trained on. Where nothing is due that training depends on, the models
+    that there are stay, with what they started from.
 
     Args:
         root: the project's.
@@ -88,17 +88,18 @@ def _version(root: Path, night: Night, stage: str) -> str:
 def _knows_tests(root: Path, place: Path, version: str) -> bool:
     """Whether a version may have been trained or selected on classes that its successor is tested on: the splits are
     drawn again, or some were moved by hand."""
-    (then, now), (before, after) = (
-        (
-            _mapping(file_at(root, version, name)),
-            _mapping((place / name).read_text(encoding="utf-8") if (place / name).exists() else ""),
-        )
-        for name in (PARAMS, SPLITS)
+    (then, before), (now, after) = (
+        (_mapping(file_at(root, version, name)) for name in (PARAMS, SPLITS)),
+        (_mapping(_text(place / name)) for name in (PARAMS, SPLITS)),
     )
     if any(then.get(name) != now.get(name) for name in ("seed", "split")) or (now.get("split") or {}).get("reassign"):
         return True
     seen = {name for split in ("train", "validation") for name in before.get(split) or ()}
     return not seen.isdisjoint(after.get("test") or ())
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _mapping(text: str) -> dict[str, Any]:
