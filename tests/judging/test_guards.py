@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from metaloom.evaluation.figures import Answers
 from metaloom.judging.asking import Asked
 from metaloom.judging.bundles import BundleFigures
-from metaloom.judging.by_domain import ByDomain
+from metaloom.judging.by_domain import ByDomain, highest
 from metaloom.judging.decision import decide
 from metaloom.judging.evidence import Evidence
 from metaloom.judging.novelty import aurocs
@@ -90,6 +90,17 @@ def test_a_certain_loss_is_not_hidden_by_a_larger_one_that_may_be_chance():
     vars(found)["differences"] = np.tile([[-0.04, 0.8], [-0.06, -1.0]], (30, 1))
     assert found.worst(0.01) == ("certain", pytest.approx(-0.05))
     assert found.worst(0.06) is None
+
+
+@pytest.mark.parametrize(("rounds", "queries"), [(2, 10), (5, 10), (10, 75)])
+def test_a_loss_within_the_margin_is_seldom_said_to_be_more(rounds, queries):
+    """30 domains that lose just the margin of one point, and one that loses 20 points more among as many."""
+    rng, tries, margin = np.random.default_rng(0), 400, 0.01
+    lost = -rng.binomial(queries, margin, (tries, rounds, 30)) / queries
+    assert np.mean([(highest(each) < -margin).any() for each in lost]) <= 0.05
+    lost[:, :, 7] -= 0.2 + 0.1 * rng.random((tries, rounds))
+    said = np.mean([highest(each)[7] < -margin for each in lost])
+    assert said > 0.9 if rounds >= 5 else said == 0
 
 
 def novelty(gain: float, episodes: int = 200) -> tuple[np.ndarray, np.ndarray]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
-from projects import run_here
+from projects import REPO, run_here
 from typer.testing import CliRunner
 
 from metaloom.cli.app import app
@@ -19,7 +22,10 @@ from metaloom.judging.forgetting import _pool
 from metaloom.judging.process import _sides
 from metaloom.judging.questions import pool
 from metaloom.judging.records import judgement_of, moved, read_ledger
+from metaloom.judging.side import Side
 from metaloom.planning.deployment import draw_task
+from metaloom.versioning.paths import Outputs
+from metaloom.versioning.revisions import Revision
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -158,6 +164,7 @@ def test_it_ends_when_its_time_is_over(versions):
     found = judge(versions.root, "v0.0.1", "HEAD", now=NOW, note=False, minutes=1e-9)
     told = found.evidence
     assert (found.outcome, told["limited"]) == ("undecided", True) and told["episodes"] <= 100 + len(told["domains"])
+    assert [each["episodes"] for each in told["old_domains"]] == [5]
 
 
 def test_time_is_left_for_what_is_asked_afterwards():
@@ -186,4 +193,34 @@ def test_what_both_were_trained_on_is_asked_too(versions):
     assert told["says"].startswith("on a, which both were trained on, it is worse by ")
     with _sides(versions.root, "v0.0.1", "v0.0.2") as (one, other):
         one.classes["split"] = "test"
-        assert _pool(one, other, 20) is None
+        assert _pool(one, other, 10, 20) is None
+
+
+def side(*classes: tuple[str, int, str]) -> Side:
+    """A version of so many examples of each class, all of which it was trained on; the third is what they are named by,
+    so that those of one class may be another's."""
+    rows = [(f"{own}{n}", name, name[0]) for name, count, own in classes for n in range(count)]
+    items = pd.DataFrame(rows, columns=["sha256", "class", "domain"])
+    items.insert(0, "row", range(len(items)))
+    made = Side("made", "made", Revision("made", None), Outputs(REPO), Path())
+    vars(made).update(items=items, trained=set(items["class"]), examples=np.zeros((len(items), 1)))
+    return made
+
+
+def test_of_domains_and_classes_those_that_can_be_asked_about_are_taken():
+    """Each letter is a domain: 26 have one class alone or too few examples, and one has large classes behind small."""
+    alone = [(f"{chr(65 + n)}0", 20, f"{n}/") for n in range(26)]
+    small = [(f"b{n:02d}", 3, f"b{n}/") for n in range(40)]
+    large = [(f"{domain}9{n}", 20, f"{domain}9{n}/") for domain in "abc" for n in range(3)]
+    both = side(*alone, *small, *large)
+    expected = sorted(name for name, *_ in large)
+    found = _pool(both, both, 10, 20)
+    assert found is not None and sorted(found.classes["class"]) == expected
+    fewer = _pool(both, both, 10, 20, 0)
+    assert fewer is not None and set(fewer.classes["domain"]) == {"a"}
+
+
+def test_an_example_that_had_another_label_is_none_that_both_were_trained_on():
+    one = side(("a0", 12, "x"), ("a1", 12, "y"), ("a2", 12, "z"))
+    other = side(("a0", 12, "x"), ("a1", 12, "z"), ("a2", 12, "y"))
+    assert _pool(one, other, 10, 20) is None

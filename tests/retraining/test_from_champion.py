@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 import yaml
-from projects import REPO
+from nights import share
 
 from metaloom.config import load_settings
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.stages import reproduce
 from metaloom.retraining import steps, transfers
-from metaloom.retraining.champion import CHAMPION, TRACKED, start_from_champion
+from metaloom.retraining.champion import _refuse_taken, _version
 from metaloom.retraining.loop import loop_of
-from metaloom.retraining.nights import Night
+from metaloom.retraining.nights import CHAMPION, TRACKED
 from metaloom.retraining.since import same_but_data
 from metaloom.retraining.taking import find_past
 from metaloom.retraining.workspace import open_workspace
 from metaloom.versioning import registry
 from metaloom.versioning.data import version_dataset
+from metaloom.versioning.revisions import at_revision
 
 MODEL = "artifacts/models/protonet/model.safetensors"
 DAG = """\
@@ -39,6 +42,7 @@ stages:
       mkdir -p artifacts/bundle && cat data/* > artifacts/bundle/metadata.json &&
       cp data/a metrics.json && cp data/a splits.yaml
     deps: [data, artifacts/models]
+    params: [export.opset]
     outs: [artifacts/bundle]
     metrics:
       - metrics.json: {cache: false}
@@ -186,7 +190,7 @@ def test_where_the_model_cannot_be_had_nothing_is_trained(warm, tmp_path):
     lists = list((warm.root / ".dvc/cache").rglob("*.dir"))
     for path in lists:
         path.rename(tmp_path / path.name)
-    with pytest.raises(MetaloomError, match="protonet of handoff@v0.0.1 is in neither DVC's cache nor a remote"):
+    with pytest.raises(MetaloomError, match="of handoff@v0.0.1 is in neither DVC's cache nor a remote"):
         warm.night()
     assert len(warm.runs) == 1
     for path in lists:
@@ -200,16 +204,6 @@ def test_a_release_of_the_code_that_has_the_name_of_the_version_is_not_meant(war
     warm.data(0.7)
     warm.night()
     assert chain(warm) == [0.7, 0.5]
-
-
-def test_settings_without_a_place_for_the_folder_are_refused(tmp_path):
-    """Those of a project that was made before there was `train.start`."""
-    text = (REPO / "params.yaml").read_text().replace("\n  start: null", "", 1)
-    (tmp_path / "params.yaml").write_text(text.replace("  start: null", "  start: champion"))
-    with pytest.raises(
-        MetaloomError, match="the section train has no start, .*: write `start: null` into that section"
-    ):
-        start_from_champion(tmp_path, tmp_path, Night("n", "k", "c", "d", 1.0))
 
 
 @pytest.mark.slow
@@ -252,6 +246,139 @@ def test_a_model_of_other_methods_is_no_start(warm, capsys, own, told):
     assert f"v0.0.1 has no model of ridge: training starts from {told}\n" in capsys.readouterr().out
     assert "starts from" not in warm.git("log", "-1", "--format=%B", night.branch)
     assert chain(warm) == [0.7] and "params.yaml" not in warm.git("diff", "--name-only", "main", night.branch)
+
+
+@pytest.mark.slow
+def test_what_does_not_concern_training_trains_nothing(warm):
+    warm.night()
+    warm.data(0.7)
+    warm.night()
+    merge(warm)
+    path = warm.root / "params.yaml"
+    path.write_text(path.read_text().replace("opset: 18", "opset: 19"))
+    warm.git("commit", "-qam", "another export")
+    found = warm.night().night
+    assert found.outcome == "kept" and found.start is None and chain(warm) == [0.7, 0.5]
+
+
+@pytest.mark.slow
+def test_a_clone_that_has_made_nothing_sees_that_nothing_is_new(warm, at, tmp_path):
+    share(warm, tmp_path)
+    warm.night()
+    warm.data(0.7)
+    warm.night()
+    merge(warm)
+    warm.git("push", "-q", "origin", "main")
+    warm.git("clone", "-q", str(tmp_path / "origin.git"), str(tmp_path / "other"))
+    other = at(tmp_path / "other")
+    other.data(0.7)
+    assert "is up to date" in other.night().message and "handoff@v0.0.3" not in other.tags()
+
+
+@pytest.mark.slow
+def test_a_project_below_the_root_of_a_repository(at, small, tmp_path):
+    top = tmp_path / "top"
+    shutil.copytree(small.root, top / "part", ignore=shutil.ignore_patterns(".git", ".dvc"))
+    below = at(top / "part")
+    subprocess.run(["git", "init", "-q", "-b", "main", top], check=True)
+    dvc(below, "init", "-q", "--subdir")
+    for name in ("name", "email"):
+        below.git("config", f"user.{name}", small.git("config", f"user.{name}"))
+    below.git("add", "-A")
+    below.git("commit", "-qm", "start")
+    prepare(below).night()
+    below.data(0.7)
+    found = below.night().night
+    assert (found.outcome, found.start) == ("promoted", "v0.0.1")
+    with at_revision(below.root, "handoff@v0.0.2") as revision:
+        assert revision.data == found.data and not revision.has("part")
+        weights = revision.get(MODEL, tmp_path / "weights").read_text()
+    assert [each in weights for each in ('"accuracy": 0.7', '"accuracy": 0.5')] == [True, True]
+
+
+def test_a_list_of_files_that_is_lost_is_no_model_of_other_methods(warm, tmp_path, monkeypatch):
+    warm.night()
+    made = yaml.safe_load(warm.git("show", "handoff@v0.0.1:dvc.lock"))["stages"]["train@protonet"]["outs"][0]["md5"]
+    (warm.root / ".dvc/cache/files/md5" / made[:2] / made[2:]).unlink()
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))  # where DVC may remember it
+    warm.data(0.7)
+    with pytest.raises(MetaloomError, match="is in neither DVC's cache nor a remote"):
+        warm.night()
+    assert warm.nights()[-1].start is None
+
+
+TAKEN = {
+    "git has champion": lambda root: (root / CHAMPION).write_text("mine"),
+    "champion is a stage's output": lambda root: (root / "dvc.yaml").write_text(
+        DAG.replace("stages:", "stages:\n  own: {cmd: mkdir champion, outs: [champion]}", 1)
+    ),
+    "champion.dvc is of other": lambda root: (root / TRACKED).write_text("outs: [{path: other, hash: md5}]\n"),
+    "git ignores champion.dvc": lambda root: (root / ".gitignore").write_text("/data\n/.metaloom/\nchampion*\n"),
+}
+
+
+@pytest.mark.parametrize("words", TAKEN)
+def test_a_name_that_is_taken_is_said_and_nothing_is_replaced(small, words):
+    TAKEN[words](small.root)
+    small.git("add", "-A")
+    small.git("commit", "-qm", "mine")
+    before = small.git("status", "--porcelain")
+    with pytest.raises(MetaloomError, match=f"puts weights into champion/, which champion.dvc tracks, and {words}: "):
+        _refuse_taken(small.root)
+    assert small.git("status", "--porcelain") == before
+
+
+MOVED = {
+    "by hand": lambda root: (root / "splits.yaml").write_text("{train: [y], validation: [], test: [x, z]}\n"),
+    "with another seed": lambda root: replaced(root, "seed: 0", "seed: 1"),
+    "drawn again": lambda root: replaced(root, "reassign: false", "reassign: true"),
+}
+
+
+def replaced(root, old: str, new: str) -> None:
+    path = root / "params.yaml"
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", MOVED)
+def test_classes_that_the_model_in_the_stage_was_trained_on_are_not_tested_as_new(warm, capsys, how):
+    path = warm.root / "data/a"  # which is splits.yaml too
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"train": ["x"], "test": ["y", "z"]}))
+    warm.night()
+    merge(warm)
+    warm.data(0.7)
+    MOVED[how](warm.root)
+    warm.git("commit", "-qam", "another split")
+    warm.night()
+    assert "v0.0.1 was trained with another split, and may know what is tested" in capsys.readouterr().out
+    assert chain(warm) == [0.7] and warm.nights()[-1].start == ""
+
+
+@pytest.mark.slow
+def test_a_version_that_is_gone_is_started_from_no_more(warm):
+    warm.night()
+    warm.data(0.7)
+    killed_in_training(warm)
+    (begun,) = (each for each in warm.nights() if not each.outcome)
+    assert _version(warm.root, begun, "prod") == "v0.0.1"
+    registry.put_into(warm.root, "v0.0.1", "other", "kept", ("Ann", "ann@example.org"))
+    warm.git("tag", "-d", "handoff@v0.0.1", "handoff#prod#1")
+    assert _version(warm.root, begun, "prod") == ""
+
+
+@pytest.mark.slow
+def test_settings_of_an_earlier_version_get_the_key_and_are_no_others(warm):
+    path = warm.root / "params.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(each for each in lines if "# a folder of earlier models" not in each))
+    (warm.root / "dvc.yaml").write_text(DAG.replace("${train.start}", CHAMPION))
+    warm.git("commit", "-qam", "earlier settings")
+    warm.night()
+    warm.data(0.7)
+    night = warm.night().night
+    assert chain(warm) == [0.7, 0.5]
+    assert same_but_data(warm.root, night.workspace(warm.root), night.commit, night.base)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from metaloom.evaluation.figures import Answers
 from metaloom.judging.asking import gains
 
 TAIL = 0.025  # of each end of a 95% interval
+FEWEST = 5  # rounds that a test takes: differences in steps of a query are all the same by chance in fewer
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class ByDomain:
 
 def highest(differences: Float[np.ndarray, "round column"]) -> Float[np.ndarray, " column"]:
     """Upper ends of one-sided intervals for the means of the columns (Student's t), which hold together with a
-    probability of 95% (Bonferroni); infinite where there is one round."""
+    probability of 95% (Bonferroni); infinite where the rounds are too few."""
     rounds, columns = differences.shape
-    if rounds < 2:
+    if rounds < FEWEST:
         return np.full(columns, np.inf)
     errors = differences.std(axis=0, ddof=1) / math.sqrt(rounds)
     return differences.mean(axis=0) + stats.t.ppf(1 - 0.05 / columns, rounds - 1) * errors

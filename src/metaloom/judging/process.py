@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from metaloom.config import PARAMS, JudgeSettings, Setting, load_settings
+from metaloom.config import PARAMS, Setting, load_settings
 from metaloom.errors import MetaloomError
 from metaloom.judging import forgetting
 from metaloom.judging.asking import Asked, ask
@@ -71,31 +71,35 @@ def judge(
         choose_engine(settings.engine)
         device = choose_device(settings.device)
         learners = one.learner(device), other.learner(device)
-        left = 60 * rules.max_minutes - (time.monotonic() - began)
-        asked = ask(*learners, questions, alpha, rules, left, _spare(rules))
-        novelty = old = None
-        if rules.guards.novelty != "off":
-            novelty = _novelty(learners, questions, asked)
-        if rules.guards.forgetting != "off":
-            old = forgetting.answers(one, other, learners, setting, episodes.n_query, seed)
-        evidence = Evidence(one, other, questions, asked, alpha, rules, past, bundle_figures(one, other), novelty, old)
+        apart, old = (getattr(rules.guards, name) != "off" for name in ("novelty", "forgetting"))
+        ends = began + 60 * rules.max_minutes
+        spare = apart * EPISODES + old * forgetting.EPISODES
+        asked = ask(*learners, questions, alpha, rules, ends - time.monotonic(), spare)
+        novelty = _novelty(learners, questions, asked, ends, old) if apart else None
+        left = _affordable(questions, asked, ends)
+        remembered = forgetting.answers(one, other, learners, setting, episodes.n_query, seed, left) if old else None
+        bundles = bundle_figures(one, other)
+        evidence = Evidence(one, other, questions, asked, alpha, rules, past, bundles, novelty, remembered)
     verdict = evidence.verdict()
     if note:
         record(root, _entry(verdict, one, other, questions, known.when if known else now))
     return verdict
 
 
-def _spare(rules: JudgeSettings) -> int:
-    """Episodes that guards ask when the verdict is there."""
-    asking = ((rules.guards.novelty, EPISODES), (rules.guards.forgetting, forgetting.EPISODES))
-    return sum(count for action, count in asking if action != "off")
-
-
-def _novelty(learners: tuple[Learner, Learner], questions: Questions, asked: Asked) -> tuple[np.ndarray, np.ndarray]:
-    """AUROC of both, of the first whole rounds."""
-    table = asked.champion.table.first(max(1, EPISODES // asked.domains) * asked.domains)
+def _novelty(
+    learners: tuple[Learner, Learner], questions: Questions, asked: Asked, ends: float, more: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """AUROC of both, of the first whole rounds; with half of the time that is left where more is asked afterwards."""
+    episodes = min(EPISODES, _affordable(questions, asked, ends)[0] // (1 + more))
+    table = asked.champion.table.first(max(1, episodes // asked.domains) * asked.domains)
     one, other = (aurocs(each, torch.from_numpy(questions.pool.examples), table) for each in learners)
     return one, other
+
+
+def _affordable(questions: Questions, asked: Asked, ends: float) -> tuple[int, int]:
+    """Episodes and examples for which there is time until the end, by what asking took."""
+    share = max(0.0, ends - time.monotonic()) / max(asked.seconds, 1e-9)
+    return int(share * len(asked.champion.table)), int(share * len(questions.pool.examples))
 
 
 def _entry(verdict: Verdict, champion: Side, challenger: Side, questions: Questions, when: datetime) -> Entry:

@@ -123,12 +123,12 @@ class Side:
     def _packed(self) -> str:
         """Where its model finds examples: an encoder's rows, or what it takes where it does without the encoder."""
         embedded, dataset = self.outputs.known("embedded"), self.outputs.dataset
-        if embedded is None or not self.revision.files.exists(f"{embedded}/{KIND}"):
+        if embedded is None or not self.revision.has(f"{embedded}/{KIND}"):
             return dataset
         if "encoder" in read_json(self._model / "learner.json")["input"]:
             return embedded
         own = f"{dataset}/{OWN}"
-        return own if self.revision.files.exists(f"{own}/{KIND}") else dataset
+        return own if self.revision.has(f"{own}/{KIND}") else dataset
 
 
 def check_alike(champion: Side, challenger: Side) -> None:

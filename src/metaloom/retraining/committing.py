@@ -8,9 +8,8 @@ from pathlib import Path
 from metaloom.config import PARAMS
 from metaloom.config.loading import assigned
 from metaloom.errors import MetaloomError
-from metaloom.retraining.champion import IGNORE, TRACKED
 from metaloom.retraining.git import NOBODY, GitError, asked, git, identity
-from metaloom.retraining.nights import Night
+from metaloom.retraining.nights import IGNORE, TRACKED, Night
 from metaloom.retraining.taking import SPLITS
 from metaloom.system.provenance import LOCK, POINTER
 from metaloom.system.quantities import percent

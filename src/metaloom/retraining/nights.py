@@ -14,6 +14,8 @@ FOLDER = f"{STATE}/retraining"  # workspaces, by the names of their nights
 RECORDS = f"{FOLDER}/nights"
 CURRENT = f"{FOLDER}/current.json"  # from what nothing new comes: keys of `Start`
 CURRENT_KEPT = 50
+CHAMPION = "champion"  # in a workspace: the weights that training starts from, if any, which train.start names then
+TRACKED, IGNORE = f"{CHAMPION}.dvc", ".gitignore"  # by which DVC tracks them; to which it adds the folder
 DAY = 24 * 3600.0
 LASTING = ("promoted", "candidate", "kept")  # outcomes of which a version stays; beside them held and dropped
 

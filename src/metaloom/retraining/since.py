@@ -13,9 +13,8 @@ from metaloom.config import PARAMS, load_settings
 from metaloom.config.retraining import WhenSettings
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.child import reproduce_in_child
-from metaloom.retraining.champion import CHAMPION
 from metaloom.retraining.git import asked, file_at
-from metaloom.retraining.nights import DAY, FOLDER, Night, last_ended
+from metaloom.retraining.nights import CHAMPION, DAY, FOLDER, Night, last_ended
 from metaloom.retraining.taking import read_by_stages
 from metaloom.system.files import load_yaml, read_json, write_json
 from metaloom.system.limits import Watch
@@ -90,6 +89,9 @@ def same_but_data(root: Path, place: Path, champion: str, base: str) -> bool:
     """Whether settings, code and the project's own files that stages read are those that the champion was made by."""
     inputs = [name for name in (*INPUTS, *read_by_stages(root, base)) if name not in (*OF_RUNS, PARAMS)]
     one, other = ((asked(root, "ls-tree", each, "--", *inputs), _settings(root, each)) for each in (champion, base))
+    if CHAMPION in [_train(each).get("start") for _, each in (one, other)]:  # as a retraining has written it
+        for _, each in (one, other):
+            _train(each).pop("start", None)
     code = (place / CODE).read_text(encoding="utf-8").strip() if (place / CODE).is_file() else ""
     return one == other and code == file_at(root, champion, CODE)
 
@@ -97,11 +99,14 @@ def same_but_data(root: Path, place: Path, champion: str, base: str) -> bool:
 def _settings(root: Path, commit: str) -> dict[str, Any]:
     try:
         found: Any = load_yaml(file_at(root, commit, PARAMS)) or {}
-        if found.get("train", {}).get("start") == CHAMPION:  # of the retraining that made it
-            found["train"]["start"] = None
         return {name: value for name, value in found.items() if name not in OF_THE_LOOP}
     except (yaml.YAMLError, AttributeError):  # refused by the run itself
         return {}
+
+
+def _train(settings: dict[str, Any]) -> dict[str, Any]:
+    found = settings.get("train")
+    return found if isinstance(found, dict) else {}
 
 
 def waits(root: Path, when: WhenSettings, found: Since, stage: str, version: str, now: float) -> str:

@@ -17,7 +17,7 @@ from metaloom.retraining.clones import handover
 from metaloom.retraining.git import GitError, asked, fetch_tags, file_at, remote_of
 from metaloom.retraining.judged import FIRST, judged
 from metaloom.retraining.nights import Night, nights
-from metaloom.retraining.transfers import text_of
+from metaloom.retraining.transfers import fetch_outputs, text_of
 from metaloom.retraining.workspace import its_own_code, open_workspace
 from metaloom.system.provenance import LOCK, POINTER, data_version, version_in
 from metaloom.versioning.paths import Outputs
@@ -88,12 +88,21 @@ def train(root: Path, night: Night, run: Train, force: bool) -> None:
     pointer = file_at(place, "HEAD", POINTER)
     same_data = pointer and version_in(pointer, POINTER) == night.data
     untouched = file_at(place, "HEAD", LOCK) == text_of(place / LOCK)  # else a run before has trained, and was killed
-    if not force and same_data and untouched and not due_stages(place, beside=False):
+    if not force and same_data and untouched and _is_made(place):
         raise NothingNewError(f"everything is up to date with data/, which is version {night.data[:8]}")
     with its_own_code(place), relay.relayed(root, place, night, force):
-        start_from_champion(root, place, night)
+        start_from_champion(root, place, night, force)
         run(place, force)
     night.data = data_version(place) or night.data
+
+
+def _is_made(place: Path) -> bool:
+    """Whether all is up to date, in a clone that has not made it once DVC's remote has brought it."""
+    if not due_stages(place, beside=False):
+        return True
+    with suppress(MetaloomError):  # it is made again
+        fetch_outputs(place)
+    return not due_stages(place, beside=False)
 
 
 def judge(root: Path, night: Night, settings: RetrainSettings) -> None:

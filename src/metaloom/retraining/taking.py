@@ -13,9 +13,8 @@ import yaml
 from metaloom.config import PARAMS
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.code import code_state
-from metaloom.retraining.champion import CHAMPION
 from metaloom.retraining.git import GitError, asked, file_at, git, head, remote_of, submodules
-from metaloom.retraining.nights import LASTING, Night
+from metaloom.retraining.nights import CHAMPION, LASTING, Night
 from metaloom.system.files import load_yaml
 from metaloom.system.git import differing
 from metaloom.system.plural import some

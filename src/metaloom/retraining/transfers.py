@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from metaloom.retraining.champion import TRACKED
+from metaloom.retraining.nights import TRACKED
 from metaloom.system.files import atomic_file, load_yaml
 from metaloom.system.lock import STATE
 from metaloom.system.provenance import LOCK

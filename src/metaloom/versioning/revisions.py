@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
@@ -36,12 +36,21 @@ class Revision:
     files: Any
 
     def has(self, path: str) -> bool:
-        """Whether there is such a file or folder; an output of a stage counts though its files cannot be had.
+        """Whether there is such a file or folder.
 
-        A file in such an output counts only where the cache or a remote has the output's list of files.
+        Raises:
+            BusyError: the remote does not answer.
+            MetaloomError: the list of the files of a folder is in neither DVC's cache nor a remote, or that refuses.
         """
-        with dvc_errors():
-            return self.files.exists(path)
+        from dvc.exceptions import DownloadError
+
+        try:
+            with dvc_errors(), suppress(DownloadError), remote_errors():
+                self.files.info(path)  # `exists` says no whatever stands in its way
+                return True
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        raise MetaloomError(self._nowhere(path))
 
     def get(self, path: str, to: Path) -> Path:
         """Copy a file or folder.
@@ -53,7 +62,7 @@ class Revision:
         from dvc.exceptions import FileTransferError
 
         with self._lacking(path, OSError), dvc_errors(), self._lacking(path, FileTransferError), remote_errors():
-            if not self.files.exists(path):
+            if not self.has(path):
                 raise MetaloomError(self._without(path))
             self.files.get(path, str(to), recursive=True)
         return to
@@ -64,10 +73,13 @@ class Revision:
         try:
             yield
         except kind as error:
-            raise MetaloomError(
-                f"{path} of {self.name} is in neither DVC's cache nor a remote ({error}): `dvc push` it where it was "
-                "made, or `git checkout` that revision here and `dvc repro`"
-            ) from None
+            raise MetaloomError(self._nowhere(path, f" ({error})")) from None
+
+    def _nowhere(self, path: str, why: str = "") -> str:
+        return (
+            f"{path} of {self.name} is in neither DVC's cache nor a remote{why}: `dvc push` it where it was made, or "
+            "`git checkout` that revision here and `dvc repro`"
+        )
 
     def _without(self, path: str) -> str:
         if self.name == WORKSPACE:
@@ -99,7 +111,11 @@ def _opened(root: str | Path, rev: str | None) -> Any:
     from dvc.config import ConfigError
 
     def opened(config: dict[str, Any]) -> Any:
-        files = DVCFileSystem(str(Path(root).resolve()), rev=rev, config=config)
+        place = _below(root) if rev else ""
+        if place:
+            files = DVCFileSystem(_repo_below(root, rev, place, config))
+        else:
+            files = DVCFileSystem(str(Path(root).resolve()), rev=rev, config=config)
         verify_remotes(files.repo)
         return files
 
@@ -109,6 +125,24 @@ def _opened(root: str | Path, rev: str | None) -> Any:
     except ConfigError:  # a remote of that name was of another kind then, and DVC mixes the options of both
         own = now["remote"][now["core"]["remote"]]
         return opened(now | {"core": {"remote": OWN}, "remote": {OWN: own}})
+
+
+def _below(root: str | Path) -> str:
+    """Where the project stands in its git repository; empty at the root."""
+    with open_project(root) as repo:
+        below = Path(root).resolve().relative_to(Path(repo.scm.root_dir).resolve())
+    return "" if below == Path() else below.as_posix()
+
+
+def _repo_below(root: str | Path, rev: str | None, place: str, config: dict[str, Any]) -> Any:
+    """DVC's Repo of a project below git's root: of a revision, DVC itself looks at git's root alone."""
+    from dvc.fs import GitFileSystem
+    from dvc.repo import Repo
+    from dvc.scm import SCM
+
+    scm = SCM(str(root), search_parent_directories=True)
+    files = GitFileSystem(scm=scm, rev=rev)
+    return Repo(f"/{place}", fs=files, scm=scm, config=config, uninitialized=True)
 
 
 def _places_now(root: str | Path) -> dict[str, Any]:
