@@ -11,12 +11,12 @@ import pytest
 import typer
 from projects import REPO
 
-from metaloom.cli.run import _conclude
+from metaloom.cli.run import _made
 from metaloom.config import OVERRIDES, PARAMS, read_params
 from metaloom.config.settings import LimitSettings
 from metaloom.errors import BAD_INPUT, FAILED, MetaloomError
 from metaloom.pipeline.child import RefusedError
-from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, planned_at, read_budget, write_budget
+from metaloom.planning.budget import BUDGET, NO_BUDGET, budget_for, planned_at, read_budget, with_budget, write_budget
 from metaloom.system.limits import LOOKS, HungError, Watch
 from metaloom.system.provenance import data_version
 
@@ -131,7 +131,7 @@ def test_minutes_that_are_too_short_end_a_run_as_they_end_plan(flow, error, code
     flow.refusal = error("--minutes 1 is too short")
     state, _ = flow(1)
     with pytest.raises(typer.Exit) as ended:
-        _conclude(flow.module.failed(state), time.monotonic())
+        _made(flow.module.failed(state))
     assert ended.value.exit_code == code and capsys.readouterr().err == "error: --minutes 1 is too short\n"
 
 
@@ -147,6 +147,6 @@ def test_the_measuring_hears_since_when_the_run_has_been_going(flow):
 
 
 def test_it_comes_before_what_depends_on_it(flow):
-    place = flow.module._with_budget
+    place = with_budget
     assert place(["prepare", "plan", "split"], 10) == ["prepare", "budget", "plan", "split"]
     assert place(["prepare", "plan"], None) == ["prepare", "plan"]

@@ -34,6 +34,7 @@ NO_EFFECT = {
     f"system/{name}.py": "files, processes, git, progress, plurals"
     for name in (
         "arrays",
+        "collector",
         "files",
         "git",
         "lifeline",
