@@ -280,8 +280,7 @@ def test_another_schedule_takes_the_runs_of_the_old_one_away(served, client, ser
     served.started[-1].terminate()
     served.started[-1].communicate(timeout=PATIENCE)
     assert serve("--cron", "30 3 * * *", "--timezone", "Europe/Paris") == deployment
-    to_come = until(lambda: times_to_come(client, deployment))
-    assert {(each.hour, each.minute) for each in to_come} == {(3, 30)}
+    until(lambda: {(each.hour, each.minute) for each in times_to_come(client, deployment)} == {(3, 30)})
 
 
 def times_to_come(client, deployment) -> list[datetime]:
