@@ -63,8 +63,8 @@ UNDONE: dict[str, tuple[Mutant, str]] = {
             "older_commit",
             "versioning",
             "files of a commit that is older than the remote or the cache folder count as lost",
-            "    now = _places_now(root)\n    try:",
-            "    now = {}\n    try:",
+            "    now, place = _places_now(root, bool(rev))",
+            "    now, place = {}, _places_now(root, bool(rev))[1]",
             f"{FAULTS}remotes.py::test_an_older_commit_is_sought_where_files_lie_now",
         ),
         (

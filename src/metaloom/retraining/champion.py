@@ -15,6 +15,7 @@ from metaloom.pipeline.stages import due_stages, stages_for
 from metaloom.retraining.git import asked, file_at
 from metaloom.retraining.nights import CHAMPION, TRACKED, Night
 from metaloom.retraining.taking import SPLITS
+from metaloom.retraining.transfers import text_of
 from metaloom.system.files import atomic_dir, load_yaml
 from metaloom.system.git import revision as known
 from metaloom.system.terminal import say
@@ -94,16 +95,12 @@ def _knows_tests(root: Path, place: Path, version: str) -> bool:
     drawn again, or some were moved by hand."""
     (then, before), (now, after) = (
         (_mapping(file_at(root, version, name)) for name in (PARAMS, SPLITS)),
-        (_mapping(_text(place / name)) for name in (PARAMS, SPLITS)),
+        (_mapping(text_of(place / name)) for name in (PARAMS, SPLITS)),
     )
     if any(then.get(name) != now.get(name) for name in ("seed", "split")) or (now.get("split") or {}).get("reassign"):
         return True
     seen = {name for split in ("train", "validation") for name in before.get(split) or ()}
     return not seen.isdisjoint(after.get("test") or ())
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _mapping(text: str) -> dict[str, Any]:

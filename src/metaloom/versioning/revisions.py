@@ -110,8 +110,9 @@ def _opened(root: str | Path, rev: str | None) -> Any:
     from dvc.api import DVCFileSystem
     from dvc.config import ConfigError
 
+    now, place = _places_now(root, bool(rev))
+
     def opened(config: dict[str, Any]) -> Any:
-        place = _below(root) if rev else ""
         if place:
             files = DVCFileSystem(_repo_below(root, rev, place, config))
         else:
@@ -119,19 +120,11 @@ def _opened(root: str | Path, rev: str | None) -> Any:
         verify_remotes(files.repo)
         return files
 
-    now = _places_now(root)
     try:
         return opened(now)
     except ConfigError:  # a remote of that name was of another kind then, and DVC mixes the options of both
         own = now["remote"][now["core"]["remote"]]
         return opened(now | {"core": {"remote": OWN}, "remote": {OWN: own}})
-
-
-def _below(root: str | Path) -> str:
-    """Where the project stands in its git repository; empty at the root."""
-    with open_project(root) as repo:
-        below = Path(root).resolve().relative_to(Path(repo.scm.root_dir).resolve())
-    return "" if below == Path() else below.as_posix()
 
 
 def _repo_below(root: str | Path, rev: str | None, place: str, config: dict[str, Any]) -> Any:
@@ -145,15 +138,26 @@ def _repo_below(root: str | Path, rev: str | None, place: str, config: dict[str,
     return Repo(f"/{place}", fs=files, scm=scm, config=config, uninitialized=True)
 
 
-def _places_now(root: str | Path) -> dict[str, Any]:
+def _places_now(root: str | Path, of_git: bool) -> tuple[dict[str, Any], str]:
     """Cache and remotes as they are configured now, as DVC's settings: it takes those of the revision, which may have
-    had none yet, or others that are gone."""
+    had none yet, or others that are gone.
+
+    Args:
+        root: the project's.
+        of_git: whether the files are a commit's.
+
+    Returns:
+        The settings, and where the project stands in its git repository; empty at the root, and where `of_git` is not
+        set.
+    """
     with open_project(root) as repo:
+        below = Path(root).resolve().relative_to(Path(repo.scm.root_dir).resolve()) if of_git else Path()
         cache, default = repo.cache.local_cache_dir, repo.config["core"].get("remote")
         remotes = {name: dict(each) for name, each in repo.config["remote"].items()}
     if not default:  # DVC wants one: the cache
         default, remotes = CACHE, remotes | {CACHE: {"url": cache}}
-    return {"cache": {"dir": cache}, "core": {"remote": default}, "remote": remotes}
+    now = {"cache": {"dir": cache}, "core": {"remote": default}, "remote": remotes}
+    return now, "" if below == Path() else below.as_posix()
 
 
 def resolved(root: str | Path, rev: str) -> str:
