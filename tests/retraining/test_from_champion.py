@@ -249,6 +249,26 @@ def test_a_model_of_other_methods_is_no_start(warm, capsys, own, told):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("  name: conv4", "  name: resnet12", "network.name (conv4, now resnet12)"),
+        ("  width: auto", "  width: 96", "network.width (auto, now 96)"),
+        ("  file: null", "  file: encoder.onnx", "encoder.file (none, now encoder.onnx)"),
+    ],
+)
+def test_a_model_of_another_network_is_no_start(warm, capsys, before, after, told):
+    warm.night()
+    path = warm.root / "params.yaml"
+    path.write_text(path.read_text().replace(before, after, 1))
+    warm.git("commit", "-qam", "another network")
+    warm.data(0.7)
+    night = warm.night().night
+    assert f"v0.0.1 has another {told}: training starts from random weights\n" in capsys.readouterr().out
+    assert "starts from" not in warm.git("log", "-1", "--format=%B", night.branch) and chain(warm) == [0.7]
+
+
+@pytest.mark.slow
 def test_what_does_not_concern_training_trains_nothing(warm):
     warm.night()
     warm.data(0.7)

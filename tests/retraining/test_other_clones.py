@@ -119,10 +119,12 @@ def written(root, record: dict):
     return path
 
 
-def test_half_done_training_is_gone_on_with_elsewhere(worker, capsys):
-    """Of two stages one has ended, and the other has a checkpoint."""
+@pytest.mark.parametrize("start", [None, "", "v0.0.1"])
+def test_half_done_training_is_gone_on_with_elsewhere(worker, capsys, start):
+    """Of two stages one has ended, and the other has a checkpoint; by then another model may be in the stage."""
     a = worker("a")
     night = a_night(a)
+    night.start = start
     place = open_workspace(a.root, night)
     a.train(place, False)  # its only stage
     (place / transfers.CHECKPOINTS).mkdir(parents=True)
@@ -134,8 +136,10 @@ def test_half_done_training_is_gone_on_with_elsewhere(worker, capsys):
     assert sent == before and set(sent) == {"maml.safetensors", "dvc.lock"}
 
     b = worker("b")
+    night.start = None
     there = open_workspace(b.root, night)
     relay.take(b.root, there, night)
+    assert night.start == start
     assert (there / transfers.CHECKPOINTS / "maml.safetensors").read_text() == "step 7"
     for name in ("dvc.lock", "metrics.json", "artifacts/bundle/metadata.json"):
         assert (there / name).read_text() == (place / name).read_text()

@@ -111,10 +111,9 @@ def _followed(found: Log, stage: str, now: datetime, act: bool) -> dict[str, Any
 
     root = find_root()
     standing, did = follow(root, found, stage, now, act)
-    sentence = _sentence(found, standing)
-    if did and standing.outcome == "worse":
-        tell(root, load_settings(root / PARAMS).retrain, "held", f"{sentence}; {did}")
-    return standing.plain() | {"did": did, "sentence": sentence}
+    if found.tells and tell(root, load_settings(root / PARAMS).retrain, "held", found.tells):
+        found.append([{"told": True, "when": now.isoformat()}])  # else the next call tells it
+    return standing.plain() | {"did": did, "sentence": _sentence(found, standing)}
 
 
 def _stands(found: Log) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from metaloom.versioning.revisions import at_revision
 
 WEIGHTS = "model.safetensors"  # of each method, as learners save them
 TRAIN = "train"  # the stage
+NETWORK = (("network", "name"), ("network", "width"), ("encoder", "file"))  # settings that give the weights their shapes
 
 
 def start_from_champion(root: Path, place: Path, night: Night, force: bool = False) -> None:
@@ -56,6 +57,8 @@ def start_from_champion(root: Path, place: Path, night: Night, force: bool = Fal
     found: list[str] = []
     if version and _knows_tests(root, place, _tag(version)):
         why = "was trained with another split, and may know what is tested"
+    elif version and (other := _other_network(root, place, _tag(version))):
+        why = f"has another {other}"
     elif version:
         found = _put(root, place, _tag(version), settings.methods)
     if found:
@@ -101,6 +104,16 @@ def _knows_tests(root: Path, place: Path, version: str) -> bool:
         return True
     seen = {name for split in ("train", "validation") for name in before.get(split) or ()}
     return not seen.isdisjoint(after.get("test") or ())
+
+
+def _other_network(root: Path, place: Path, version: str) -> str:
+    """The setting by which the network of a version is another one, whose weights fit nowhere; "" where none is."""
+    then, now = _mapping(file_at(root, version, PARAMS)), _mapping(text_of(place / PARAMS))
+    for section, name in NETWORK:
+        before, after = ((each.get(section) or {}).get(name) for each in (then, now))
+        if before != after:
+            return f"{section}.{name} ({before or 'none'}, now {after or 'none'})"
+    return ""
 
 
 def _mapping(text: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from metaloom.versioning.code import CODE
 from metaloom.versioning.project import open_project
 
 SKIP_CI = "[skip ci]"
+STARTS = "starts from: "  # in a message, before a version
 BUDGET = "budget.yaml"
 SUBJECTS = {
     "first": "the first version",
@@ -72,7 +73,7 @@ def message_of(night: Night, skip_ci: bool) -> str:
         found = night.figures
         interval = f"{percent(found['low95'])} to {percent(found['high95'])}"
         lines.append(f"accuracy: {percent(found['accuracy'])} ({interval}) at {found['task']}")
-    lines += [f"starts from: {night.start}"] if night.start else []
+    lines += [f"{STARTS}{night.start}"] if night.start else []
     lines += [f"setting: {assigned(key, value)}" for key, value in night.changed.items()]
     lines += [
         f"data: {night.data}" + (f" (of {night.past[:8]})" if night.past else ""),

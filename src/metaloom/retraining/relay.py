@@ -19,7 +19,7 @@ from typing import Any
 from metaloom.config import PARAMS, load_settings
 from metaloom.errors import MetaloomError
 from metaloom.retraining.clones import handover
-from metaloom.retraining.committing import make_commit, stage_results
+from metaloom.retraining.committing import STARTS, make_commit, stage_results
 from metaloom.retraining.git import asked, file_at, git, remote_of
 from metaloom.retraining.nights import DAY, Night, nights
 from metaloom.retraining.transfers import (
@@ -43,6 +43,7 @@ from metaloom.system.terminal import say
 REFS = "refs/metaloom/half"  # of what is half done, by the key of what it starts from
 STAGES = "refs/metaloom/stages"  # what is offered to other workers, and the stages that they have made, by that key
 INDEX = f"{STATE}/relay-index"
+RANDOM = "random weights"
 FEW = 4  # stages in a message
 
 
@@ -100,6 +101,8 @@ def take(root: Path, place: Path, night: Night) -> None:
         git(root, "fetch", "--quiet", "--no-tags", remote, f"+{ref}:{ref}")
         files = git(place, "diff", "--name-only", "--diff-filter=d", "--relative", "-z", f"{ref}^", ref).split("\0")
         git(place, "checkout", "--quiet", ref, "--", *filter(None, files))
+        if night.start is None:  # another model may be in the stage by now
+            night.start = _start_in(git(place, "log", "-1", "--format=%B", ref))
         before = stages_in(file_at(place, "HEAD", LOCK))
         done = sorted(name for name, entry in locked(place).items() if entry != before.get(name))
         say(f"another worker has finished {some(done, FEW)}: taken over")
@@ -215,8 +218,19 @@ def leave_state(root: Path, place: Path, night: Night, ref: str = "", index: str
     """
     own = {"GIT_INDEX_FILE": str(place / index)}
     git(place, "read-tree", "HEAD", **own)
-    made = make_commit(root, night, stage_results(place, **own), "half done\n")
+    made = make_commit(root, night, stage_results(place, **own), _message(night))
     git(root, "push", "--quiet", "--force", remote_of(root), f"{made}:{ref or f'{REFS}/{night.key}'}")
+
+
+def _message(night: Night) -> str:
+    """That something is half done, and from which model's weights, once that was asked."""
+    return "half done\n" if night.start is None else f"half done\n\n{STARTS}{night.start or RANDOM}\n"
+
+
+def _start_in(message: str) -> str | None:
+    """What `_message` says of the start, as `Night.start` has it."""
+    found = [line.removeprefix(STARTS) for line in message.splitlines() if line.startswith(STARTS)]
+    return found[0].replace(RANDOM, "") if found else None
 
 
 def again_and_again(send: Callable[[], None], seconds: float) -> None:
@@ -233,8 +247,12 @@ def main() -> None:
     """Send what is new of a workspace."""
     root, place, name, seconds = sys.argv[1:]
     sent: dict[str, Any] = {path.name: when for path, when in checkpoints(Path(place))}  # others may have sent newer
-    (night,) = (each for each in nights(Path(root)) if each.name == name)
-    again_and_again(lambda: leave(Path(root), Path(place), night, sent), float(seconds))
+
+    def send() -> None:
+        (night,) = (each for each in nights(Path(root)) if each.name == name)  # it may know more by now
+        leave(Path(root), Path(place), night, sent)
+
+    again_and_again(send, float(seconds))
 
 
 if __name__ == "__main__":

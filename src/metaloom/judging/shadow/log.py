@@ -58,6 +58,7 @@ class Log:
         named: the SHA-256 of each name that an input had.
         labels: by the SHA-256 of the input, in the order in which they came.
         verdict: what followed from the labels; empty as long as nothing has.
+        tells: what a person has to be told of that, and has not been; may be empty.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class Log:
     named: dict[str, set[str]] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     verdict: str = ""
+    tells: str = ""
 
     @property
     def agreed(self) -> int:
@@ -93,8 +95,10 @@ class Log:
             if record["sha256"] not in self.answers:
                 raise ValueError("a label of no input")
             self.labels.setdefault(record["sha256"], str(record["is"]))
+        elif "told" in record:
+            self.tells = ""
         elif record["verdict"] in OUTCOMES:
-            self.verdict = record["verdict"]
+            self.verdict, self.tells = record["verdict"], str(record.get("tells", ""))
         else:
             raise ValueError("no verdict")
 

@@ -79,11 +79,13 @@ def follow(root: Path, log: Log, stage: str, now: datetime, act: bool = True) ->
         record(root, entry)
     if found.outcome == "undecided" or log.verdict:
         return found, ""
-    message = found.sentence(log, settings.margin)
+    message = sentence = found.sentence(log, settings.margin)
     if entry is not None:
         message = f"{message}\n\n{written(entry)}"
     done = _consequence(root, log, found, stage, message, act)
-    log.append([{"verdict": found.outcome, "labelled": found.labelled, "did": done, "when": now.isoformat()}])
+    tells = f"{sentence}; {done}" if done and found.outcome == "worse" else ""
+    verdict = {"verdict": found.outcome, "labelled": found.labelled, "did": done, "tells": tells}
+    log.append([verdict | {"when": now.isoformat()}])
     return found, done
 
 
