@@ -83,9 +83,9 @@ sys.addaudithook(heard)
 FORKS = """\
 import json, os, sys
 
-if sys.argv[1] == "retrain":
-    import dvc.repo.reproduce, dvc.dvcfile, dvc.dependency, dvc.stage.cache
-    from nights import one_night as command
+if sys.argv[1].startswith("one_"):
+    import dvc.repo.reproduce, dvc.dvcfile, dvc.dependency, dvc.stage.cache, nights
+    command = getattr(nights, sys.argv[1])
 elif sys.argv[1] == "run":
     import flows.pipeline, metaloom.cli.run, metaloom.pipeline.summary, dvc.repo.reproduce, dvc.dvcfile, dvc.dependency
     from metaloom.cli.app import app, main
@@ -165,7 +165,7 @@ class Commands:
 
 @contextmanager
 def commands(name: str, **more: str) -> Iterator[Commands]:
-    """`run`, `repro` or `retrain`, with `more` in its environment."""
+    """`run`, `repro` or a function of `nights`, with `more` in its environment."""
     process = subprocess.Popen(
         [sys.executable, "-c", FORKS, name],
         cwd=REPO,

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from projects import GIT_IDENTITY, REPO
 
+from metaloom.cli.app import app
 from metaloom.judging import Verdict
 from metaloom.judging.ledger import Entry
 from metaloom.judging.records import record
 from metaloom.pipeline.stages import reproduce
-from metaloom.retraining import loop, steps
+from metaloom.retraining import loop, steps, telling
+from metaloom.retraining.approving import answer
 from metaloom.retraining.loop import Result
 from metaloom.retraining.nights import Night, nights
 from metaloom.versioning import registry
@@ -160,9 +162,38 @@ def share(project: Project, there: Path) -> None:
 
 def one_night() -> None:
     """The project in the folder `project`, for a process of its own; $CLOCK says when."""
-    registry._check_bundle = lambda root, commit: None
-    steps.judged = noted
+    _stand_ins()
     project = Project(Path("project").absolute(), [])
     project.clock = float(os.environ["CLOCK"])
     print(project.night().message, flush=True)
     os._exit(0)  # a fork has none of the threads that libraries would end
+
+
+def one_answer() -> None:
+    """A person's answer to the last night of it: yes, as $APPROVED says, or no."""
+    _stand_ins()
+    root = Path("project").absolute()
+    night, clock = nights(root)[-1], float(os.environ["CLOCK"])
+    print(answer(root, night.name, os.environ["APPROVED"] == "yes", now=lambda: clock).message, flush=True)
+    os._exit(0)
+
+
+def one_shadow() -> None:
+    """Labels come in, which show that the version in use is worse."""
+    _stand_ins()
+    os.chdir("project")
+    app(["shadow", "--labels", "../labels.csv"], standalone_mode=False)
+    os._exit(0)
+
+
+def _stand_ins() -> None:
+    """There are no models; what a person is told goes into the file $TOLD, if there is one."""
+    registry._check_bundle = lambda root, commit: None
+    steps.judged = noted
+    if told := os.environ.get("TOLD"):
+        telling.send = lambda notify, title, message: _add_line(Path(told), message["message"])
+
+
+def _add_line(path: Path, line: str) -> None:
+    with path.open("a") as file:
+        file.write(f"{line}\n")

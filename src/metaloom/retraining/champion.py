@@ -26,7 +26,7 @@ from metaloom.versioning.revisions import at_revision
 
 WEIGHTS = "model.safetensors"  # of each method, as learners save them
 TRAIN = "train"  # the stage
-NETWORK = (("network", "name"), ("network", "width"), ("encoder", "file"))  # settings that give the weights their shapes
+NETWORK = (("network", "name"), ("network", "width"), ("encoder", "file"))  # which give the weights their shapes
 
 
 def start_from_champion(root: Path, place: Path, night: Night, force: bool = False) -> None:
