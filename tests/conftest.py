@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import together
 import torch
+import typecheck  # noqa: F401  before the first import of metaloom
 from projects import REPO, TINY, draw_shapes, make_project
 from server import environment_of_server
 
