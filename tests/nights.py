@@ -98,7 +98,7 @@ class Project:
         self.git("commit", "-qam", "settings")
 
 
-def by_figures(root: Path, champion: str, challenger: str, note: bool = True) -> Verdict:
+def by_figures(root: Path, champion: str, challenger: str, note: bool = True, names: object = None) -> Verdict:
     """In the place of the judge, as there are no models to ask: the bundles' figures say it."""
     present, new = (handed(metadata_of(root, each)) for each in (champion, challenger))
     worse, message = told_apart(present, new)
@@ -109,7 +109,7 @@ def by_figures(root: Path, champion: str, challenger: str, note: bool = True) ->
     return Verdict("not worse", message, {})
 
 
-def noted(root: Path, champion: str, challenger: str, note: bool = True) -> Verdict:
+def noted(root: Path, champion: str, challenger: str, note: bool = True, names: object = None) -> Verdict:
     """The same with a line in the ledger, as the judge writes it."""
     verdict = by_figures(root, champion, challenger)
     if note:

@@ -161,6 +161,19 @@ def test_a_folder_as_remote_is_asked_what_it_holds(project: Path, at_once: None,
     assert "1 of 3 files have not arrived" in refusal(lambda: push_version(project, "HEAD"), BusyError)
 
 
+def test_a_folder_that_is_not_there_is_a_disk_that_is_not_mounted(project: Path, at_once: None):
+    """DVC makes a folder of that name; it may, the first time."""
+    store = project.parent / "store"
+    configure(project, str(store))
+    assert push_version(project, "HEAD") == 3
+    store.rename(project.parent / "away")
+    message = refusal(lambda: push_version(project, "HEAD"))
+    assert message.startswith(f"DVC's remote is the folder {store}, which was there and is not now: mount its disk")
+    assert not store.exists()
+    store.mkdir()
+    assert push_version(project, "HEAD") == 3
+
+
 @pytest.mark.slow
 def test_s3_whole(project: Path, moto: Moto, at_once: None):
     proxy = Proxy(moto.port)

@@ -50,6 +50,6 @@ def test_the_run_waits_without_a_process(served, client, serve):
     assert "'approve' is a required property" in resumed(client, run).details.reason  # neither yes nor no
     assert resumed(client, run, approve=False, why="its digits").status.name == "ACCEPT"
     state = final_state(client, run)
-    assert (state.name, state.message) == ("Completed", "v0.0.2 is not approved, and v0.0.1 stays prod")
+    assert (state.name, state.message) == ("Completed", "v0.0.2 is not approved (its digits), and v0.0.1 stays prod")
     (night,) = nights(served.root)
     assert (night.outcome, night.notes) == ("held", ["its digits"])

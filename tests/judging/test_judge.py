@@ -41,9 +41,9 @@ def versions(make_versions):
 
 
 def test_a_better_one_is_better_and_its_evidence_is_plain(versions):
-    found = judge(versions.root, "v0.0.2", "v0.0.1", now=NOW, note=False)
+    found = judge(versions.root, "v0.0.2", "v0.0.1", now=NOW, note=False, names=("v0.0.2", "the new model"))
     assert found.outcome == "better" and found.promotes
-    assert found.message.startswith("v0.0.1 is better than v0.0.2: +")
+    assert found.message.startswith("the new model is better than v0.0.2: +")
     told = json.loads(json.dumps(found.evidence))
     assert 0 < told["low"] <= told["low95"] < told["gain"] < told["high95"] <= told["high"]
     assert [each["domain"] for each in told["domains"]] == ["c", "d"]

@@ -259,16 +259,39 @@ def test_no_rollback_says_it_alone(versions):
     table.write_text("sha256,label\n" + "".join(f"{each['sha256']},{each['prod']['label']}\n" for each in rows))
     done = shadow("v0.0.1", "v0.0.2", "--labels", table, "--no-rollback", "--json")
     told = json.loads(done.stdout.partition("\n")[2])
-    assert (told["outcome"], told["labelled"], told["prod"]) == ("worse", len(rows), len(rows))
-    assert told["did"] == "v0.0.2 is prod: `metaloom rollback` puts the version before back"
-    assert versions.prod() == "v0.0.2"
+    assert (told["outcome"], told["labelled"], told["prod_right"]) == ("worse", len(rows), len(rows))
+    assert (told["prod"], told["candidate"]) == ("v0.0.1", "v0.0.2")
+    said = "v0.0.2 is prod: `metaloom rollback` puts the version before back"
+    assert told["did"] == said
+    again = shadow("--labels", table, "--no-rollback")
+    assert again.stdout.splitlines()[-1] == said and versions.prod() == "v0.0.2"
+    for did in ("v0.0.1 is prod again, instead of v0.0.2; share it: `git push --tags`", again.stdout.splitlines()[-2]):
+        assert shadow("--labels", table).stdout.splitlines()[-1] == did  # done by the first call that may, once
+    assert versions.prod() == "v0.0.1"
+
+
+def test_bundles_are_found_again_as_they_were_named(versions, files):
+    table = versions.root / "labels.csv"
+    table.write_text(f"example,label\n{files[0].name},{records(versions.log)[1]['prod']['label']}\n")
+    same_name = [each for each in files if each.name == files[0].name]
+    done = shadow("prod", "candidate", "--labels", table)
+    if len(same_name) == 1:
+        assert done.stdout.startswith("1 new label from ")
+    else:
+        assert f"was the name of {len(same_name)} inputs: give their sha256" in str(done.exception)
+    assert "there is no such log" in refusal("prod", "prod")
+    message = refusal("spare", "prod", files[0])
+    assert message == "spare is no revision, and no version is in a stage spare: see `metaloom models`"
 
 
 def test_one_that_is_not_in_use_is_not_promoted_after_that(versions):
     assert versions.label("prod").stdout.splitlines()[-1] == "do not promote it: v0.0.1 is prod"
     judged = before_promotion(versions.root, "v0.0.1", "v0.0.2")
     assert judged is not None and judged.refused and judged.told.startswith("in shadow: worse, −100.0 points (")
-    assert "in shadow worse than v0.0.1" in CliRunner().invoke(app, ["models"]).stdout
+    registry.put_into(versions.root, "v0.0.2", "spare")
+    columns, newest, *_ = CliRunner().invoke(app, ["models"]).stdout.splitlines()
+    assert "  candidate,spare  " in newest and "  in shadow worse than v0.0.1  20" in newest
+    assert columns.index("date") == newest.index("  20") + 2
 
 
 def test_a_better_one_is_to_be_promoted(versions):

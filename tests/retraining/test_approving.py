@@ -66,6 +66,23 @@ def test_what_was_promoted_by_hand_is_promoted(candidate):
 
 
 @pytest.mark.slow
+def test_what_was_promoted_by_hand_and_not_shared_is_shared_with_its_leaving(candidate, tmp_path):
+    share(candidate, tmp_path)
+    put_into(candidate.root, "v0.0.2", "prod")
+    candidate.night()
+    there = candidate.git("ls-remote", "--tags", str(tmp_path / "origin.git"))
+    assert "handoff#candidate!#" in there and "handoff#prod#3" in there and "handoff@v0.0.2" in there
+
+
+@pytest.mark.slow
+def test_why_not_is_part_of_the_reason(candidate):
+    second = candidate.nights()[1]
+    answer(candidate.root, second.name, False, "not tried on devices", now=lambda: candidate.clock)
+    found = candidate.nights()[1]
+    assert found.reason == "v0.0.2 is not approved (not tried on devices), and v0.0.1 stays prod" and not found.notes
+
+
+@pytest.mark.slow
 def test_one_that_is_no_longer_better_is_not_promoted(candidate):
     """Another has come into the stage since."""
     waits = candidate.nights()[1].name

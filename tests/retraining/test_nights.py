@@ -85,7 +85,7 @@ def test_what_the_ledger_says_stands_beside_the_commit_and_in_its_tags(small, mo
     small.night()
     when = datetime(2026, 1, 1, tzinfo=UTC)
 
-    def judged(root, champion, challenger, note=True):
+    def judged(root, champion, challenger, note=True, names=None):
         record(root, Entry(when, champion, challenger, "better", 1e-4, "t1", 0.02, 0.01, 0.03, 900))
         return Verdict("better", "better by far", {"challenger": {"commit": challenger}})
 
@@ -190,7 +190,7 @@ def test_classes_that_were_placed_stay_where_they_are(small):
     assert small.nights()[-1].splits == "a user's own"
 
 
-def test_a_dry_run_changes_nothing(small):
+def test_a_dry_run_changes_nothing(small, capsys):
     result = small.night(dry_run=True)
     assert result.message.endswith(
         f"would be trained, from commit {small.git('rev-parse', '--short=8', 'HEAD')}, the first in prod"
@@ -199,7 +199,10 @@ def test_a_dry_run_changes_nothing(small):
     small.night()
     assert "nothing is new" in small.night(dry_run=True).message
     small.data(0.9)
+    capsys.readouterr()
+    (small.root / "params.yaml").write_text((small.root / "params.yaml").read_text() + "\n# mine\n")
     assert "judged against v0.0.1, which is prod" in small.night(dry_run=True).message
+    assert "settings or code differ from the last commit (params.yaml)" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -184,7 +184,7 @@ def test_a_backfill_of_the_data_of_now_leaves_them_to_the_night(small):
 def test_a_backfill_spends_none_of_the_judge_s_error(monkeypatch, repo, revision):
     noted = []
 
-    def judge(*_, note):
+    def judge(*_, note, names):
         noted.append(note)
         return Verdict("worse", "worse at greek", {})
 
@@ -249,7 +249,8 @@ def test_changed_settings_are_part_of_the_commit(small):
         ({"encoder.file": "x"}, "encoder.file cannot be changed"),
         ({"retrain.approval": False}, "retrain.approval cannot be changed"),
         ({"judge.margin": 1}, "judge.margin cannot be changed"),
-        ({"protonet.stepz": 1}, "did you mean protonet.steps?"),
+        ({"retrain.start": None}, "^retrain.start cannot be changed [a-z, ]+: commit it in params.yaml$"),
+        ({"protonet.stepz": 1}, r"^there is no setting protonet.stepz; did you mean protonet.steps\?$"),
         ({"protonet.steps": [1]}, r"protonet.steps: \[1\] is no plain value"),
         ({"protonet.steps": "many"}, "protonet.steps"),
     ],

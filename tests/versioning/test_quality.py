@@ -63,7 +63,9 @@ def test_a_worse_one_is_promoted_with_force_alone(project: Path, monkeypatch: py
     monkeypatch.setattr(registry, "metadata_of", lambda root, commit: of_commit.get(commit))
     assert registry.promote(project, None, "prod")[::2] == ("v0.0.1", "")
     of_commit[commit(project, "bad")] = metadata(BAD)
-    with pytest.raises(MetaloomError, match=r"^worse at armenian: .* which is prod: `--force` promotes it though$"):
+    with pytest.raises(
+        MetaloomError, match=r"^worse at armenian: .*; v0.0.1 stays prod: `--force` promotes it though$"
+    ):
         registry.promote(project, "v0.0.2", "prod")
     assert run_here(project, "git", "tag").stdout.split() == ["handoff#prod#1", "handoff@v0.0.1"]
     assert registry.promote(project, "v0.0.2", "candidate")[0] == "v0.0.2"  # nothing is in that stage
@@ -89,7 +91,7 @@ def test_who_judges_decides_and_its_message_stands_in_the_tags(project: Path, mo
         asked.append((champion, challenger))
         return Judged(**said) if said else None
 
-    with pytest.raises(MetaloomError, match="^worse, which is prod: `--force` promotes it though$"):
+    with pytest.raises(MetaloomError, match=r"^worse; v0.0.\d stays prod: `--force` promotes it though$"):
         registry.promote(project, None, "prod", judge=judge)
     said |= {"refused": False, "told": "better"}
     assert registry.promote(project, None, "prod", judge=judge)[::2] == ("v0.0.2", "better")

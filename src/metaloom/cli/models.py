@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from metaloom.judging.ledger import Entry
     from metaloom.versioning.registry import ModelVersion
 
+COLUMNS = ("version", "stage", "data", "accuracy", "verdict", "date", "commit")
 Stage = Annotated[str, typer.Option(help="prod, or a name of your own, such as candidate.")]
 SHARE = "share it: `dvc push --all-tags`, then `git push --tags`"
 
@@ -41,17 +42,26 @@ def models(json_: Annotated[bool, typer.Option("--json", help="The same as JSON.
     elif not rows:
         print("no version yet: `metaloom promote` makes the present commit the first one")
     else:
-        print(f"{'version':<10}{'stage':<12}{'data':<10}{'accuracy':<28}{'verdict':<28}{'date':<12}commit")
-        for row in rows:
-            stages, data = ",".join(row["stages"]) or "-", on_one_line(row["data"] or "not here")[:8]
-            print(
-                f"{row['version']:<10}{stages:<12}{data:<10}{_accuracy(row):<28}"
-                f"{_said(row['verdict'], row['shadow']):<28}{row['date'][:10]:<12}{row['commit'][:8]}"
-            )
+        print(_table([COLUMNS, *map(_cells, rows)]))
         if worn := _worn([each for each in entries if not each.of_shadow]):
             print(worn)
         if entries:
             print(_spent(root, entries))
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Of the columns."""
+    stages, data = ",".join(row["stages"]) or "-", on_one_line(row["data"] or "not here")[:8]
+    said = _said(row["verdict"], row["shadow"])
+    return row["version"], stages, data, _accuracy(row), said, row["date"][:10], row["commit"][:8]
+
+
+def _table(lines: list[tuple[str, ...]]) -> str:
+    """Lines of cells, each column as wide as its widest."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def _worn(entries: list[Entry]) -> str:

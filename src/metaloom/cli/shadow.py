@@ -164,10 +164,15 @@ def _as_file(name: str) -> str:
 
 def _known_log(prod: str | None, candidate: str | None) -> Path:
     """That of two bundles, or the only one."""
-    from metaloom.versioning.project import find_root
+    from metaloom.versioning.project import find_root, root_above
+    from metaloom.versioning.registry import in_stage
 
     if prod is not None and candidate is not None:
-        return _log_of(prod, candidate)
+        path, root = _log_of(prod, candidate), root_above()
+        if path.exists() or root is None:
+            return path
+        found = ((name, in_stage(root, name)) for name in (prod, candidate))  # a stage's log has its version's name
+        return _log_of(*(present[0] if present else name for name, present in found))
     if prod is not None:
         raise MetaloomError("name both bundles, or neither: `metaloom shadow PROD CANDIDATE`")
     logs = sorted((find_root() / FOLDER).glob("*.jsonl"))

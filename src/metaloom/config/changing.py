@@ -38,6 +38,18 @@ def _is_plain(kind: Any) -> bool:
     return kind in (bool, int, float, type(None)) or get_origin(kind) is Literal
 
 
+def _is_setting(key: str) -> bool:
+    """Whether there is a setting of that dotted key; keys below one that is a mapping of a user's own are."""
+    section: Any = Settings
+    for name in key.split("."):
+        if not (isinstance(section, type) and issubclass(section, Section)):
+            return True
+        if name not in section.model_fields:
+            return False
+        section = section.model_fields[name].annotation
+    return True
+
+
 def check_changeable(values: dict[str, Any]) -> None:
     """Refuse keys that may not be changed so.
 
@@ -49,10 +61,12 @@ def check_changeable(values: dict[str, Any]) -> None:
     """
     known = changeable()
     for key, value in values.items():
+        if key not in known and not _is_setting(str(key)):
+            raise MetaloomError(f"there is no setting {str(key)[:80]}{meant(str(key)[:80], known)}")
         if key not in known:
             raise MetaloomError(
                 f"{str(key)[:80]} cannot be changed for one retraining, which takes numbers, switches and words of a "
-                f"fixed list alone{meant(str(key)[:80], known)}: commit it in params.yaml"
+                "fixed list alone: commit it in params.yaml"
             )
         if not isinstance(value, bool | int | float | str | None):
             raise MetaloomError(f"{key}: {str(value)[:80]} is no plain value")

@@ -39,6 +39,7 @@ def judge(
     now: datetime | None = None,
     note: bool = True,
     minutes: float | None = None,
+    names: tuple[str, str] | None = None,
 ) -> Verdict:
     """Have two versions of the model answer the same fresh episodes until it is decided which is better.
 
@@ -51,6 +52,7 @@ def judge(
         now: time of the judgement; None: the clock's.
         note: whether it is written into the ledger, in git's notes of the challenger's commit.
         minutes: that it may take; None: as params.yaml says.
+        names: of both in the message; None: as they were given.
 
     Raises:
         MetaloomError: one of them is no revision, or has no model or data that can be had; they are the same, do not
@@ -59,7 +61,7 @@ def judge(
     began, root, now = time.monotonic(), Path(root).resolve(), now or datetime.now(UTC)
     settings = load_settings(root / PARAMS)
     rules = settings.judge.model_copy(update={} if minutes is None else {"max_minutes": minutes})
-    with _sides(root, champion, challenger) as (one, other):
+    with _sides(root, champion, challenger, names) as (one, other):
         check_alike(one, other)
         episodes = other.settings.episodes
         seed = "/".join(commit_of(root, f"{each.commit}^{{tree}}") for each in (one, other))
@@ -110,7 +112,9 @@ def _entry(verdict: Verdict, champion: Side, challenger: Side, questions: Questi
 
 
 @contextmanager
-def _sides(root: Path, champion: str, challenger: str) -> Iterator[tuple[Side, Side]]:
+def _sides(
+    root: Path, champion: str, challenger: str, called: tuple[str, str] | None = None
+) -> Iterator[tuple[Side, Side]]:
     """Both, with their files in a folder that goes when the block ends."""
     names = [resolved(root, each) for each in (champion, challenger)]
     if WORKSPACE in names:
@@ -124,7 +128,7 @@ def _sides(root: Path, champion: str, challenger: str) -> Iterator[tuple[Side, S
         commits = [commit_of(root, f"{each}^{{commit}}") for each in names]
         if commits[0] == commits[1]:
             raise MetaloomError(f"{champion} and {challenger} are the same commit, {commits[0][:8]}: nothing to judge")
-        champion, challenger = (
+        champion, challenger = called or (
             commit[:8] if name in ("HEAD", commit) else name
             for name, commit in zip((champion, challenger), commits, strict=True)
         )

@@ -42,12 +42,11 @@ def answer(
         if approved:
             _promote(loop.root, night, loop.settings)
         else:
-            night.outcome = "held"
-            night.reason = (
-                f"{night.version} is not approved, and {night.champion or 'nothing'} stays {loop.settings.stage}"
-            )
+            night.outcome, because = "held", f" ({why})" if why else ""
+            stays = f"{night.champion} stays" if night.champion else "nothing is"
+            night.reason = f"{night.version} is not approved{because}, and {stays} {loop.settings.stage}"
             steps.leave(loop.root, night, loop.settings)
-        if why:
+        if why and approved:
             night.note(why)
         loop.close(night)
         return Result(DONE, night.reason, night)

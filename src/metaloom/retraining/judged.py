@@ -13,7 +13,9 @@ from metaloom.versioning.registry import metadata_of
 FIRST = "first"  # the outcome where nothing is in the stage yet
 
 
-def judged(root: Path, champion: str, challenger: str, note: bool = True) -> Verdict:
+def judged(
+    root: Path, champion: str, challenger: str, note: bool = True, names: tuple[str, str] | None = None
+) -> Verdict:
     """The judge's verdict; where the models cannot be asked, that of their bundles' figures, which promotes nothing.
 
     Args:
@@ -21,6 +23,7 @@ def judged(root: Path, champion: str, challenger: str, note: bool = True) -> Ver
         champion: commit of the model that is in the stage.
         challenger: commit of the one that would take its place.
         note: whether the ledger has it: a verdict that can promote nothing takes no share of the year's error.
+        names: of both in the message; None: the commits.
 
     Raises:
         BusyError: a remote does not answer: the next run goes on.
@@ -28,7 +31,7 @@ def judged(root: Path, champion: str, challenger: str, note: bool = True) -> Ver
     from metaloom.judging import judge  # loads torch, which a night with nothing to do has no use for
 
     try:
-        return judge(root, champion, challenger, note=note)
+        return judge(root, champion, challenger, note=note, names=names)
     except BusyError:
         raise
     except MetaloomError as error:

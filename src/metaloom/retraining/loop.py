@@ -159,6 +159,8 @@ class Loop:
         """What `run` would do, in a line; remotes are asked, and nothing else is changed."""
         self._take_records()
         start = find_start(self.root, self.settings.data, nights(self.root), self.changed)
+        if start.left_out:
+            say(start.left_out)
         night = self._broken_off(start)
         if night is None and not force and self._known(start):
             return Result(SKIPPED, f"nothing is new: {_words(start)}, and settings and code are as they were")

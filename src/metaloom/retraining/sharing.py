@@ -143,8 +143,9 @@ def leave_stage(root: Path, night: Night, stage: str, remote: str) -> None:
     left = registry.take_out(root, night.version, stage, night.reason, identity(root))
     if not (left and remote):
         return
+    others = [ref for ref in tags_at(root) if ref != left and _commit_of(root, ref) == night.commit]
     try:
-        git(root, "push", "--quiet", remote, left)
+        git(root, "push", "--quiet", "--atomic", remote, left, *others)  # it may be in another stage by hand
     except GitError:
         _drop(root, [left])
         raise

@@ -28,6 +28,7 @@ from metaloom.versioning.remotes import push_version
 Train = Callable[[Path, bool], None]  # brings a workspace up to date, by force or not; raises MetaloomError
 TRIES = 3  # at promoting, while others promote
 HOUR = 3600.0
+NEW = "the new model"  # in a verdict's message: it is no version yet
 
 
 class NothingNewError(Exception):
@@ -137,7 +138,7 @@ def _ask(root: Path, night: Night, settings: RetrainSettings, challenger: str) -
         return
     if present[1] == challenger:
         return
-    verdict = judged(root, present[1], challenger, note=not night.past)
+    verdict = judged(root, present[1], challenger, note=not night.past, names=(present[0], NEW))
     held = list(verdict.held)  # by guards, though it is better
     told = {"outcome": verdict.outcome, "message": verdict.message}
     night.verdict = told | {"evidence": dict(verdict.evidence), "held": held}
@@ -185,7 +186,10 @@ def share(root: Path, night: Night, settings: RetrainSettings) -> None:
         return
     push_version(root, night.commit)
     if remote := remote_of(root):
-        sharing.push_branch(root, night, remote, recorded=handover(root) is not None)
+        try:
+            sharing.push_branch(root, night, remote, recorded=handover(root) is not None)
+        except GitError as error:
+            raise GitError(f"{error}: what was trained is kept, and the next run sends it") from None
     relay.forget(root, night)
 
 

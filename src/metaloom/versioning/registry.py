@@ -132,8 +132,8 @@ def promote(
         else:
             read = next((each.metadata for each in versions if each.commit == commit), None)
             worse, told = told_apart(handed(present.metadata), handed(read or metadata_of(root, commit)))
-    if worse and not force:
-        raise MetaloomError(f"{told}, which is {stage}: `--force` promotes it though")
+    if present is not None and worse and not force:
+        raise MetaloomError(f"{told}; {present.version} stays {stage}: `--force` promotes it though")
     with _gto_errors():
         if version not in known:
             _gto().register(root, BUNDLE, commit, version=version, message=message)

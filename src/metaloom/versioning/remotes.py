@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from metaloom.errors import MetaloomError
+from metaloom.system.files import write_text
 from metaloom.system.limits import HungError
-from metaloom.system.lock import BusyError
+from metaloom.system.lock import STATE, BusyError
 from metaloom.versioning.noted import noted
 from metaloom.versioning.project import chain, open_project
 from metaloom.versioning.purged import lists_any, purged
@@ -21,6 +22,7 @@ from metaloom.versioning.silence import SETTING
 
 T = TypeVar("T")
 
+SEEN = f"{STATE}/remote-folders"  # folders that versions have been sent to
 WAITS = (1.0, 5.0)  # seconds before a transfer is tried again, of which the remote broke off the one before
 REFUSALS = {
     "PermissionDenied",
@@ -147,18 +149,49 @@ def push_version(root: str | Path, commit: str) -> int | None:
 
     Raises:
         BusyError: it does not answer.
-        MetaloomError: it refuses, or lacks what it has taken.
+        MetaloomError: it refuses, is not there, or lacks what it has taken.
     """
     with open_project(root) as repo:
         if not repo.config["core"].get("remote"):
             return None
+        _refuse_away(repo, root)
 
         def push() -> int:
             with remote_errors():
                 repo.push(revs=[commit], workspace=False)
                 return _arrived(repo, commit, purged(root))
 
-        return tried_again(push)
+        arrived = tried_again(push)
+        _see_folder(repo, root)
+        return arrived
+
+
+def _refuse_away(repo: Any, root: str | Path) -> None:
+    """Raise where the remote is a folder that was there before and is not now: DVC would make a new one, and nobody
+    would notice that a disk is not mounted."""
+    folder = _folder(repo)
+    if folder and not folder.is_dir() and str(folder) in _folders_seen(root):
+        raise MetaloomError(
+            f"DVC's remote is the folder {folder}, which was there and is not now: mount its disk, or make the folder "
+            "again if nothing of it is wanted"
+        )
+
+
+def _folder(repo: Any) -> Path | None:
+    """That is the default remote; None where that is something else."""
+    remote = repo.cloud.get_remote()
+    return Path(remote.path) if remote.fs.protocol == "local" else None
+
+
+def _folders_seen(root: str | Path) -> list[str]:
+    path = Path(root, SEEN)
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def _see_folder(repo: Any, root: str | Path) -> None:
+    folder, seen = _folder(repo), _folders_seen(root)
+    if folder and str(folder) not in seen:
+        write_text(Path(root, SEEN), "".join(f"{each}\n" for each in (*seen, folder)))
 
 
 def _arrived(repo: Any, commit: str, gone: set[str]) -> int:

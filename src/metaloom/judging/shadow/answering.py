@@ -57,7 +57,10 @@ def _bundle(name: str, copy: Path) -> tuple[str, str, Path]:
     root = root_above()
     if root is None:
         raise MetaloomError(f"{name}: there is no such folder, and versions are known in a project alone")
-    if not revision(root, resolved(root, name)) and (present := in_stage(root, name)):
+    if not revision(root, resolved(root, name)):
+        present = in_stage(root, name)
+        if present is None:
+            raise MetaloomError(f"{name} is no revision, and no version is in a stage {name}: see `metaloom models`")
         name = present[0]
     rev = resolved(root, name)
     with at_revision(root, rev) as files:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from metaloom.errors import MetaloomError
@@ -80,12 +80,17 @@ def _input(log: Log, row: Row) -> str:
     if row.name in log.answers:
         return row.name
     plain = row.name[1:] if cell(row.name[1:]) == row.name else row.name
-    known = log.named.get(row.name, set()) | log.named.get(plain, set())
+    known = log.named.get(row.name, set()) | log.named.get(plain, set()) or _in_any_folder(log, plain)
     if not known:
         raise MetaloomError(f"{row.name[:100]!r} is no input that {log.path} has")
     if len(known) > 1:
         raise MetaloomError(f"{row.name[:100]!r} was the name of {len(known)} inputs: give their sha256 instead")
     return next(iter(known))
+
+
+def _in_any_folder(log: Log, name: str) -> set[str]:
+    """The inputs whose file has that name, in whichever folder."""
+    return {sha256 for path, shas in log.named.items() if PurePath(path).name == name for sha256 in shas}
 
 
 def _check_class(log: Log, row: Row, known: str | None) -> None:

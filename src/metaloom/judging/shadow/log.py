@@ -58,6 +58,7 @@ class Log:
         named: the SHA-256 of each name that an input had.
         labels: by the SHA-256 of the input, in the order in which they came.
         verdict: what followed from the labels; empty as long as nothing has.
+        waits: whether the verdict was only said, and the next call that may act does.
         tells: what a person has to be told of that, and has not been; may be empty.
     """
 
@@ -71,6 +72,7 @@ class Log:
     named: dict[str, set[str]] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     verdict: str = ""
+    waits: bool = False
     tells: str = ""
 
     @property
@@ -99,6 +101,7 @@ class Log:
             self.tells = ""
         elif record["verdict"] in OUTCOMES:
             self.verdict, self.tells = record["verdict"], str(record.get("tells", ""))
+            self.waits = bool(record.get("waits", False))
         else:
             raise ValueError("no verdict")
 

@@ -68,7 +68,8 @@ def follow(root: Path, log: Log, stage: str, now: datetime, act: bool = True) ->
         act: whether it leaves the stage, or that is only said.
 
     Returns:
-        what the labels say, and what follows in a sentence; "" where that is nothing, or was done before.
+        what the labels say, and what follows in a sentence; "" where that is nothing, or was done before. What was only
+        said before is done by the first call that may act.
 
     Raises:
         MetaloomError: the ledger cannot be written, or the version before does not verify any more.
@@ -77,14 +78,17 @@ def follow(root: Path, log: Log, stage: str, now: datetime, act: bool = True) ->
     found, entry, lacks = _standing(root, log, now, settings)
     if entry is not None and lacks:
         record(root, entry)
-    if found.outcome == "undecided" or log.verdict:
+    if found.outcome == "undecided" or (log.verdict and not log.waits):
         return found, ""
     message = sentence = found.sentence(log, settings.margin)
     if entry is not None:
         message = f"{message}\n\n{written(entry)}"
     done = _consequence(root, log, found, stage, message, act)
+    if log.waits and not act:
+        return found, done  # as before
     tells = f"{sentence}; {done}" if done and found.outcome == "worse" else ""
-    verdict = {"verdict": found.outcome, "labelled": found.labelled, "did": done, "tells": tells}
+    waits = not act and found.outcome == "worse"
+    verdict = {"verdict": found.outcome, "labelled": found.labelled, "did": done, "tells": tells, "waits": waits}
     log.append([verdict | {"when": now.isoformat()}])
     return found, done
 

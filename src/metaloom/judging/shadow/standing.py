@@ -24,7 +24,7 @@ class Standing:
 
     Args:
         labelled: inputs.
-        prod, candidate: how many of them each has right.
+        prod_right, candidate_right: how many of them each has right.
         outcome: of the candidate; what has been decided stays so.
         gain: the candidate's accuracy minus that of prod.
         low95, high95: ends of its interval, valid at any time.
@@ -32,8 +32,8 @@ class Standing:
     """
 
     labelled: int
-    prod: int
-    candidate: int
+    prod_right: int
+    candidate_right: int
     outcome: Outcome
     gain: float
     low95: float
@@ -61,7 +61,7 @@ class Standing:
         """The same for a person."""
         lead = in_words(self.outcome, log.prod.name, log.candidate.name, margin, not self.alpha)
         gain, low, high = (points(each, None) for each in (self.gain, self.low95, self.high95))
-        shares = " and ".join(percent(each / max(1, self.labelled)) for each in (self.candidate, self.prod))
+        shares = " and ".join(percent(each / max(1, self.labelled)) for each in (self.candidate_right, self.prod_right))
         told = f"{gain} points (95% interval {low} to {high}), {several(self.labelled, 'labelled input')}"
         return f"{lead}: {told}, of which they have {shares} right"
 
