@@ -72,13 +72,13 @@ def retrain(
             )
     except MetaloomError as error:
         get_run_logger().error(shown(str(error)))
-        complain(f"error: {shown(str(error))}")
+        complain(f"error: {error}")
         if project and not dry_run:
             tell_failed(project, error)  # nothing where the retraining itself has told it
             announce(project, "failed", str(error))
         return Failed(message=shown(str(error)))
     get_run_logger().info(shown(result.message))
-    say(shown(result.message))
+    say(result.message)
     if not dry_run:
         announce(project, result.night.outcome if result.night else NOTHING_NEW, result.message, result.night)
     if result.night and result.night.outcome == "candidate":

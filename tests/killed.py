@@ -52,14 +52,15 @@ def outcome(root: Path) -> dict[str, object]:
     files = [path for store in stores for path in store.rglob("??/[!.]*") if path.is_file()]  # .*.tmp is half an object
     sums = {str(path.relative_to(root)): hashlib.md5(path.read_bytes()).hexdigest() for path in files}  # noqa: S324
     project = Project(root / "project", [])
+    # the share grows with the hours since the last one
     ledger = [(each.outcome, round(each.alpha, 5), each.gain, each.episodes) for each in read_ledger(root / "project")]
     ended = [(each.data, each.champion, each.outcome, each.version, said(each)) for each in project.nights()]
     found = {"refs": both, "files": sums, "ledger": ledger, "nights": [each for each in ended if each[2]]}
     return json.loads(json.dumps(found))
 
 
-def without_locks(root: Path, seconds: float) -> None:
-    """Git's locks that a kill has left are as old as that; in the remote there are none."""
+def settle_locks(root: Path, seconds: float) -> None:
+    """Git's locks here become that many seconds old; those in the remote go, as a server removes them itself."""
     for lock in (root / "project/.git").rglob("*.lock"):
         os.utime(lock, (time.time() - seconds,) * 2)
     for lock in (root / "origin.git").rglob("*.lock"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import together
-from killed import at_clock, git, outcome, refs, without_locks
+from killed import at_clock, git, outcome, refs, settle_locks
 from moments import NEVER, Commands, commands, sampled
 from nights import BEGAN, NIGHT, Project, share, template
 
@@ -107,7 +107,7 @@ def test_a_decision_that_was_killed_is_made_whole(tmp_path, forked, decision, in
     assert version_in(root / "project", "prod") in VERSIONS, last
     shared = [tags(each / "origin.git") for each in (root, made / "before", made / "after")]
     assert shared[0] in shared[1:], f"{last}: half of the tags have arrived"
-    without_locks(root, HOURS)
+    settle_locks(root, HOURS)
     for each, later in ((command, HOURS), ("one_night", NIGHT)):
         environment = around(root, clock + later, decision)
         assert forked[each].run(root, scratch, environment=environment) == 0, (scratch / "printed").read_text()
@@ -117,4 +117,4 @@ def test_a_decision_that_was_killed_is_made_whole(tmp_path, forked, decision, in
     assert set(told) == {expected["told"]} and len(told) < 3, last  # twice where it was killed as it was told
     if command == "one_shadow":
         log = read_log(root / LOG)
-        assert (log.verdict, log.tells, len(log.labels)) == ("worse", "", INPUTS), last
+        assert (log.verdict, log.untold, len(log.labels)) == ("worse", "", INPUTS), last

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import together
-from killed import at_clock, git, outcome, refs, without_locks
+from killed import at_clock, git, outcome, refs, settle_locks
 from moments import NEVER, Commands, commands, sampled
 from nights import ALPHA, BEGAN, NIGHT, Project, share, template
 
@@ -79,7 +79,7 @@ def test_the_night_after_a_kill_is_whole(tmp_path, nights, index):
     clock = BEGAN + NIGHT
     *_, last = nights.killed_at(root, expected["numbers"][index], scratch, environment=at_clock(clock))
     assert_nothing_lost(root)
-    without_locks(root, HOURS)
+    settle_locks(root, HOURS)
     code = nights.run(root, scratch, environment=at_clock(clock + HOURS))
     assert code == 0, f"{last}\n{(scratch / 'printed').read_text()}"
     assert outcome(root) == expected["outcome"], last

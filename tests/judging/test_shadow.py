@@ -252,7 +252,27 @@ def test_killed_before_it_was_done_it_is_done_by_the_next_call(versions, monkeyp
     assert entry.outcome == "worse"
 
 
-def test_no_rollback_says_it_alone(versions):
+def test_killed_after_it_was_done_it_is_said_by_the_next_call(versions, monkeypatch):
+    told: list[str] = []
+    monkeypatch.setattr(telling, "tell", lambda root, settings, cause, message: told.append(message) or True)
+    registry.put_into(versions.root, "v0.0.2", "prod")
+
+    def killed(*arguments, **options):
+        registry.rollback(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("metaloom.judging.shadow.process.rollback", killed)
+        versions.label("prod")
+    assert versions.prod() == "v0.0.1" and not told
+    did = "v0.0.1 is prod again, instead of v0.0.2; share it: `git push --tags`"
+    assert versions.label("prod").stdout.splitlines()[-1] == did
+    assert [line.partition("; ")[2] for line in told] == [did]
+
+
+def test_no_rollback_says_it_alone(versions, monkeypatch):
+    heard: list[str] = []
+    monkeypatch.setattr(telling, "tell", lambda root, settings, cause, message: heard.append(message) or True)
     registry.put_into(versions.root, "v0.0.2", "prod")
     table = versions.root / "labels.csv"
     rows = [each for each in records(versions.log) if "input" in each]
@@ -266,22 +286,40 @@ def test_no_rollback_says_it_alone(versions):
     again = shadow("--labels", table, "--no-rollback")
     assert again.stdout.splitlines()[-1] == said and versions.prod() == "v0.0.2"
     for did in ("v0.0.1 is prod again, instead of v0.0.2; share it: `git push --tags`", again.stdout.splitlines()[-2]):
-        assert shadow("--labels", table).stdout.splitlines()[-1] == did  # done by the first call that may, once
-    assert versions.prod() == "v0.0.1"
+        done = shadow("--labels", table)
+        assert done.exit_code == 4, done.exception
+        assert done.stdout.splitlines()[-1] == did  # done by the first call that may, once
+    assert versions.prod() == "v0.0.1" and len(heard) == 2
 
 
-def test_bundles_are_found_again_as_they_were_named(versions, files):
+def test_what_a_person_has_undone_after_a_look_is_not_done_or_told_again(versions, monkeypatch):
+    told: list[str] = []
+    monkeypatch.setattr(telling, "tell", lambda root, settings, cause, message: told.append(message) or True)
+    registry.put_into(versions.root, "v0.0.2", "prod")
+    versions.label("prod")
+    versions.log.write_text("".join(line for line in versions.log.open() if '"verdict"' not in line))
+    registry.put_into(versions.root, "v0.0.2", "prod")
     table = versions.root / "labels.csv"
-    table.write_text(f"example,label\n{files[0].name},{records(versions.log)[1]['prod']['label']}\n")
-    same_name = [each for each in files if each.name == files[0].name]
-    done = shadow("prod", "candidate", "--labels", table)
-    if len(same_name) == 1:
-        assert done.stdout.startswith("1 new label from ")
-    else:
-        assert f"was the name of {len(same_name)} inputs: give their sha256" in str(done.exception)
+    assert shadow("--labels", table, "--no-rollback").exit_code == 4 and len(told) == 2
+    registry.rollback(versions.root, "prod")
+    assert shadow("--labels", table).exit_code == 4 and len(told) == 2
+    registry.put_into(versions.root, "v0.0.2", "prod")
+    assert shadow("--labels", table).exit_code == 4 and versions.prod() == "v0.0.2" and len(told) == 2
+
+
+def test_bundles_are_found_again_as_they_were_named_and_inputs_by_the_name_of_their_file(versions, files):
+    table, said = versions.root / "labels.csv", records(versions.log)[1]["prod"]["label"]
+    table.write_text(f"example,label\nalone.png,{said}\n")
+    sides = {side: {"label": said, "probability": 1.0, "novelty": 0.0} for side in ("prod", "candidate")}
+    with versions.log.open("a") as log:
+        for place, name in enumerate(("a/alone.png", "a/twice.png", "b/twice.png")):
+            log.write(json.dumps({"input": name, "sha256": str(place)} | sides) + "\n")
+    assert shadow("prod", "candidate", "--labels", table).stdout.startswith("1 new label from ")
+    table.write_text(f"example,label\ntwice.png,{said}\n")
+    assert "'twice.png' is the name of 2 inputs: give it with its folder" in refusal("--labels", table)
     assert "there is no such log" in refusal("prod", "prod")
     message = refusal("spare", "prod", files[0])
-    assert message == "spare is no revision, and no version is in a stage spare: see `metaloom models`"
+    assert message == "spare: there is no such folder, revision or stage: `metaloom models` lists versions and stages"
 
 
 def test_one_that_is_not_in_use_is_not_promoted_after_that(versions):
@@ -347,7 +385,7 @@ def test_a_name_of_two_inputs_is_not_enough(versions, files, tmp_path):
         file.write(json.dumps(one | {"input": "a.png"}) + "\n" + json.dumps(other | {"input": "a.png"}) + "\n")
     table = tmp_path / "labels.csv"
     table.write_text("example,label\na.png,x\n")
-    assert "'a.png' was the name of 2 inputs: give their sha256 instead" in refusal("--labels", table)
+    assert "'a.png' is the name of 2 inputs: give it with its folder" in refusal("--labels", table)
 
 
 def test_which_log_is_meant(versions):

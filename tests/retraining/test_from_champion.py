@@ -253,7 +253,7 @@ def test_a_model_of_other_methods_is_no_start(warm, capsys, own, told):
     ("before", "after", "told"),
     [
         ("  name: conv4", "  name: resnet12", "network.name (conv4, now resnet12)"),
-        ("  width: auto", "  width: 96", "network.width (auto, now 96)"),
+        ("  width: auto", "  width: 96", "network.width (64, now 96)"),
         ("  file: null", "  file: encoder.onnx", "encoder.file (none, now encoder.onnx)"),
     ],
 )

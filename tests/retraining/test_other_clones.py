@@ -12,7 +12,7 @@ from nights import BEGAN
 
 from metaloom.errors import MetaloomError
 from metaloom.retraining import clones, others, relay, sharing, transfers
-from metaloom.retraining.nights import DAY, Night
+from metaloom.retraining.nights import DAY, Night, nights
 from metaloom.retraining.workspace import open_workspace
 
 
@@ -140,6 +140,7 @@ def test_half_done_training_is_gone_on_with_elsewhere(worker, capsys, start):
     there = open_workspace(b.root, night)
     relay.take(b.root, there, night)
     assert night.start == start
+    assert [each.start for each in nights(b.root)] == ([start] if start is not None else [None])
     assert (there / transfers.CHECKPOINTS / "maml.safetensors").read_text() == "step 7"
     for name in ("dvc.lock", "metrics.json", "artifacts/bundle/metadata.json"):
         assert (there / name).read_text() == (place / name).read_text()

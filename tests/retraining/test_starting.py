@@ -185,6 +185,7 @@ def test_a_backfill_spends_none_of_the_judge_s_error(monkeypatch, repo, revision
     noted = []
 
     def judge(*_, note, names):
+        assert names == ("v0.0.1", "the new model")
         noted.append(note)
         return Verdict("worse", "worse at greek", {})
 

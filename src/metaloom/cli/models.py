@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaloom.errors import MetaloomError
+from metaloom.system.columns import columns
 from metaloom.system.escaping import on_one_line
 from metaloom.system.files import strict_json
 from metaloom.system.plural import several
@@ -42,7 +43,7 @@ def models(json_: Annotated[bool, typer.Option("--json", help="The same as JSON.
     elif not rows:
         print("no version yet: `metaloom promote` makes the present commit the first one")
     else:
-        print(_table([COLUMNS, *map(_cells, rows)]))
+        print("\n".join(columns([COLUMNS, *map(_cells, rows)])))
         if worn := _worn([each for each in entries if not each.of_shadow]):
             print(worn)
         if entries:
@@ -50,18 +51,10 @@ def models(json_: Annotated[bool, typer.Option("--json", help="The same as JSON.
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """Of the columns."""
+    """What a row shows, in the order of COLUMNS."""
     stages, data = ",".join(row["stages"]) or "-", on_one_line(row["data"] or "not here")[:8]
     said = _said(row["verdict"], row["shadow"])
     return row["version"], stages, data, _accuracy(row), said, row["date"][:10], row["commit"][:8]
-
-
-def _table(lines: list[tuple[str, ...]]) -> str:
-    """Lines of cells, each column as wide as its widest."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
 
 
 def _worn(entries: list[Entry]) -> str:

@@ -111,7 +111,7 @@ def _followed(found: Log, stage: str, now: datetime, act: bool) -> dict[str, Any
 
     root = find_root()
     standing, did = follow(root, found, stage, now, act)
-    if found.tells and tell(root, load_settings(root / PARAMS).retrain, "held", found.tells):
+    if found.untold and tell(root, load_settings(root / PARAMS).retrain, "held", found.untold):
         found.append([{"told": True, "when": now.isoformat()}])  # else the next call tells it
     return standing.plain() | {"did": did, "sentence": _sentence(found, standing)}
 
@@ -171,8 +171,8 @@ def _known_log(prod: str | None, candidate: str | None) -> Path:
         path, root = _log_of(prod, candidate), root_above()
         if path.exists() or root is None:
             return path
-        found = ((name, in_stage(root, name)) for name in (prod, candidate))  # a stage's log has its version's name
-        return _log_of(*(present[0] if present else name for name, present in found))
+        stages = ((name, in_stage(root, name)) for name in (prod, candidate))  # a stage's log has its version's name
+        return _log_of(*(present[0] if present else name for name, present in stages))
     if prod is not None:
         raise MetaloomError("name both bundles, or neither: `metaloom shadow PROD CANDIDATE`")
     logs = sorted((find_root() / FOLDER).glob("*.jsonl"))

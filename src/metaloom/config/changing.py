@@ -39,12 +39,10 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _is_setting(key: str) -> bool:
-    """Whether there is a setting of that dotted key; keys below one that is a mapping of a user's own are."""
+    """Whether there is a setting, or a section, of that dotted key."""
     section: Any = Settings
     for name in key.split("."):
-        if not (isinstance(section, type) and issubclass(section, Section)):
-            return True
-        if name not in section.model_fields:
+        if not (isinstance(section, type) and issubclass(section, Section)) or name not in section.model_fields:
             return False
         section = section.model_fields[name].annotation
     return True

@@ -121,7 +121,7 @@ class Evidence:
     def _sentence(self, outcome: Outcome) -> str:
         lead = in_words(outcome, self.champion.name, self.challenger.name, self.settings.margin, not self.alpha)
         if outcome == "undecided" and self.alpha:
-            lead = f"{lead} at an error of {100 * self.alpha:.2g}%, its share of the year's"
+            lead = f"{lead} at an error of {100 * self.alpha:.2g}%, its share of what a year may have"
         low, high = (points(each, None) for each in self.interval95)
         asked, domains = several(len(self.asked.champion.table), "episode"), several(self.asked.domains, "domain")
         return f"{lead}: {points(self.gain, None)} points (95% interval {low} to {high}), {asked} of {domains}"

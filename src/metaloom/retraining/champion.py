@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from metaloom.config import PARAMS, load_settings
+from metaloom.config.auto import filled, value_at, where_plenty
 from metaloom.config.editing import write_params
 from metaloom.errors import MetaloomError
 from metaloom.pipeline.stages import due_stages, stages_for
@@ -26,7 +27,7 @@ from metaloom.versioning.revisions import at_revision
 
 WEIGHTS = "model.safetensors"  # of each method, as learners save them
 TRAIN = "train"  # the stage
-NETWORK = (("network", "name"), ("network", "width"), ("encoder", "file"))  # which give the weights their shapes
+NETWORK = ("network.name", "network.width", "encoder.file")  # settings that give the weights their shapes
 
 
 def start_from_champion(root: Path, place: Path, night: Night, force: bool = False) -> None:
@@ -107,12 +108,14 @@ def _knows_tests(root: Path, place: Path, version: str) -> bool:
 
 
 def _other_network(root: Path, place: Path, version: str) -> str:
-    """The setting by which the network of a version is another one, whose weights fit nowhere; "" where none is."""
-    then, now = _mapping(file_at(root, version, PARAMS)), _mapping(text_of(place / PARAMS))
-    for section, name in NETWORK:
-        before, after = ((each.get(section) or {}).get(name) for each in (then, now))
+    """The setting by which the network of a version is another one, which hardly any of its weights fit; "" where none
+    is."""
+    raw = (_mapping(file_at(root, version, PARAMS)), _mapping(text_of(place / PARAMS)))
+    then, now = (filled(each, where_plenty(each)) for each in raw)
+    for key in NETWORK:
+        before, after = value_at(then, key), value_at(now, key)
         if before != after:
-            return f"{section}.{name} ({before or 'none'}, now {after or 'none'})"
+            return f"{key} ({before or 'none'}, now {after or 'none'})"
     return ""
 
 

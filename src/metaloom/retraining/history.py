@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from metaloom.retraining.nights import Night
+from metaloom.system.columns import columns
 from metaloom.system.escaping import on_one_line
 from metaloom.system.quantities import UNKNOWN, duration, percent
 
@@ -17,9 +18,7 @@ def rows(nights: list[Night]) -> list[dict[str, str]]:
 def table(nights: list[Night]) -> str:
     """A row for each, the newest first, and below what still waits and why."""
     newest = nights[::-1]
-    rows = [HEAD, *map(_row, newest)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = columns([HEAD, *map(_row, newest)])
     waiting = [f"{night.name}: {on_one_line(night.reason)}" for night in newest if not night.outcome and night.reason]
     return "\n".join([*lines, *waiting])
 

@@ -43,7 +43,7 @@ from metaloom.system.terminal import say
 REFS = "refs/metaloom/half"  # of what is half done, by the key of what it starts from
 STAGES = "refs/metaloom/stages"  # what is offered to other workers, and the stages that they have made, by that key
 INDEX = f"{STATE}/relay-index"
-RANDOM = "random weights"
+NONE = "no version"  # an empty line would not be found again
 FEW = 4  # stages in a message
 
 
@@ -99,10 +99,13 @@ def take(root: Path, place: Path, night: Night) -> None:
     taken = bool(fresh and remote and asked(root, "ls-remote", remote, ref))
     if taken:
         git(root, "fetch", "--quiet", "--no-tags", remote, f"+{ref}:{ref}")
+        if (
+            night.start is None
+        ):  # another model may be in the stage by now; kept first: the workspace is no fresh one then
+            night.start = _start_in(git(place, "log", "-1", "--format=%B", ref))
+            night.save(root)
         files = git(place, "diff", "--name-only", "--diff-filter=d", "--relative", "-z", f"{ref}^", ref).split("\0")
         git(place, "checkout", "--quiet", ref, "--", *filter(None, files))
-        if night.start is None:  # another model may be in the stage by now
-            night.start = _start_in(git(place, "log", "-1", "--format=%B", ref))
         before = stages_in(file_at(place, "HEAD", LOCK))
         done = sorted(name for name, entry in locked(place).items() if entry != before.get(name))
         say(f"another worker has finished {some(done, FEW)}: taken over")
@@ -224,13 +227,13 @@ def leave_state(root: Path, place: Path, night: Night, ref: str = "", index: str
 
 def _message(night: Night) -> str:
     """That something is half done, and from which model's weights, once that was asked."""
-    return "half done\n" if night.start is None else f"half done\n\n{STARTS}{night.start or RANDOM}\n"
+    return "half done\n" if night.start is None else f"half done\n\n{STARTS}{night.start or NONE}\n"
 
 
 def _start_in(message: str) -> str | None:
     """What `_message` says of the start, as `Night.start` has it."""
     found = [line.removeprefix(STARTS) for line in message.splitlines() if line.startswith(STARTS)]
-    return found[0].replace(RANDOM, "") if found else None
+    return found[0].replace(NONE, "") if found else None
 
 
 def again_and_again(send: Callable[[], None], seconds: float) -> None:

@@ -100,7 +100,7 @@ def make_tags(root: Path, night: Night, stage: str, waiting: str) -> None:
         registry.put_into(root, night.version, stage, message, author)
     if stage != waiting:
         registry.take_out(root, night.version, waiting, message, author)
-    night.tags = [ref for ref in tags_at(root) if _commit_of(root, ref) == night.commit]
+    night.tags = _tags_of(root, night)
 
 
 def push_tags(root: Path, night: Night, remote: str) -> bool:
@@ -141,15 +141,17 @@ def leave_stage(root: Path, night: Night, stage: str, remote: str) -> None:
         GitError: the remote refuses, or does not answer.
     """
     left = registry.take_out(root, night.version, stage, night.reason, identity(root))
-    if not (left and remote):
+    tags = (
+        _tags_of(root, night) if remote else []
+    )  # it may be in another stage by hand, or was killed before it sent them
+    if not tags:  # git would push the branch
         return
-    others = [ref for ref in tags_at(root) if ref != left and _commit_of(root, ref) == night.commit]
     try:
-        git(root, "push", "--quiet", "--atomic", remote, left, *others)  # it may be in another stage by hand
+        git(root, "push", "--quiet", "--atomic", remote, *tags)
     except GitError:
-        _drop(root, [left])
+        _drop(root, [left] if left else [])
         raise
-    night.tags.append(left)
+    night.tags = tags
 
 
 def drop_taken(root: Path, night: Night, remote: str) -> bool:
@@ -165,6 +167,10 @@ def drop_taken(root: Path, night: Night, remote: str) -> bool:
 def _drop(root: Path, refs: list[str]) -> None:
     for ref in refs:
         git(root, "update-ref", "-d", ref)
+
+
+def _tags_of(root: Path, night: Night) -> list[str]:
+    return [ref for ref in tags_at(root) if _commit_of(root, ref) == night.commit]
 
 
 def _commit_of(root: Path, ref: str) -> str:

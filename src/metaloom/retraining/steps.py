@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from metaloom.config.retraining import RetrainSettings
@@ -138,7 +138,7 @@ def _ask(root: Path, night: Night, settings: RetrainSettings, challenger: str) -
         return
     if present[1] == challenger:
         return
-    verdict = judged(root, present[1], challenger, note=not night.past, names=(present[0], NEW))
+    verdict = judged(root, present[1], challenger, note=not night.past, names=(present[0], night.version or NEW))
     held = list(verdict.held)  # by guards, though it is better
     told = {"outcome": verdict.outcome, "message": verdict.message}
     night.verdict = told | {"evidence": dict(verdict.evidence), "held": held}
@@ -184,13 +184,21 @@ def share(root: Path, night: Night, settings: RetrainSettings) -> None:
     """
     if not settings.push:
         return
-    push_version(root, night.commit)
-    if remote := remote_of(root):
-        try:
+    with _kept():
+        push_version(root, night.commit)
+        if remote := remote_of(root):
             sharing.push_branch(root, night, remote, recorded=handover(root) is not None)
-        except GitError as error:
-            raise GitError(f"{error}: what was trained is kept, and the next run sends it") from None
     relay.forget(root, night)
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """A refusal of a remote says that nothing is lost; it stays of its type."""
+    try:
+        yield
+    except MetaloomError as error:
+        error.args = (f"{error}: what was trained is kept, and the next run sends it", *error.args[1:])
+        raise
 
 
 def promote(root: Path, night: Night, settings: RetrainSettings) -> None:

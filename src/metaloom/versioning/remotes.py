@@ -154,7 +154,8 @@ def push_version(root: str | Path, commit: str) -> int | None:
     with open_project(root) as repo:
         if not repo.config["core"].get("remote"):
             return None
-        _refuse_away(repo, root)
+        with remote_errors():
+            _refuse_away(repo, root)
 
         def push() -> int:
             with remote_errors():
@@ -170,10 +171,10 @@ def _refuse_away(repo: Any, root: str | Path) -> None:
     """Raise where the remote is a folder that was there before and is not now: DVC would make a new one, and nobody
     would notice that a disk is not mounted."""
     folder = _folder(repo)
-    if folder and not folder.is_dir() and str(folder) in _folders_seen(root):
+    if folder and str(folder) in _folders_seen(root) and not _is_there(folder):
         raise MetaloomError(
-            f"DVC's remote is the folder {folder}, which was there and is not now: mount its disk, or make the folder "
-            "again if nothing of it is wanted"
+            f"DVC's remote is the folder {folder}, which was there and is not now: mount its disk, or `mkdir` it, if "
+            "it is to begin empty"
         )
 
 
@@ -181,6 +182,14 @@ def _folder(repo: Any) -> Path | None:
     """That is the default remote; None where that is something else."""
     remote = repo.cloud.get_remote()
     return Path(remote.path) if remote.fs.protocol == "local" else None
+
+
+def _is_there(folder: Path) -> bool:
+    """Also of a dead mount, at which looking is an error."""
+    try:
+        return folder.is_dir()
+    except OSError:
+        return False
 
 
 def _folders_seen(root: str | Path) -> list[str]:

@@ -60,7 +60,9 @@ def _bundle(name: str, copy: Path) -> tuple[str, str, Path]:
     if not revision(root, resolved(root, name)):
         present = in_stage(root, name)
         if present is None:
-            raise MetaloomError(f"{name} is no revision, and no version is in a stage {name}: see `metaloom models`")
+            raise MetaloomError(
+                f"{name}: there is no such folder, revision or stage: `metaloom models` lists versions and stages"
+            )
         name = present[0]
     rev = resolved(root, name)
     with at_revision(root, rev) as files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -41,10 +42,10 @@ def new_labels(log: Log, table: Path) -> dict[str, str]:
         MetaloomError: it cannot be read, or a row of it is of no input, of several, has no class of the bundles, or
             another one than the input has already. Nothing of the table is used then.
     """
-    found, refused = dict[str, str](), list[str]()
+    found, refused, files = dict[str, str](), list[str](), _by_file(log)
     for row in _rows(table):
         try:
-            sha256 = _input(log, row)
+            sha256 = _input(log, files, row)
             known = found.get(sha256, log.labels.get(sha256))
             _check_class(log, row, known)
         except MetaloomError as error:
@@ -76,21 +77,27 @@ def _rows(table: Path) -> list[Row]:
         raise MetaloomError(f"{table} is no table of labels: {error}") from None
 
 
-def _input(log: Log, row: Row) -> str:
+def _input(log: Log, files: Mapping[str, set[str]], row: Row) -> str:
     if row.name in log.answers:
         return row.name
     plain = row.name[1:] if cell(row.name[1:]) == row.name else row.name
-    known = log.named.get(row.name, set()) | log.named.get(plain, set()) or _in_any_folder(log, plain)
+    known = log.named.get(row.name, set()) | log.named.get(plain, set()) or files.get(plain, set())
     if not known:
         raise MetaloomError(f"{row.name[:100]!r} is no input that {log.path} has")
     if len(known) > 1:
-        raise MetaloomError(f"{row.name[:100]!r} was the name of {len(known)} inputs: give their sha256 instead")
+        raise MetaloomError(
+            f"{row.name[:100]!r} is the name of {len(known)} inputs: give it with its folder, as the log has it, or "
+            "the sha256"
+        )
     return next(iter(known))
 
 
-def _in_any_folder(log: Log, name: str) -> set[str]:
-    """The inputs whose file has that name, in whichever folder."""
-    return {sha256 for path, shas in log.named.items() if PurePath(path).name == name for sha256 in shas}
+def _by_file(log: Log) -> dict[str, set[str]]:
+    """The SHA-256 of the inputs by the name of their file, in whichever folder."""
+    found: dict[str, set[str]] = {}
+    for path, shas in log.named.items():
+        found.setdefault(PurePath(path).name, set()).update(shas)
+    return found
 
 
 def _check_class(log: Log, row: Row, known: str | None) -> None:

@@ -58,8 +58,9 @@ class Log:
         named: the SHA-256 of each name that an input had.
         labels: by the SHA-256 of the input, in the order in which they came.
         verdict: what followed from the labels; empty as long as nothing has.
-        waits: whether the verdict was only said, and the next call that may act does.
-        tells: what a person has to be told of that, and has not been; may be empty.
+        leaving: whether a call has begun to have the candidate leave the stage.
+        waits: whether the candidate has yet to leave it, as a call with --no-rollback only said so.
+        untold: what a person has yet to be told of the verdict; may be empty.
     """
 
     path: Path
@@ -72,8 +73,9 @@ class Log:
     named: dict[str, set[str]] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     verdict: str = ""
+    leaving: bool = False
     waits: bool = False
-    tells: str = ""
+    untold: str = ""
 
     @property
     def agreed(self) -> int:
@@ -97,10 +99,12 @@ class Log:
             if record["sha256"] not in self.answers:
                 raise ValueError("a label of no input")
             self.labels.setdefault(record["sha256"], str(record["is"]))
+        elif "leaving" in record:
+            self.leaving = True
         elif "told" in record:
-            self.tells = ""
+            self.untold = ""
         elif record["verdict"] in OUTCOMES:
-            self.verdict, self.tells = record["verdict"], str(record.get("tells", ""))
+            self.verdict, self.untold = record["verdict"], str(record.get("tells", ""))
             self.waits = bool(record.get("waits", False))
         else:
             raise ValueError("no verdict")

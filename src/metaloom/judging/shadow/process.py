@@ -14,6 +14,7 @@ from metaloom.judging.shadow.log import Log
 from metaloom.judging.shadow.standing import Standing
 from metaloom.versioning.registry import in_stage, rollback
 
+SHARE = "share it: `git push --tags`"
 TWICE = 2  # so many labels as the ledger's last line has, and it gets another
 
 
@@ -83,28 +84,38 @@ def follow(root: Path, log: Log, stage: str, now: datetime, act: bool = True) ->
     message = sentence = found.sentence(log, settings.margin)
     if entry is not None:
         message = f"{message}\n\n{written(entry)}"
+    there = _is_in(root, log, stage)
     done = _consequence(root, log, found, stage, message, act)
     if log.waits and not act:
         return found, done  # as before
-    tells = f"{sentence}; {done}" if done and found.outcome == "worse" else ""
-    waits = not act and found.outcome == "worse"
-    verdict = {"verdict": found.outcome, "labelled": found.labelled, "did": done, "tells": tells, "waits": waits}
-    log.append([verdict | {"when": now.isoformat()}])
+    worse = found.outcome == "worse"
+    tells = f"{sentence}; {done}" if done and worse and (there or not log.waits) else ""
+    verdict = {"verdict": found.outcome, "labelled": found.labelled, "did": done, "tells": tells}
+    log.append([verdict | {"waits": worse and there and not act, "when": now.isoformat()}])
     return found, done
 
 
 def _consequence(root: Path, log: Log, found: Standing, stage: str, message: str, act: bool) -> str:
-    name, commit = log.candidate.name, log.candidate.commit
-    if not commit:
+    """What follows, in words, and done where that is a rollback."""
+    name = log.candidate.name
+    if not log.candidate.commit:
         return f"{name} is a folder, so no stage is looked at: name versions for that"
-    present = in_stage(root, stage)
-    there = present is not None and present[1] == commit
+    there, present = _is_in(root, log, stage), in_stage(root, stage)
     if found.outcome != "worse":
         stays = f"{name} stays {stage}" if there else f"promote it: `metaloom promote {name}`"
         return stays if there or found.outcome == "better" else ""
+    if not there and log.leaving and present:  # a call was killed just then
+        return f"{present[0]} is {stage} again, instead of {name}; {SHARE}"
     if not (present and there):
         return f"do not promote it: {present[0] if present else 'nothing'} is {stage}"
     if not act:
         return f"{name} is {stage}: `metaloom rollback` puts the version before back"
+    log.append([{"leaving": stage}])
     left, back = rollback(root, stage, leaving=present[0], message=message)
-    return f"{back} is {stage} again, instead of {left}; share it: `git push --tags`"
+    return f"{back} is {stage} again, instead of {left}; {SHARE}"
+
+
+def _is_in(root: Path, log: Log, stage: str) -> bool:
+    """Whether the candidate is in the stage."""
+    present = in_stage(root, stage)
+    return present is not None and present[1] == log.candidate.commit
