@@ -339,7 +339,8 @@ def test_an_earlier_version_is_pushed_and_not_exported_without_what_was_purged(s
     assert push_version(small, "handoff@v0.1.0") == 9  # eight files of their own, and the list of them
     metaloom_data("purge", PATH, "--yes")
     assert push_version(small, "handoff@v0.1.0") == 7
-    shutil.rmtree("remote")  # a new one, that has never had any of it
+    shutil.rmtree("remote")
+    os.mkdir("remote")  # a new one, that has never had any of it
     assert push_version(small, "handoff@v0.1.0") == 7
     with (
         pytest.raises(MetaloomError, match=r"2 examples that were purged since .*: export a commit after the purge"),
