@@ -52,8 +52,7 @@ def outcome(root: Path) -> dict[str, object]:
     files = [path for store in stores for path in store.rglob("??/[!.]*") if path.is_file()]  # .*.tmp is half an object
     sums = {str(path.relative_to(root)): hashlib.md5(path.read_bytes()).hexdigest() for path in files}  # noqa: S324
     project = Project(root / "project", [])
-    # the share grows with the hours since the last one
-    ledger = [(each.outcome, round(each.alpha, 5), each.gain, each.episodes) for each in read_ledger(root / "project")]
+    ledger = [(each.outcome, each.alpha, each.gain, each.episodes) for each in read_ledger(root / "project")]
     ended = [(each.data, each.champion, each.outcome, each.version, said(each)) for each in project.nights()]
     found = {"refs": both, "files": sums, "ledger": ledger, "nights": [each for each in ended if each[2]]}
     return json.loads(json.dumps(found))

@@ -7,12 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from projects import GIT_IDENTITY, REPO
 
+from metaloom.cli import shadow
 from metaloom.cli.app import app
 from metaloom.judging import Verdict
 from metaloom.judging.ledger import Entry
@@ -181,9 +182,18 @@ def one_answer() -> None:
 def one_shadow() -> None:
     """Labels come in, which show that the version in use is worse."""
     _stand_ins()
+    shadow.datetime = Clock
     os.chdir("project")
     app(["shadow", "--labels", "../labels.csv"], standalone_mode=False)
     os._exit(0)
+
+
+class Clock(datetime):
+    """Stands at $CLOCK, as the judge's share of the error grows with the time."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime.fromtimestamp(float(os.environ["CLOCK"]), tz)
 
 
 def _stand_ins() -> None:

@@ -99,11 +99,9 @@ def take(root: Path, place: Path, night: Night) -> None:
     taken = bool(fresh and remote and asked(root, "ls-remote", remote, ref))
     if taken:
         git(root, "fetch", "--quiet", "--no-tags", remote, f"+{ref}:{ref}")
-        if (
-            night.start is None
-        ):  # another model may be in the stage by now; kept first: the workspace is no fresh one then
+        if night.start is None:  # another model may be in the stage by now
             night.start = _start_in(git(place, "log", "-1", "--format=%B", ref))
-            night.save(root)
+            night.save(root)  # before the workspace is no fresh one any more
         files = git(place, "diff", "--name-only", "--diff-filter=d", "--relative", "-z", f"{ref}^", ref).split("\0")
         git(place, "checkout", "--quiet", ref, "--", *filter(None, files))
         before = stages_in(file_at(place, "HEAD", LOCK))

@@ -141,9 +141,8 @@ def leave_stage(root: Path, night: Night, stage: str, remote: str) -> None:
         GitError: the remote refuses, or does not answer.
     """
     left = registry.take_out(root, night.version, stage, night.reason, identity(root))
-    tags = (
-        _tags_of(root, night) if remote else []
-    )  # it may be in another stage by hand, or was killed before it sent them
+    # all of them: it may be in another stage by hand, or was killed before it had sent them
+    tags = _tags_of(root, night) if remote else []
     if not tags:  # git would push the branch
         return
     try:
