@@ -84,8 +84,9 @@ def follow(root: Path, log: Log, stage: str, now: datetime, act: bool = True) ->
     message = sentence = found.sentence(log, settings.margin)
     if entry is not None:
         message = f"{message}\n\n{written(entry)}"
-    there = _is_in(root, log, stage)
-    done = _consequence(root, log, found, stage, message, act)
+    present = in_stage(root, stage) if log.candidate.commit else None
+    there = present is not None and present[1] == log.candidate.commit
+    done = _consequence(root, log, found, stage, present, message, act)
     if log.waits and not act:
         return found, done  # as before
     worse = found.outcome == "worse"
@@ -95,12 +96,14 @@ def follow(root: Path, log: Log, stage: str, now: datetime, act: bool = True) ->
     return found, done
 
 
-def _consequence(root: Path, log: Log, found: Standing, stage: str, message: str, act: bool) -> str:
-    """What follows, in words, and done where that is a rollback."""
-    name = log.candidate.name
-    if not log.candidate.commit:
+def _consequence(
+    root: Path, log: Log, found: Standing, stage: str, present: tuple[str, str] | None, message: str, act: bool
+) -> str:
+    """What follows, in words, and done where that is a rollback; `present` is in the stage."""
+    name, commit = log.candidate.name, log.candidate.commit
+    if not commit:
         return f"{name} is a folder, so no stage is looked at: name versions for that"
-    there, present = _is_in(root, log, stage), in_stage(root, stage)
+    there = present is not None and present[1] == commit
     if found.outcome != "worse":
         stays = f"{name} stays {stage}" if there else f"promote it: `metaloom promote {name}`"
         return stays if there or found.outcome == "better" else ""
@@ -113,9 +116,3 @@ def _consequence(root: Path, log: Log, found: Standing, stage: str, message: str
     log.append([{"leaving": stage}])
     left, back = rollback(root, stage, leaving=present[0], message=message)
     return f"{back} is {stage} again, instead of {left}; {SHARE}"
-
-
-def _is_in(root: Path, log: Log, stage: str) -> bool:
-    """Whether the candidate is in the stage."""
-    present = in_stage(root, stage)
-    return present is not None and present[1] == log.candidate.commit
