@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from encoders import write_encoder
-from projects import draw_shapes
+from projects import TINY, draw_shapes
 from text_encoders import tried_here
 
 from metaloom.data.packed import Dataset, seen_as, without_encoder
@@ -18,14 +18,17 @@ from metaloom.learner import Learner
 from metaloom.stages import embed, evaluate, export, plan, prepare, pretrain, split, train, tune
 
 PLAN = "plan.json"
-SET = {
+FEW = {key: value for key, value in TINY.items() if key.startswith(("baselines.", "studies."))}  # of what is no matter here
+SET = FEW | {
     "encoder.file": "tiny.onnx",
     "network.name": "identity",
     "contenders": ["no_encoder"],
     "methods": ["protonet"],
     "prepare.min_examples": 4,
+    "network.width": 16,
     "protonet.steps": 40,
     "pretrain.steps": 5,
+    "episodes.settings": ["3w1s", "3w2s"],
     "episodes.validation": 40,
     "episodes.test": 40,
     "export.page": False,
