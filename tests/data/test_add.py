@@ -5,6 +5,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 from tables import draw_tables
@@ -137,9 +138,30 @@ def test_texts_bring_their_settings_along_where_nothing_else_is_there(here, tmp_
     assert "written" not in metaloom_data("add", more)
     draw_tables(table.with_name("numbers"), domains=1)
     with pytest.raises(
-        MetaloomError, match=r"holds rows, and params.yaml says `kind: text`: write `kind: vectors` and"
+        MetaloomError, match=r"holds rows, and params.yaml says `kind: text`: `--kind vectors` writes `kind: v"
     ):
         metaloom_data("add", table.with_name("numbers"), "--only")
+    assert "kind: vectors" in metaloom_data("add", table.with_name("numbers"), "--only", "--kind", "vectors")
+
+
+def test_a_table_that_does_not_fit_the_others_is_refused_before_it_is_there(here, tmp_path_factory):
+    """In data/ it would be the first of them, and the good one the one that is blamed."""
+    folder = tmp_path_factory.mktemp("odd") / "tables"
+    draw_tables(folder, domains=4)
+    (good, other), name = sorted(folder.glob("*.csv")), "aaa.csv"
+    metaloom_data("add", good, "--only")
+    table = pd.read_csv(other).iloc[:, :-1]
+    table.to_csv(other, index=False)
+    for more in ((), ("--replace",)):
+        with pytest.raises(
+            MetaloomError, match=r"aaa.csv has other columns than .* is missing; give it the same names"
+        ):
+            metaloom_data("add", other, "--name", name, *more)
+    assert names(here / "data") == {good.name} and metaloom_data("check").startswith("0 ")
+    with pytest.raises(MetaloomError, match="needs `vectors.label: kind` in params.yaml"):
+        table.rename(columns={"class": "kind"}).to_csv(other, index=False)
+        metaloom_data("add", other)
+    assert "added data/" in metaloom_data("add", other, "--only")  # by itself it may be of any columns
 
 
 def test_bad_input_changes_nothing(here, more, tmp_path_factory):

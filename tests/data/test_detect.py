@@ -80,8 +80,10 @@ def test_columns_of_other_names_are_found_by_what_is_in_them(tmp_path: Path, set
     kind, columns = found(table, settings)
     assert kind == Text(text="body", label="wish") and columns == {"text": "body", "label": "wish"}
     assert found(table, settings, label="language")[0] == Text(text="body", label="language")
-    with pytest.raises(MetaloomError, match=r"t.csv has no column x, only nr, body, wish, language: change text.label"):
-        detect(table, settings, {"label": "x"})
+    with pytest.raises(
+        MetaloomError, match=r"^--label wisch: .*t.csv has no column wisch, only .*; did you mean wish\?$"
+    ):
+        detect(table, settings, {"label": "wisch"})
     table.write_text(rows(["sepal", "petal", "species"], [[1.5, 2, "a"], [1.5, 2, "a"], [1, 3, "b"], [2, 2, "b"]]))
     assert found(table, settings) == (Vectors(label="species"), {"label": "species"})
     table.write_text("class;x\na;1.5\na;nan\nb;\nb;1e400\n")  # what a number may lack is said when it is read
@@ -111,8 +113,64 @@ def test_what_cannot_be_told_is_asked_with_what_to_type(tmp_path: Path, settings
     assert detect(tmp_path, settings, {}, "pictures") is not None
     with pytest.raises(MetaloomError, match=r"^vectors have no such column: leave out --text$"):
         detect(tmp_path, settings, {"text": "x"}, "vectors")
-    with pytest.raises(MetaloomError, match=r"logo.png holds no table that has columns: leave out --label$"):
+    with pytest.raises(MetaloomError, match=r"^pictures have no columns to name: leave out --label; "):
         detect(tmp_path / "logo.png", settings, {"label": "x"})
+
+
+def test_pictures_in_tables_are_not_read_as_texts(tmp_path: Path, settings: Settings):
+    """Their file names have words in them, and would be texts of the classes that stand beside."""
+    table = tmp_path / "index.csv"
+    table.write_text(rows(["file name", "kind"], [[f"Pic 0{n}.PNG", f"c{n % 3}"] for n in range(12)]))
+    with pytest.raises(
+        MetaloomError, match=r"index.csv names pictures in its column file name: put it beside them as m"
+    ):
+        detect(table, settings, {})
+    for number in range(3):
+        Image.new("L", (20, 20)).save(tmp_path / f"Pic 0{number}.PNG")
+    with pytest.raises(MetaloomError, match=r"^pictures have no columns to name: leave out --label; a table that says"):
+        detect(tmp_path, settings, {"label": "kind"})
+    with pytest.raises(MetaloomError, match=r"^pictures have no columns to name: leave out --domain; "):
+        detect(tmp_path, settings, {"domain": "kind"}, "pictures")
+    assert detect(table, settings, {"text": "file name", "label": "kind"}, "text") is not None
+    pd.DataFrame({"image": [{"bytes": b"\x89PNG", "path": "a.png"}] * 4, "label": list("aabb")}).to_parquet(
+        tmp_path / "p.parquet"
+    )
+    with pytest.raises(MetaloomError, match=r"p.parquet holds pictures or other files in its column image: write each"):
+        detect(tmp_path / "p.parquet", settings, {})
+
+
+def test_rows_of_numbers_are_not_read_as_the_words_beside_them(tmp_path: Path, settings: Settings):
+    table = tmp_path / "t.csv"
+    lines = [[n / 7, n, n * 3, f"wear {n % 2}", f"Line {n % 3}"] for n in range(24)]
+    table.write_text(rows(["a", "b", "c", "label", "group"], lines))
+    with pytest.raises(MetaloomError, match=r"which of domains\? Say .*, and leave out all .* \(group is none\)$"):
+        detect(table, settings, {})
+    with pytest.raises(
+        MetaloomError, match=r": which of domains\? Say it with --domain COLUMN, and leave .* \(group is"
+    ):
+        detect(table, settings, {"label": "label"}, "vectors")
+    assert found(table, settings, domain="group")[0] == Vectors(domain="group")
+    noted = [[*line, f"seen by person {n}"] for n, line in enumerate(lines)]
+    table.write_text(rows(["a", "b", "c", "label", "group", "operator note"], noted))
+    with pytest.raises(MetaloomError, match=r"has 3 columns of numbers, and texts in operator note: say `--text 'oper"):
+        detect(table, settings, {"domain": "group"})
+    assert found(table, settings, text="operator note", domain="group")[0].name == "text"
+    dated = pd.DataFrame(lines, columns=list("abclg")).assign(when=pd.Timestamp("2026-11-29")).drop(columns="g")
+    dated.rename(columns={"l": "label"}).to_parquet(tmp_path / "d.parquet")
+    with pytest.raises(MetaloomError, match=r"\(when is none\)$"):
+        detect(tmp_path / "d.parquet", settings, {}, "vectors")
+    with pytest.raises(MetaloomError, match="has columns that are no numbers: when; leave them out"):
+        Vectors().table((tmp_path / "d.parquet").read_bytes())
+
+
+def test_columns_that_only_the_settings_name_need_not_be_there_in_what_comes_alone(tmp_path: Path, repo: Path):
+    table = tmp_path / "t.csv"
+    table.write_text(rows(["class", "x"], [[f"c{n % 2}", n] for n in range(8)]))
+    settings = load_settings(repo / "params.yaml", {"kind": "vectors", "vectors.domain": "site"})
+    with pytest.raises(MetaloomError, match=r"t.csv has no column site, only class, x: change vectors.domain$"):
+        detect(table, settings, {})
+    detected = detect(table, settings, {}, alone=True)
+    assert detected is not None and changes(detected, settings) == {"vectors.domain": None}
 
 
 def test_settings_are_changed_where_nobody_has_chosen_them(tmp_path: Path, repo: Path):
@@ -133,8 +191,11 @@ def test_settings_are_changed_where_nobody_has_chosen_them(tmp_path: Path, repo:
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
     assert len(changed) == 4 and all(old.partition("#")[1:] == new.partition("#")[1:] for old, new in changed)
     chosen = load_settings(params, {"kind": "vectors"})
-    with pytest.raises(MetaloomError, match=r"holds texts, and params.yaml says `kind: vectors`: write `kind: text`"):
+    with pytest.raises(
+        MetaloomError, match=r"holds texts, and params.yaml says `kind: vectors`: `--kind text` writes `kind"
+    ):
         refuse_changes(changes(detected, chosen), chosen, table, Path("data"), alone=True)
+    refuse_changes(changes(detected, chosen), chosen, table, Path("data"), alone=True, chosen=True)
     del (plain := yaml.safe_load(params.read_text()))["text"]["label"]
     params.write_text(yaml.safe_dump(plain))
     with pytest.raises(MetaloomError, match=r"has no value for text.label to replace: write `text.label: x` into it"):

@@ -199,6 +199,42 @@ def test_a_table_that_cannot_be(tmp_path, text, message):
         read(tmp_path / "data")
 
 
+@pytest.mark.parametrize("header", ["Label;Filename;domain", " file name ;CLASS;Domain"])
+def test_columns_by_other_names_and_separators(tmp_path, header):
+    touch(tmp_path / "data/mine", "a.png", "b.png")
+    rows = (
+        [("x", "a.png", "p"), ("y", "b.png", "p")] if header[0] == "L" else [("a.png", "x", "p"), ("b.png", "y", "p")]
+    )
+    text = "\n".join([header, *map(";".join, rows)])
+    (tmp_path / "data/mine/labels.csv").write_text(text)
+    assert {item.class_name for item in read(tmp_path / "data").items} == {"mine/p/x", "mine/p/y"}
+
+
+def test_two_tables_that_disagree(tmp_path):
+    touch(tmp_path / "data/mine", "a.png")
+    for name, label in (("labels.csv", "x"), ("metadata.csv", "y")):
+        (tmp_path / "data/mine" / name).write_text(f"path,label\na.png,{label}\n")
+    message = r"metadata.csv has mine/a.png in y, and another table in x: remove one of the two tables"
+    with pytest.raises(MetaloomError, match=message):
+        read(tmp_path / "data")
+
+
+def test_a_table_of_another_name_is_pointed_at(tmp_path):
+    touch(tmp_path / "data/mine", "a.png", "b.png")
+    (tmp_path / "data/mine/index.csv").write_text("path,label\na.png,x\nb.png,y\n")
+    with pytest.raises(
+        MetaloomError, match=r"or if mine/index.csv says what they are, call it metadata.csv, with the c"
+    ):
+        read(tmp_path / "data")
+
+
+def test_the_line_that_is_no_object_is_named(tmp_path):
+    touch(tmp_path / "data/mine", "a.png")
+    (tmp_path / "data/mine/metadata.jsonl").write_text('{"file_name": "a.png", "label": 0}\n\n{"file_name": oops}\n')
+    with pytest.raises(MetaloomError, match=r"metadata.jsonl is no readable table \(line 3 is no JSON object\)"):
+        read(tmp_path / "data")
+
+
 def test_what_a_table_names_and_is_not_there_is_said(tmp_path):
     touch(tmp_path / "data/mine", "a.png")
     (tmp_path / "data/mine/labels.csv").write_text("path,label\na.png,x\ngone.png,x\n")

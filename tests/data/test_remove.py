@@ -14,7 +14,10 @@ from dvc.cli import main as dvc
 from typer.testing import CliRunner
 
 from metaloom.cli.data import app
+from metaloom.config import load_settings
+from metaloom.data.sources import Listing, list_sources
 from metaloom.errors import MetaloomError
+from metaloom.kinds import packing_of
 from metaloom.versioning import removing
 
 
@@ -118,13 +121,48 @@ def test_bad_input_is_one_line_and_changes_nothing(here):
 def test_where_the_rest_could_not_be_used_all_stays(here):
     before = files(here / "data")
 
-    def refuse() -> None:
-        assert not (here / "data/domain1").exists()
+    def refuse() -> Listing:
+        if (here / "data/domain1").exists():
+            return list_sources(here / "data", packing_of(load_settings()))
         raise MetaloomError("data holds no images")
 
     with pytest.raises(MetaloomError, match="^without data/domain1 the rest could not be used: data holds no images$"):
         removing.remove_from_data(here, "domain1", refuse)
     assert files(here / "data") == before
+
+
+def test_a_class_in_several_splits_goes_as_one(here):
+    """`metaloom data list` names it so; rename takes the name too."""
+    splits(here / "data/hf")
+    assert metaloom_data("remove", "hf/class0").startswith("removed data/hf/test/class0 and data/hf/train/class0\n")
+    assert sorted(path.name for path in (here / "data/hf").glob("*/*")) == ["class1", "class1", "class2", "class2"]
+    purged = r"^hf/class1 lies in data/hf/test/class1, data/hf/train/class1: purge each of them$"
+    with pytest.raises(MetaloomError, match=purged):
+        metaloom_data("purge", "hf/class1", "--yes")
+
+
+def splits(folder: Path) -> None:
+    """train/ and test/ of three classes of shapes, from the domains that are beside."""
+    for split, domain in (("train", "domain0"), ("test", "domain1")):
+        for name in ("class0", "class1", "class2"):
+            shutil.move(folder.parent / domain / name, folder / split / name)
+
+
+def test_that_a_class_of_a_table_is_gone_is_said(here):
+    """No folder is left empty, so it is not refused."""
+    for number in range(3):
+        (here / f"data/domain1/class0/{number}.png").rename(here / f"data/domain1/{number}.png")
+    shutil.rmtree(here / "data/domain1/class0")
+    (here / "data/domain1/labels.csv").write_text("path,label\n0.png,a\n1.png,a\n2.png,b\n")
+    assert "last example" not in metaloom_data("remove", "domain1/0.png")
+    (here / "data/domain1/labels.csv").write_text("path,label\n1.png,a\n2.png,b\n")
+    metaloom_data("list")
+    with pytest.raises(
+        MetaloomError, match=r"`metaloom data remove domain1/1.png` takes the class out, then `metaloom da"
+    ):
+        metaloom_data("purge", "domain1/1.png", "--yes")
+    said = metaloom_data("remove", "domain1/1.png").splitlines()
+    assert said[:2] == ["removed data/domain1/1.png", "that was the last example of domain1/a: the class is gone"]
 
 
 def test_killed_midway_it_is_out_or_in_and_can_be_had_back(here, monkeypatch):
@@ -140,7 +178,7 @@ def test_killed_midway_it_is_out_or_in_and_can_be_had_back(here, monkeypatch):
 
     monkeypatch.setattr(removing, "version_data", killed_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        removing.remove_from_data(here, "domain1", lambda: None)
+        removing.remove_from_data(here, "domain1", lambda: list_sources(here / "data", packing_of(load_settings())))
     assert files(here / "data") == {path: it for path, it in before.items() if not path.startswith("domain1/")}
     assert dvc(["checkout", "--force", "data.dvc"]) == 0
     assert files(here / "data") == before

@@ -18,7 +18,9 @@ from metaloom.learner import Learner
 from metaloom.stages import embed, evaluate, export, plan, prepare, pretrain, split, train, tune
 
 PLAN = "plan.json"
-FEW = {key: value for key, value in TINY.items() if key.startswith(("baselines.", "studies."))}  # of what is no matter here
+FEW = {
+    key: value for key, value in TINY.items() if key.startswith(("baselines.", "studies."))
+}  # of what is no matter here
 SET = FEW | {
     "encoder.file": "tiny.onnx",
     "network.name": "identity",

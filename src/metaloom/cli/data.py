@@ -78,9 +78,9 @@ def add(
     root, settings = Path.cwd(), load_settings()
     with data_lock(root):
         _refuse_absent_version(only)
-        found, values, words = _found(path, settings, kind, text=text, label=label, domain=domain)
         alone = only or not FOLDER.is_dir() or {each.name for each in FOLDER.iterdir()} <= {FILE, name or path.name}
-        refuse_changes(values, settings, path, FOLDER, alone)
+        found, values, words = _found(path, settings, kind, alone, text=text, label=label, domain=domain)
+        refuse_changes(values, settings, path, FOLDER, alone, chosen=kind is not None)
         addition = inspect_addition(path, FOLDER, name, found, settings.prepare, replace, layout, only)
         if (replace or only) and FOLDER.is_dir() and any(FOLDER.iterdir()):
             version_data(root)  # what goes out of data/ stays in the cache
@@ -127,7 +127,7 @@ def check(
     if path is None:
         _refuse_given({"layout": layout, "kind": kind, **columns})
     else:
-        own, _, words = _found(path, everything, kind, **columns)
+        own, _, words = _found(path, everything, kind, alone=True, **columns)
         for line in words:
             say(line)
     listing = list_sources(FOLDER, own) if path is None else list_elsewhere(path, own, layout)
@@ -209,7 +209,8 @@ def remove(
 ) -> None:
     """Take a domain, a class or a single file out of data/, and make a new data version of the rest.
 
-    What was there stays in DVC's cache: the last line says how to go back. Killed midway, it is either out or not.
+    What was there stays in DVC's cache: the last line says how to go back. Killed midway, it is either out or not; of a
+    class that lies in several folders (train/, test/), the same again takes out the rest.
     """
     from metaloom.config import load_settings
     from metaloom.data.sources import list_sources
@@ -219,9 +220,11 @@ def remove(
 
     go_to_root()
     kind = packing_of(load_settings())
-    gone, version = remove_from_data(Path.cwd(), name, lambda: list_sources(FOLDER, kind))
-    say(f"removed {gone}")
-    say(version.message)
+    gone = remove_from_data(Path.cwd(), name, lambda: list_sources(FOLDER, kind))
+    say(f"removed {' and '.join(map(str, gone.paths))}")
+    for each in gone.classes:
+        say(f"that was the last example of {each}: the class is gone")
+    say(gone.version.message)
 
 
 app.command()(changing.rename)
@@ -278,7 +281,7 @@ def _refuse_given(options: dict[str, str | None]) -> None:
 
 
 def _found(
-    path: Path, settings: Settings, kind: str | None, **columns: str | None
+    path: Path, settings: Settings, kind: str | None, alone: bool, **columns: str | None
 ) -> tuple[Kind, dict[str, Any], list[str]]:
     """The kind that a path holds, settings that have to be others for it, and what was found in words."""
     from metaloom.data.detect import changes, detect
@@ -287,7 +290,7 @@ def _found(
     if kind not in (None, *KINDS):
         raise MetaloomError(f"--kind {kind}: there are {', '.join(KINDS)}")
     given = {what: name for what, name in columns.items() if name is not None}
-    found = detect(path, settings, given, kind) if path.exists() else None
+    found = detect(path, settings, given, kind, alone) if path.exists() else None
     if found is None:
         return packing_of(settings.model_copy(update={"kind": kind or settings.kind})), {}, []
     values = changes(found, settings)

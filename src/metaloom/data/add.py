@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloom.config import PrepareSettings
-from metaloom.data.already import Already, find_already, refuse_already
+from metaloom.data.already import Already, find_already, list_beside, refuse_already
 from metaloom.data.archives import SUFFIXES, archive_stem
 from metaloom.data.given import check_layout, read_given, write_given
 from metaloom.data.layouts import Branch
@@ -74,7 +74,12 @@ def inspect_addition(
     check_quality(
         quality.report, settings, kind, str(path), shlex.join(["metaloom", "data", "check", str(path), *given])
     )
-    already = None if only or not data.is_dir() else find_already(scanned, data, kind, settings, without=name)
+    already = None
+    if not only and data.is_dir():
+        there = list_beside(data, kind, name)
+        if there is not None and isinstance(kind, Tables):
+            _listed(path, name, there.kind, layout)  # what the tables there say of all tables holds for it too
+        already = there and find_already(scanned, there, settings)
     if already is not None:
         refuse_already(already, path, kind, settings)
     domains = sorted({listing.items[index].domain for index in quality.used})

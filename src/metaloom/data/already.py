@@ -9,7 +9,7 @@ from pathlib import Path
 from metaloom.config import PrepareSettings
 from metaloom.data.quality import judge
 from metaloom.data.scan import Scan, scan
-from metaloom.data.sources import list_sources
+from metaloom.data.sources import Listing, list_sources
 from metaloom.errors import MetaloomError
 from metaloom.kinds import Kind
 from metaloom.system.plural import some
@@ -47,25 +47,32 @@ class Already:
         )
 
 
-def find_already(added: Scan, data: Path, kind: Kind, settings: PrepareSettings, without: str) -> Already | None:
-    """Compare with all of data/ as it is decoded; None where nothing is there, or data/ cannot be listed.
+def list_beside(data: Path, kind: Kind, without: str) -> Listing | None:
+    """What is in data/ beside an entry of it; None where nothing is, or data/ cannot be listed.
 
     Args:
-        added: the addition.
         data: the folder.
         kind: of its examples.
-        settings: of what is usable.
-        without: the entry of data/ that the addition replaces.
+        without: the entry of data/ that is going to be replaced.
     """
     try:
         listing = list_sources(data, kind)
     except MetaloomError:  # `metaloom data check` says what is wrong with it, and an addition may put it right
         return None
     items = [item for item in listing.items if item.file.relative_to(data).parts[0] != without]
-    if not items:
-        return None
-    there = scan(replace(listing, items=items))
-    places = {digest: item for digest, item in zip(there.digests, items, strict=True) if digest}
+    return replace(listing, items=items) if items else None
+
+
+def find_already(added: Scan, beside: Listing, settings: PrepareSettings) -> Already | None:
+    """Compare with what is in data/ as it is decoded; None where nothing of it is there.
+
+    Args:
+        added: the addition.
+        beside: what is there.
+        settings: of what is usable.
+    """
+    there = scan(beside)
+    places = {digest: item for digest, item in zip(there.digests, beside.items, strict=True) if digest}
     both = [
         (item, places[digest])
         for digest, item in zip(added.digests, added.listing.items, strict=True)

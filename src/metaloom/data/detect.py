@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metaloom.config import PARAMS, Settings
 from metaloom.data import archives, labels
 from metaloom.errors import MetaloomError
 from metaloom.kinds import KINDS, Kind, Tables, kind_of, packing_of
-from metaloom.kinds.columns import LABEL, SHOWN, USUAL
+from metaloom.kinds.columns import (
+    DOMAIN,
+    LABEL,
+    SHOWN,
+    TEXT,
+    USUAL,
+    AbsentColumnError,
+    is_number,
+    of_contents,
+    of_files,
+    usual,
+)
 from metaloom.kinds.frames import SUFFIXES, is_columnar, read_table
 from metaloom.system.plural import several, some
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DEFAULT = "pictures"  # the kind of a project that nobody has chosen one for
 LOOKED_AT = 2000  # files at most
 ROWS = 300  # of a table that say what its columns are for
+FEATURES = 3  # columns of numbers beside texts: the examples may be either
 HEAD = 2**20  # bytes of a table of lines that are read for them
 MAGIC = 32  # bytes of a file that say whether it is a picture
 
@@ -68,7 +84,9 @@ class _File:
             return head if len(head) < size else head.rpartition(b"\n")[0]
 
 
-def detect(path: Path, settings: Settings, given: dict[str, str], kind: str | None = None) -> Detected | None:
+def detect(
+    path: Path, settings: Settings, given: dict[str, str], kind: str | None = None, alone: bool = False
+) -> Detected | None:
     """Find out what kind of example it is; None where it holds nothing that any kind knows.
 
     Args:
@@ -76,6 +94,7 @@ def detect(path: Path, settings: Settings, given: dict[str, str], kind: str | No
         settings: of the project: its kinds may have names of columns.
         given: names of columns that the user has given, by what they are for.
         kind: that the user has given.
+        alone: whether it is looked at by itself, so that columns that the settings name need not be there.
 
     Raises:
         MetaloomError: it could be of several kinds, or which column is for what cannot be told; the message has what
@@ -83,11 +102,17 @@ def detect(path: Path, settings: Settings, given: dict[str, str], kind: str | No
     """
     kinds = {name: _with(_kind(settings, name), given) for name in KINDS}
     wanted, options = _wanted(kinds, kind, given), " and ".join(f"--{what}" for what in given)
-    if not wanted:
-        raise MetaloomError(f"{kind} have no such column: leave out {options}")
     files = list(islice(_files(path), LOOKED_AT))
     pictures = [file for file in files if _is_picture(file, kinds["pictures"])]
     tables = [file for file in files if file.name.endswith(_suffixes(wanted))]
+    of_pictures = len(pictures) > len(tables) if kind is None else kind == "pictures"
+    if of_pictures and "pictures" not in wanted:
+        raise MetaloomError(
+            f"pictures have no columns to name: leave out {options}; a table that says what each picture is has the "
+            f"columns {labels.COLUMNS}, and the name {labels.NAMES[0]}"
+        )
+    if not wanted:
+        raise MetaloomError(f"{kind} have no such column: leave out {options}")
     if "pictures" in wanted and pictures:
         if kind is None and len(_others(tables)) > len(pictures):
             raise MetaloomError(
@@ -97,7 +122,7 @@ def detect(path: Path, settings: Settings, given: dict[str, str], kind: str | No
         return Detected(kinds["pictures"], {})
     if given and not tables:
         raise MetaloomError(f"{path} holds no table that has columns: leave out {options}")
-    return _of_tables(tables, wanted, path) if tables else None
+    return _of_tables(tables, wanted, path, given, alone) if tables else None
 
 
 def _kind(settings: Settings, name: str) -> Kind:
@@ -110,35 +135,92 @@ def _wanted(kinds: dict[str, Kind], kind: str | None, given: dict[str, str]) -> 
     return {name: each for name, each in able.items() if kind in (None, name)}
 
 
-def _of_tables(tables: list[_File], kinds: dict[str, Kind], path: Path) -> Detected:
+def _of_tables(tables: list[_File], kinds: dict[str, Kind], path: Path, given: dict[str, str], alone: bool) -> Detected:
     first = tables[0]
     able = [each for each in kinds.values() if isinstance(each, Tables) and first.name.endswith(each.suffixes)]
     if not first.name.endswith(SUFFIXES):  # NumPy's
         return Detected(able[0], {})
     try:
         sample = read_table(first.head(HEAD), ROWS)
-        found = [(each, columns) for each in able if (columns := each.columns_in(sample)) is not None]
+        if len(kinds) > 1:
+            _refuse_of_pictures(sample, path)
+        sought = [_sought(each, sample, given, alone) for each in able]
+        found = [(each, columns) for each, columns in sought if columns is not None]
+    except AbsentColumnError as error:
+        if error.what not in given:
+            raise MetaloomError(f"{first.source} {error}") from None
+        raise MetaloomError(f"--{error.what} {error.name}: {first.source} {error.known}") from None
     except MetaloomError as error:
         raise MetaloomError(f"{first.source} {error}") from None
     except OSError as error:
         raise MetaloomError(f"{first.source} cannot be read: {error.strerror or error}") from None
     names = [str(name) for name in sample.columns]
     if not found:
-        of_texts = "which one is of texts? Say it with --text COLUMN; or if its rows are of numbers, "
-        raise MetaloomError(
-            f"{first.source} has the columns {some(names, SHOWN)}: {of_texts if 'text' in kinds else ''}"
-            "which one is of classes, and which of domains? Say it with --label COLUMN and --domain COLUMN, and leave "
-            "out all others that are no numbers"
-        )
+        raise MetaloomError(f"{first.source} has the columns {some(names, SHOWN)}: {_asked(sample, kinds, given)}")
     kind, columns = found[0]
+    if TEXT in columns and TEXT not in given and usual(TEXT, names) is None and "vectors" in kinds:
+        _refuse_numbers(sample, columns, first.source)
     if LABEL not in columns:
         raise MetaloomError(
             f"{first.source} has the columns {some(names, SHOWN)}: which one is of classes? Say it, "
             f"`metaloom data add {path} --label COLUMN`"
         )
-    usual = kind.usual_columns(names)
-    own = {what: name for what, name in columns.items() if usual.get(what) != name}
+    by_name = kind.usual_columns(names)
+    own = {what: name for what, name in columns.items() if by_name.get(what) != name}
     return Detected(_with(kind, own), columns, first.source)
+
+
+def _sought(
+    kind: Tables, sample: pd.DataFrame, given: dict[str, str], alone: bool
+) -> tuple[Tables, dict[str, str] | None]:
+    """A kind and which columns it would take, without those that only the settings name where these are not there."""
+    try:
+        return kind, kind.columns_in(sample)
+    except AbsentColumnError as error:
+        if not alone or error.what in given:
+            raise
+        own: dict[str, Any] = {error.what: None}
+        return _sought(replace(kind, **own), sample, given, alone)
+
+
+def _asked(sample: pd.DataFrame, kinds: dict[str, Kind], given: dict[str, str]) -> str:
+    """What to type where nothing says which column is for what."""
+    known = {*given.values(), *(usual(what, map(str, sample.columns)) for what in (LABEL, DOMAIN))}
+    words = [str(name) for name in sample.columns if name not in known and not is_number(sample[name])]
+    no_numbers = f" ({some(words, SHOWN)} {'is none' if len(words) == 1 else 'are none'})" if words else ""
+    options = [f"--{what} COLUMN" for what in (LABEL, DOMAIN) if what not in given]
+    asked = {LABEL: "which one is of classes", DOMAIN: "which of domains"}
+    wanted = ", and ".join(asked[what] for what in asked if what not in given)
+    of_rows = f"{wanted}? Say it with {' and '.join(options)}, and leave" if options else "leave"
+    of_texts = "which one is of texts? Say it with --text COLUMN; or if its rows are of numbers, "
+    return f"{of_texts if 'text' in kinds else ''}{of_rows} out all others that are no numbers{no_numbers}"
+
+
+def _refuse_of_pictures(sample: pd.DataFrame, path: Path) -> None:
+    """Raises MetaloomError where a table is of pictures, whose names or contents would be read as texts."""
+    if name := of_contents(sample):
+        raise MetaloomError(
+            f"holds pictures or other files in its column {name}: write each into a file of its own, "
+            f"{KINDS['pictures'].layout}"
+        )
+    if name := of_files(sample, KINDS["pictures"].suffixes):
+        folder = path if path.is_dir() else path.parent
+        raise MetaloomError(
+            f"names pictures in its column {name}: put it beside them as {labels.NAMES[0]} with the columns "
+            f"{labels.COLUMNS}, and add the folder, `metaloom data add {folder}`"
+        )
+
+
+def _refuse_numbers(sample: pd.DataFrame, columns: dict[str, str], source: str) -> None:
+    """Raises MetaloomError where so many columns are of numbers that the texts may be notes beside them."""
+    rest = [name for name in sample.columns if str(name) not in columns.values()]
+    numbers = [name for name in rest if is_number(sample[name])]
+    if len(numbers) >= FEATURES:
+        raise MetaloomError(
+            f"{source} has {len(numbers)} columns of numbers, and texts in {columns[TEXT]}: say "
+            f"`--text {shlex.quote(columns[TEXT])}` to learn from the texts, or leave that column out to learn from "
+            "the numbers"
+        )
 
 
 def _with(kind: Kind, columns: dict[str, str]) -> Kind:
@@ -201,7 +283,9 @@ def changes(found: Detected, settings: Settings) -> dict[str, Any]:
     return values
 
 
-def refuse_changes(values: dict[str, Any], settings: Settings, path: Path, data: Path, alone: bool) -> None:
+def refuse_changes(
+    values: dict[str, Any], settings: Settings, path: Path, data: Path, alone: bool, chosen: bool = False
+) -> None:
     """Raises MetaloomError where settings are to be others, and the user has chosen them, or other data need them.
 
     Args:
@@ -210,6 +294,7 @@ def refuse_changes(values: dict[str, Any], settings: Settings, path: Path, data:
         path: what was looked at.
         data: the folder that it goes to.
         alone: whether it will be all that is there.
+        chosen: whether the user has named the kind.
     """
     lines = " and ".join(f"`{key}: {value}`" for key, value in values.items())
     if values and not alone:
@@ -217,8 +302,8 @@ def refuse_changes(values: dict[str, Any], settings: Settings, path: Path, data:
             f"{path} needs {lines} in {PARAMS}, and what is in {data} is of `kind: {settings.kind}`: "
             f"`metaloom data add {path} --only` takes that out and sets it"
         )
-    if "kind" in values and settings.kind != DEFAULT:
+    if "kind" in values and settings.kind != DEFAULT and not chosen:
         raise MetaloomError(
-            f"{path} holds {KINDS[values['kind']].many}, and {PARAMS} says `kind: {settings.kind}`: write {lines} "
-            "there first"
+            f"{path} holds {KINDS[values['kind']].many}, and {PARAMS} says `kind: {settings.kind}`: `--kind "
+            f"{values['kind']}` writes {lines} there"
         )

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 from metaloom.errors import MetaloomError
 from metaloom.kinds.columns import whole
+from metaloom.kinds.frames import separator
 
 NAMES = ("metadata.csv", "labels.csv", "metadata.jsonl")
-PATH_COLUMNS, LABEL_COLUMNS, DOMAIN = ("path", "file_name"), ("label", "class"), "domain"
+PATH_COLUMNS, LABEL_COLUMNS = ("path", "file_name", "filename", "file name", "file", "image"), ("label", "class")
+DOMAIN_COLUMNS = ("domain",)
 COLUMNS = "path (or file_name), label (or class) and, if you like, domain"
 
 
@@ -49,16 +51,16 @@ def read_labels(content: bytes, folder: PurePosixPath, source: str) -> LabelTabl
     """
     try:
         text = content.decode("utf-8-sig")
-        rows = _lines(text) if source.endswith(".jsonl") else list(csv.DictReader(io.StringIO(text)))
+        rows = _lines(text) if source.endswith(".jsonl") else _rows(text)
     except (csv.Error, ValueError, RecursionError) as error:
         raise MetaloomError(f"{source} is no readable table ({error}): fix or remove it") from None
     columns = [str(name) for name in rows[0]] if rows else []
-    path, label = (next((name for name in names if name in columns), None) for names in (PATH_COLUMNS, LABEL_COLUMNS))
+    path, label, domain = (_column(names, columns) for names in (PATH_COLUMNS, LABEL_COLUMNS, DOMAIN_COLUMNS))
     labels: dict[PurePosixPath, Label] = {}
     if path is None or label is None:
         return LabelTable(folder, source, columns, labels)
     for number, row in enumerate(rows, start=1):
-        file, said = _cell(row, path), Label(_cell(row, DOMAIN), _cell(row, label))
+        file, said = _cell(row, path), Label(_cell(row, domain), _cell(row, label))
         if not file or not said.class_name:
             raise MetaloomError(f"{source}, row {number}, lacks its {label if file else path}: fill it in")
         if not all(map(whole, (file, *said))):
@@ -69,14 +71,32 @@ def read_labels(content: bytes, folder: PurePosixPath, source: str) -> LabelTabl
     return LabelTable(folder, source, columns, labels)
 
 
+def _rows(text: str) -> list[dict[str, Any]]:
+    return list(csv.DictReader(io.StringIO(text), delimiter=separator(text.partition("\n")[0])))
+
+
 def _lines(text: str) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("a line is no JSON object")
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is no JSON object")
+        rows.append(row)
     return rows
 
 
-def _cell(row: dict[str, Any], column: str) -> str:
-    """A class may be a number in JSON; 0 is one too."""
-    value = row.get(column)
+def _column(names: tuple[str, ...], columns: list[str]) -> str | None:
+    """The column of one of these names, in any case; of several the name that is listed first."""
+    plain = {name.strip().lower(): name for name in reversed(columns)}
+    return next((plain[name] for name in names if name in plain), None)
+
+
+def _cell(row: dict[str, Any], column: str | None) -> str:
+    """A class may be a number in JSON; 0 is one too. "" where there is no such column."""
+    value = row.get(column) if column is not None else None
     return "" if value is None else str(value).strip()

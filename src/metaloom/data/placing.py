@@ -35,7 +35,7 @@ def placed(branch: Branch, name: str) -> list[Placed | None]:
     """
     own = branch.name or name
     if branch.labelled:
-        labels = {path: label for table in branch.tables for path, label in table.labels.items()}
+        labels = _labels(branch)
         _say_missing(branch, labels)
         result = [_of_label(each, branch, labels.get(each.path), own) for each in branch.files]
     else:
@@ -45,6 +45,19 @@ def placed(branch: Branch, name: str) -> list[Placed | None]:
     notes, result = splits_or_merged(branch.name or DATA, result)
     branch.notes += notes
     return result
+
+
+def _labels(branch: Branch) -> dict[PurePosixPath, Label]:
+    """What all tables of a branch say; raises MetaloomError where two disagree."""
+    labels: dict[PurePosixPath, Label] = {}
+    for table in branch.tables:
+        for path, label in table.labels.items():
+            if labels.setdefault(path, label) != label:
+                raise MetaloomError(
+                    f"{table.source} has {path} in {label.class_name}, and another table in {labels[path].class_name}: "
+                    "remove one of the two tables"
+                )
+    return labels
 
 
 def _of_folders(file: Found, branch: Branch, own: str) -> Placed | None:
@@ -82,7 +95,8 @@ def _say_missing(branch: Branch, labels: Mapping[PurePosixPath, Label]) -> None:
             f"where for example {branch.files[0].path} lies"
         )
     if missing:
-        branch.notes.append(f"{source} names {some(missing, 1)}, which is not there")
+        be = "is" if len(missing) == 1 else "are"
+        branch.notes.append(f"{source} names {some(missing, 1)}, which {be} not there")
 
 
 def splits_or_merged(own: str, result: Sequence[Placed | None]) -> tuple[list[str], list[Placed | None]]:

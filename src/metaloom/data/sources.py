@@ -9,11 +9,13 @@ from pathlib import Path, PurePosixPath
 
 from metaloom.data import archives
 from metaloom.data.given import Given, read_given, strangers
+from metaloom.data.labels import COLUMNS, NAMES
 from metaloom.data.layouts import Branch, branches_of
 from metaloom.data.reserved import refuse_reserved
 from metaloom.data.walk import Item, Walk, read_file
 from metaloom.errors import MetaloomError
 from metaloom.kinds import KINDS, Kind, Tables
+from metaloom.kinds.frames import SUFFIXES
 from metaloom.system.plural import some
 
 _SHOWN = 3
@@ -60,7 +62,7 @@ def list_sources(root: Path, kind: Kind, prefix: str = "", given: Given | None =
     for branch in branches:
         walk.place(branch, root.name)
         notes += branch.notes
-    _refuse_homeless(walk.homeless, kind)
+    _refuse_homeless(walk.homeless, walk.ignored, kind)
     notes += walk.place_rows(root.name)
     if not walk.items:
         raise MetaloomError(_nothing(root, kind, walk.ignored))
@@ -101,9 +103,11 @@ def _examples(content: bytes | str, wanted: dict[int, int], kind: Kind) -> Itera
         yield from ((wanted[place], row.content) for place, row in rows if place in wanted)
 
 
-def _refuse_homeless(homeless: list[str], kind: Kind) -> None:
+def _refuse_homeless(homeless: list[str], ignored: list[str], kind: Kind) -> None:
     if homeless:
+        tables = [name for name in ignored if name.lower().endswith(SUFFIXES)]
+        by_table = f"; or if {some(tables, 1)} says what they are, call it {NAMES[0]}, with the columns {COLUMNS}"
         raise MetaloomError(
             f"{some(homeless, _SHOWN)}: each of these belongs in a class folder, and that in a domain folder or "
-            f"archive ({kind.layout}): move it there"
+            f"archive ({kind.layout}): move it there{by_table if tables else ''}"
         )

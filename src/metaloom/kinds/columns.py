@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from metaloom.errors import MetaloomError
+from metaloom.system.meant import meant
 from metaloom.system.plural import some
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ USUAL = {
 SHOWN = 6  # columns that a message names
 LONGEST = 1000  # characters of a column's name
 NOTHING = ("", "nan", "na", "n/a", "#n/a", "null", "none")  # in a cell, in any case, where a number is missing
+DATES = "mM"  # kinds of NumPy's types
 REPEATED = 0.5  # a column of classes has at most this share of values that differ
 WORDS = 2.0  # a column of texts has so many words in a cell or more, on the average
 
@@ -40,11 +42,18 @@ def whole(word: str) -> bool:
 
 
 class AbsentColumnError(MetaloomError):
-    """A table has no column of the name that a setting gives; `what` is it that the column would hold."""
+    """A table has no column of the name that a setting gives.
 
-    def __init__(self, what: str, message: str) -> None:
+    Args:
+        what: is it that the column would hold.
+        name: that it would have.
+        message: with the setting to change.
+        known: the same without it.
+    """
+
+    def __init__(self, what: str, name: str, message: str, known: str) -> None:
         super().__init__(message)
-        self.what = what
+        self.what, self.name, self.known = what, name, known
 
 
 def check_cells(cells: Iterable[str | None], column: str | None) -> None:
@@ -70,14 +79,17 @@ def given(what: str, name: str | None, names: Collection[str], setting: str) -> 
         AbsentColumnError: there is no such column.
     """
     if name is not None and name not in names:
-        raise AbsentColumnError(what, f"has no column {name}, only {some(list(names), SHOWN)}: change {setting}.{what}")
+        known = f"has no column {name}, only {some(list(names), SHOWN)}{meant(name, names)}"
+        raise AbsentColumnError(what, name, f"{known}: change {setting}.{what}", known)
     return name
 
 
 def is_number(column: pd.Series) -> bool:
-    """Whether all cells that have something in them are numbers."""
+    """Whether all cells that have something in them are numbers; a date is none."""
     import pandas as pd
 
+    if column.dtype.kind in DATES:
+        return False
     cells = column.dropna()
     cells = cells[~_as_words(cells).str.strip().str.lower().isin(NOTHING)]
     return bool(len(cells)) and bool(pd.to_numeric(cells, errors="coerce").notna().all())
@@ -90,9 +102,29 @@ def only_classes(table: pd.DataFrame, names: Iterable[str]) -> str | None:
 
 
 def only_texts(table: pd.DataFrame, names: Iterable[str]) -> str | None:
-    """The one column, if it is one, whose cells have several words."""
-    found = [name for name in names if not is_number(table[name]) and _words(table[name]) >= WORDS]
+    """The one column, if it is one, whose cells have several words, and do not repeat as names of classes do."""
+    found = [name for name in names if _words(table[name]) >= WORDS and not _repeats(table[name])]
+    found = [name for name in found if not is_number(table[name]) and table[name].dtype.kind not in DATES]
     return found[0] if len(found) == 1 else None
+
+
+def of_files(table: pd.DataFrame, suffixes: tuple[str, ...]) -> str | None:
+    """The first column, if there is one, whose cells are names of files that end so."""
+    return next((str(name) for name in table.columns if _are_files(table[name], suffixes)), None)
+
+
+def _are_files(column: pd.Series, suffixes: tuple[str, ...]) -> bool:
+    cells = _as_words(column.dropna())
+    return bool(len(cells)) and float(cells.str.strip().str.lower().str.endswith(suffixes).mean()) > REPEATED
+
+
+def of_contents(table: pd.DataFrame) -> str | None:
+    """The first column, if there is one, that holds files themselves: as bytes, or as `datasets` keeps pictures."""
+    return next((str(name) for name in table.columns if any(map(_is_content, table[name].head(SHOWN)))), None)
+
+
+def _is_content(cell: object) -> bool:
+    return isinstance(cell, bytes) or (isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes))
 
 
 def _repeats(column: pd.Series) -> bool:

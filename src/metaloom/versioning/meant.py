@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
 from metaloom.data.archives import archive_stem
 from metaloom.data.sources import Listing
+from metaloom.data.walk import Item
 from metaloom.errors import MetaloomError
 from metaloom.system.files import md5, sha256
 from metaloom.system.plural import some
 from metaloom.system.provenance import DATA
 from metaloom.versioning.objects import whole_tree
+from metaloom.versioning.renaming import entries_of
 
 SHOWN = 3  # names in a message
 
 
-def meant(repo: Any, root: Path, example: str, held: dict[Path, str]) -> tuple[set[str], list[str], Path | None]:
+def meant(
+    repo: Any, root: Path, example: str, held: dict[Path, str], listed: Callable[[], Listing]
+) -> tuple[set[str], list[str], Path | None]:
     """The hashes that are meant, those of other files that older versions have at the same path, and the folder that
     is meant as a whole, or the archive."""
     if re.fullmatch(r"[0-9a-fA-F]{32}", example):
@@ -54,6 +58,8 @@ def meant(repo: Any, root: Path, example: str, held: dict[Path, str]) -> tuple[s
     below = {oid for each, oid in held.items() if path in each.parents} | _below(repo, parts)
     if below:
         return below, [], path
+    if held:
+        _refuse_scattered(listed(), root, example)
     raise MetaloomError(f"there is no {path}, and no version of {DATA}/ in DVC's cache has it")
 
 
@@ -100,10 +106,18 @@ def refuse_last(listing: Listing, files: list[Path], root: Path, oid: str) -> No
     left = Counter(item.class_name for item in listing.items if item.file.absolute() not in own)
     for item in there:
         if not left[item.class_name]:
+            whole = _of_class(item, listing)
             raise MetaloomError(
-                f"{files[0]} is the last example of {item.class_name}: `metaloom data remove {item.class_name}` takes "
-                f"the class out, then `metaloom data purge {oid}` the example out of all that still has it"
+                f"{files[0]} is the last example of {item.class_name}: `metaloom data remove {whole}` takes the class "
+                f"out, then `metaloom data purge {oid}` the example out of all that still has it"
             )
+
+
+def _refuse_scattered(listing: Listing, root: Path, name: str) -> None:
+    """Raises MetaloomError where it is a domain or a class, and no folder of its own holds all of it."""
+    folders = [path.relative_to(root) for path in entries_of(root, listing, name)]
+    if len(folders) > 1:
+        raise MetaloomError(f"{name} lies in {some(list(map(str, folders)), SHOWN)}: purge each of them")
 
 
 def refuse_all(listing: Listing, files: list[Path], root: Path, folder: Path) -> None:
@@ -131,6 +145,12 @@ def refuse_all(listing: Listing, files: list[Path], root: Path, folder: Path) ->
             f"{folder} is the last class of {within[0].domain}: "
             f"`metaloom data purge {folder.parent.relative_to(DATA)}` takes out the whole domain"
         )
+
+
+def _of_class(item: Item, listing: Listing) -> Path | str:
+    """What to remove for a class to be gone: its folder, or where a table names it its last file."""
+    of_folder = (listing.root / item.class_name).is_dir()
+    return item.class_name if of_folder else item.file.relative_to(listing.root)
 
 
 def _inside(file: Path, oid: str) -> MetaloomError:

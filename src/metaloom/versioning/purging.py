@@ -93,7 +93,7 @@ def find_purge(root: Path, example: str, listed: Listed) -> Purge:
         refuse_behind(repo, root)
         tree = _tree(repo, root)
         held = {Path(DATA, *key): oid.value for key, _, oid in tree or ()}
-        oids, other, folder = meant(repo, root, example, held)
+        oids, other, folder = meant(repo, root, example, held, listed)
         refuse_packed(root, set(oids))
         files = sorted(path for path, each in held.items() if each in oids)
         if files and folder is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from metaloom.data.archives import archive_stem
@@ -14,7 +16,7 @@ from metaloom.system.lock import STATE
 from metaloom.system.plural import some
 from metaloom.versioning.data import DataVersion, data_lock, version_data
 from metaloom.versioning.objects import DATA
-from metaloom.versioning.renaming import refuse_elsewhere
+from metaloom.versioning.renaming import entries_of
 
 SHOWN = 5  # names in a message
 STAGING = "removing"  # in `STATE`: what is on its way out
@@ -56,49 +58,79 @@ def find_in_data(root: Path, name: str) -> Path:
     )
 
 
-def remove_from_data(root: Path, name: str, check: Callable[[], Listing]) -> tuple[Path, DataVersion]:
+@dataclass(frozen=True)
+class Removed:
+    """What went out of data/.
+
+    Args:
+        paths: from the project's root; several where splits hold parts of it.
+        classes: that have no example left, though no folder of theirs was meant.
+        version: of data/, the new one.
+    """
+
+    paths: list[Path]
+    classes: list[str]
+    version: DataVersion
+
+
+def remove_from_data(root: Path, name: str, check: Callable[[], Listing]) -> Removed:
     """Take a file or a folder out of data/, and make the rest the new version.
+
+    Killed midway, it is out or in; of several folders, the same again takes out the rest.
 
     Args:
         root: the project's root.
-        name: as `find_in_data` takes it.
+        name: as `find_in_data` takes it; or of a domain or a class, as `metaloom data list` has it.
         check: lists data/; where it raises MetaloomError the rest is no data set, and all stays as it was.
-
-    Returns:
-        What went, and the new version.
 
     Raises:
         MetaloomError: there is no such thing, its folder would be left empty, or `check` raises.
     """
     with data_lock(root):
-        try:
-            target = find_in_data(root, name)
-        except MetaloomError:
-            if (root / DATA).is_dir():
-                refuse_elsewhere(root, check(), name)
-            raise
-        _refuse_last(root, target)
+        targets, before = _found(root, name, check), set[str]()
+        for target in targets:
+            _refuse_last(root, target, targets)
+        with suppress(MetaloomError):  # the rest may be of use all the same
+            before = _classes(check())
         version_data(root)  # what goes stays in the cache
-        staging = root / STATE / STAGING
+        data, staging = root / DATA, root / STATE / STAGING
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
-        target.rename(staging / target.name)
+        for number, target in enumerate(targets):
+            target.rename(staging / str(number))
         try:
-            check()
+            lost = before - _classes(check())
         except MetaloomError as error:
-            (staging / target.name).rename(target)
-            raise MetaloomError(f"without {target.relative_to(root)} the rest could not be used: {error}") from None
-        data = root / DATA
-        if target.parent == data and target.name in (given := read_given(data)):
-            write_given(data, {entry: layout for entry, layout in given.items() if entry != target.name})
+            for number, target in enumerate(targets):
+                (staging / str(number)).rename(target)
+            gone = " and ".join(str(target.relative_to(root)) for target in targets)
+            raise MetaloomError(f"without {gone} the rest could not be used: {error}") from None
+        of_top = {target.name for target in targets if target.parent == data}
+        if of_top & (given := read_given(data)).keys():
+            write_given(data, {entry: layout for entry, layout in given.items() if entry not in of_top})
         version = version_data(root)
+        folders = any((staging / str(number)).is_dir() for number in range(len(targets)))
         shutil.rmtree(staging)
-        return target.relative_to(root), version
+        return Removed([target.relative_to(root) for target in targets], [] if folders else sorted(lost), version)
 
 
-def _refuse_last(root: Path, target: Path) -> None:
+def _found(root: Path, name: str, check: Callable[[], Listing]) -> list[Path]:
+    """The file or folder of a name, or the folders in splits that are one domain or class."""
+    try:
+        return [find_in_data(root, name)]
+    except MetaloomError:
+        if not (root / DATA).is_dir() or not (found := entries_of(root, check(), name)):
+            raise
+        return found
+
+
+def _classes(listing: Listing) -> set[str]:
+    return {item.class_name for item in listing.items}
+
+
+def _refuse_last(root: Path, target: Path, targets: Sequence[Path]) -> None:
     """Raises MetaloomError where nothing else that counts is in its folder."""
-    beside = (each for each in target.parent.iterdir() if each != target)
+    beside = (each for each in target.parent.iterdir() if each not in targets)
     if any(not each.name.startswith(".") and each.name != FILE for each in beside):
         return
     parent = target.parent.relative_to(root / DATA)

@@ -142,11 +142,14 @@ def found_name(name: str, items: Sequence[Item]) -> str:
     )
 
 
-def refuse_elsewhere(root: Path, listing: Listing, name: str) -> None:
-    """Raises MetaloomError where a domain or a class is there by a table, and no folder has its name."""
+def entries_of(root: Path, listing: Listing, name: str) -> list[Path]:
+    """The folders and files of a domain or a class; none where there is no such domain or class.
+
+    Raises:
+        MetaloomError: it is there by a table, and no folder has its name.
+    """
     wanted = name.removesuffix("/").removeprefix(f"{DATA}/")
-    if _is_there(wanted, listing.items):
-        _entries(root / DATA, listing, wanted, wanted)
+    return list(_entries(root / DATA, listing, wanted, wanted)) if _is_there(wanted, listing.items) else []
 
 
 def _is_there(name: str, items: Sequence[Item]) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.columns import DOMAIN, LABEL, check_cells, given, usual
+from metaloom.kinds.columns import DATES, DOMAIN, LABEL, check_cells, given, usual
 from metaloom.kinds.frames import is_columnar, read_columnar, separator
 from metaloom.system.plural import some
 
@@ -174,6 +174,8 @@ def _words(table: pd.DataFrame, name: str | None) -> list[str | None]:
 
 def _numbers(table: pd.DataFrame) -> Float32[np.ndarray, "item feature"]:
     try:
+        if any(table[name].dtype.kind in DATES for name in table.columns):  # which NumPy takes for numbers
+            raise TypeError
         numbers = table.to_numpy(np.float32)
     except (TypeError, ValueError):
         raise MetaloomError(f"has columns that are no numbers: {_texts(table)}; leave them out") from None
