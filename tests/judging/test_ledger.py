@@ -32,7 +32,8 @@ def test_an_entry_comes_back_from_a_message_as_it_was():
 @pytest.mark.parametrize(
     "line",
     ["judged: {", "judged: []", 'judged: {"when": 3}', written(ENTRY).replace("+00:00", ""), "judged: null"]
-    + [written(ENTRY).replace(f"{ENTRY.alpha}", each) for each in ("NaN", '"much"', "null")],
+    + [written(ENTRY).replace(f"{ENTRY.alpha}", each) for each in ("NaN", '"much"', "null")]
+    + [written(ENTRY).replace('"t1"', "null"), written(ENTRY).replace('"worn": 0', '"worn": "x"')],
 )
 def test_what_is_no_entry_is_passed_over(line):
     assert entries(f"{line}\n{written(ENTRY)}") == [ENTRY]
@@ -53,8 +54,19 @@ def test_no_365_days_spend_more_than_the_year_s_share():
         np.random.default_rng(0).choice([0.0, 0.01, 1, 3, 40, 200], 400, p=[0.2, 0.3, 0.3, 0.1, 0.07, 0.03])
     )
     past = nights(days.tolist())
-    assert all(spent(past, each.when) <= 0.05 + 1e-12 for each in past)
+    assert all(spent(past[: number + 1], each.when) <= 0.05 + 1e-12 for number, each in enumerate(past))
     assert min(each.alpha for each in past) >= 0
+
+
+def test_a_clock_that_was_ahead_spends_no_day_twice():
+    """Of a machine whose clock was a day ahead, and of clones whose clocks differ."""
+    ahead = nights([0.0, 301.0])
+    assert share(ahead, START + timedelta(days=300), 0.05) == pytest.approx(0.05 / 365)
+    past = nights([0.0])
+    for day in (300, 200, 100, 1):
+        now = START + timedelta(days=day)
+        past.append(replace(ENTRY, when=now, alpha=share(past, now, 0.05), challenger=f"{day}"))
+    assert sum(each.alpha for each in past) <= 0.05
 
 
 def test_when_all_is_spent_nothing_is_left_until_days_have_passed():

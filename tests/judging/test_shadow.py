@@ -237,6 +237,17 @@ def test_a_candidate_in_use_that_labels_show_to_be_worse_leaves_once(versions, f
     assert told == [f"held: {verdict}; {did}"] * 2
 
 
+def test_the_first_ever_in_use_that_is_worse_is_told_though_none_can_come_back(versions, monkeypatch):
+    told: list[str] = []
+    monkeypatch.setattr(telling, "tell", lambda root, settings, cause, message: told.append(message) or True)
+    run_here(versions.root, "git", "tag", "-d", "handoff#prod#1")
+    registry.put_into(versions.root, "v0.0.2", "prod")
+    done = versions.label("prod")
+    assert done.exit_code == 4 and versions.prod() == "v0.0.2"
+    did = "v0.0.2 stays prod, as nothing was there before it: promote another version"
+    assert done.stdout.splitlines()[-1] == did and [line.partition("; ")[2] for line in told] == [did]
+
+
 def test_killed_before_it_was_done_it_is_done_by_the_next_call(versions, monkeypatch):
     registry.put_into(versions.root, "v0.0.2", "prod")
 

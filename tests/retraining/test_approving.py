@@ -47,6 +47,14 @@ def test_yes_no_and_nothing_to_answer(candidate):
     assert candidate.outcomes() == ["promoted", "promoted", "held"] and causes()[2:] == ["candidate", "held"]
 
 
+def test_a_yes_that_comes_too_late(candidate):
+    name, late = candidate.nights()[1].name, candidate.clock + 37 * HOUR
+    found = answer(candidate.root, name, True, now=lambda: late)
+    assert found.state == "Skipped" and found.message == "v0.0.2 is held: nobody approved it within 36 hours"
+    assert causes() == ["candidate", "held"] and in_stage(candidate.root, "prod")[0] == "v0.0.1"
+    assert in_stage(candidate.root, "candidate") is None
+
+
 @pytest.mark.slow
 def test_what_nobody_answers_is_held_after_its_hours(candidate):
     assert candidate.night().state == "Skipped" and candidate.outcomes()[-1] == "candidate"

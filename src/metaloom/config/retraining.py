@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from metaloom.config.base import Section
 
@@ -60,3 +60,9 @@ class RetrainSettings(Section):
     quiet_days: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     energy: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None
     mlflow: Annotated[str, Field(pattern=r"^https?://\S+$")] | None
+
+    @model_validator(mode="after")
+    def _two_stages(self) -> RetrainSettings:
+        if self.candidate == self.stage:
+            raise ValueError(f"candidate and stage are both {self.stage}: what waits for approval is not there yet")
+        return self

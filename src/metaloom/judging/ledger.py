@@ -92,7 +92,10 @@ def _entry(line: str) -> Entry | None:
     except (ValueError, TypeError, KeyError):
         return None
     numbers = (entry.alpha, entry.gain, entry.low95, entry.high95)
-    right = all(isinstance(each, int | float) for each in numbers) and when.tzinfo is not None
+    words = (entry.champion, entry.challenger, entry.outcome, entry.test)
+    counts = (entry.episodes, entry.worn)
+    right = when.tzinfo is not None and all(isinstance(each, int | float) for each in numbers)
+    right &= all(isinstance(each, str) for each in words) and all(isinstance(each, int) for each in counts)
     return entry if right and math.isfinite(entry.alpha) else None
 
 
@@ -109,8 +112,8 @@ def merged(found: Iterable[Entry]) -> list[Entry]:
 
 
 def spent(past: Sequence[Entry], now: datetime) -> float:
-    """The error of the last 365 days."""
-    return sum(each.alpha for each in past if now - YEAR < each.when <= now)
+    """The error of the last 365 days; what a clock that is ahead has written counts too."""
+    return sum(each.alpha for each in past if now - YEAR < each.when)
 
 
 def share(past: Sequence[Entry], now: datetime, alpha: float) -> float:
@@ -122,8 +125,8 @@ def share(past: Sequence[Entry], now: datetime, alpha: float) -> float:
         now: with its time zone.
         alpha: of a year.
     """
-    last = max((each.when for each in past if each.when <= now), default=now - timedelta(days=1))
-    days = max(1.0, (now - last) / timedelta(days=1))
+    last = max((each.when for each in past), default=now - timedelta(days=1))
+    days = max(1.0, (now - last) / timedelta(days=1))  # of a clock that is ahead, or was: one
     return max(0.0, min(alpha * days / YEAR.days, alpha - spent(past, now)))
 
 

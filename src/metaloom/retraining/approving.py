@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from metaloom.config.retraining import RetrainSettings
+from metaloom.errors import MetaloomError
+from metaloom.judging.records import shadowed
 from metaloom.retraining import steps
 from metaloom.retraining.loop import DONE, SKIPPED, Result, loop_of
 from metaloom.retraining.nights import FOLDER, Night
 from metaloom.system.lock import project_lock
+from metaloom.versioning.registry import in_stage
 
 
 def answer(
@@ -27,10 +30,11 @@ def answer(
         now: Unix time.
 
     Returns:
-        `Skipped` where it no longer waits: somebody has answered, or it was for too long.
+        `Skipped` where it no longer waits: somebody has answered, or has promoted it by hand, or it was for too long.
 
     Raises:
-        MetaloomError: git's remote refuses, or does not answer; the model still waits.
+        MetaloomError: git's remote refuses, or does not answer, or `metaloom shadow` has shown the model to be worse;
+            it still waits.
     """
     loop = loop_of(root, lambda place, force: None, now, None)
     with project_lock(loop.root / FOLDER, wait):
@@ -39,6 +43,11 @@ def answer(
             return Result(
                 SKIPPED, f"{name} does not wait for approval any more: `metaloom history` says what became of it"
             )
+        late = next((each for each in steps.left(loop.root, loop.settings, now()) if each.name == name), None)
+        if approved and late is not None:
+            steps.leave(loop.root, late, loop.settings)
+            loop.close(late)
+            return Result(SKIPPED, late.reason)
         if approved:
             _promote(loop.root, night, loop.settings)
         else:
@@ -53,7 +62,13 @@ def answer(
 
 
 def _promote(root: Path, night: Night, settings: RetrainSettings) -> None:
-    version = night.version
+    version, present = night.version, in_stage(root, settings.stage)
+    used = shadowed(root, present[0], night.commit) if present else None
+    if present and used is not None and used.outcome == "worse":
+        raise MetaloomError(
+            f"{version} waits still: labelled inputs of real use have shown it to be worse than {present[0]} "
+            f"(`metaloom shadow`); `metaloom promote {version} --force` promotes it though"
+        )
     try:
         steps.promote(root, night, settings.model_copy(update={"approval": False}))
     finally:

@@ -37,6 +37,7 @@ def stage_results(place: Path, **environment: str) -> str:
         place: the workspace.
         environment: of git, for example another index.
     """
+    place = place.resolve()  # as DVC gives the paths
     with open_project(place) as repo:
         of_git = [out.fs_path for stage in repo.index.stages for out in stage.outs if not out.use_cache]
     of_start = (TRACKED, IGNORE) if (place / TRACKED).is_file() else ()

@@ -15,8 +15,10 @@ PLAIN = (
     "core.safecrlf=false",
     "commit.gpgsign=false",
     "tag.gpgsign=false",
+    "push.gpgSign=false",
     "advice.detachedHead=false",
 )
+UNPRUNED = ("--no-prune", "--no-prune-tags")  # a tag that is not sent yet is in no remote, and is not to go for that
 NOBODY = ("metaloom", "metaloom@localhost")  # who commits where git knows no name
 NO_QUESTIONS = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
 SAID = re.compile(r"^\s*(?:fatal|error|remote: error|! \[)[^\n]*", re.MULTILINE)
@@ -41,6 +43,8 @@ def git(root: str | Path, *arguments: str, stdin: str | None = None, **environme
         GitError: it refuses, hangs or is not installed.
     """
     options = [each for setting in PLAIN for each in ("-c", setting)]
+    if arguments[0] == "fetch":
+        arguments = ("fetch", *UNPRUNED, *arguments[1:])
     batch = {"GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")}
     try:
         done = subprocess.run(
@@ -58,7 +62,8 @@ def git(root: str | Path, *arguments: str, stdin: str | None = None, **environme
     except subprocess.TimeoutExpired:
         raise GitError(f"`git {arguments[0]}` was ended after {SECONDS} s without an answer") from None
     if done.returncode:
-        raise GitError(f"`git {' '.join(arguments[:2])}`: {_reason(done.stderr)}")
+        shown = [each for each in arguments if each not in UNPRUNED][:2]
+        raise GitError(f"`git {' '.join(shown)}`: {_reason(done.stderr)}")
     return done.stdout.strip()
 
 
@@ -136,7 +141,7 @@ def fetch_tags(root: str | Path, remote: str) -> None:
         GitError: the remote does not answer, or has a tag of the same name at another commit.
     """
     try:
-        git(root, "fetch", "--quiet", "--no-tags", remote, f"{TAGS}:{TAGS}")
+        git(root, "fetch", "--no-tags", remote, f"{TAGS}:{TAGS}")  # --quiet would keep silent about which tag it is
     except GitError as error:
         if "would clobber" not in str(error):
             raise

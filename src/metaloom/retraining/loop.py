@@ -28,7 +28,7 @@ from metaloom.retraining.telling import failures_told, tell, tell_quiet
 from metaloom.retraining.tracking import follow, track
 from metaloom.retraining.workspace import clear, remove
 from metaloom.system.lock import project_lock
-from metaloom.system.provenance import DATA
+from metaloom.system.provenance import DATA, POINTER
 from metaloom.system.terminal import say
 from metaloom.versioning.registry import in_stage
 
@@ -138,6 +138,7 @@ class Loop:
         start = find_start(self.root, self.settings.data, nights(self.root), self.changed)
         if start.left_out:
             say(start.left_out)
+        self._refuse_embedded(start)
         night = self._broken_off(start)
         if night is None and not force and self._known(start):
             if error:
@@ -217,6 +218,18 @@ class Loop:
             return True
         same = (night for night in nights(self.root) if night.key == start.key and (start.past or not night.past))
         return any(night.commit and night.outcome != "dropped" for night in same)
+
+    def _refuse_embedded(self, start: Start) -> None:
+        """Raises MetaloomError where data are gone: the data set that comes with metaloom would take their place."""
+        if start.data or not has_bundle(self.root):
+            return
+        present = in_stage(self.root, self.settings.stage)
+        if present is not None and file_at(self.root, present[1], POINTER):
+            version, commit = present
+            raise MetaloomError(
+                f"{DATA}/ holds nothing, and no {POINTER} names a version, while {version} is {self.settings.stage}: "
+                f"put the data back (is a disk not mounted?), or `git checkout {commit[:8]} -- {POINTER}`"
+            )
 
     def _begin(self, start: Start) -> Night:
         """A record, and data/ as it is now in DVC's cache."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +117,22 @@ def nights(root: Path) -> list[Night]:
     found = []
     for path in (root / RECORDS).glob("*.json"):
         try:
-            found.append(Night(**read_json(path)))
+            found.append(night_of(read_json(path)))
         except TypeError:
             raise MetaloomError(f"{path} is no record of a retraining: remove it") from None
     return sorted(found, key=lambda night: (night.began, night.name))
+
+
+def night_of(known: Any) -> Night:
+    """A record from what was written of it; raises TypeError where that is none."""
+    night, plain = Night(**known), Night("", "", "", "", 0.0, start="")
+    for each in fields(Night):
+        value, kind = getattr(night, each.name), type(getattr(plain, each.name))
+        if not isinstance(value, (int, float) if kind is float else kind) and not (
+            each.name == "start" and value is None
+        ):
+            raise TypeError(f"{each.name} is {value!r}")
+    return night
 
 
 def last_ended(root: Path) -> float:

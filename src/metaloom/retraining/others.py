@@ -12,10 +12,11 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from metaloom.retraining.git import asked, git
-from metaloom.retraining.nights import Night, nights
+from metaloom.retraining.nights import Night, night_of, nights
 
 REFS = "refs/metaloom/nights"
 KNOWN = {each.name for each in fields(Night)}
+HEADER = re.compile(r"([0-9a-f]{40,64}) [a-z]+ \d+")
 NAME, HASH = re.compile(r"[0-9A-Za-z-]{1,100}"), re.compile(r"[0-9a-f]{40,64}")
 
 
@@ -63,18 +64,32 @@ def take_records(root: Path, remote: str) -> list[Night]:
 def _records(root: Path) -> Iterator[Night]:
     """Whole ones alone: whoever may push can write them, and their names become those of files here."""
     lines = asked(root, "for-each-ref", "--format=%(refname:lstrip=3) %(objectname)", REFS).splitlines()
-    names = [line.split()[0] for line in lines]
-    blobs = "\n".join(line.split()[1] for line in lines)
-    texts = git(root, "cat-file", "--batch", stdin=blobs).splitlines()[1::2] if lines else []
-    for name, text in zip(names, texts, strict=True):
-        known = json.loads(text)
-        found = Night(**{key: value for key, value in known.items() if key in KNOWN})  # a newer metaloom has more
+    blobs = dict(line.split() for line in lines)
+    texts = _texts(git(root, "cat-file", "--batch", stdin="\n".join(blobs.values()))) if blobs else {}
+    for name, blob in blobs.items():
+        try:
+            known = json.loads(texts[blob])
+            found = night_of({key: known[key] for key in known.keys() & KNOWN})  # a newer metaloom has more
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            continue
         if (
             found.name == name
             and NAME.fullmatch(name)
             and all(map(HASH.fullmatch, (found.commit, found.base, found.key)))
         ):
             yield found
+
+
+def _texts(batch: str) -> dict[str, str]:
+    """What `git cat-file --batch` prints, by the objects' hashes."""
+    texts: dict[str, list[str]] = {}
+    own: list[str] = []
+    for line in batch.splitlines():
+        if header := HEADER.fullmatch(line):
+            own = texts[header[1]] = []
+        else:
+            own.append(line)
+    return {blob: "\n".join(lines) for blob, lines in texts.items()}
 
 
 def _is_further(there: Night, here: Night | None) -> bool:

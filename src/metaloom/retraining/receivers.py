@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import urllib.request
+from http.client import HTTPException
 from typing import Any
 
 from metaloom.config.retraining import MAIL, WEB, check_receiver
@@ -56,8 +57,10 @@ def _post(url: str, message: dict[str, Any]) -> None:
     )
     try:
         urllib.request.urlopen(request, timeout=TIMEOUT).close()  # noqa: S310
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise MetaloomError(f"the webhook of retrain.notify does not take it ({error})") from None
+    except (ValueError, HTTPException) as error:  # of an address that is none, or of what does not speak HTTP
+        raise MetaloomError(f"the webhook of retrain.notify does not take it ({_kind(error)})") from None
 
 
 def _mail(url: str, title: str, text: str) -> None:

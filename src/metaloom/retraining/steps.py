@@ -215,6 +215,8 @@ def promote(root: Path, night: Night, settings: RetrainSettings) -> None:
         if present is not None and present[1] != night.commit and present[0] != night.champion:
             night.note(f"{present[0]} has become {settings.stage} meanwhile, so it was judged against that")
             _ask(root, night, settings, night.commit)
+            if in_stage(root, settings.stage) != present:  # and again, while it was judged
+                continue
         outcome, stage = _by_verdict(night, settings)
         if outcome != "held":
             sharing.make_tags(root, night, stage, settings.candidate)

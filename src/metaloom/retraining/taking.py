@@ -40,7 +40,7 @@ class Start:
         key: a hash of these, the settings and the code.
         past: the commit whose data version it is, where that is one of the past.
         changed: settings that are changed for this retraining, by dotted keys.
-        left_out: a line about what the checkout has beside the commit; empty where that is nothing.
+        left_out: a line about what the checkout has beside the commit, or lacks; empty where that is nothing.
     """
 
     commit: str
@@ -64,19 +64,34 @@ def find_start(root: Path, source: str, before: list[Night], changed: dict[str, 
     Raises:
         MetaloomError: there is no commit, the branch has no remote, or that does not answer; or this is a submodule.
     """
-    _refuse_submodule(root)
+    _refuse_clone(root)
     commit = head(root) if source == "folder" else _fetched(root)
     pointer = file_at(root, commit, POINTER)
     named = version_in(pointer, f"{POINTER} of {commit[:8]}") if pointer else ""
-    data = (held_version(root) or named) if source == "folder" else named
+    held = held_version(root) if source == "folder" else None
+    data = held or named
     splits = _continued(root, file_at(root, commit, SPLITS), before)
     changed = changed or {}
     key = key_of(root, commit, data, splits, changed)
-    return Start(commit, data, splits, key, _left_out(root, source), changed=changed)
+    beside = [_left_out(root, source), _not_here(data) if source == "folder" and named and not held else ""]
+    return Start(commit, data, splits, key, "; ".join(filter(None, beside)), changed=changed)
 
 
-def _refuse_submodule(root: Path) -> None:
-    """Raises MetaloomError where git's core.worktree is set, as in a submodule."""
+def _not_here(data: str) -> str:
+    return (
+        f"{DATA}/ holds nothing here, so version {objects.short(data)} is taken, which {POINTER} of the commit names "
+        "(is a disk not mounted?)"
+    )
+
+
+def _refuse_clone(root: Path) -> None:
+    """Raises MetaloomError where git's core.worktree is set, as in a submodule, or objects are fetched when asked for,
+    as in a partial clone."""
+    if asked(root, "config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$"):
+        raise MetaloomError(
+            "this is a partial clone (`git clone --filter`), and DVC cannot read what git has not fetched: retrain in "
+            "a whole clone"
+        )
     if asked(root, "config", "core.worktree"):
         raise MetaloomError(
             "this checkout is a submodule, or git's core.worktree is set, and DVC does not find its way in a worktree "
@@ -96,7 +111,7 @@ def find_past(root: Path, revisions: str, before: list[Night], changed: dict[str
     Raises:
         MetaloomError: git does not know them, or none of them names a data version.
     """
-    _refuse_submodule(root)
+    _refuse_clone(root)
     first, between, last = revisions.partition("..")
     commits = [_commit(root, first)]
     if between:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -102,7 +103,7 @@ def _has(repository: Path, commit: str) -> bool:
 
 def _same_cache(root: Path, place: Path) -> None:
     """The workspace's DVC has the project's cache and remotes, with credentials that only this checkout has."""
-    from dvc.config import Config
+    from configobj import ConfigObj
 
     with open_project(root) as repo:
         remotes = {name: dict(options) for name, options in repo.config["remote"].items()}
@@ -112,12 +113,13 @@ def _same_cache(root: Path, place: Path) -> None:
             cache["type"] = ",".join(kinds)
     file = place / ".dvc/config.local"
     os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))  # credentials may be in it
-    with Config(str(place / ".dvc"), validate=False).edit("local", validate=False) as config:
-        config.setdefault("cache", {}).update(cache)
-        config.setdefault("core", {}).update(core)
-        for name, options in remotes.items():
-            options.pop("verify", None)  # of ours, not of a user's
-            config.setdefault("remote", {})[name] = {key: str(value) for key, value in options.items()}
+    config: Any = ConfigObj(encoding="utf-8")  # DVC's own writer takes ASCII alone, and paths may be in any letters
+    config.update({"cache": cache, "core": core})
+    for name, options in remotes.items():
+        options.pop("verify", None)  # of ours, not of a user's
+        config[f'remote "{name}"'] = {key: str(value) for key, value in options.items()}
+    with file.open("wb") as opened:
+        config.write(opened)
 
 
 def check_room(root: Path) -> None:

@@ -50,6 +50,16 @@ def refs(root: str | Path) -> list[str]:
     ).splitlines()
 
 
+def tags(root: str | Path) -> list[str]:
+    """All tags."""
+    return _git(root, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/tags").splitlines()
+
+
+def prefix(root: str | Path) -> str:
+    """The folders from the top of the repository to this one, "a/b/"; empty at the top, and outside git."""
+    return _git(root, "rev-parse", "--show-prefix")
+
+
 def dates_of(root: str | Path, path: str) -> dict[str, str]:
     """The commits of all branches and tags in which a file became another, the newest first, with their days."""
     lines = _git(root, "log", "--all", "--format=%H %cs", "--", path).splitlines()

@@ -1,18 +1,23 @@
-"""What DVC's cache may lose: all that no tag, no branch's last commit and not the working tree names."""
+"""What DVC's cache may lose: all that no tag, no branch's last commit, not the working tree and no workspace of a
+retraining names."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metaloom.errors import MetaloomError
-from metaloom.system.lock import project_lock
+from metaloom.system.git import prefix
+from metaloom.system.lock import STATE, project_lock
 from metaloom.system.plural import several
 from metaloom.versioning.objects import damaged_objects
 from metaloom.versioning.project import open_project
 
+RETRAINING = f"{STATE}/retraining"  # what retrains has its workspaces there
 KEPT = {"all_branches": True, "all_tags": True}  # beside the working tree
 
 
@@ -40,10 +45,11 @@ def find_unused(root: str | Path) -> Unused:
         MetaloomError: there is no DVC repository, another command is at work, the cache may be others' too, or a
             folder's list in it is damaged.
     """
-    with project_lock(root), open_project(root, lock=True) as repo:
-        _refuse_shared(repo, Path(root))
-        _refuse_damaged(repo)
+    with _locked(Path(root)) as repo:
         kept, cache = _named(repo, **KEPT), repo.cache.local
+        for place in workspaces(Path(root)):
+            with open_project(place) as other:
+                kept |= _named(other)
         gone = [each for each in cache.all() if each not in kept]
         ever = _named(repo, all_commits=True)
         sizes = [Path(cache.oid_to_path(each)).stat().st_size for each in gone]
@@ -83,7 +89,22 @@ def _named(repo: Any, **of: bool) -> dict[str, str]:
 
 def collect_garbage(root: str | Path) -> None:
     """Delete what `find_unused` has found; remotes stay as they are."""
-    with project_lock(root), open_project(root, lock=True) as repo:
-        _refuse_shared(repo, Path(root))
+    with _locked(Path(root)) as repo:
+        repo.gc(workspace=True, force=True, repos=list(map(str, workspaces(Path(root)))), **KEPT)
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[Any]:
+    """DVC's repository, while neither a run nor a retraining is at work."""
+    retraining = root / RETRAINING
+    nights = project_lock(retraining) if retraining.is_dir() else nullcontext()
+    with project_lock(root), nights, open_project(root, lock=True) as repo:
+        _refuse_shared(repo, root)
         _refuse_damaged(repo)
-        repo.gc(workspace=True, force=True, **KEPT)
+        yield repo
+
+
+def workspaces(root: Path) -> list[Path]:
+    """The worktrees of retrainings: one that was broken off goes on with what is in there."""
+    places = [each / prefix(root) for each in (root / RETRAINING).glob("*")]
+    return sorted(each for each in places if (each / ".dvc").is_dir())

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import METADATA, verify
 from metaloom.system.files import read_json
-from metaloom.system.git import changed, differing
+from metaloom.system.git import changed, differing, tags
 from metaloom.system.lock import STATE, project_lock
 from metaloom.system.plural import some
 from metaloom.system.provenance import LOCK, POINTER, head
@@ -28,10 +28,15 @@ from metaloom.versioning.quality import handed, told_apart
 from metaloom.versioning.revisions import at_revision
 
 VERSION = r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)([-+][0-9A-Za-z.+-]*)?"  # as GTO reads them
+PLAIN_VERSION = r"v\d{1,9}\.\d{1,9}\.\d{1,9}"
 FEW = 4  # files in a message
 WAIT = 60  # seconds for another command that changes a stage
 STAGE = r"[0-9A-Za-z]([0-9A-Za-z_/-]*[0-9A-Za-z])?"
 LONGEST = 100  # characters of either: a tag is the name of a file
+
+
+class NothingBeforeError(MetaloomError):
+    """A stage has had no other version, so there is none to come back."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,8 @@ def promote(
         raise MetaloomError(f"{told}; {present.version} stays {stage}: `--force` promotes it though")
     with _gto_errors():
         if version not in known:
-            _gto().register(root, BUNDLE, commit, version=version, message=message)
+            free = version or _free_version(root)
+            _gto().register(root, BUNDLE, commit, version=free, message=message)
             version = next(each["version"] for each in _gto().show(root, BUNDLE) if each["commit_hexsha"] == commit)
     put_into(root, str(version), stage, message)
     return str(version), commit, told
@@ -149,7 +155,12 @@ def in_stage(root: Path, stage: str) -> tuple[str, str] | None:
         if not versions:
             return None
         commits = {each["version"]: each["commit_hexsha"] for each in _gto().show(root, BUNDLE)}
-        return versions[-1], commits[versions[-1]]
+    if versions[-1] not in commits:
+        raise MetaloomError(
+            f"{versions[-1]} is {stage}, and is no version any more (`gto deregister`?): `metaloom promote` puts "
+            "another one there"
+        )
+    return versions[-1], commits[versions[-1]]
 
 
 def register(root: Path, commit: str, message: str, author: tuple[str, str]) -> str:
@@ -172,7 +183,8 @@ def register(root: Path, commit: str, message: str, author: tuple[str, str]) -> 
             return version
     _check_bundle(root, commit)
     with _gto_errors():
-        _gto().register(root, BUNDLE, commit, message=message, author=author[0], author_email=author[1])
+        free = _free_version(root)
+        _gto().register(root, BUNDLE, commit, version=free, message=message, author=author[0], author_email=author[1])
         return str(_version_of(root, commit))
 
 
@@ -267,6 +279,18 @@ def _version_of(root: Path, commit: str) -> str | None:
     return next((each["version"] for each in found if each["commit_hexsha"] == commit and each["registrations"]), None)
 
 
+def _free_version(root: Path) -> str | None:
+    """The next version, where GTO would take one whose tag is there: of a version that is deregistered, or made by
+    hand. None: GTO's is free."""
+    known = {each["version"] for each in _gto().show(root, BUNDLE) if each["registrations"]} if _known(root) else set()
+    names = {name.removeprefix(f"{BUNDLE}@") for name in tags(root) if name.startswith(f"{BUNDLE}@")}
+    numbers = [tuple(map(int, each[1:].split("."))) for each in names if re.fullmatch(PLAIN_VERSION, each, re.ASCII)]
+    if names <= known or not numbers:
+        return None
+    *front, last = max(numbers)
+    return "v" + ".".join(map(str, (*front, last + 1)))
+
+
 def _check_names(version: str | None, stage: str) -> None:
     """Before anything is done: GTO makes the version, and refuses the stage afterwards."""
     if version is not None and not (re.fullmatch(VERSION, version, re.ASCII) and len(version) <= LONGEST):
@@ -306,7 +330,8 @@ def rollback(root: Path, stage: str, leaving: str | None = None, message: str | 
         The version that leaves and the one that comes back.
 
     Raises:
-        MetaloomError: there was none, or its bundle does not verify any more; or `leaving` is not there any more.
+        NothingBeforeError: there was none.
+        MetaloomError: its bundle does not verify any more, or `leaving` is not there any more.
     """
     with _one_at_a_time(root):
         return _rolled_back(root, stage, leaving, message)
@@ -321,7 +346,7 @@ def _rolled_back(root: Path, stage: str, leaving: str | None, message: str | Non
         )
     if len(past) < 2:
         has = f"has had nothing before {past[0]}" if past else "has had no version"
-        raise MetaloomError(f"stage {stage} {has}: choose one of `metaloom models` for `metaloom promote`")
+        raise NothingBeforeError(f"stage {stage} {has}: choose one of `metaloom models` for `metaloom promote`")
     before, present = past[-2:]
     commit = next((each.commit for each in model_versions(root) if each.version == before), None)
     if commit is None:

@@ -12,7 +12,7 @@ from metaloom.judging.records import read_ledger, record
 from metaloom.judging.shadow.labels import new_labels
 from metaloom.judging.shadow.log import Log
 from metaloom.judging.shadow.standing import Standing
-from metaloom.versioning.registry import in_stage, rollback
+from metaloom.versioning.registry import NothingBeforeError, in_stage, rollback
 
 SHARE = "share it: `git push --tags`"
 TWICE = 2  # so many labels as the ledger's last line has, and it gets another
@@ -114,5 +114,8 @@ def _consequence(
     if not act:
         return f"{name} is {stage}: `metaloom rollback` puts the version before back"
     log.append([{"leaving": stage}])
-    left, back = rollback(root, stage, leaving=present[0], message=message)
+    try:
+        left, back = rollback(root, stage, leaving=present[0], message=message)
+    except NothingBeforeError:
+        return f"{name} stays {stage}, as nothing was there before it: promote another version"
     return f"{back} is {stage} again, instead of {left}; {SHARE}"
