@@ -11,7 +11,7 @@ from pathlib import Path
 import gto.api
 import pytest
 import together
-from nights import Project, noted, share, template
+from nights import noted, share, template
 from pydantic import ValidationError
 
 from metaloom.config import load_settings
