@@ -169,6 +169,9 @@ def test_a_table_of_another_width_is_refused(bundle: Path, tmp_path: Path):
     (tmp_path / "holes.csv").write_text("x0,x1,x2,x3,x4\n1,2,3,4,5\n1,2,,4,5\n")
     with pytest.raises(MetaloomError, match=r"holes.csv#2 has a number that is missing or infinite"):
         predict(bundle, [tmp_path / "holes.csv"])
+    bad: list[MetaloomError] = []
+    assert [each.example[-6:] for each in predict(bundle, [tmp_path / "holes.csv"], on_bad=bad.append)] == [".csv#1"]
+    assert "holes.csv#2 has a number that is missing" in str(bad[0]) and len(bad) == 1
 
 
 def test_tables_in_another_order_are_the_same_tables(
@@ -253,6 +256,8 @@ def test_refusals_of_tables(tmp_path: Path):
     assert "its size is 5, this model takes rows of 4" in refusal(write_table(tmp_path / "d.csv", rows, labels), (4,))
     (tmp_path / "e.csv").write_text("class,note\na,hello\nb,you\n")
     assert "e.csv has columns that are no numbers: note" in refusal(tmp_path / "e.csv")
+    with pytest.raises(MetaloomError, match=r"e.csv has columns that are no numbers: note"):  # and no word of domains
+        read_support(tmp_path / "e.csv", Vectors(domain="site"), (1,))
     (tmp_path / "f.csv").write_text("class,domain,x\na,one,1\na,two,2\n")
     assert read_support(tmp_path / "f.csv", Vectors(), (1,)).labels == ["one/a", "two/a"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -32,8 +32,14 @@ class Example(NamedTuple):
     sha256: str = ""
 
 
-def read_examples(path: str | Path, kind: Kind) -> list[Example]:
+def read_examples(path: str | Path, kind: Kind, on_bad: Callable[[MetaloomError], None] | None = None) -> list[Example]:
     """Decode a file's example, or all its rows where it holds many.
+
+    Args:
+        path: of the file.
+        kind: of its examples.
+        on_bad: gets the error of a row that cannot be decoded, and the others are read all the same; None: it is
+            raised.
 
     Raises:
         MetaloomError: the file cannot be read, or holds an example that cannot; the message names it.
@@ -50,21 +56,33 @@ def read_examples(path: str | Path, kind: Kind) -> list[Example]:
         raise MetaloomError(f"{path} has no {kind.many}")
     rows = [row._replace(domain=row.domain or path.stem) for row in rows]
     several = len({row.domain for row in rows}) > 1  # classes of two domains may have one name
-    return [
-        _example(kind, f"{path}#{number}", _label(row, several), row.content)
-        for number, row in enumerate(rows, start=1)
-    ]
+    found = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            found.append(_example(kind, f"{path}#{number}", _label(row, several), row.content))
+        except MetaloomError as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+    return found
 
 
-def read_argument(argument: str | Path, kind: Kind) -> list[Example]:
+def read_argument(
+    argument: str | Path, kind: Kind, on_bad: Callable[[MetaloomError], None] | None = None
+) -> list[Example]:
     """The examples of a file, or those that an argument of the command line is in itself (see `Kind.spelled`).
+
+    Args:
+        argument: of the command line.
+        kind: of its examples.
+        on_bad: as of `read_examples`.
 
     Raises:
         MetaloomError: as `read_examples`.
     """
     spelled = kind.spelled(str(argument))
     if spelled is None:
-        return read_examples(argument, kind)
+        return read_examples(argument, kind, on_bad)
     return [_example(kind, name, None, content) for name, content in spelled]
 
 
@@ -86,10 +104,9 @@ def _rows(kind: Tables, content: bytes) -> list[Row]:
     try:
         return kind.table(content).rows
     except AbsentColumnError as error:
-        if error.what == DOMAIN:
-            with suppress(MetaloomError):
-                return replace(kind, **{DOMAIN: None}).table(content).rows
-        raise
+        if error.what != DOMAIN:
+            raise
+    return replace(kind, **{DOMAIN: None}).table(content).rows
 
 
 def _label(row: Row, several: bool) -> str | None:

@@ -11,6 +11,7 @@ from jaxtyping import Int, Shaped
 
 from metaloom.data.archives import checked_utf8
 from metaloom.data.files import Example, fitting, read_examples
+from metaloom.data.labels import NAMES
 from metaloom.data.layouts import SPLIT_OF, are_splits
 from metaloom.data.scan import digest_of
 from metaloom.errors import MetaloomError
@@ -143,6 +144,8 @@ def _in_folders(path: Path, kind: Kind) -> Iterator[tuple[str, Path]]:
         raise MetaloomError(_too_high(path, [each.name for each in classes], kind))
     if len(classes) < 2:
         has = f"has the one class {classes[0].name}" if classes else "has no class folders"
+        if any((path / name).is_file() for name in NAMES):
+            has += " (`metaloom data add` alone reads a table of labels)"
         raise MetaloomError(f"{path} {has}, a task needs two or more: {_layout(kind)}")
     for folder, inside in files.items():
         if not inside:

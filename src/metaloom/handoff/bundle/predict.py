@@ -67,8 +67,8 @@ def predict(
         bundle: its folder.
         files: of examples: one each of any size, or tables of many; in their place a text itself (`Kind.spelled`).
         task: to choose classes from, in a bundle of many tasks.
-        on_bad: gets the error of a file that cannot be read, and the others are classified all the same; None: it is
-            raised.
+        on_bad: gets the error of a file or a row that cannot be read, and the others are classified all the same;
+            None: it is raised.
         on_doubt: gets a sentence about the examples that do not look like those in training, or are not read in
             full.
 
@@ -280,8 +280,8 @@ def _joined(parts: Sequence[Answered]) -> Answered:
     )
 
 
-def _examples(file: str | Path, asked: Asked) -> list[Example]:
-    found = read_argument(file, asked.kind)
+def _examples(file: str | Path, asked: Asked, on_bad: Callable[[MetaloomError], None] | None = None) -> list[Example]:
+    found = read_argument(file, asked.kind, on_bad)
     return [each._replace(raw=fitting(each, asked.shape, asked.kind)) for each in found]
 
 
@@ -308,7 +308,7 @@ def batches(
     room, size = 1, 0
     for path in files:
         try:
-            examples = _examples(path, asked)
+            examples = _examples(path, asked, on_bad)
         except MetaloomError as error:
             if on_bad is None:
                 raise
