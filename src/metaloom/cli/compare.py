@@ -100,12 +100,14 @@ def _data(found: Comparison) -> Iterator[str]:
             counts = several(each.examples, "example"), several(each.classes, "class", "classes")
             shared = several(each.domains, "domain")
             yield f"{each.name:<9.9} data {each.data[:8] or 'not versioned'}: {', '.join(counts)}, {shared}"
+            if each.named != each.data:
+                named = each.named[:8] or "of no version"
+                yield f"{each.name:<9.9} data {named} is not prepared yet: `metaloom run` does it"
     if found.change is None:
         return
     if found.change.none:
         same = found.a is not None and found.b is not None and found.a.data == found.b.data
-        behind = " examples are used; `dvc repro prepare` may not have run since the data changed"
-        yield f"data      the same{'' if same else behind}"
+        yield f"data      the same{'' if same else ' examples are used'}"
         return
     for what, names in ((("domain", "domains"), found.change.domains), (("class", "classes"), found.change.classes)):
         for verb, which in names.items():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from metaloom.evaluation.space import embed_classes
 from metaloom.handoff.shipped.verify import METADATA
 from metaloom.learner import Learner
 from metaloom.system.files import read_json
+from metaloom.system.unchanged import NOTE
 from metaloom.tasks import class_table
 from metaloom.versioning.paths import BUNDLE, Outputs
 from metaloom.versioning.quality import Handed, handed
@@ -30,10 +31,11 @@ from metaloom.versioning.revisions import Revision, at_revision, params_differ
 
 @dataclass(frozen=True)
 class RevisionData:
-    """One revision's data in short."""
+    """One revision's data in short, as they were last prepared; `named` is the version that its data.dvc names."""
 
     name: str
     data: str
+    named: str
     domains: int
     classes: int
     examples: int
@@ -168,6 +170,14 @@ class Sides:
         """A file or folder of the side whose model measures."""
         return self.revisions[self.trained].get(path, self.folder / Path(path).name)
 
+    def prepared(self, side: str) -> str:
+        """The data version that the packed examples are of; empty where nothing says it."""
+        path = str(PurePosixPath(self.outputs.dataset).with_name(NOTE))
+        try:
+            return self.revisions[side].get(path, self.folder / f"{side}-{NOTE}").read_text(encoding="utf-8").strip()
+        except MetaloomError:  # of an earlier version of metaloom
+            return ""
+
     def _dataset(self, side: str, name: str) -> Path:
         copy = self.folder / f"{side}-{name}"
         return copy if copy.exists() else self.revisions[side].get(f"{self.outputs.dataset}/{name}", copy)
@@ -177,7 +187,7 @@ def _version(found: Comparison, sides: Sides, side: str) -> None:
     revision, table = sides.revisions[side], sides.items(side)
     shape = table["domain"].nunique(), table["class"].nunique(), len(table)
     name = revision.name.removeprefix(f"{BUNDLE}@")
-    setattr(found, side, RevisionData(name, revision.data, *shape))
+    setattr(found, side, RevisionData(name, sides.prepared(side) or revision.data, revision.data, *shape))
 
 
 def drifted(found: Comparison, sides: Sides) -> None:
