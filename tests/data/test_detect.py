@@ -137,6 +137,12 @@ def test_pictures_in_tables_are_not_read_as_texts(tmp_path: Path, settings: Sett
     )
     with pytest.raises(MetaloomError, match=r"p.parquet holds pictures or other files in its column image: write each"):
         detect(tmp_path / "p.parquet", settings, {})
+    texts = [[f"{text} {n}", label, f"{n}.jpg"] for n, (text, label) in enumerate(drawn_texts("home"))]
+    table.write_text(rows(["text", "label", "photo"], texts))  # beside texts they are no matter
+    assert found(table, settings)[0].name == "text"
+    hashed = pd.DataFrame(texts, columns=["text", "label", "hash"])
+    hashed.assign(hash=hashed["hash"].str.encode("ascii")).to_parquet(tmp_path / "h.parquet")
+    assert found(tmp_path / "h.parquet", settings)[0].name == "text"
 
 
 def test_rows_of_numbers_are_not_read_as_the_words_beside_them(tmp_path: Path, settings: Settings):
@@ -155,6 +161,8 @@ def test_rows_of_numbers_are_not_read_as_the_words_beside_them(tmp_path: Path, s
     with pytest.raises(MetaloomError, match=r"has 3 columns of numbers, and texts in operator note: say `--text 'oper"):
         detect(table, settings, {"domain": "group"})
     assert found(table, settings, text="operator note", domain="group")[0].name == "text"
+    said = settings.model_copy(update={"text": settings.text.model_copy(update={"text": "operator note"})})
+    assert found(table, said, domain="group")[0].name == "text"
     dated = pd.DataFrame(lines, columns=list("abclg")).assign(when=pd.Timestamp("2026-11-29")).drop(columns="g")
     dated.rename(columns={"l": "label"}).to_parquet(tmp_path / "d.parquet")
     with pytest.raises(MetaloomError, match=r"\(when is none\)$"):

@@ -210,6 +210,29 @@ def test_columns_by_other_names_and_separators(tmp_path, header):
     assert {item.class_name for item in read(tmp_path / "data").items} == {"mine/p/x", "mine/p/y"}
 
 
+@pytest.mark.parametrize("header", ["Image,Class", "file,label", "filename,class"])
+def test_a_table_of_something_else_leaves_the_folders_their_say(tmp_path, header):
+    """These names are those of many tables: of one that names no file beside it, nothing is taken."""
+    touch(tmp_path / "data/mine", *FLAT)
+    (tmp_path / "data/mine/metadata.csv").write_text(f"{header}\nIMG_1.png,cat\ncat/1.png,dog\n")
+    listing = read(tmp_path / "data")
+    assert layouts(listing) == ["flat"] and listing.ignored == ["mine/metadata.csv"]
+
+
+def test_the_domain_of_a_later_line(tmp_path):
+    touch(tmp_path / "data/mine", "a.png", "b.png")
+    lines = [{"file_name": "a.png", "label": "x"}, {"file_name": "b.png", "label": "y", "domain": "p"}]
+    (tmp_path / "data/mine/metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert {item.class_name for item in read(tmp_path / "data").items} == {"mine/x", "mine/p/y"}
+
+
+def test_two_tables_of_which_one_has_no_domains_agree(tmp_path):
+    touch(tmp_path / "data/mine", "a.png", "b.png")
+    (tmp_path / "data/mine/labels.csv").write_text("path,label\na.png,x\nb.png,y\n")
+    (tmp_path / "data/mine/metadata.csv").write_text("path,label,domain\na.png,x,p\nb.png,y,p\n")
+    assert {item.class_name for item in read(tmp_path / "data").items} == {"mine/p/x", "mine/p/y"}
+
+
 def test_two_tables_that_disagree(tmp_path):
     touch(tmp_path / "data/mine", "a.png")
     for name, label in (("labels.csv", "x"), ("metadata.csv", "y")):
@@ -223,7 +246,7 @@ def test_a_table_of_another_name_is_pointed_at(tmp_path):
     touch(tmp_path / "data/mine", "a.png", "b.png")
     (tmp_path / "data/mine/index.csv").write_text("path,label\na.png,x\nb.png,y\n")
     with pytest.raises(
-        MetaloomError, match=r"or if mine/index.csv says what they are, call it metadata.csv, with the c"
+        MetaloomError, match=r"if a table says what they are, such as mine/index.csv, call it metadata.csv"
     ):
         read(tmp_path / "data")
 

@@ -131,6 +131,30 @@ def test_where_the_rest_could_not_be_used_all_stays(here):
     assert files(here / "data") == before
 
 
+def test_an_archive_of_several_classes_is_no_last_example(here):
+    shutil.make_archive("packed", "zip", here / "data/domain1")
+    shutil.move("packed.zip", here / "data/packed.zip")
+    assert "last example" not in metaloom_data("remove", "packed.zip")
+
+
+def test_a_class_in_several_splits_of_data_itself(here):
+    shutil.move(here / "data", here / "all")
+    (here / "data/hf").mkdir(parents=True)
+    for name in ("domain0", "domain1"):
+        shutil.move(here / "all" / name, here / "data" / name)
+    splits(here / "data/hf")
+    for each in ("domain0", "domain1"):
+        shutil.rmtree(here / "data" / each)
+    for split in ("train", "test"):
+        shutil.move(here / "data/hf" / split, here / "data" / split)
+    shutil.rmtree(here / "data/hf")
+    shutil.rmtree(here / "data/test/class2")
+    assert metaloom_data("list", "data").startswith("class0\t")
+    with pytest.raises(MetaloomError, match=r"^data/class2 lies in data/train/class2: purge that$"):
+        metaloom_data("purge", "data/class2", "--yes")
+    assert metaloom_data("remove", "data/class0").startswith("removed data/test/class0 and data/train/class0\n")
+
+
 def test_a_class_in_several_splits_goes_as_one(here):
     """`metaloom data list` names it so; rename takes the name too."""
     splits(here / "data/hf")

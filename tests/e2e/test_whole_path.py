@@ -278,7 +278,7 @@ def test_versions_side_by_side(copied, tmp_path):
     version = re.search(r"md5: (\w{8})", (copied / "data.dvc").read_text())[1]
     behind = metaloom(copied, "compare", "HEAD").stdout
     assert (
-        f"workspace data {version} is not prepared yet: `metaloom run` does it" in behind
+        f"workspace data {version} was not prepared: `metaloom run` there" in behind
         and "data      the same\n" in behind
     )
     run_here(copied, "dvc", "repro", "prepare")

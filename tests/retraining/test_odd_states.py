@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def test_a_rollback_that_is_not_sent_yet_is_not_pruned(shared):
     assert shared.night().night.champion == "v0.0.1"
 
 
+@pytest.mark.slow
 def test_a_tag_that_is_another_one_in_the_remote_is_named(shared):
     shared.night()
     shared.git("tag", "-f", "handoff@v0.0.1", "HEAD")
@@ -70,7 +72,7 @@ def test_a_path_in_other_letters(at, tmp_path: Path):
     assert "v0.0.1 is prod now" in project.night().message
 
 
-@pytest.mark.parametrize("step", ["judge", "commit"])
+@pytest.mark.parametrize("step", ["judge", pytest.param("commit", marks=pytest.mark.slow)])
 def test_gc_leaves_a_night_what_it_has_made(small, monkeypatch, step: str):
     small.night()
     plain = getattr(steps, step)
@@ -114,6 +116,7 @@ def test_the_number_of_a_version_that_was_deregistered_or_made_by_hand_is_not_ta
         in_stage(small.root, "prod")
 
 
+@pytest.mark.slow
 def test_who_is_promoted_while_the_judge_is_asked_again_is_judged_against(small, monkeypatch):
     """In turn the first version, the second and the third are in the stage while the fourth is to be promoted."""
     small.night()
@@ -154,7 +157,7 @@ def test_a_yes_does_not_pass_by_what_labels_have_shown(small):
 
 def test_what_waits_for_approval_is_not_in_the_stage_already(repo: Path):
     with pytest.raises((MetaloomError, ValidationError), match="candidate and stage are both prod"):
-        load_settings(repo / "params.yaml", {"retrain.candidate": "prod"})
+        load_settings(repo / "params.yaml", {"retrain.candidate": "prod", "retrain.approval": True})
 
 
 def test_that_data_are_gone_is_said(small):
@@ -191,13 +194,18 @@ def test_workspaces_on_another_disk(small, tmp_path: Path):
     assert "v0.0.1 is prod now" in small.night().message
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", "1\n2", '{"name": "n", "began": "x"}', "{" * 9999])
+WHOLE = {"name": "n", "key": "a" * 64, "base": "b" * 40, "data": "", "began": "x", "commit": "c" * 40}
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", "1\n2", json.dumps(WHOLE), "{" * 9999])
 def test_a_record_of_another_clone_that_is_none_is_passed_over(small, text: str):
     result = small.night().night
     others.ref_of(small.root, result)
     (small.root / "blob").write_text(text)
     small.git("update-ref", f"{others.REFS}/n", small.git("hash-object", "-w", "blob"))
     small.git("update-ref", f"{others.REFS}/commit", "HEAD")
+    gone = small.root / f".git/{others.REFS}/gone"
+    gone.write_text("d" * 40 + "\n")
     assert list(others._records(small.root)) == [result]
 
 
@@ -208,6 +216,7 @@ def test_a_record_with_a_verdict_that_is_none_is_named(small):
         small.nights()
 
 
+@pytest.mark.slow
 def test_hooks_of_the_user_s_keep_no_judgement_out(small, monkeypatch):
     monkeypatch.setattr(steps, "judged", noted)
     monkeypatch.setenv("CLOCK", str(small.clock))

@@ -102,7 +102,7 @@ def _data(found: Comparison) -> Iterator[str]:
             yield f"{each.name:<9.9} data {each.data[:8] or 'not versioned'}: {', '.join(counts)}, {shared}"
             if each.named != each.data:
                 named = each.named[:8] or "of no version"
-                yield f"{each.name:<9.9} data {named} is not prepared yet: `metaloom run` does it"
+                yield f"{each.name:<9.9} data {named} was not prepared: `metaloom run` there"
     if found.change is None:
         return
     if found.change.none:

@@ -69,8 +69,7 @@ def add(
     from metaloom.config import PARAMS, load_settings
     from metaloom.config.editing import write_params
     from metaloom.data.add import inspect_addition, install_addition
-    from metaloom.data.detect import refuse_changes
-    from metaloom.data.given import FILE
+    from metaloom.data.detect import in_yaml, refuse_changes
     from metaloom.system.terminal import say
     from metaloom.versioning.data import ADDING, data_lock, version_data
 
@@ -78,7 +77,7 @@ def add(
     root, settings = Path.cwd(), load_settings()
     with data_lock(root):
         _refuse_absent_version(only)
-        alone = only or not FOLDER.is_dir() or {each.name for each in FOLDER.iterdir()} <= {FILE, name or path.name}
+        alone = only or _alone(name or path.name)
         found, values, words = _found(path, settings, kind, alone, text=text, label=label, domain=domain)
         refuse_changes(values, settings, path, FOLDER, alone, chosen=kind is not None)
         addition = inspect_addition(path, FOLDER, name, found, settings.prepare, replace, layout, only)
@@ -87,7 +86,7 @@ def add(
         install_addition(addition, FOLDER, Path(ADDING), only)
         if values:
             write_params(PARAMS, values)
-            words.append(f"written into {PARAMS}: {', '.join(f'{key}: {value}' for key, value in values.items())}")
+            words.append(f"written into {PARAMS}: {', '.join(in_yaml(*each) for each in values.items())}")
         version = version_data(root)
     _say_added(addition, found)
     for line in words:
@@ -127,7 +126,7 @@ def check(
     if path is None:
         _refuse_given({"layout": layout, "kind": kind, **columns})
     else:
-        own, _, words = _found(path, everything, kind, alone=True, **columns)
+        own, _, words = _found(path, everything, kind, _alone(path.name), **columns)
         for line in words:
             say(line)
     listing = list_sources(FOLDER, own) if path is None else list_elsewhere(path, own, layout)
@@ -253,6 +252,13 @@ def _counts(items: Iterable[Item]) -> dict[str, _Counts]:
         own.classes[name] = own.classes.get(name, 0) + 1
         own.files.add(str(FOLDER / item.file.relative_to(FOLDER).parts[0]))
     return found
+
+
+def _alone(name: str) -> bool:
+    """Whether nothing would be in data/ beside what gets this name there."""
+    from metaloom.data.given import FILE
+
+    return not FOLDER.is_dir() or {each.name for each in FOLDER.iterdir()} <= {FILE, name}
 
 
 def _elsewhere(path: Path | None) -> Path | None:

@@ -63,6 +63,6 @@ class RetrainSettings(Section):
 
     @model_validator(mode="after")
     def _two_stages(self) -> RetrainSettings:
-        if self.candidate == self.stage:
-            raise ValueError(f"candidate and stage are both {self.stage}: what waits for approval is not there yet")
+        if self.approval and self.candidate == self.stage:
+            raise ValueError(f"candidate and stage are both {self.stage}: call the stage of those that wait otherwise")
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,20 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from metaloom.config import PARAMS, Settings
 from metaloom.data import archives, labels
+from metaloom.data.doubts import asked, refuse_numbers, refuse_of_pictures
 from metaloom.errors import MetaloomError
 from metaloom.kinds import KINDS, Kind, Tables, kind_of, packing_of
-from metaloom.kinds.columns import (
-    DOMAIN,
-    LABEL,
-    SHOWN,
-    TEXT,
-    USUAL,
-    AbsentColumnError,
-    is_number,
-    of_contents,
-    of_files,
-    usual,
-)
+from metaloom.kinds.columns import LABEL, SHOWN, TEXT, USUAL, AbsentColumnError, usual
 from metaloom.kinds.frames import SUFFIXES, is_columnar, read_table
 from metaloom.system.plural import several, some
 
@@ -35,7 +24,6 @@ if TYPE_CHECKING:
 DEFAULT = "pictures"  # the kind of a project that nobody has chosen one for
 LOOKED_AT = 2000  # files at most
 ROWS = 300  # of a table that say what its columns are for
-FEATURES = 3  # columns of numbers beside texts: the examples may be either
 HEAD = 2**20  # bytes of a table of lines that are read for them
 MAGIC = 32  # bytes of a file that say whether it is a picture
 
@@ -107,9 +95,10 @@ def detect(
     tables = [file for file in files if file.name.endswith(_suffixes(wanted))]
     of_pictures = len(pictures) > len(tables) if kind is None else kind == "pictures"
     if of_pictures and "pictures" not in wanted:
+        of_tables = "; or of its tables, say `--kind text` or `--kind vectors`" if tables else ""
         raise MetaloomError(
             f"pictures have no columns to name: leave out {options}; a table that says what each picture is has the "
-            f"columns {labels.COLUMNS}, and the name {labels.NAMES[0]}"
+            f"columns {labels.COLUMNS}, and the name {labels.NAMES[0]}{of_tables}"
         )
     if not wanted:
         raise MetaloomError(f"{kind} have no such column: leave out {options}")
@@ -142,10 +131,10 @@ def _of_tables(tables: list[_File], kinds: dict[str, Kind], path: Path, given: d
         return Detected(able[0], {})
     try:
         sample = read_table(first.head(HEAD), ROWS)
-        if len(kinds) > 1:
-            _refuse_of_pictures(sample, path)
         sought = [_sought(each, sample, given, alone) for each in able]
         found = [(each, columns) for each, columns in sought if columns is not None]
+        if len(kinds) > 1 and TEXT not in given:
+            refuse_of_pictures(sample, path, found[0][1].get(TEXT) if found else None, bool(found))
     except AbsentColumnError as error:
         if error.what not in given:
             raise MetaloomError(f"{first.source} {error}") from None
@@ -156,10 +145,10 @@ def _of_tables(tables: list[_File], kinds: dict[str, Kind], path: Path, given: d
         raise MetaloomError(f"{first.source} cannot be read: {error.strerror or error}") from None
     names = [str(name) for name in sample.columns]
     if not found:
-        raise MetaloomError(f"{first.source} has the columns {some(names, SHOWN)}: {_asked(sample, kinds, given)}")
+        raise MetaloomError(f"{first.source} has the columns {some(names, SHOWN)}: {asked(sample, kinds, given)}")
     kind, columns = found[0]
-    if TEXT in columns and TEXT not in given and usual(TEXT, names) is None and "vectors" in kinds:
-        _refuse_numbers(sample, columns, first.source)
+    if TEXT in columns and getattr(kind, TEXT) is None and usual(TEXT, names) is None and "vectors" in kinds:
+        refuse_numbers(sample, columns, first.source)
     if LABEL not in columns:
         raise MetaloomError(
             f"{first.source} has the columns {some(names, SHOWN)}: which one is of classes? Say it, "
@@ -181,46 +170,6 @@ def _sought(
             raise
         own: dict[str, Any] = {error.what: None}
         return _sought(replace(kind, **own), sample, given, alone)
-
-
-def _asked(sample: pd.DataFrame, kinds: dict[str, Kind], given: dict[str, str]) -> str:
-    """What to type where nothing says which column is for what."""
-    known = {*given.values(), *(usual(what, map(str, sample.columns)) for what in (LABEL, DOMAIN))}
-    words = [str(name) for name in sample.columns if name not in known and not is_number(sample[name])]
-    no_numbers = f" ({some(words, SHOWN)} {'is none' if len(words) == 1 else 'are none'})" if words else ""
-    options = [f"--{what} COLUMN" for what in (LABEL, DOMAIN) if what not in given]
-    asked = {LABEL: "which one is of classes", DOMAIN: "which of domains"}
-    wanted = ", and ".join(asked[what] for what in asked if what not in given)
-    of_rows = f"{wanted}? Say it with {' and '.join(options)}, and leave" if options else "leave"
-    of_texts = "which one is of texts? Say it with --text COLUMN; or if its rows are of numbers, "
-    return f"{of_texts if 'text' in kinds else ''}{of_rows} out all others that are no numbers{no_numbers}"
-
-
-def _refuse_of_pictures(sample: pd.DataFrame, path: Path) -> None:
-    """Raises MetaloomError where a table is of pictures, whose names or contents would be read as texts."""
-    if name := of_contents(sample):
-        raise MetaloomError(
-            f"holds pictures or other files in its column {name}: write each into a file of its own, "
-            f"{KINDS['pictures'].layout}"
-        )
-    if name := of_files(sample, KINDS["pictures"].suffixes):
-        folder = path if path.is_dir() else path.parent
-        raise MetaloomError(
-            f"names pictures in its column {name}: put it beside them as {labels.NAMES[0]} with the columns "
-            f"{labels.COLUMNS}, and add the folder, `metaloom data add {folder}`"
-        )
-
-
-def _refuse_numbers(sample: pd.DataFrame, columns: dict[str, str], source: str) -> None:
-    """Raises MetaloomError where so many columns are of numbers that the texts may be notes beside them."""
-    rest = [name for name in sample.columns if str(name) not in columns.values()]
-    numbers = [name for name in rest if is_number(sample[name])]
-    if len(numbers) >= FEATURES:
-        raise MetaloomError(
-            f"{source} has {len(numbers)} columns of numbers, and texts in {columns[TEXT]}: say "
-            f"`--text {shlex.quote(columns[TEXT])}` to learn from the texts, or leave that column out to learn from "
-            "the numbers"
-        )
 
 
 def _with(kind: Kind, columns: dict[str, str]) -> Kind:
@@ -269,6 +218,11 @@ def _inside(path: Path) -> Iterator[_File]:
             yield _File(f"{path}!{member}", path, member)
 
 
+def in_yaml(key: str, value: Any) -> str:
+    """A setting as a line of params.yaml."""
+    return f"{key}: {'null' if value is None else value}"
+
+
 def changes(found: Detected, settings: Settings) -> dict[str, Any]:
     """Settings, by dotted keys, that have to be other ones for what was found."""
     kind, values = found.kind, {}
@@ -296,7 +250,7 @@ def refuse_changes(
         alone: whether it will be all that is there.
         chosen: whether the user has named the kind.
     """
-    lines = " and ".join(f"`{key}: {value}`" for key, value in values.items())
+    lines = " and ".join(f"`{in_yaml(key, value)}`" for key, value in values.items())
     if values and not alone:
         raise MetaloomError(
             f"{path} needs {lines} in {PARAMS}, and what is in {data} is of `kind: {settings.kind}`: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -14,8 +15,13 @@ from metaloom.kinds.columns import whole
 from metaloom.kinds.frames import separator
 
 NAMES = ("metadata.csv", "labels.csv", "metadata.jsonl")
-PATH_COLUMNS, LABEL_COLUMNS = ("path", "file_name", "filename", "file name", "file", "image"), ("label", "class")
-DOMAIN_COLUMNS = ("domain",)
+PATH_COLUMNS, LABEL_COLUMNS, DOMAIN_COLUMNS = ("path", "file_name"), ("label", "class"), ("domain",)
+OTHERS = (
+    "filename",
+    "file name",
+    "file",
+    "image",
+)  # names of a column of paths, where it names a file beside the table
 COLUMNS = "path (or file_name), label (or class) and, if you like, domain"
 
 
@@ -35,12 +41,18 @@ class LabelTable:
         source: the table itself, for messages.
         columns: that it has.
         labels: by path inside data/; empty where it does not label files.
+        surely: whether its columns have the names that such a table has; otherwise the files have to bear it out.
     """
 
     folder: PurePosixPath
     source: str
     columns: list[str]
     labels: dict[PurePosixPath, Label]
+    surely: bool = True
+
+    def doubted(self, there: Collection[PurePosixPath]) -> bool:
+        """Whether it is a table of something else, as it names none of the files that are there beside it."""
+        return not self.surely and not any(path.parent == self.folder and path in there for path in self.labels)
 
 
 def read_labels(content: bytes, folder: PurePosixPath, source: str) -> LabelTable:
@@ -54,8 +66,10 @@ def read_labels(content: bytes, folder: PurePosixPath, source: str) -> LabelTabl
         rows = _lines(text) if source.endswith(".jsonl") else _rows(text)
     except (csv.Error, ValueError, RecursionError) as error:
         raise MetaloomError(f"{source} is no readable table ({error}): fix or remove it") from None
-    columns = [str(name) for name in rows[0]] if rows else []
-    path, label, domain = (_column(names, columns) for names in (PATH_COLUMNS, LABEL_COLUMNS, DOMAIN_COLUMNS))
+    columns = list(dict.fromkeys(str(name) for row in rows for name in row))
+    path, label, domain = (
+        _column(names, columns) for names in ((*PATH_COLUMNS, *OTHERS), LABEL_COLUMNS, DOMAIN_COLUMNS)
+    )
     labels: dict[PurePosixPath, Label] = {}
     if path is None or label is None:
         return LabelTable(folder, source, columns, labels)
@@ -68,7 +82,7 @@ def read_labels(content: bytes, folder: PurePosixPath, source: str) -> LabelTabl
         place = folder / file.replace("\\", "/")
         if labels.setdefault(place, said) != said:
             raise MetaloomError(f"{source} has {file} in two classes, {labels[place].class_name} and {said.class_name}")
-    return LabelTable(folder, source, columns, labels)
+    return LabelTable(folder, source, columns, labels, surely={path, label} <= {*PATH_COLUMNS, *LABEL_COLUMNS})
 
 
 def _rows(text: str) -> list[dict[str, Any]]:

@@ -52,11 +52,13 @@ def _labels(branch: Branch) -> dict[PurePosixPath, Label]:
     labels: dict[PurePosixPath, Label] = {}
     for table in branch.tables:
         for path, label in table.labels.items():
-            if labels.setdefault(path, label) != label:
+            known = labels.get(path, label)
+            if known.class_name != label.class_name or (known.domain and label.domain not in ("", known.domain)):
+                ours, theirs = ("/".join(filter(None, each)) for each in (label, known))
                 raise MetaloomError(
-                    f"{table.source} has {path} in {label.class_name}, and another table in {labels[path].class_name}: "
-                    "remove one of the two tables"
+                    f"{table.source} has {path} in {ours}, and another table in {theirs}: remove one of the two tables"
                 )
+            labels[path] = known if known.domain else label
     return labels
 
 

@@ -56,6 +56,7 @@ def list_sources(root: Path, kind: Kind, prefix: str = "", given: Given | None =
         walk.folder(root, PurePosixPath(prefix))
     else:
         walk.file(root, PurePosixPath(prefix or root.name))
+    walk.drop_doubted()
     given = read_given(root) if given is None else given
     branches = branches_of(walk.found, walk.tables, given) if walk.found else []
     notes = strangers(given, (each.path.parts[0] for each in walk.found))
@@ -106,8 +107,8 @@ def _examples(content: bytes | str, wanted: dict[int, int], kind: Kind) -> Itera
 def _refuse_homeless(homeless: list[str], ignored: list[str], kind: Kind) -> None:
     if homeless:
         tables = [name for name in ignored if name.lower().endswith(SUFFIXES)]
-        by_table = f"; or if {some(tables, 1)} says what they are, call it {NAMES[0]}, with the columns {COLUMNS}"
+        by_table = f"; or if a table says what they are, such as {tables[0]}, call it {NAMES[0]}" if tables else ""
         raise MetaloomError(
             f"{some(homeless, _SHOWN)}: each of these belongs in a class folder, and that in a domain folder or "
-            f"archive ({kind.layout}): move it there{by_table if tables else ''}"
+            f"archive ({kind.layout}): move it there{by_table and f'{by_table}, with the columns {COLUMNS}'}"
         )

@@ -144,6 +144,14 @@ class Walk:
         if not self.tables[-1].labels:
             self.ignored.append(source)
 
+    def drop_doubted(self) -> None:
+        """Take no word from tables that are of something else."""
+        there = {found.path for found in self.found}
+        for table in self.tables:
+            if table.labels and table.doubted(there):
+                table.labels.clear()
+                self.ignored.append(table.source)
+
     def place(self, branch: Branch, name: str) -> None:
         """The items of a branch of data/ whose layout is known; `name` stands for a domain that has none."""
         unnamed = []

@@ -44,7 +44,7 @@ def answer(
                 SKIPPED, f"{name} does not wait for approval any more: `metaloom history` says what became of it"
             )
         late = next((each for each in steps.left(loop.root, loop.settings, now()) if each.name == name), None)
-        if approved and late is not None:
+        if late is not None and (approved or late.outcome == "promoted"):
             steps.leave(loop.root, late, loop.settings)
             loop.close(late)
             return Result(SKIPPED, late.reason)

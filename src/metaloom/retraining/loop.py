@@ -33,6 +33,7 @@ from metaloom.system.terminal import say
 from metaloom.versioning.registry import in_stage
 
 SKIPPED, DONE = "Skipped", "Completed"
+EMBEDDED = "embedded"  # in the name of a retraining whose data come with metaloom
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,13 @@ class Loop:
         start = find_start(self.root, self.settings.data, nights(self.root), self.changed)
         if start.left_out:
             say(start.left_out)
+        self._refuse_embedded(start)
         night = self._broken_off(start)
         if night is None and not force and self._known(start):
             return Result(SKIPPED, f"nothing is new: {_words(start)}, and settings and code are as they were")
         if night is None and not force and (line := steps.still_waits(self.root, start.key, self.settings, self.now())):
             return Result(SKIPPED, line)
-        name = night.name if night else named(self.root, self._date(), start.data or "embedded")
+        name = night.name if night else named(self.root, self._date(), start.data or EMBEDDED)
         stage, present = self.settings.stage, None
         if has_bundle(self.root):
             present = in_stage(self.root, stage)
@@ -226,6 +228,8 @@ class Loop:
         present = in_stage(self.root, self.settings.stage)
         if present is not None and file_at(self.root, present[1], POINTER):
             version, commit = present
+            if any(night.version == version and EMBEDDED in night.name for night in nights(self.root)):
+                return
             raise MetaloomError(
                 f"{DATA}/ holds nothing, and no {POINTER} names a version, while {version} is {self.settings.stage}: "
                 f"put the data back (is a disk not mounted?), or `git checkout {commit[:8]} -- {POINTER}`"
@@ -237,7 +241,7 @@ class Loop:
         if self.settings.data == "folder" and not start.past and data and _any_in(root / DATA):
             data = save_data(root, start.data)
             key = key_of(root, start.commit, data, start.splits, start.changed)
-        name = named(root, self._date(), data or "embedded")
+        name = named(root, self._date(), data or EMBEDDED)
         night = Night(name, key, start.commit, data, self.now(), start.splits, start.past, start.changed)
         if start.left_out:
             night.note(start.left_out)

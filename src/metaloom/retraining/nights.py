@@ -8,9 +8,9 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.system.files import read_json, write_json
-from metaloom.system.lock import STATE
+from metaloom.system.lock import RETRAINING
 
-FOLDER = f"{STATE}/retraining"  # workspaces, by the names of their nights
+FOLDER = RETRAINING
 RECORDS = f"{FOLDER}/nights"
 CURRENT = f"{FOLDER}/current.json"  # from what nothing new comes: keys of `Start`
 CURRENT_KEPT = 50

@@ -16,7 +16,7 @@ from metaloom.retraining.nights import Night, night_of, nights
 
 REFS = "refs/metaloom/nights"
 KNOWN = {each.name for each in fields(Night)}
-HEADER = re.compile(r"([0-9a-f]{40,64}) [a-z]+ \d+")
+HEADER = re.compile(r"([0-9a-f]{40,64}) (?:[a-z]+ \d+|missing)")
 NAME, HASH = re.compile(r"[0-9A-Za-z-]{1,100}"), re.compile(r"[0-9a-f]{40,64}")
 
 
@@ -68,7 +68,7 @@ def _records(root: Path) -> Iterator[Night]:
     texts = _texts(git(root, "cat-file", "--batch", stdin="\n".join(blobs.values()))) if blobs else {}
     for name, blob in blobs.items():
         try:
-            known = json.loads(texts[blob])
+            known = json.loads(texts.get(blob, ""))
             found = night_of({key: known[key] for key in known.keys() & KNOWN})  # a newer metaloom has more
         except (ValueError, TypeError, AttributeError, RecursionError):
             continue

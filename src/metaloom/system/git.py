@@ -55,6 +55,11 @@ def tags(root: str | Path) -> list[str]:
     return _git(root, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/tags").splitlines()
 
 
+def tags_as_they_are(root: str | Path) -> str:
+    """All tags with the objects that they are, a line each: another text when any of them is another one."""
+    return _git(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/tags")
+
+
 def prefix(root: str | Path) -> str:
     """The folders from the top of the repository to this one, "a/b/"; empty at the top, and outside git."""
     return _git(root, "rev-parse", "--show-prefix")

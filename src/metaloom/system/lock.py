@@ -22,6 +22,7 @@ from metaloom.system.files import write_json
 from metaloom.system.terminal import say
 
 STATE = ".metaloom"  # what is of this checkout alone: the lock, the version last seen; git ignores it
+RETRAINING = f"{STATE}/retraining"  # in a project: workspaces of retrainings, by the names of their nights
 
 
 class BusyError(MetaloomError):

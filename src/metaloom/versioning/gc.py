@@ -12,12 +12,11 @@ from typing import Any
 
 from metaloom.errors import MetaloomError
 from metaloom.system.git import prefix
-from metaloom.system.lock import STATE, project_lock
+from metaloom.system.lock import RETRAINING, project_lock
 from metaloom.system.plural import several
 from metaloom.versioning.objects import damaged_objects
 from metaloom.versioning.project import open_project
 
-RETRAINING = f"{STATE}/retraining"  # what retrains has its workspaces there
 KEPT = {"all_branches": True, "all_tags": True}  # beside the working tree
 
 
@@ -48,8 +47,7 @@ def find_unused(root: str | Path) -> Unused:
     with _locked(Path(root)) as repo:
         kept, cache = _named(repo, **KEPT), repo.cache.local
         for place in workspaces(Path(root)):
-            with open_project(place) as other:
-                kept |= _named(other)
+            kept |= _of_workspace(place)
         gone = [each for each in cache.all() if each not in kept]
         ever = _named(repo, all_commits=True)
         sizes = [Path(cache.oid_to_path(each)).stat().st_size for each in gone]
@@ -104,7 +102,18 @@ def _locked(root: Path) -> Iterator[Any]:
         yield repo
 
 
+def _of_workspace(place: Path) -> dict[str, str]:
+    try:
+        with open_project(place) as repo:
+            return _named(repo)
+    except MetaloomError as error:
+        raise MetaloomError(
+            f"what the retraining in {place} needs cannot be read ({error}): remove that folder, and it begins anew"
+        ) from None
+
+
 def workspaces(root: Path) -> list[Path]:
     """The worktrees of retrainings: one that was broken off goes on with what is in there."""
-    places = [each / prefix(root) for each in (root / RETRAINING).glob("*")]
+    below = prefix(root)
+    places = [each / below for each in (root / RETRAINING).glob("*")]
     return sorted(each for each in places if (each / ".dvc").is_dir())

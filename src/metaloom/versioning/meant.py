@@ -116,8 +116,9 @@ def refuse_last(listing: Listing, files: list[Path], root: Path, oid: str) -> No
 def _refuse_scattered(listing: Listing, root: Path, name: str) -> None:
     """Raises MetaloomError where it is a domain or a class, and no folder of its own holds all of it."""
     folders = [path.relative_to(root) for path in entries_of(root, listing, name)]
-    if len(folders) > 1:
-        raise MetaloomError(f"{name} lies in {some(list(map(str, folders)), SHOWN)}: purge each of them")
+    if folders:
+        each = "each of them" if len(folders) > 1 else "that"
+        raise MetaloomError(f"{name} lies in {some(list(map(str, folders)), SHOWN)}: purge {each}")
 
 
 def refuse_all(listing: Listing, files: list[Path], root: Path, folder: Path) -> None:
@@ -149,8 +150,9 @@ def refuse_all(listing: Listing, files: list[Path], root: Path, folder: Path) ->
 
 def _of_class(item: Item, listing: Listing) -> Path | str:
     """What to remove for a class to be gone: its folder, or where a table names it its last file."""
-    of_folder = (listing.root / item.class_name).is_dir()
-    return item.class_name if of_folder else item.file.relative_to(listing.root)
+    labelled = (branch for branch in listing.branches if branch.labelled)
+    by_table = any(item.file == found.file for branch in labelled for found in branch.files)
+    return item.file.relative_to(listing.root) if by_table else item.class_name
 
 
 def _inside(file: Path, oid: str) -> MetaloomError:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from metaloom.errors import MetaloomError
 from metaloom.handoff.shipped.verify import METADATA, verify
 from metaloom.system.files import read_json
-from metaloom.system.git import changed, differing, tags
+from metaloom.system.git import changed, differing, tags, tags_as_they_are
 from metaloom.system.lock import STATE, project_lock
 from metaloom.system.plural import some
 from metaloom.system.provenance import LOCK, POINTER, head
@@ -28,7 +29,7 @@ from metaloom.versioning.quality import handed, told_apart
 from metaloom.versioning.revisions import at_revision
 
 VERSION = r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)([-+][0-9A-Za-z.+-]*)?"  # as GTO reads them
-PLAIN_VERSION = r"v\d{1,9}\.\d{1,9}\.\d{1,9}"
+NUMBERS = re.compile(r"v\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)
 FEW = 4  # files in a message
 WAIT = 60  # seconds for another command that changes a stage
 STAGE = r"[0-9A-Za-z]([0-9A-Za-z_/-]*[0-9A-Za-z])?"
@@ -61,9 +62,7 @@ class ModelVersion:
 def model_versions(root: Path) -> list[ModelVersion]:
     """All versions, the newest first."""
     with _gto_errors():
-        if not _known(root):
-            return []
-        found = _gto().show(root, BUNDLE)
+        found = _shown(root)
         stages = _stages(root)
     return [
         ModelVersion(
@@ -143,7 +142,7 @@ def promote(
         if version not in known:
             free = version or _free_version(root)
             _gto().register(root, BUNDLE, commit, version=free, message=message)
-            version = next(each["version"] for each in _gto().show(root, BUNDLE) if each["commit_hexsha"] == commit)
+            version = next(each["version"] for each in _shown(root) if each["commit_hexsha"] == commit)
     put_into(root, str(version), stage, message)
     return str(version), commit, told
 
@@ -154,7 +153,7 @@ def in_stage(root: Path, stage: str) -> tuple[str, str] | None:
         versions = _stages(root).get(stage)
         if not versions:
             return None
-        commits = {each["version"]: each["commit_hexsha"] for each in _gto().show(root, BUNDLE)}
+        commits = {each["version"]: each["commit_hexsha"] for each in _shown(root)}
     if versions[-1] not in commits:
         raise MetaloomError(
             f"{versions[-1]} is {stage}, and is no version any more (`gto deregister`?): `metaloom promote` puts "
@@ -275,16 +274,16 @@ def metadata_of(root: Path, commit: str) -> Any:
 
 
 def _version_of(root: Path, commit: str) -> str | None:
-    found = _gto().show(root, BUNDLE) if _known(root) else []
-    return next((each["version"] for each in found if each["commit_hexsha"] == commit and each["registrations"]), None)
+    found = (each for each in _shown(root) if each["commit_hexsha"] == commit and each["registrations"])
+    return next((each["version"] for each in found), None)
 
 
 def _free_version(root: Path) -> str | None:
     """The next version, where GTO would take one whose tag is there: of a version that is deregistered, or made by
     hand. None: GTO's is free."""
-    known = {each["version"] for each in _gto().show(root, BUNDLE) if each["registrations"]} if _known(root) else set()
+    known = {each["version"] for each in _shown(root) if each["registrations"]}
     names = {name.removeprefix(f"{BUNDLE}@") for name in tags(root) if name.startswith(f"{BUNDLE}@")}
-    numbers = [tuple(map(int, each[1:].split("."))) for each in names if re.fullmatch(PLAIN_VERSION, each, re.ASCII)]
+    numbers = [tuple(map(int, found[0][1:].split("."))) for each in names if (found := NUMBERS.match(each))]
     if names <= known or not numbers:
         return None
     *front, last = max(numbers)
@@ -311,7 +310,7 @@ def version_in(root: Path, stage: str) -> str:
     if found is not None:
         return found[0]
     with _gto_errors():
-        known = _known(root)
+        known = _shown(root)
     if not known:
         raise MetaloomError("no version yet: `metaloom promote` makes the present commit the first one")
     raise MetaloomError(f"no version is {stage}: `metaloom promote` puts one there, or name the champion")
@@ -373,8 +372,7 @@ def _past(versions: list[str]) -> list[str]:
 def _stages(root: Path) -> dict[str, list[str]]:
     """The versions that each stage has had, but for those that have left it, in the order in which `dvc artifacts get`
     reads its tags: by time, those of the same second by name."""
-    history = _gto().history(root, BUNDLE) if _known(root) else []
-    events = [each for each in history if each["event"] in ("assignment", "unassignment")]
+    events = [each for each in _state(root)[1] if each["event"] in ("assignment", "unassignment")]
     stages: dict[str, list[str]] = {}
     for each in sorted(events, key=lambda event: (event["timestamp"], event["ref"])):
         stage, version = each["stage"], each["version"]
@@ -406,9 +404,23 @@ def _check_bundle(root: Path, commit: str) -> None:
         raise MetaloomError(f"the bundle of {commit[:8]} does not verify: {'; '.join(verdict.problems)}")
 
 
-def _known(root: Path) -> bool:
-    """Whether there is any tag of the artifact; GTO takes it for an error where there is none."""
-    return any(each == BUNDLE for each in _gto().show(root))
+def _shown(root: Path) -> list[dict[str, Any]]:
+    """What GTO shows of each commit that has a tag of the artifact."""
+    return _state(root)[0]
+
+
+def _state(root: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What GTO shows, and the history of it; it reads all tags for every question, so they are kept while these are
+    the same. Where git does not say which tags there are, GTO is asked."""
+    present = tags_as_they_are(root)
+    return (_read if present else _read.__wrapped__)(str(root), present)
+
+
+@lru_cache(maxsize=4)
+def _read(root: str, _present: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    if not any(each == BUNDLE for each in _gto().show(root)):  # which it takes for an error
+        return [], []
+    return _gto().show(root, BUNDLE), _gto().history(root, BUNDLE)
 
 
 def _gto() -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from metaloom.data.archives import archive_stem
 from metaloom.data.given import FILE, read_given, write_given
 from metaloom.data.sources import Listing
+from metaloom.data.walk import Item
 from metaloom.errors import MetaloomError
 from metaloom.system.lock import STATE
 from metaloom.system.plural import some
@@ -64,7 +65,7 @@ class Removed:
 
     Args:
         paths: from the project's root; several where splits hold parts of it.
-        classes: that have no example left, though no folder of theirs was meant.
+        classes: whose last example went, where a single file was meant.
         version: of data/, the new one.
     """
 
@@ -87,11 +88,11 @@ def remove_from_data(root: Path, name: str, check: Callable[[], Listing]) -> Rem
         MetaloomError: there is no such thing, its folder would be left empty, or `check` raises.
     """
     with data_lock(root):
-        targets, before = _found(root, name, check), set[str]()
+        targets, before = _found(root, name, check), list[Item]()
         for target in targets:
             _refuse_last(root, target, targets)
         with suppress(MetaloomError):  # the rest may be of use all the same
-            before = _classes(check())
+            before = check().items
         version_data(root)  # what goes stays in the cache
         data, staging = root / DATA, root / STATE / STAGING
         shutil.rmtree(staging, ignore_errors=True)
@@ -99,7 +100,7 @@ def remove_from_data(root: Path, name: str, check: Callable[[], Listing]) -> Rem
         for number, target in enumerate(targets):
             target.rename(staging / str(number))
         try:
-            lost = before - _classes(check())
+            left = {item.class_name for item in check().items}
         except MetaloomError as error:
             for number, target in enumerate(targets):
                 (staging / str(number)).rename(target)
@@ -109,9 +110,10 @@ def remove_from_data(root: Path, name: str, check: Callable[[], Listing]) -> Rem
         if of_top & (given := read_given(data)).keys():
             write_given(data, {entry: layout for entry, layout in given.items() if entry not in of_top})
         version = version_data(root)
-        folders = any((staging / str(number)).is_dir() for number in range(len(targets)))
         shutil.rmtree(staging)
-        return Removed([target.relative_to(root) for target in targets], [] if folders else sorted(lost), version)
+        own = [item for item in before if item.file.absolute() in targets and item.member is None and not item.row]
+        lost = [item.class_name for item in own if item.class_name not in left]
+        return Removed([target.relative_to(root) for target in targets], lost, version)
 
 
 def _found(root: Path, name: str, check: Callable[[], Listing]) -> list[Path]:
@@ -122,10 +124,6 @@ def _found(root: Path, name: str, check: Callable[[], Listing]) -> list[Path]:
         if not (root / DATA).is_dir() or not (found := entries_of(root, check(), name)):
             raise
         return found
-
-
-def _classes(listing: Listing) -> set[str]:
-    return {item.class_name for item in listing.items}
 
 
 def _refuse_last(root: Path, target: Path, targets: Sequence[Path]) -> None:

@@ -148,8 +148,11 @@ def entries_of(root: Path, listing: Listing, name: str) -> list[Path]:
     Raises:
         MetaloomError: it is there by a table, and no folder has its name.
     """
-    wanted = name.removesuffix("/").removeprefix(f"{DATA}/")
-    return list(_entries(root / DATA, listing, wanted, wanted)) if _is_there(wanted, listing.items) else []
+    wanted = name.removesuffix("/")
+    for each in (wanted, wanted.removeprefix(f"{DATA}/")):
+        if each and _is_there(each, listing.items):
+            return list(_entries(root / DATA, listing, each, each))
+    return []
 
 
 def _is_there(name: str, items: Sequence[Item]) -> bool:

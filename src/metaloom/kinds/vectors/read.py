@@ -174,7 +174,7 @@ def _words(table: pd.DataFrame, name: str | None) -> list[str | None]:
 
 def _numbers(table: pd.DataFrame) -> Float32[np.ndarray, "item feature"]:
     try:
-        if any(table[name].dtype.kind in DATES for name in table.columns):  # which NumPy takes for numbers
+        if any(each.kind in DATES for each in table.dtypes):  # which NumPy takes for numbers
             raise TypeError
         numbers = table.to_numpy(np.float32)
     except (TypeError, ValueError):
