@@ -35,7 +35,7 @@ FIRST = ("protonet", "maml")  # that are trained, then the others, those first t
 AGAIN = 0.3  # minutes until what was measured before is read and chosen from
 BARELY = 0.6  # of the minutes: where all that can be bought takes less, it is said
 
-END = "`--minutes 0` ends the budget, which budget.yaml keeps from run to run"
+END = "`--minutes 0` runs without a budget"
 
 
 @dataclass
