@@ -155,6 +155,27 @@ def test_a_yes_does_not_pass_by_what_labels_have_shown(small):
     assert small.outcomes() == ["promoted", "candidate"] and in_stage(small.root, "prod")[0] == "v0.0.1"
 
 
+def test_a_branch_that_is_in_the_way(shared):
+    shared.git("branch", "retrain")
+    with pytest.raises(MetaloomError, match=r"^a branch is called retrain, so none .* `git branch -m retrain NAME`$"):
+        shared.night()
+    shared.git("push", "-q", "origin", "retrain")
+    shared.git("branch", "-m", "retrain", "mine")
+    with pytest.raises(
+        MetaloomError, match=r"^a branch is called retrain, .* `git push origin --delete retrain`: what was"
+    ):
+        shared.night()
+    shared.git("push", "-q", "origin", "--delete", "retrain")
+    assert "v0.0.1 is prod now" in shared.night().message
+
+
+def test_a_tag_of_no_commit_is_named(small):
+    small.night()
+    small.git("tag", "-a", "-m", "x", "handoff@v0.0.9", "HEAD^{tree}")
+    with pytest.raises(MetaloomError, match=r"^a tag of handoff is none of a commit .*git for-each-ref"):
+        in_stage(small.root, "prod")
+
+
 def test_what_waits_for_approval_is_not_in_the_stage_already(repo: Path):
     with pytest.raises((MetaloomError, ValidationError), match="candidate and stage are both prod"):
         load_settings(repo / "params.yaml", {"retrain.candidate": "prod", "retrain.approval": True})

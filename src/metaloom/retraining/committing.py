@@ -17,6 +17,7 @@ from metaloom.versioning.code import CODE
 from metaloom.versioning.project import open_project
 
 SKIP_CI = "[skip ci]"
+RETRAIN = "retrain"  # what the names of branches begin with
 STARTS = "starts from: "  # in a message, before a version
 BUDGET = "budget.yaml"
 SUBJECTS = {
@@ -99,7 +100,14 @@ def put_on_branch(root: Path, night: Night, commit: str) -> None:
             f"the branch {night.branch} is at {present[:8]}, which this retraining did not make: rename it with "
             f"`git branch -m {night.branch} NAME`"
         )
+    if asked(root, "rev-parse", "--verify", "--quiet", f"refs/heads/{RETRAIN}"):
+        raise MetaloomError(in_the_way(f"git branch -m {RETRAIN} NAME"))
     git(root, "update-ref", ref, commit, present or "0" * len(commit))
+
+
+def in_the_way(remedy: str) -> str:
+    """What is wrong where a branch has the name of the folder that all of ours are in."""
+    return f"a branch is called {RETRAIN}, so none can be called {RETRAIN}/…, as those of retrainings: `{remedy}`"
 
 
 def does_not_merge(root: Path, commit: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from metaloom.errors import MetaloomError
 from metaloom.judging.ledger import written
 from metaloom.judging.records import NOTES, judgement_of
 from metaloom.retraining import others
-from metaloom.retraining.committing import put_on_branch
+from metaloom.retraining.committing import RETRAIN, in_the_way, put_on_branch
 from metaloom.retraining.git import TAGS, GitError, asked, fetch_tags, git, identity, tags_at
 from metaloom.retraining.nights import Night
 from metaloom.versioning import registry
@@ -29,10 +30,13 @@ def push_branch(root: Path, night: Night, remote: str, recorded: bool) -> None:
 
     Raises:
         GitError: the remote refuses, or does not answer.
+        MetaloomError: it has a branch that none of ours can be beside.
     """
     try:
         _push_branch(root, night, remote, recorded)
     except GitError:
+        if asked(root, "ls-remote", remote, f"refs/heads/{RETRAIN}"):
+            raise MetaloomError(in_the_way(f"git push {remote} --delete {RETRAIN}")) from None
         if not _set_apart(root, night, remote):
             raise
         _push_branch(root, night, remote, recorded)

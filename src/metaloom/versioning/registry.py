@@ -418,9 +418,15 @@ def _state(root: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 @lru_cache(maxsize=4)
 def _read(root: str, _present: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    if not any(each == BUNDLE for each in _gto().show(root)):  # which it takes for an error
-        return [], []
-    return _gto().show(root, BUNDLE), _gto().history(root, BUNDLE)
+    try:
+        if not any(each == BUNDLE for each in _gto().show(root)):  # which it takes for an error
+            return [], []
+        return _gto().show(root, BUNDLE), _gto().history(root, BUNDLE)
+    except (AttributeError, TypeError) as error:  # of GTO, where a tag is of a file or a folder
+        raise MetaloomError(
+            f"a tag of {BUNDLE} is none of a commit ({error}): `git for-each-ref 'refs/tags/{BUNDLE}*'` shows of what "
+            "each is, and `git tag -d` removes it"
+        ) from None
 
 
 def _gto() -> Any:

@@ -92,6 +92,8 @@ class Log:
     def _take(self, record: dict[str, Any]) -> None:
         """Raises KeyError, TypeError or ValueError for what is no record."""
         if "input" in record:
+            if not isinstance(record["input"], str) or not isinstance(record["sha256"], str):
+                raise TypeError("no name of an input")
             one, other = (str(record[side]["label"]) for side in SIDES)
             self.answers.setdefault(record["sha256"], (one, other))
             self.named.setdefault(record["input"], set()).add(record["sha256"])
