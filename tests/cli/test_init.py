@@ -97,6 +97,7 @@ def test_what_is_there_stays(tmp_path: Path, name: str, words: str):
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_an_empty_clone_becomes_the_project_where_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run_here(tmp_path, "git", "init", "-q", "clone")
     run_here(tmp_path / "clone", "git", "remote", "add", "origin", "/nowhere")
@@ -107,6 +108,7 @@ def test_an_empty_clone_becomes_the_project_where_it_stands(tmp_path: Path, monk
     assert "/nowhere" in (tmp_path / "clone/.git/config").read_text() and (tmp_path / "clone/.dvc/config").is_file()
 
 
+@pytest.mark.slow
 def test_inside_another_repository_it_is_a_part_of_that(tmp_path: Path):
     run_here(tmp_path, "git", "init", "-q")
     run_here(tmp_path, "git", "commit", "-q", "--allow-empty", "-m", "theirs")
@@ -270,6 +272,7 @@ def test_the_deployment_is_found_without_a_file_of_its_own(mine: Path):
     ]
 
 
+@pytest.mark.slow
 def test_without_a_name_for_git_there_is_a_first_commit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in [each for each in os.environ if each.startswith("GIT_")] + ["EMAIL"]:
         monkeypatch.delenv(name, raising=False)

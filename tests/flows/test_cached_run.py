@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
+import together
 import typer
+from standins import Standin
 from typer.testing import CliRunner
 
 from metaloom.cli import run as cli
@@ -17,10 +22,15 @@ app.command()(cli.run)
 
 
 @pytest.fixture
-def made(standin, monkeypatch):
+def made(standin, standin_template, monkeypatch):
     """A project in which all is up to date; there is no server of the user's."""
-    version_data(standin.root)
-    standin.dvc("repro", "-q")
+
+    def make(root: Path) -> None:
+        shutil.copytree(standin_template, root, symlinks=True, dirs_exist_ok=True)
+        version_data(root)
+        Standin(root).dvc("repro", "-q")
+
+    shutil.copytree(together.once("standin_made", make), standin.root, symlinks=True, dirs_exist_ok=True)
     monkeypatch.setattr(cli, "own_server", lambda root: None)
     monkeypatch.setattr(cli, "_pipeline", lambda *_: pytest.fail("the flow was called"))
     return standin

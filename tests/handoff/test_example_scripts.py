@@ -121,6 +121,7 @@ def many(model: Path, shapes: Path, repo: Path, tmp_path: Path, monkeypatch: pyt
     return tmp_path / "all"
 
 
+@pytest.mark.slow
 def test_the_example_of_a_shared_fleet_runs(many: Path, shapes: Path, make_learner: Callable):
     for task in ("task0", "task1", "task2"):
         files = sorted((shapes / "domain1").rglob("*.png"))[::7]

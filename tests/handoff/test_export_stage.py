@@ -119,6 +119,7 @@ def test_the_champion_for_the_first_test_domain(exported: Path):
     assert [f"{domain}/{label}" for label in json.loads((exported / "labels.json").read_text())] == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "rival", "words"),
     [

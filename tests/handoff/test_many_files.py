@@ -137,17 +137,17 @@ def test_what_was_killed_goes_on_from_there(ending: str, bundle: Path, drawings:
     asked: list[Path] = []
     read = asking.read_argument
 
-    def killed(path, kind):
+    def killed(path, *options):
         if len(asked) == 6:
             raise KeyboardInterrupt
         asked.append(path)
-        return read(path, kind)
+        return read(path, *options)
 
     monkeypatch.setattr(asking, "read_argument", killed)
     assert run(bundle, drawings, "--out", out)[0] == 130
     assert not out.exists()
     first = list(asked)
-    monkeypatch.setattr(asking, "read_argument", lambda path, kind: asked.append(path) or read(path, kind))
+    monkeypatch.setattr(asking, "read_argument", lambda path, *options: asked.append(path) or read(path, *options))
     code, said, _ = run(bundle, drawings, "--out", out)
     assert code == 0 and "goes on: 4 files answered before" in said
     assert asked == [*first, *in_order_of(drawings)[4:]]

@@ -47,6 +47,7 @@ def test_yes_no_and_nothing_to_answer(candidate):
     assert candidate.outcomes() == ["promoted", "promoted", "held"] and causes()[2:] == ["candidate", "held"]
 
 
+@pytest.mark.slow
 def test_a_yes_that_comes_too_late(candidate):
     name, late = candidate.nights()[1].name, candidate.clock + 37 * HOUR
     found = answer(candidate.root, name, True, now=lambda: late)

@@ -88,6 +88,7 @@ def test_a_stage_comes_back_as_if_it_had_run_here(two: Two):
     assert not elsewhere.is_given(two.a, two.night.key, "train@maml")
 
 
+@pytest.mark.slow
 def test_a_stage_of_other_inputs_is_not_current(two: Two):
     elsewhere.offer(two.a, two.place, two.night)
     two.made("train@maml")
@@ -96,6 +97,7 @@ def test_a_stage_of_other_inputs_is_not_current(two: Two):
     assert not is_current(two.place, "train@maml")
 
 
+@pytest.mark.slow
 def test_checkpoints_are_sent_that_are_new_and_taken_over(two: Two):
     elsewhere.offer(two.a, two.place, two.night)
     with elsewhere.taken_up(two.b, two.night.key, "train@maml") as (place, _):
@@ -125,6 +127,7 @@ def test_what_is_refused(two: Two, monkeypatch: pytest.MonkeyPatch):
         two.take("train@maml")
 
 
+@pytest.mark.slow
 def test_a_clone_that_retrains_takes_no_stage(two: Two):
     elsewhere.offer(two.a, two.place, two.night)
     state = two.b / FOLDER / STATE

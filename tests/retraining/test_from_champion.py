@@ -144,6 +144,7 @@ def test_the_model_in_the_stage_counts_and_not_the_last_one(warm):
     assert chain(warm) == [0.9, 0.8, 0.5]
 
 
+@pytest.mark.slow
 def test_what_was_merged_is_nothing_new_and_the_next_starts_from_what_is_in_the_stage(warm):
     warm.night()
     warm.data(0.7)
@@ -219,6 +220,7 @@ def test_settings_alone_start_one_that_goes_on_when_it_was_broken_off(warm):
     assert warm.night().state == "Skipped"
 
 
+@pytest.mark.slow
 def test_one_of_the_past_starts_from_nothing(warm):
     warm.night()
     merge(warm)
