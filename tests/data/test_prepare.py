@@ -126,8 +126,8 @@ def test_names_that_look_the_same_are_said(place, capsys):
             (place / f"data/a/{name}/{example}.png").write_bytes(picture(1000 * (number + 1) + example))
     notes = run().quality["notes"]
     assert notes[1] == (
-        "a/X and a/x differ in upper and lower case alone: if they are one, put the files of all of them into one of "
-        "these folders"
+        "a/X and a/x differ in upper and lower case alone: if they are one, give them one name "
+        "(`metaloom data merge` does it for folders)"
     )
     assert notes[0].startswith("a/cafe\u0301 (NFD) and a/caf\u00e9 (NFC) differ in how Unicode writes a letter")
     assert all(note in capsys.readouterr().out for note in notes[:1])

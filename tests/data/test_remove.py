@@ -54,6 +54,8 @@ def test_domains_and_classes_are_counted(here):
     )
     with pytest.raises(MetaloomError, match="there is no domain 'greek': there are domain0, "):
         metaloom_data("list", "greek")
+    with pytest.raises(MetaloomError, match=r"did you mean domain1\?$"):
+        metaloom_data("list", "Domain1")
 
 
 @pytest.mark.parametrize("name", ["domain1", "data/domain1/class0/0.png"])

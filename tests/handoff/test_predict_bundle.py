@@ -111,7 +111,7 @@ def test_bad_pictures_are_named(bundle: Path, tmp_path: Path):
         tmp_path / "absent.png": "there is no such file",
         tmp_path: "is a folder",
         tmp_path / "notes.png": "is no PNG",
-        tmp_path / "empty.png": "is no PNG",
+        tmp_path / "empty.png": "empty.png is empty",
         truncated(tmp_path / "cut.png"): "damaged",
         bomb(tmp_path / "bomb.png"): "64 megapixels",
         save(tmp_path / "line.png", np.zeros((1, 70_000), np.uint8)): "a side of 70,000 pixels",

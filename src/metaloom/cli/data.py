@@ -159,6 +159,7 @@ def list_(
     from metaloom.data.sources import list_sources
     from metaloom.kinds import packing_of
     from metaloom.system.files import strict_json
+    from metaloom.system.meant import meant
     from metaloom.system.provenance import data_version
     from metaloom.versioning.data import absent
 
@@ -168,7 +169,9 @@ def list_(
         raise absent(Path.cwd())
     counts = _counts(list_sources(FOLDER, kind).items)
     if domain is not None and domain not in counts:
-        raise MetaloomError(f"there is no domain {domain!r}: there are {some(list(counts), _SHOWN)}")
+        ends = [name for name in counts if name.endswith(f"/{domain}")]  # a table names it so
+        asked = f"; did you mean {ends[0]!r}?" if ends else meant(domain, counts)
+        raise MetaloomError(f"there is no domain {domain!r}: there are {some(list(counts), _SHOWN)}{asked}")
     version = data_version()
     if json_:
         found = counts if domain is None else {domain: counts[domain]}

@@ -86,8 +86,8 @@ def twins(classes: Iterable[str]) -> list[str]:
             groups[_folded("/".join(parts[:depth]))].add("/".join(parts[:depth]))
     alike = [sorted(names) for _, names in sorted(groups.items()) if len({name.split("/")[-1] for name in names}) > 1]
     return [
-        f"{' and '.join(map(_spelled, names))} differ in {_difference(names)} alone: if they are one, put the files of "
-        "all of them into one of these folders"
+        f"{' and '.join(map(_spelled, names))} differ in {_difference(names)} alone: if they are one, give them one "
+        "name (`metaloom data merge` does it for folders)"
         for names in alike
     ]
 

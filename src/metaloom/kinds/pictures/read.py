@@ -116,6 +116,8 @@ def decode(content: bytes, channels: int) -> UInt8[np.ndarray, "height width cha
         MetaloomError: this is no such image, it is damaged, it has more than 64 megapixels or too long a side, or it
             is a HEIC picture and what reads those is not installed.
     """
+    if not content:
+        raise MetaloomError("is empty")
     formats = _formats_of(content)
     try:
         with warnings.catch_warnings():
