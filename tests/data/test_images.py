@@ -114,7 +114,7 @@ def test_pixels_that_are_no_whole_numbers_are_refused():
 
 def test_what_is_no_image_is_refused():
     for content in (b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(50)):
-        with pytest.raises(MetaloomError, match="is no PNG, JPEG, .* or HEIC image|is damaged"):
+        with pytest.raises(MetaloomError, match="is empty|is no PNG, JPEG, .* or HEIC image|is damaged"):
             decode(content, 1)
 
 
