@@ -1,7 +1,8 @@
 # `make run` and `make test` need Python 3.11 or newer and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# of 25,000 files some 6,000 are ever imported: Python compiles each when it first is
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 # kernels for GPUs run in Triton's interpreter, which is asked for before anything imports Triton
 # three workers on two cores: many tests wait for servers, browsers and processes of their own

@@ -10,6 +10,7 @@ from projects import metaloom, run_here
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("done")  # which has traced the graphs of such tasks for all projects
 def test_a_night_from_data_to_a_bundle_in_prod(make, tmp_path_factory):
     root = make({"methods": ["protonet"]})
     there = tmp_path_factory.mktemp("there")
