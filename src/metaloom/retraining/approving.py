@@ -44,7 +44,8 @@ def answer(
                 SKIPPED, f"{name} does not wait for approval any more: `metaloom history` says what became of it"
             )
         late = next((each for each in steps.left(loop.root, loop.settings, now()) if each.name == name), None)
-        if late is not None and (approved or late.outcome == "promoted"):
+        # a yes to one that is in the stage goes on: it may be the same yes, which was killed
+        if late is not None and approved == (late.outcome == "held"):
             steps.leave(loop.root, late, loop.settings)
             loop.close(late)
             return Result(SKIPPED, late.reason)
