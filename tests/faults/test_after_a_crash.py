@@ -160,14 +160,16 @@ def test_entries_that_got_lost_are_found_again_by_their_hashes(root, standin):
     assert locked_stages(root) == whole and standin.steps() == [] and "prepare" not in due_stages(root)
 
 
-def test_a_folder_of_the_run_cache_without_an_entry_is_removed(root, standin):
+@pytest.mark.parametrize("old", [True, False])
+def test_a_folder_of_the_run_cache_without_an_entry_is_taken_for_none(root, standin, old):
     """DVC makes the folder, writes a file there and gives it its name: it was killed before it wrote."""
     (root / "dvc.lock").unlink()
     entries = list((root / ".dvc/cache/runs").glob("*/*/*"))
     assert entries
     for entry in entries:
         entry.unlink()
-        os.utime(entry.parent, (0, 0))
+        if old:
+            os.utime(entry.parent, (0, 0))
     assert reproduce(root, "prepare") is StageExit.RAN
 
 

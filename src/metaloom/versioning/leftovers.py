@@ -29,7 +29,12 @@ def put_right(root: Path) -> None:
 
 
 def remove_empty_runs(repo: Any) -> None:
-    """Remove folders of DVC's run cache that have no entry, on which it fails: it was killed before it wrote one."""
+    """Remove folders of DVC's run cache that have no entry, on which it fails: it was killed before it wrote one.
+
+    One that is so new that another process may be about to write into it stays, and is taken for none.
+    """
+    load = repo.stage_cache._load_cache
+    repo.stage_cache._load_cache = lambda key, entry: None if entry is None else load(key, entry)
     for folder in Path(repo.stage_cache.cache_dir).glob("??/*"):
         with suppress(OSError):  # it has one
             if folder.stat().st_mtime < time.time() - AT_WORK:
