@@ -214,7 +214,7 @@ def test_columns_by_other_names_and_separators(tmp_path, header):
 def test_a_table_of_something_else_leaves_the_folders_their_say(tmp_path, header):
     """These names are those of many tables: of one that names no file beside it, nothing is taken."""
     touch(tmp_path / "data/mine", *FLAT)
-    (tmp_path / "data/mine/metadata.csv").write_text(f"{header}\nIMG_1.png,cat\ncat/1.png,dog\n")
+    (tmp_path / "data/mine/metadata.csv").write_text(f"{header}\nIMG_1.png,cat\ncat/1.png,dog\n,\n")
     listing = read(tmp_path / "data")
     assert layouts(listing) == ["flat"] and listing.ignored == ["mine/metadata.csv"]
 

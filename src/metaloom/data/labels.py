@@ -11,17 +11,13 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from metaloom.errors import MetaloomError
-from metaloom.kinds.columns import whole
+from metaloom.kinds.columns import called, whole
 from metaloom.kinds.frames import separator
 
 NAMES = ("metadata.csv", "labels.csv", "metadata.jsonl")
 PATH_COLUMNS, LABEL_COLUMNS, DOMAIN_COLUMNS = ("path", "file_name"), ("label", "class"), ("domain",)
-OTHERS = (
-    "filename",
-    "file name",
-    "file",
-    "image",
-)  # names of a column of paths, where it names a file beside the table
+# further names of a column of paths, where it names a file beside the table
+OTHERS = ("filename", "file name", "file", "image")
 COLUMNS = "path (or file_name), label (or class) and, if you like, domain"
 
 
@@ -68,11 +64,24 @@ def read_labels(content: bytes, folder: PurePosixPath, source: str) -> LabelTabl
         raise MetaloomError(f"{source} is no readable table ({error}): fix or remove it") from None
     columns = list(dict.fromkeys(str(name) for row in rows for name in row))
     path, label, domain = (
-        _column(names, columns) for names in ((*PATH_COLUMNS, *OTHERS), LABEL_COLUMNS, DOMAIN_COLUMNS)
+        called(names, columns) for names in ((*PATH_COLUMNS, *OTHERS), LABEL_COLUMNS, DOMAIN_COLUMNS)
     )
-    labels: dict[PurePosixPath, Label] = {}
     if path is None or label is None:
-        return LabelTable(folder, source, columns, labels)
+        return LabelTable(folder, source, columns, {})
+    surely = {path, label} <= {*PATH_COLUMNS, *LABEL_COLUMNS}
+    try:
+        found = _labelled(rows, path, label, domain, folder, source)
+    except MetaloomError:
+        if surely:
+            raise
+        found = {}  # a table of something else
+    return LabelTable(folder, source, columns, found, surely)
+
+
+def _labelled(
+    rows: list[dict[str, Any]], path: str, label: str, domain: str | None, folder: PurePosixPath, source: str
+) -> dict[PurePosixPath, Label]:
+    labels: dict[PurePosixPath, Label] = {}
     for number, row in enumerate(rows, start=1):
         file, said = _cell(row, path), Label(_cell(row, domain), _cell(row, label))
         if not file or not said.class_name:
@@ -82,7 +91,7 @@ def read_labels(content: bytes, folder: PurePosixPath, source: str) -> LabelTabl
         place = folder / file.replace("\\", "/")
         if labels.setdefault(place, said) != said:
             raise MetaloomError(f"{source} has {file} in two classes, {labels[place].class_name} and {said.class_name}")
-    return LabelTable(folder, source, columns, labels, surely={path, label} <= {*PATH_COLUMNS, *LABEL_COLUMNS})
+    return labels
 
 
 def _rows(text: str) -> list[dict[str, Any]]:
@@ -102,12 +111,6 @@ def _lines(text: str) -> list[dict[str, Any]]:
             raise ValueError(f"line {number} is no JSON object")
         rows.append(row)
     return rows
-
-
-def _column(names: tuple[str, ...], columns: list[str]) -> str | None:
-    """The column of one of these names, in any case; of several the name that is listed first."""
-    plain = {name.strip().lower(): name for name in reversed(columns)}
-    return next((plain[name] for name in names if name in plain), None)
 
 
 def _cell(row: dict[str, Any], column: str | None) -> str:

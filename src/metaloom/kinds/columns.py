@@ -68,8 +68,13 @@ def check_cells(cells: Iterable[str | None], column: str | None) -> None:
 
 def usual(what: str, names: Iterable[str]) -> str | None:
     """The column by its usual names, in any case; of several the name that is listed first."""
+    return called(USUAL[what], names)
+
+
+def called(wanted: Iterable[str], names: Iterable[str]) -> str | None:
+    """The column by one of these names, in any case; of several the name that is listed first."""
     plain = {name.strip().lower(): name for name in reversed(list(names))}
-    return next((plain[each] for each in USUAL[what] if each in plain), None)
+    return next((plain[each] for each in wanted if each in plain), None)
 
 
 def given(what: str, name: str | None, names: Collection[str], setting: str) -> str | None:
